@@ -1,0 +1,60 @@
+"""A training-dynamics simulator: GAN training as a differentiable game, as discrete maps and as ODEs.
+
+>>> import optax, dynamics as dy
+>>> game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
+>>> update = dy.updates.Alternating(optax.sgd(0.1), optax.sgd(0.2))
+>>> str(dy.stability(game, update).verdict)
+'stable'
+"""
+
+import importlib as _importlib
+from typing import Any as _Any
+
+__version__ = "0.1.0"
+
+# Names are imported on first use, so that `dynamics --help` does not wait for JAX.
+_MODULES = (
+    "catalogue",
+    "directions",
+    "distributions",
+    "flows",
+    "games",
+    "objectives",
+    "optimisers",
+    "penalties",
+    "plots",
+    "scalars",
+    "schedules",
+    "studies",
+    "updates",
+)
+_NAMES = {
+    "GAN": "dynamics.gan",
+    "Game": "dynamics.game",
+    "Optimiser": "dynamics.optimisers",
+    "Outcome": "dynamics.simulate",
+    "Run": "dynamics.simulate",
+    "ZeroSum": "dynamics.game",
+    "critical": "dynamics.stability",
+    "find_equilibrium": "dynamics.stability",
+    "simulate": "dynamics.simulate",
+    "split_module": "dynamics.gan",
+    "stability": "dynamics.stability",
+}
+
+__all__ = sorted([*_MODULES, *_NAMES])
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _NAMES:
+        value = getattr(_importlib.import_module(_NAMES[name]), name)
+    elif name in _MODULES:
+        value = _importlib.import_module(f"dynamics.{name}")
+    else:
+        raise AttributeError(f"module 'dynamics' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

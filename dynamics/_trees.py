@@ -1,0 +1,55 @@
+"""Arithmetic on players: tuples of arbitrary pytrees."""
+
+import functools
+import operator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+
+def add_scaled(tree: PyTree, scale: Any, other: PyTree) -> PyTree:
+    """`tree + scale * other`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: a + scale * b, tree, other)
+
+
+def scaled(scale: Any, tree: PyTree) -> PyTree:
+    """`scale * tree`, leaf by leaf."""
+    return jax.tree.map(lambda a: scale * a, tree)
+
+
+def dot(tree: PyTree, other: PyTree) -> Array:
+    """Euclidean inner product over all leaves."""
+    products = jax.tree.map(lambda a, b: jnp.sum(a * b), tree, other)
+    return functools.reduce(operator.add, jax.tree.leaves(products))
+
+
+def norm(tree: PyTree) -> Array:
+    """Euclidean norm over all leaves."""
+    return jnp.sqrt(dot(tree, tree))
+
+
+def size(tree: PyTree) -> int:
+    """Number of real numbers in the tree."""
+    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def float_dtype(tree: PyTree) -> Any:
+    """The common floating dtype of the tree's leaves."""
+    return jnp.result_type(*jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)))
+
+
+def cast(tree: PyTree, dtype: Any) -> PyTree:
+    """Give every floating array leaf the dtype; leave all other leaves alone.
+
+    >>> import jax.numpy as jnp
+    >>> cast({"a": jnp.ones(2), "n": jnp.arange(2)}, jnp.bfloat16)["a"].dtype.name
+    'bfloat16'
+    """
+
+    def one(leaf):
+        return jax.lax.convert_element_type(leaf, dtype) if eqx.is_inexact_array(leaf) else leaf
+
+    return jax.tree.map(one, tree)

@@ -1,0 +1,208 @@
+"""Where samples come from: weighted points for exact expectations, random draws when a key is given."""
+
+import itertools
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from dynamics._checks import as_leaf, check_number
+
+
+class Sample(eqx.Module):
+    """Points with weights: an empirical measure, or the nodes of a quadrature.
+
+    Attributes:
+        values: a pytree of arrays with a leading axis of n points.
+        weights: shape (n,), summing to one; `None` means 1/n each.
+    """
+
+    values: PyTree
+    weights: Array | None = None
+
+    def each(self, function: Callable) -> "Sample":
+        """Apply a function of one point to every point; weights are kept."""
+        return Sample(jax.vmap(function)(self.values), self.weights)
+
+    def mean(self, function: Callable | None = None) -> Array:
+        """The expectation of `function(values)`, which acts on all points at once; of the values without one.
+
+        >>> float(Sample(jnp.asarray([1.0, 3.0]), jnp.asarray([0.25, 0.75])).mean())
+        2.5
+        """
+        values = self.values if function is None else function(self.values)
+        if self.weights is None:
+            return jnp.mean(values, axis=0)
+        return jnp.tensordot(self.weights, values, axes=1)
+
+    @property
+    def count(self) -> int:
+        """Number of points."""
+        return jax.tree.leaves(self.values)[0].shape[0]
+
+    def product(self, other: "Sample", function: Callable[[Any, Any], Any]) -> "Sample":
+        """All pairs of points of two independent samples, joined by a function of one point of each."""
+        pairs = jax.vmap(lambda a: jax.vmap(lambda b: function(a, b))(other.values))(self.values)
+        values = jax.tree.map(lambda leaf: leaf.reshape((self.count * other.count, *leaf.shape[2:])), pairs)
+        if self.weights is None and other.weights is None:
+            return Sample(values)
+        one = 1.0 / self.count if self.weights is None else self.weights[:, None]
+        two = 1.0 / other.count if other.weights is None else other.weights[None, :]
+        return Sample(values, jnp.broadcast_to(one * two, (self.count, other.count)).ravel())
+
+
+def as_sample(values: "Sample | Array") -> Sample:
+    """Equal weights for a plain array of shape (n, ...)."""
+    return values if isinstance(values, Sample) else Sample(jnp.atleast_1d(values))
+
+
+class Distribution(eqx.Module):
+    """A probability distribution: weighted points for `key=None`, a random batch for a key."""
+
+    @abstractmethod
+    def sample(self, key: PRNGKeyArray | None = None) -> Sample:
+        """Points to take expectations over."""
+
+
+class PointMass(Distribution):
+    """All mass in one point.
+
+    >>> float(PointMass(2.0).sample().mean())
+    2.0
+    """
+
+    point: PyTree = eqx.field(converter=lambda tree: jax.tree.map(as_leaf, tree))
+
+    def sample(self, key: PRNGKeyArray | None = None) -> Sample:
+        return Sample(jax.tree.map(lambda leaf: leaf[None], self.point))
+
+
+class Points(Distribution):
+    """A data set: all of it for `key=None`, a minibatch drawn with replacement for a key.
+
+    Args:
+        points: array of shape (n, ...), or a pytree of such arrays.
+        batch_size: number of points in a minibatch; `None`: always the full data set.
+    """
+
+    points: PyTree
+    batch_size: int | None = eqx.field(static=True)
+
+    def __init__(self, points: PyTree, batch_size: int | None = None):
+        self.points = jax.tree.map(jnp.asarray, points)
+        self.batch_size = batch_size
+
+    def __check_init__(self):
+        sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(self.points)}
+        if len(sizes) != 1 or () in sizes or (0,) in sizes:
+            raise ValueError(f"the points have leading axes {sorted(sizes)}; expected one common, non-empty axis of points")
+        _check_batch_size(self.batch_size)
+
+    def sample(self, key: PRNGKeyArray | None = None) -> Sample:
+        if key is None or self.batch_size is None:
+            return Sample(self.points)
+        count = jax.tree.leaves(self.points)[0].shape[0]
+        rows = jax.random.randint(key, (self.batch_size,), 0, count)
+        return Sample(jax.tree.map(lambda leaf: leaf[rows], self.points))
+
+
+class GaussianMixture(Distribution):
+    r"""Equally weighted Gaussians of one standard deviation, $\frac1k\sum_i N(\mu_i, s^2 I)$.
+
+    With a key: `batch_size` random draws. Without: Gauss-Hermite quadrature, `nodes` per dimension, exact for
+    polynomials of degree `2 nodes - 1` in each coordinate.
+
+    Args:
+        means: shape (k,) for scalars, (k, d) for vectors.
+        std: standard deviation s, >= 0.
+        nodes: quadrature nodes per dimension.
+        batch_size: number of random draws.
+    """
+
+    means: Array = eqx.field(converter=jnp.asarray)
+    std: Array = eqx.field(converter=as_leaf)
+    nodes: int = eqx.field(static=True, default=5)
+    batch_size: int = eqx.field(static=True, default=256)
+
+    def __check_init__(self):
+        if jnp.ndim(self.means) not in (1, 2):
+            raise ValueError(f"GaussianMixture.means has shape {jnp.shape(self.means)}; expected (k,) or (k, d)")
+        check_number(self, "std", minimum=0)
+        _check_batch_size(self.batch_size)
+        if self.nodes < 1:
+            raise ValueError(f"GaussianMixture.nodes is {self.nodes}; expected at least 1")
+
+    def sample(self, key: PRNGKeyArray | None = None) -> Sample:
+        shape = self.means.shape[1:]
+        dtype = self.means.dtype
+        if key is not None:
+            which, noise = jax.random.split(key)
+            rows = jax.random.randint(which, (self.batch_size,), 0, self.means.shape[0])
+            return Sample(self.means[rows] + self.std * jax.random.normal(noise, (self.batch_size, *shape), dtype))
+        dimension = math.prod(shape)
+        total = self.nodes**dimension * self.means.shape[0]
+        if total > 100_000:
+            raise ValueError(
+                f"quadrature with {self.nodes} nodes in each of {dimension} dimensions needs {total} points; "
+                "use fewer nodes, or pass a key to draw samples"
+            )
+        points, weights = np.polynomial.hermite_e.hermegauss(self.nodes)
+        grid = np.array(list(itertools.product(points, repeat=dimension))).reshape(-1, *shape)
+        weight = np.array([math.prod(row) for row in itertools.product(weights / weights.sum(), repeat=dimension)])
+        values = self.means[:, None] + self.std * jnp.asarray(grid, dtype)
+        return Sample(
+            values.reshape(-1, *shape), jnp.asarray(np.tile(weight / self.means.shape[0], self.means.shape[0]), dtype)
+        )
+
+
+class Sampler(Distribution):
+    """Random draws only: any function from a key to an array of shape (n, ...)."""
+
+    function: Callable[[PRNGKeyArray], PyTree]
+
+    def sample(self, key: PRNGKeyArray | None = None) -> Sample:
+        if key is None:
+            raise ValueError(
+                "this distribution can only be sampled and key=None asks for an exact expectation; "
+                "pass key=jax.random.key(0), or use Points for a fixed data set"
+            )
+        return Sample(self.function(key))
+
+
+def normal(mean: Any = 0.0, std: Any = 1.0, nodes: int = 20, batch_size: int = 256) -> GaussianMixture:
+    """One Gaussian N(mean, std^2 I); `mean` is a number or a vector.
+
+    >>> float(normal(1.0, 2.0).sample().mean(jnp.square))  # 1 + 2^2
+    5.0
+    """
+    return GaussianMixture(as_leaf(mean)[None], std, nodes, batch_size)
+
+
+def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01, nodes: int = 3, batch_size: int = 256):
+    """Gaussians at `modes` equally spaced points of a circle in the plane, angles 2 pi k / modes."""
+    angles = 2 * np.pi * np.arange(modes) / modes
+    return GaussianMixture(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), std, nodes, batch_size)
+
+
+def as_distribution(source: Any, name: str) -> Distribution:
+    """A distribution as it is, an array as a data set, a function of a key as a sampler."""
+    if isinstance(source, Distribution):
+        return source
+    if callable(source):
+        return Sampler(jax.tree_util.Partial(source) if jax.tree_util.all_leaves([source]) else source)
+    if isinstance(source, (list, np.ndarray, jax.Array)) and np.ndim(source) >= 1:
+        return Points(jnp.asarray(source))
+    raise TypeError(
+        f"{name} is {source!r}; expected a Distribution, an array of points with a leading axis, or a function of a key"
+    )
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"batch_size is {batch_size!r}; expected a positive whole number")

@@ -1,0 +1,160 @@
+"""One class for every GAN: generator x discriminator x data x latent x objective x penalty."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from dynamics.distributions import Distribution, Sample, as_distribution, ring
+from dynamics.game import Game, Losses, Players, as_callable, as_players
+from dynamics.objectives import NonSaturating, Objective
+from dynamics.penalties import R1, Penalty
+
+
+class GAN(Game):
+    r"""A generative adversarial network as a game; generator is player 0, discriminator player 1.
+
+    Losses: $L_0 = $ `objective.generator`$(C(x), C(G(z)))$ and $L_1 = $ `objective.discriminator`$(C(x), C(G(z)))$, plus
+    what the penalty adds to each, with raw scores $C$ that are high on real samples.
+
+    Args:
+        generator: function `(parameters, latent) -> fake`, of *one* latent point; it is vmapped here.
+        discriminator: function `(parameters, sample) -> score`, of *one* sample, returning a scalar.
+        data: where real samples come from: a `Distribution`, an array with a leading axis (a data set), or a function
+            of a key that returns a batch.
+        latent: where latents come from, likewise.
+        objective: what the players are paid.
+        penalty: a regulariser, or `None`; several: `dynamics.penalties.Sum`.
+        noise: instance noise, a `Distribution` of the samples' shape added to real and to fake samples.
+        equilibria: known equilibria, a sequence of tuples of players.
+
+    With `key=None` losses are expectations over all points of data, latent and noise; with a key, over a random batch,
+    the same for both players.
+
+    >>> import jax.numpy as jnp
+    >>> from dynamics.distributions import PointMass
+    >>> gan = GAN(lambda t, z: t + z, lambda w, x: w * x, jnp.asarray([2.0]), PointMass(0.0))
+    >>> [round(float(v), 3) for v in gan.field((jnp.asarray(2.0), jnp.asarray(0.0)))]
+    [0.0, 0.0]
+    """
+
+    generator: Callable[[PyTree, PyTree], PyTree]
+    discriminator: Callable[[PyTree, PyTree], Array]
+    data: Distribution
+    latent: Distribution
+    objective: Objective
+    penalty: Penalty | None
+    noise: Distribution | None
+    known: tuple[Players, ...]
+
+    def __init__(
+        self,
+        generator: Callable[[PyTree, PyTree], PyTree],
+        discriminator: Callable[[PyTree, PyTree], Array],
+        data: Any,
+        latent: Any,
+        objective: Objective | None = None,
+        penalty: Penalty | None = None,
+        noise: Distribution | None = None,
+        equilibria: Sequence[Players] = (),
+    ):
+        self.generator = as_callable(generator, "generator")
+        self.discriminator = as_callable(discriminator, "discriminator")
+        self.data = as_distribution(data, "data")
+        self.latent = as_distribution(latent, "latent")
+        self.objective = NonSaturating() if objective is None else objective
+        self.penalty = penalty
+        self.noise = noise
+        self.known = tuple(as_players(point, "equilibria") for point in equilibria)
+
+    def __check_init__(self):
+        for name, kind, fix in (
+            ("objective", Objective, "dynamics.objectives.NonSaturating()"),
+            ("penalty", Penalty, "dynamics.penalties.R1(0.3)"),
+            ("noise", Distribution, "dynamics.distributions.normal(0.0, 0.5)"),
+        ):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"GAN.{name} is {value!r}; expected a {kind.__name__}, e.g. {fix}")
+
+    def samples(self, players: Players, key: PRNGKeyArray | None = None) -> tuple[Sample, Sample]:
+        """Real and fake samples as the discriminator sees them, instance noise included."""
+        keys = (None,) * 4 if key is None else jax.random.split(key, 4)
+        real = self.data.sample(keys[0])
+        fake = self.latent.sample(keys[1]).each(lambda latent: self.generator(players[0], latent))
+        if self.noise is not None:
+            real = _add_noise(real, self.noise, keys[2])
+            fake = _add_noise(fake, self.noise, keys[3])
+        return real, fake
+
+    def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
+        if len(players) != 2:
+            raise ValueError(f"a GAN has two players, generator and discriminator; got {len(players)}")
+        draw, penalise = (None, None) if key is None else jax.random.split(key)
+        real, fake = self.samples(players, draw)
+
+        def score(point: PyTree) -> Array:
+            return self.discriminator(players[1], point)
+
+        scores = real.each(score), fake.each(score)
+        generator, discriminator = self.objective.generator(*scores), self.objective.discriminator(*scores)
+        if self.penalty is not None:
+            on_generator, on_discriminator = self.penalty(self, players, real, fake, penalise)
+            generator, discriminator = generator + on_generator, discriminator + on_discriminator
+        return generator, discriminator
+
+    def equilibria(self) -> tuple[Players, ...]:
+        return self.known
+
+    @classmethod
+    def example(cls) -> tuple[Game, Players]:
+        keys = jax.random.split(jax.random.key(0), 3)
+        generator, start = split_module(eqx.nn.MLP(2, 2, 3, 1, key=keys[0]))
+        discriminator, other = split_module(eqx.nn.MLP(2, "scalar", 4, 1, jax.nn.tanh, key=keys[1]))
+        latent = jax.random.normal(keys[2], (5, 2))
+        game = cls(generator, discriminator, ring(3, nodes=1), latent, NonSaturating(), R1(0.1))
+        return game, (start, other)
+
+
+class SplitModule(eqx.Module):
+    """A module without its arrays, as a function `(parameters, *arguments)`; made by `split_module`."""
+
+    static: PyTree = eqx.field(static=True)
+
+    def __call__(self, parameters: PyTree, *arguments: Any) -> PyTree:
+        return eqx.combine(parameters, self.static)(*arguments)
+
+
+def split_module(module: PyTree) -> tuple[SplitModule, PyTree]:
+    """Split a callable module into a function of its parameters and the parameters, fit to be a player.
+
+    Args:
+        module: an equinox module, or any callable pytree.
+
+    Returns:
+        `(function, parameters)` with `function(parameters, *arguments) == module(*arguments)`; the parameters are the
+        module's floating arrays, everything else is part of the function.
+
+    >>> function, parameters = split_module(eqx.nn.Linear(2, 1, key=jax.random.key(0)))
+    >>> function(parameters, jax.numpy.ones(2)).shape
+    (1,)
+    """
+    parameters, static = eqx.partition(module, eqx.is_inexact_array)
+    return SplitModule(static), parameters
+
+
+def _add_noise(samples: Sample, noise: Distribution, key: PRNGKeyArray | None) -> Sample:
+    if key is None:
+        return samples.product(noise.sample(), lambda point, shift: jax.tree.map(jax.numpy.add, point, shift))
+    keys = jax.random.split(key, samples.count)
+
+    def draw(own_key):
+        # One point of the distribution for each sample, so that noise and samples are independent.
+        which, take = jax.random.split(own_key)
+        points = noise.sample(take)
+        row = jax.random.randint(which, (), 0, points.count)
+        return jax.tree.map(lambda leaf: leaf[row], points.values)
+
+    return Sample(jax.tree.map(jax.numpy.add, samples.values, jax.vmap(draw)(keys)), samples.weights)
