@@ -10,14 +10,17 @@ import numpy as np
 
 
 def as_leaf(value: Any) -> Any:
-    """Turn a number into an array leaf; Python numbers stay weakly typed, so that they follow the players' dtype."""
-    if isinstance(value, bool):
-        raise TypeError(f"expected a number, got the boolean {value!r}")
-    if isinstance(value, int):
-        value = float(value)
+    """Turn a number into an array leaf; Python numbers follow the players' dtype (weakly typed)."""
+    known = (int, float, complex, list, tuple, np.generic, np.ndarray, jax.Array)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, known):
+        kind = type(value).__name__
+        raise TypeError(f"got {value!r}, of type {kind}; expected a number. Pass a number or an array.")
     if isinstance(value, np.generic):
         value = value.item()
-    return jnp.asarray(value)
+    if isinstance(value, int):
+        value = float(value)
+    array = jnp.asarray(value)
+    return array * 1.0 if jnp.issubdtype(array.dtype, jnp.integer) else array
 
 
 def is_concrete(value: Any) -> bool:
@@ -65,6 +68,60 @@ def check_number(
     if wrong:
         requirement = "a finite number" + (" " + " and ".join(expected) if expected else "")
         raise ValueError(f"{label} is {number:g}; expected {requirement}." + (f" {hint}" if hint else ""))
+
+
+def as_rates(rates: Any, players: int | None, name: str) -> tuple[jax.Array, ...]:
+    """One rate per player as array leaves, from one number for all or one per player.
+
+    Raises:
+        ValueError: a wrong number of rates, or a rate that is negative or not finite.
+
+    >>> len(as_rates(0.1, 3, "rates"))
+    3
+    """
+    several = isinstance(rates, (tuple, list)) or jnp.ndim(rates) > 0
+    leaves = tuple(as_leaf(rate) for rate in rates) if several else (as_leaf(rates),) * (players or 1)
+    if players is not None and len(leaves) != players:
+        raise ValueError(
+            f"{name} has {len(leaves)} rates for {players} players; expected one number or one per player"
+        )
+    for rate in leaves:
+        if jnp.shape(rate) != ():
+            raise ValueError(f"{name} has a rate of shape {jnp.shape(rate)}; expected numbers")
+        if is_concrete(rate) and not 0 <= float(rate) < np.inf:
+            raise ValueError(f"{name} has the rate {float(rate):g}; expected finite numbers >= 0")
+    return leaves
+
+
+def check_whole(owner: Any, name: str, minimum: int = 1) -> None:
+    """Raise `ValueError` unless the field `name` of `owner` is a Python whole number, at least `minimum`."""
+    value = getattr(owner, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(
+            f"{type(owner).__name__}.{name} is {value!r}; expected a whole number >= {minimum}, "
+            f"e.g. {minimum + 4}"
+        )
+
+
+def check_kind(owner: Any, name: str, kind: type, example: str) -> None:
+    """Raise `TypeError` unless the field `name` of `owner` is `None` or an instance of `kind`."""
+    value = getattr(owner, name)
+    if value is not None and not isinstance(value, kind):
+        label = f"{type(owner).__name__}.{name}"
+        raise TypeError(f"{label} is {value!r}; expected a {kind.__name__}, e.g. {example}")
+
+
+def check_finite(tree: Any, label: str) -> None:
+    """Raise `ValueError` when a leaf that can be looked at holds NaN or an infinity."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) and is_concrete(leaf):
+            values = np.asarray(leaf)
+            wrong = ~np.isfinite(values)
+            if wrong.any():
+                raise ValueError(
+                    f"{label}{jax.tree_util.keystr(path)} holds {values[wrong].ravel()[0]} ({wrong.sum()} of "
+                    f"{wrong.size} entries are not finite); expected finite numbers. Drop or repair them."
+                )
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """Catalogues: the members of each axis, found in the room that holds them.
 
-A room's `__init__.py` imports each of its members, one line each; that import *is* the entry in the catalogue, from
-which the command line, the conformance tests and the documentation read.
+A room's `__init__.py` imports each of its members, one line each; that import *is* the entry in the
+catalogue, from which the command line, the conformance tests and the documentation read.
 """
 
 import importlib
@@ -17,7 +17,7 @@ ROOMS = {
     "penalties": ("dynamics.penalties", "dynamics.penalties.base", "Penalty"),
     "directions": ("dynamics.directions", "dynamics.directions.base", "Direction"),
     "updates": ("dynamics.updates", "dynamics.updates.base", "Update"),
-    "flows": ("dynamics.flows", "dynamics.flows.base", "Flow"),
+    "flows": ("dynamics.flows", "dynamics.flows.base", "AbstractFlow"),
 }
 
 

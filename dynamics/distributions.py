@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from dynamics._checks import as_leaf, check_number
+from dynamics._checks import as_leaf, check_finite, check_number, check_whole
 
 
 class Sample(eqx.Module):
@@ -28,18 +28,24 @@ class Sample(eqx.Module):
 
     def each(self, function: Callable) -> "Sample":
         """Apply a function of one point to every point; weights are kept."""
+        if self.count == 1:  # an axis of length 1 would keep the compiler from merging equal terms
+            point = jax.tree.map(lambda leaf: jnp.squeeze(leaf, 0), self.values)
+            return Sample(jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), function(point)), self.weights)
         return Sample(jax.vmap(function)(self.values), self.weights)
 
     def mean(self, function: Callable | None = None) -> Array:
-        """The expectation of `function(values)`, which acts on all points at once; of the values without one.
+        """The expectation of `function(point)`; of the points themselves without a function.
 
         >>> float(Sample(jnp.asarray([1.0, 3.0]), jnp.asarray([0.25, 0.75])).mean())
         2.5
         """
-        values = self.values if function is None else function(self.values)
+        if function is not None:
+            return self.each(function).mean()
+        values = self.values
         if self.weights is None:
-            return jnp.mean(values, axis=0)
-        return jnp.tensordot(self.weights, values, axes=1)
+            return jnp.squeeze(values, 0) if self.count == 1 else jnp.mean(values, axis=0)
+        weights = self.weights.reshape((-1,) + (1,) * (values.ndim - 1))
+        return jnp.sum(weights * values, axis=0)  # no matrix product: those are not exact on every device
 
     @property
     def count(self) -> int:
@@ -66,8 +72,14 @@ class Distribution(eqx.Module):
     """A probability distribution: weighted points for `key=None`, a random batch for a key."""
 
     @abstractmethod
-    def sample(self, key: PRNGKeyArray | None = None) -> Sample:
-        """Points to take expectations over."""
+    def sample(self, key: PRNGKeyArray | None = None, count: int | None = None) -> Sample:
+        """Points to take expectations over.
+
+        Args:
+            key: random key of a batch of independent points; `None`: weighted points for the exact
+                expectation.
+            count: number of points of the batch, without weights; `None`: the distribution's own batch size.
+        """
 
 
 class PointMass(Distribution):
@@ -79,8 +91,12 @@ class PointMass(Distribution):
 
     point: PyTree = eqx.field(converter=lambda tree: jax.tree.map(as_leaf, tree))
 
-    def sample(self, key: PRNGKeyArray | None = None) -> Sample:
-        return Sample(jax.tree.map(lambda leaf: leaf[None], self.point))
+    def __check_init__(self):
+        check_finite(self.point, "PointMass.point")
+
+    def sample(self, key: PRNGKeyArray | None = None, count: int | None = None) -> Sample:
+        many = 1 if key is None or count is None else count
+        return Sample(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (many, *leaf.shape)), self.point))
 
 
 class Points(Distribution):
@@ -101,14 +117,18 @@ class Points(Distribution):
     def __check_init__(self):
         sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(self.points)}
         if len(sizes) != 1 or () in sizes or (0,) in sizes:
-            raise ValueError(f"the points have leading axes {sorted(sizes)}; expected one common, non-empty axis of points")
-        _check_batch_size(self.batch_size)
+            raise ValueError(
+                f"the points have leading axes {sorted(sizes)}; expected one common, non-empty axis of points"
+            )
+        check_finite(self.points, "Points.points")
+        if self.batch_size is not None:
+            check_whole(self, "batch_size")
 
-    def sample(self, key: PRNGKeyArray | None = None) -> Sample:
-        if key is None or self.batch_size is None:
+    def sample(self, key: PRNGKeyArray | None = None, count: int | None = None) -> Sample:
+        batch = self.batch_size if count is None else count
+        if key is None or batch is None:
             return Sample(self.points)
-        count = jax.tree.leaves(self.points)[0].shape[0]
-        rows = jax.random.randint(key, (self.batch_size,), 0, count)
+        rows = jax.random.randint(key, (batch,), 0, jax.tree.leaves(self.points)[0].shape[0])
         return Sample(jax.tree.map(lambda leaf: leaf[rows], self.points))
 
 
@@ -125,26 +145,30 @@ class GaussianMixture(Distribution):
         batch_size: number of random draws.
     """
 
-    means: Array = eqx.field(converter=jnp.asarray)
+    means: Array = eqx.field(converter=lambda means: as_leaf(means) * 1.0)
     std: Array = eqx.field(converter=as_leaf)
     nodes: int = eqx.field(static=True, default=5)
     batch_size: int = eqx.field(static=True, default=256)
 
     def __check_init__(self):
         if jnp.ndim(self.means) not in (1, 2):
-            raise ValueError(f"GaussianMixture.means has shape {jnp.shape(self.means)}; expected (k,) or (k, d)")
+            raise ValueError(
+                f"GaussianMixture.means has shape {jnp.shape(self.means)}; expected (k,) for k numbers or "
+                "(k, d) for k vectors. For one Gaussian use dynamics.distributions.normal."
+            )
+        check_finite(self.means, "GaussianMixture.means")
         check_number(self, "std", minimum=0)
-        _check_batch_size(self.batch_size)
-        if self.nodes < 1:
-            raise ValueError(f"GaussianMixture.nodes is {self.nodes}; expected at least 1")
+        check_whole(self, "nodes")
+        check_whole(self, "batch_size")
 
-    def sample(self, key: PRNGKeyArray | None = None) -> Sample:
+    def sample(self, key: PRNGKeyArray | None = None, count: int | None = None) -> Sample:
         shape = self.means.shape[1:]
         dtype = self.means.dtype
         if key is not None:
             which, noise = jax.random.split(key)
-            rows = jax.random.randint(which, (self.batch_size,), 0, self.means.shape[0])
-            return Sample(self.means[rows] + self.std * jax.random.normal(noise, (self.batch_size, *shape), dtype))
+            batch = self.batch_size if count is None else count
+            rows = jax.random.randint(which, (batch,), 0, self.means.shape[0])
+            return Sample(self.means[rows] + self.std * jax.random.normal(noise, (batch, *shape), dtype))
         dimension = math.prod(shape)
         total = self.nodes**dimension * self.means.shape[0]
         if total > 100_000:
@@ -154,31 +178,34 @@ class GaussianMixture(Distribution):
             )
         points, weights = np.polynomial.hermite_e.hermegauss(self.nodes)
         grid = np.array(list(itertools.product(points, repeat=dimension))).reshape(-1, *shape)
-        weight = np.array([math.prod(row) for row in itertools.product(weights / weights.sum(), repeat=dimension)])
+        rows = itertools.product(weights / weights.sum(), repeat=dimension)
+        weight = np.array([math.prod(row) for row in rows]) / self.means.shape[0]
         values = self.means[:, None] + self.std * jnp.asarray(grid, dtype)
-        return Sample(
-            values.reshape(-1, *shape), jnp.asarray(np.tile(weight / self.means.shape[0], self.means.shape[0]), dtype)
-        )
+        return Sample(values.reshape(-1, *shape), jnp.asarray(np.tile(weight, self.means.shape[0]), dtype))
 
 
 class Sampler(Distribution):
-    """Random draws only: any function from a key to an array of shape (n, ...)."""
+    """Random draws only: any function from a key to an array of shape (n, ...) of independent points."""
 
     function: Callable[[PRNGKeyArray], PyTree]
 
-    def sample(self, key: PRNGKeyArray | None = None) -> Sample:
+    def sample(self, key: PRNGKeyArray | None = None, count: int | None = None) -> Sample:
         if key is None:
             raise ValueError(
                 "this distribution can only be sampled and key=None asks for an exact expectation; "
                 "pass key=jax.random.key(0), or use Points for a fixed data set"
             )
-        return Sample(self.function(key))
+        if count is None:
+            return Sample(self.function(key))
+        batch = jax.tree.leaves(jax.eval_shape(self.function, key))[0].shape[0]
+        draws = jax.vmap(self.function)(jax.random.split(key, -(-count // batch)))
+        return Sample(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], draws))
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, nodes: int = 20, batch_size: int = 256) -> GaussianMixture:
     """One Gaussian N(mean, std^2 I); `mean` is a number or a vector.
 
-    >>> float(normal(1.0, 2.0).sample().mean(jnp.square))  # 1 + 2^2
+    >>> round(float(normal(1.0, 2.0).sample().mean(jnp.square)), 4)  # 1 + 2^2
     5.0
     """
     return GaussianMixture(as_leaf(mean)[None], std, nodes, batch_size)
@@ -187,7 +214,8 @@ def normal(mean: Any = 0.0, std: Any = 1.0, nodes: int = 20, batch_size: int = 2
 def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01, nodes: int = 3, batch_size: int = 256):
     """Gaussians at `modes` equally spaced points of a circle in the plane, angles 2 pi k / modes."""
     angles = 2 * np.pi * np.arange(modes) / modes
-    return GaussianMixture(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), std, nodes, batch_size)
+    means = radius * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
+    return GaussianMixture(means, std, nodes, batch_size)
 
 
 def as_distribution(source: Any, name: str) -> Distribution:
@@ -199,10 +227,6 @@ def as_distribution(source: Any, name: str) -> Distribution:
     if isinstance(source, (list, np.ndarray, jax.Array)) and np.ndim(source) >= 1:
         return Points(jnp.asarray(source))
     raise TypeError(
-        f"{name} is {source!r}; expected a Distribution, an array of points with a leading axis, or a function of a key"
+        f"{name} is {source!r}; expected a Distribution, an array of points with a leading axis, or a "
+        "function of a key. For a single point use dynamics.distributions.PointMass."
     )
-
-
-def _check_batch_size(batch_size: int | None) -> None:
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise ValueError(f"batch_size is {batch_size!r}; expected a positive whole number")

@@ -20,7 +20,7 @@ Losses = tuple[Array, ...]
 
 
 class Game(eqx.Module):
-    r"""A differentiable game: n players, each with parameters (any pytree) and a loss of everybody's parameters.
+    r"""A differentiable game: n players, each with parameters (any pytree) and a loss of all parameters.
 
     Field: $v(x) = -(\nabla_{x_1} L_1(x), \dots, \nabla_{x_n} L_n(x))$, by automatic differentiation.
 
@@ -29,7 +29,7 @@ class Game(eqx.Module):
 
     @abstractmethod
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
-        """The loss of every player, a tuple of scalars; `key=None` means the exact expectation where there is one."""
+        """The players' losses, a tuple of scalars; `key=None`: the exact expectation where there is one."""
 
     @abstractmethod
     def equilibria(self) -> tuple[Players, ...]:
@@ -38,7 +38,7 @@ class Game(eqx.Module):
     @classmethod
     @abstractmethod
     def example(cls) -> "tuple[Game, Players]":
-        """A small instance and a starting point, for the catalogue, the documentation and the conformance tests."""
+        """A small instance and a starting point, for the catalogue, the documentation and the tests."""
 
     def field(self, players: Players, key: PRNGKeyArray | None = None) -> Players:
         r"""The field $v = -(\nabla_1 L_1, \dots, \nabla_n L_n)$ at the players.
@@ -73,7 +73,7 @@ class Game(eqx.Module):
             losses: function of a tuple of players and of a random key (which it may ignore).
             equilibria: known equilibria, a sequence of tuples of players.
 
-        >>> game = Game.from_losses(lambda players, key=None: (players[0] * players[1], -players[0] * players[1]))
+        >>> game = Game.from_losses(lambda xy, key=None: (xy[0] * xy[1], -xy[0] * xy[1]))
         >>> [float(v) for v in game.field((jnp.asarray(2.0), jnp.asarray(3.0)))]
         [-3.0, 2.0]
         """
@@ -138,7 +138,7 @@ class ZeroSum(Game):
 
 
 def as_callable(function: Callable, name: str) -> Callable:
-    """Wrap a plain function so that a game that holds it is a pytree of arrays only; modules stay as they are."""
+    """Wrap a plain function so that a game that holds it is a pytree of arrays; modules stay as they are."""
     if not callable(function):
         raise TypeError(f"{name} is {function!r}; expected a function")
     if jax.tree_util.all_leaves([function]):
@@ -170,7 +170,7 @@ def as_players(players: Any, name: str = "players") -> Players:
             kind = np.asarray(value).dtype if not hasattr(value, "dtype") else value.dtype
             if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
                 raise TypeError(f"{where} has dtype {kind}; expected real numbers")
-            if not bool(jnp.all(jnp.isfinite(value))):
+            if not np.isfinite(np.asarray(value)).all():
                 raise ValueError(f"{where} is {value}; expected finite numbers")
         array = jnp.asarray(value)
         kind = array.dtype if jnp.issubdtype(array.dtype, jnp.floating) else jnp.result_type(float)
@@ -182,11 +182,13 @@ def as_players(players: Any, name: str = "players") -> Players:
 def _one_loss(game: Game, losses: Losses, player: int, count: int) -> Array:
     if len(losses) != count:
         raise ValueError(
-            f"{type(game).__name__}.losses returned {len(losses)} losses for {count} players; expected one loss per player"
+            f"{type(game).__name__}.losses returned {len(losses)} losses for {count} players; "
+            "expected one loss per player"
         )
     loss = losses[player]
     if jnp.shape(loss) != ():
         raise ValueError(
-            f"the loss of player {player} has shape {jnp.shape(loss)}; expected a scalar. Take a mean or a sum over it."
+            f"the loss of player {player} has shape {jnp.shape(loss)}; expected a scalar. "
+            "Take a mean or a sum over it."
         )
     return loss

@@ -5,8 +5,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from dynamics import _trees
+from dynamics._checks import check_kind
 from dynamics.distributions import Distribution, Sample, as_distribution, ring
 from dynamics.game import Game, Losses, Players, as_callable, as_players
 from dynamics.objectives import NonSaturating, Objective
@@ -16,28 +19,28 @@ from dynamics.penalties import R1, Penalty
 class GAN(Game):
     r"""A generative adversarial network as a game; generator is player 0, discriminator player 1.
 
-    Losses: $L_0 = $ `objective.generator`$(C(x), C(G(z)))$ and $L_1 = $ `objective.discriminator`$(C(x), C(G(z)))$, plus
-    what the penalty adds to each, with raw scores $C$ that are high on real samples.
+    Losses: $L_0 = $ `objective.generator`$(C(x), C(G(z)))$ and $L_1 = $ `objective.discriminator`$(C(x),
+    C(G(z)))$, plus what the penalty adds to each, with raw scores $C$ that are high on real samples.
 
     Args:
         generator: function `(parameters, latent) -> fake`, of *one* latent point; it is vmapped here.
         discriminator: function `(parameters, sample) -> score`, of *one* sample, returning a scalar.
-        data: where real samples come from: a `Distribution`, an array with a leading axis (a data set), or a function
-            of a key that returns a batch.
+        data: where real samples come from: a `Distribution`, an array with a leading axis (a data set), or a
+            function of a key that returns a batch.
         latent: where latents come from, likewise.
         objective: what the players are paid.
         penalty: a regulariser, or `None`; several: `dynamics.penalties.Sum`.
         noise: instance noise, a `Distribution` of the samples' shape added to real and to fake samples.
         equilibria: known equilibria, a sequence of tuples of players.
 
-    With `key=None` losses are expectations over all points of data, latent and noise; with a key, over a random batch,
-    the same for both players.
+    With `key=None` losses are expectations over all points of data, latent and noise; with a key, over a
+    random batch, the same for both players.
 
     >>> import jax.numpy as jnp
     >>> from dynamics.distributions import PointMass
     >>> gan = GAN(lambda t, z: t + z, lambda w, x: w * x, jnp.asarray([2.0]), PointMass(0.0))
-    >>> [round(float(v), 3) for v in gan.field((jnp.asarray(2.0), jnp.asarray(0.0)))]
-    [0.0, 0.0]
+    >>> [round(float(v), 3) for v in gan.field((jnp.asarray(1.0), jnp.asarray(1.0)))]
+    [0.269, -0.493]
     """
 
     generator: Callable[[PyTree, PyTree], PyTree]
@@ -70,23 +73,20 @@ class GAN(Game):
         self.known = tuple(as_players(point, "equilibria") for point in equilibria)
 
     def __check_init__(self):
-        for name, kind, fix in (
-            ("objective", Objective, "dynamics.objectives.NonSaturating()"),
-            ("penalty", Penalty, "dynamics.penalties.R1(0.3)"),
-            ("noise", Distribution, "dynamics.distributions.normal(0.0, 0.5)"),
-        ):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, kind):
-                raise TypeError(f"GAN.{name} is {value!r}; expected a {kind.__name__}, e.g. {fix}")
+        check_kind(self, "objective", Objective, "dynamics.objectives.NonSaturating()")
+        check_kind(self, "penalty", Penalty, "dynamics.penalties.R1(0.3)")
+        check_kind(self, "noise", Distribution, "dynamics.distributions.normal(0.0, 0.5)")
 
     def samples(self, players: Players, key: PRNGKeyArray | None = None) -> tuple[Sample, Sample]:
-        """Real and fake samples as the discriminator sees them, instance noise included."""
+        """Real and fake samples with instance noise, in the players' dtype."""
+        dtype = _trees.float_dtype(players)
         keys = (None,) * 4 if key is None else jax.random.split(key, 4)
-        real = self.data.sample(keys[0])
-        fake = self.latent.sample(keys[1]).each(lambda latent: self.generator(players[0], latent))
+        real = _trees.cast(self.data.sample(keys[0]), dtype)
+        latent = _trees.cast(self.latent.sample(keys[1]), dtype)
+        fake = latent.each(lambda point: self.generator(players[0], point))
         if self.noise is not None:
-            real = _add_noise(real, self.noise, keys[2])
-            fake = _add_noise(fake, self.noise, keys[3])
+            real = _trees.cast(_add_noise(real, self.noise, keys[2]), dtype)
+            fake = _trees.cast(_add_noise(fake, self.noise, keys[3]), dtype)
         return real, fake
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
@@ -98,10 +98,19 @@ class GAN(Game):
         def score(point: PyTree) -> Array:
             return self.discriminator(players[1], point)
 
-        scores = real.each(score), fake.each(score)
+        return self.losses_of_scores(players, (real, fake), (real.each(score), fake.each(score)), penalise)
+
+    def losses_of_scores(
+        self,
+        players: Players,
+        samples: tuple[Sample, Sample],
+        scores: tuple[Sample, Sample],
+        key: PRNGKeyArray | None = None,
+    ) -> Losses:
+        """The losses for known scores of the real and the fake samples; the key is the penalty's."""
         generator, discriminator = self.objective.generator(*scores), self.objective.discriminator(*scores)
         if self.penalty is not None:
-            on_generator, on_discriminator = self.penalty(self, players, real, fake, penalise)
+            on_generator, on_discriminator = self.penalty(self, players, *samples, key)
             generator, discriminator = generator + on_generator, discriminator + on_discriminator
         return generator, discriminator
 
@@ -119,12 +128,13 @@ class GAN(Game):
 
 
 class SplitModule(eqx.Module):
-    """A module without its arrays, as a function `(parameters, *arguments)`; made by `split_module`."""
+    """A module without its parameters, as a function `(parameters, *arguments)`; made by `split_module`."""
 
+    fixed: PyTree
     static: PyTree = eqx.field(static=True)
 
     def __call__(self, parameters: PyTree, *arguments: Any) -> PyTree:
-        return eqx.combine(parameters, self.static)(*arguments)
+        return eqx.combine(parameters, self.fixed, self.static)(*arguments)
 
 
 def split_module(module: PyTree) -> tuple[SplitModule, PyTree]:
@@ -134,27 +144,20 @@ def split_module(module: PyTree) -> tuple[SplitModule, PyTree]:
         module: an equinox module, or any callable pytree.
 
     Returns:
-        `(function, parameters)` with `function(parameters, *arguments) == module(*arguments)`; the parameters are the
-        module's floating arrays, everything else is part of the function.
+        `(function, parameters)` with `function(parameters, *arguments) == module(*arguments)`; the parameters
+        are the module's floating arrays, everything else is part of the function.
 
     >>> function, parameters = split_module(eqx.nn.Linear(2, 1, key=jax.random.key(0)))
-    >>> function(parameters, jax.numpy.ones(2)).shape
+    >>> function(parameters, jnp.ones(2)).shape
     (1,)
     """
-    parameters, static = eqx.partition(module, eqx.is_inexact_array)
-    return SplitModule(static), parameters
+    parameters, rest = eqx.partition(module, eqx.is_inexact_array)
+    fixed, static = eqx.partition(rest, eqx.is_array)
+    return SplitModule(fixed, static), parameters
 
 
 def _add_noise(samples: Sample, noise: Distribution, key: PRNGKeyArray | None) -> Sample:
     if key is None:
-        return samples.product(noise.sample(), lambda point, shift: jax.tree.map(jax.numpy.add, point, shift))
-    keys = jax.random.split(key, samples.count)
-
-    def draw(own_key):
-        # One point of the distribution for each sample, so that noise and samples are independent.
-        which, take = jax.random.split(own_key)
-        points = noise.sample(take)
-        row = jax.random.randint(which, (), 0, points.count)
-        return jax.tree.map(lambda leaf: leaf[row], points.values)
-
-    return Sample(jax.tree.map(jax.numpy.add, samples.values, jax.vmap(draw)(keys)), samples.weights)
+        return samples.product(noise.sample(), lambda point, shift: jax.tree.map(jnp.add, point, shift))
+    shifts = noise.sample(key, samples.count)
+    return Sample(jax.tree.map(jnp.add, samples.values, shifts.values), samples.weights)

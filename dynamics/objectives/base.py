@@ -11,8 +11,8 @@ from dynamics.distributions import Sample
 class Objective(eqx.Module):
     """Losses of generator and discriminator as functions of the scores of real and fake samples.
 
-    Scores are the discriminator's raw outputs, high on real samples. `real` and `fake` are arrays of shape (n,), or
-    `Sample`s with weights. Both losses are minimised.
+    Scores are the discriminator's raw outputs, high on real samples. `real` and `fake` are arrays of shape
+    (n,), or `Sample`s with weights. Both losses are minimised.
     """
 
     @abstractmethod
@@ -36,4 +36,4 @@ class Objective(eqx.Module):
     @property
     @abstractmethod
     def divergence(self) -> str:
-        """What the generator minimises against an optimal discriminator, in words; empty where nothing is known."""
+        """What the generator minimises against an optimal discriminator, in words; empty where unknown."""

@@ -18,7 +18,8 @@ class Hinge(Objective):
     """
 
     def discriminator(self, real: Sample | Array, fake: Sample | Array) -> Array:
-        return as_sample(real).mean(lambda score: relu(1 - score)) + as_sample(fake).mean(lambda score: relu(1 + score))
+        on_real = as_sample(real).mean(lambda score: relu(1 - score))
+        return on_real + as_sample(fake).mean(lambda score: relu(1 + score))
 
     def generator(self, real: Sample | Array, fake: Sample | Array) -> Array:
         return -as_sample(fake).mean()

@@ -11,9 +11,10 @@ from dynamics.penalties.base import Penalty
 
 
 class DiscriminatorGradientNorm(Penalty):
-    r"""Squared norm of the discriminator's gradient, added to the generator's loss: $\eta\|\nabla_\psi L_D\|^2$.
+    r"""Squared norm of the discriminator's gradient, $\eta\|\nabla_\psi L_D\|^2$, in the generator's loss.
 
-    $L_D$ is the discriminator's objective without penalties; no factor 1/2. The generator looks one step ahead.
+    $L_D$ is the discriminator's objective without penalties; no factor 1/2. So the generator
+    looks one step ahead.
     Source: Nagarajan and Kolter, Gradient descent GAN optimization is locally stable, 2017, section 4.
 
     Args:

@@ -3,17 +3,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from dynamics._checks import as_leaf, check_number
+from dynamics._checks import as_leaf, check_number, check_whole
 from dynamics.distributions import GaussianMixture, Sample
 from dynamics.game import Players
 from dynamics.penalties.base import Penalty, gradient_norm
 
 
 class DRAGAN(Penalty):
-    r"""Gradient penalty around real samples, $\lambda E(\|\nabla_x C(x+\delta)\| - k)^2$ with $\delta\sim N(0, s^2 I)$.
+    r"""Gradient penalty around real samples, $\lambda E(\|\nabla_x C(x+\delta)\| - k)^2$.
 
-    Added to the discriminator's loss only. Gaussian perturbation as in the paper (the authors' notebook draws
-    $\tfrac12\mathrm{std}(x)\,U[0,1)$ instead). For `key=None` the expectation over delta is a Gauss-Hermite quadrature.
+    The perturbation is $\delta\sim N(0, s^2 I)$ as in the paper (the authors' notebook draws
+    $\tfrac12\mathrm{std}(x)\,U[0,1)$ instead); for `key=None` its expectation is a Gauss-Hermite quadrature.
+    Added to the discriminator's loss only. Samples are arrays.
     Source: Kodali et al., On Convergence and Stability of GANs, 2017, section 2.3.
 
     Args:
@@ -35,6 +36,7 @@ class DRAGAN(Penalty):
         check_number(self, "weight", minimum=0)
         check_number(self, "target", minimum=0)
         check_number(self, "std", minimum=0)
+        check_whole(self, "nodes")
 
     def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
         def excess(point):

@@ -11,9 +11,9 @@ from dynamics.penalties.base import Penalty, squared_gradient
 class R1(Penalty):
     r"""Squared gradient of the discriminator on real samples, $\frac{\gamma}{2} E_{real}\|\nabla_x C(x)\|^2$.
 
-    Added to the discriminator's loss only. With the factor 1/2, as in the paper; the authors' code has none, so that
-    its `reg_param=10` is weight 20 here. Source: Mescheder, Geiger, Nowozin, Which Training Methods for GANs do
-    actually Converge?, 2018, equation 9.
+    Added to the discriminator's loss only. With the factor 1/2, as in the paper; the authors' code has none,
+    so that its `reg_param=10` is weight 20 here.
+    Source: Mescheder, Geiger, Nowozin, Which Training Methods for GANs do actually Converge?, 2018, eq. 9.
 
     Args:
         weight: gamma, >= 0.

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from dynamics._checks import as_leaf, check_number
+from dynamics._checks import as_leaf, check_number, check_whole
 from dynamics.distributions import Sample
 from dynamics.game import Players
 from dynamics.penalties.base import Penalty, gradient_norm
@@ -14,10 +14,11 @@ from dynamics.scalars import relu
 class WGANGP(Penalty):
     r"""Gradient penalty on lines between real and fake samples, $\lambda E(\|\nabla_x C(\hat x)\| - g_0)^2$.
 
-    $\hat x = \epsilon x + (1-\epsilon)\tilde x$ with $\epsilon$ uniform on [0, 1]; one-sided: only norms above $g_0$ are
-    penalised. Added to the discriminator's loss only. For a key, the i-th real is joined with the i-th fake sample and
-    $\epsilon$ is drawn; for `key=None` all pairs count and $\epsilon$ runs over `nodes` Gauss-Legendre nodes.
-    The field is discontinuous where the gradient of the discriminator vanishes (two-sided): there is no linearisation.
+    $\hat x = \epsilon x + (1-\epsilon)\tilde x$ with $\epsilon$ uniform on [0, 1]; one-sided: only norms
+    above $g_0$ are penalised. Added to the discriminator's loss only. For a key, the i-th real is joined with
+    the i-th fake sample and $\epsilon$ is drawn; for `key=None` all pairs count and $\epsilon$ runs over
+    `nodes` Gauss-Legendre nodes. The field is discontinuous where the gradient of the discriminator vanishes
+    (two-sided): there is no linearisation.
     Source: Gulrajani et al., Improved Training of Wasserstein GANs, 2017, equation 3; without a factor 1/2.
 
     Args:
@@ -38,6 +39,7 @@ class WGANGP(Penalty):
     def __check_init__(self):
         check_number(self, "weight", minimum=0)
         check_number(self, "target", minimum=0)
+        check_whole(self, "nodes")
 
     def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
         def excess(point):
@@ -57,8 +59,8 @@ def _interpolates(real: Sample, fake: Sample, key: PRNGKeyArray | None, nodes: i
         return pairs.product(mixing, lambda pair, e: jax.tree.map(lambda x, y: e * x + (1 - e) * y, *pair))
     if real.count != fake.count:
         raise ValueError(
-            f"a batch has {real.count} real and {fake.count} fake samples; the penalty on interpolates pairs them: "
-            "give data and latent the same batch_size"
+            f"a batch has {real.count} real and {fake.count} fake samples; expected equal numbers, as the "
+            "penalty on interpolates pairs them. Give data and latent the same batch_size."
         )
     mixing = jax.random.uniform(key, (real.count,), jnp.result_type(*jax.tree.leaves(fake.values)))
 
