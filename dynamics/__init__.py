@@ -32,14 +32,14 @@ _NAMES = {
     "GAN": "dynamics.gan",
     "Game": "dynamics.game",
     "Optimiser": "dynamics.optimisers",
-    "Outcome": "dynamics.simulate",
-    "Run": "dynamics.simulate",
+    "Outcome": "dynamics.simulation",
+    "Run": "dynamics.simulation",
     "ZeroSum": "dynamics.game",
-    "critical": "dynamics.stability",
-    "find_equilibrium": "dynamics.stability",
-    "simulate": "dynamics.simulate",
+    "critical": "dynamics.analysis",
+    "find_equilibrium": "dynamics.analysis",
+    "simulate": "dynamics.simulation",
     "split_module": "dynamics.gan",
-    "stability": "dynamics.stability",
+    "stability": "dynamics.analysis",
 }
 
 __all__ = sorted([*_MODULES, *_NAMES])

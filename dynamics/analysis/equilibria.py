@@ -1,0 +1,127 @@
+"""Finding equilibria, and recognising manifolds of them."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import optimistix as optx
+from jax.flatten_util import ravel_pytree
+from jaxtyping import PRNGKeyArray
+
+from dynamics import _trees
+from dynamics.game import Game, Players, as_players
+
+
+class EquilibriumError(ValueError):
+    """No equilibrium was found, or a point is none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Equilibrium:
+    """An equilibrium with its certificate.
+
+    Attributes:
+        players: the point.
+        residual: norm of the field there.
+        distance: how far it is from the start.
+        condition: condition number of the Jacobian of the field; infinite on a manifold of equilibria.
+        steps: Newton steps taken.
+    """
+
+    players: Players
+    residual: float
+    distance: float
+    condition: float
+    steps: int
+
+
+def find_equilibrium(
+    game: Game, start: Any, *, tolerance: float | None = None, max_steps: int = 100, key: PRNGKeyArray | None = None
+) -> Equilibrium:
+    r"""Solve $v(x) = 0$ by Newton's method from a start, with a certificate.
+
+    Where the Jacobian is singular the step is the shortest least-squares solution, so that a point of a manifold of
+    equilibria is found as well. Newton's method finds equilibria of every kind, stable or not.
+
+    Args:
+        game: the game.
+        start: a tuple of players.
+        tolerance: largest accepted norm of the field, relative to `1 + |Dv|`; default 1e-12 in float64, 1e-5 in float32.
+        max_steps: largest number of Newton steps.
+        key: for a game that can only be sampled: the batch is frozen.
+
+    Raises:
+        EquilibriumError: no convergence; the message shows the smallest residual and what to try.
+
+    >>> from dynamics.games import DiracGAN
+    >>> float(find_equilibrium(DiracGAN(), (0.5, 0.25)).players[0])
+    0.0
+    """
+    players = as_players(start, "start")
+    dtype = _trees.float_dtype(players)
+    game = _trees.cast(game, dtype)
+    if tolerance is None:
+        tolerance = 1e-12 if dtype == jnp.float64 else 1e-5
+    found, steps, residual, jacobian = _newton(game, players, key, max_steps)
+    residual = float(residual)
+    singular = np.linalg.svd(np.asarray(jacobian), compute_uv=False) if np.all(np.isfinite(jacobian)) else np.array([np.nan])
+    distance = float(_trees.norm(jax.tree.map(jnp.subtract, found, players)))
+    if not residual <= tolerance * (1 + singular[0]):
+        raise EquilibriumError(
+            f"Newton's method found no equilibrium from {_short(players)} in {int(steps)} steps: the field has norm "
+            f"{residual:.3g} at {_short(found)}, wanted {tolerance:.3g}. Try a start nearer to the equilibrium (the end "
+            "of a simulation that converges, say), more max_steps, or a larger tolerance."
+        )
+    floor = singular[0] * len(singular) * float(jnp.finfo(dtype).eps)
+    condition = float(singular[0] / singular[-1]) if singular[-1] > floor else float("inf")
+    return Equilibrium(found, residual, distance, condition, int(steps))
+
+
+@eqx.filter_jit
+def _newton(game: Game, players: Players, key: PRNGKeyArray | None, max_steps: int):
+    flat, unravel = ravel_pytree(players)
+
+    def field(vector, _):
+        return ravel_pytree(game.field(unravel(vector), key))[0]
+
+    epsilon = float(jnp.finfo(flat.dtype).eps)
+    solver = optx.Newton(rtol=4 * epsilon, atol=epsilon**1.5, linear_solver=lx.SVD())
+    solution = optx.root_find(field, solver, flat, max_steps=max_steps, throw=False)
+    best = solution.value
+    return unravel(best), solution.stats["num_steps"], jnp.linalg.norm(field(best, None)), jax.jacfwd(field)(best, None)
+
+
+def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: PRNGKeyArray | None = None) -> int:
+    """Dimension of the manifold of equilibria through an equilibrium; 0 when it is isolated.
+
+    Each direction in the null space of the Jacobian of the field is followed a little way; it belongs to the manifold
+    when Newton's method finds another equilibrium there, and not when it falls back to the first.
+    """
+    if not np.all(np.isfinite(jacobian)):
+        return 0
+    _, singular, rows = np.linalg.svd(jacobian)
+    epsilon = float(np.finfo(jacobian.dtype).eps)
+    null = rows[singular <= 64 * jacobian.shape[0] * epsilon * max(1.0, singular[0])]
+    if not len(null):
+        return 0
+    flat, unravel = ravel_pytree(players)
+    length = epsilon**0.25 * (1 + float(jnp.linalg.norm(flat)))
+    dimension = 0
+    for direction in null:
+        start = unravel(flat + length * jnp.asarray(direction, flat.dtype))
+        found, _, residual, _ = _newton(game, start, key, 50)
+        moved = np.asarray(ravel_pytree(found)[0] - flat)
+        stays = abs(moved @ direction) > length / 2 and np.linalg.norm(moved) < 2 * length
+        if stays and float(residual) <= epsilon**0.75 * length * max(1.0, singular[0]):
+            dimension += 1
+    return dimension
+
+
+def _short(players: Players) -> str:
+    flat = np.asarray(ravel_pytree(players)[0])
+    shown = ", ".join(f"{value:.4g}" for value in flat[:6])
+    return f"({shown}{', ...' if flat.size > 6 else ''})"

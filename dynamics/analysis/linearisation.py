@@ -1,0 +1,176 @@
+"""The Jacobian of the exact map that is iterated, or of the flow, on the whole state."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from dynamics import _trees
+from dynamics.flows.base import AbstractFlow
+from dynamics.game import Game, Players
+from dynamics.updates.base import State, Update
+
+COUNTER_LIMIT = 2**30  # where step counters are held: every bias correction and decay has run its course
+SETTLING_STEPS = 20_000
+PROBES = 8
+
+
+class Linearisation(NamedTuple):
+    """A map or flow near a point.
+
+    Attributes:
+        jacobian: of the map, or of the flow's field, on the players and the floating part of the memory.
+        defect: norm of `map(state) - state`, or of the flow's field.
+        residual: norm of the game's field at the players.
+        game_jacobian: of the game's field, at the players.
+        kinks: how far one-sided difference quotients disagree, at a step and at a sixteenth of it.
+        errors: how far central difference quotients disagree with the Jacobian, at the same two steps.
+    """
+
+    jacobian: Float[Array, "n n"]
+    defect: Array
+    residual: Array
+    game_jacobian: Float[Array, "m m"]
+    kinks: Float[Array, "2"]
+    errors: Float[Array, "2"]
+
+
+def linearise(
+    game: Game, method: Update | AbstractFlow, players: Players, key: PRNGKeyArray | None = None
+) -> Linearisation:
+    """Linearise the method at the players, its memory at rest there; traceable."""
+    dtype = _trees.float_dtype(players)
+    game, method = _trees.cast((game, method), dtype)
+    state = rest_state(game, method, players, key)
+    floating, other = eqx.partition(state, eqx.is_inexact_array)
+    flat, unravel = ravel_pytree(floating)
+
+    def function(vector: Array) -> Array:
+        point = eqx.combine(unravel(vector), other)
+        moved = method.step(game, point, key) if isinstance(method, Update) else method.field(game, jnp.zeros(()), point)
+        return ravel_pytree(eqx.filter(moved, eqx.is_inexact_array))[0]
+
+    flat_players, unravel_players = ravel_pytree(players)
+
+    def field(vector: Array) -> Array:
+        return ravel_pytree(game.field(unravel_players(vector), key))[0]
+
+    jacobian = jax.jacfwd(function)(flat)
+    value = function(flat)
+    directions = jnp.asarray(_probe_directions(flat.size), dtype)
+    kinks, errors = [], []
+    for step in _probe_steps(dtype):
+        length = step * (1 + jnp.max(jnp.abs(flat), initial=0))
+        ahead, back = jax.vmap(function)(
+            jnp.concatenate([flat + length * directions, flat - length * directions])
+        ).reshape(2, directions.shape[0], -1)
+        right, left = (ahead - value) / length, (value - back) / length
+        kinks.append(jnp.max(jnp.linalg.norm(right - left, axis=1)))
+        errors.append(jnp.max(jnp.linalg.norm((right + left) / 2 - directions @ jacobian.T, axis=1)))
+    defect = jnp.linalg.norm(value - flat if isinstance(method, Update) else value)
+    return Linearisation(
+        jacobian,
+        defect,
+        jnp.linalg.norm(field(flat_players)),
+        jax.jacfwd(field)(flat_players),
+        jnp.stack(kinks),
+        jnp.stack(errors),
+    )
+
+
+def rest_state(game: Game, method: Update | AbstractFlow, players: Players, key: PRNGKeyArray | None = None) -> State:
+    """The state whose memory is at rest while the players stay where they are; counters are held at their limit.
+
+    The memory of an update is run until it no longer changes; that of a flow is solved for by Newton's method.
+    """
+    state = method.init(game, players)
+    floating, _ = eqx.partition(state.memory, eqx.is_inexact_array)
+    if not jax.tree.leaves(state.memory):
+        return state
+    if isinstance(method, AbstractFlow):
+        return State(players, _rest_of_flow(game, method, players, floating, state.memory))
+
+    def step(memory: PyTree) -> PyTree:
+        return method.step(game, State(players, memory), key).memory
+
+    # Three real steps settle flags such as "is this the first step", and show which integers count steps.
+    history = [state.memory]
+    for _ in range(3):
+        history.append(step(history[-1]))
+
+    def hold(one: Array, two: Array, three: Array) -> Array:
+        if not jnp.issubdtype(jnp.result_type(three), jnp.integer):
+            return three
+        counts = (two - one == 1) & (three - two == 1)
+        return jnp.where(counts, jnp.asarray(COUNTER_LIMIT, jnp.result_type(three)), three)
+
+    memory = jax.tree.map(hold, *history[1:])
+    _, held = eqx.partition(memory, eqx.is_inexact_array)
+
+    def moving(carry):
+        index, changed, _ = carry
+        return changed & (index < SETTLING_STEPS)
+
+    def settle(carry):
+        index, _, floating = carry
+        new = eqx.filter(step(eqx.combine(floating, held)), eqx.is_inexact_array)
+        gaps = [
+            jnp.max(jnp.abs(a - b) - 2 * jnp.finfo(a.dtype).eps * jnp.abs(a), initial=-1)
+            for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(floating), strict=True)
+        ]
+        changed = jnp.any(jnp.stack(gaps) > jnp.finfo(jnp.float32).tiny) if gaps else jnp.asarray(False)
+        return index + 1, changed, new
+
+    start = (jnp.asarray(0), jnp.asarray(True), eqx.filter(memory, eqx.is_inexact_array))
+    _, _, floating = jax.lax.while_loop(moving, settle, start)
+    return State(players, eqx.combine(floating, held))
+
+
+def _rest_of_flow(game, flow, players, floating, memory) -> PyTree:
+    flat, unravel = ravel_pytree(floating)
+    _, other = eqx.partition(memory, eqx.is_inexact_array)
+
+    def rate(vector: Array) -> Array:
+        state = State(players, eqx.combine(unravel(vector), other))
+        change = flow.field(game, jnp.zeros(()), state).memory
+        return ravel_pytree(eqx.filter(change, eqx.is_inexact_array))[0]
+
+    def newton(_, vector):
+        return vector - jnp.linalg.lstsq(jax.jacfwd(rate)(vector), rate(vector))[0]
+
+    return eqx.combine(unravel(jax.lax.fori_loop(0, 10, newton, flat)), other)
+
+
+def _probe_directions(size: int) -> np.ndarray:
+    directions = np.random.default_rng(0).standard_normal((PROBES, size))
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def _probe_steps(dtype) -> tuple[float, float]:
+    step = float(jnp.finfo(dtype).eps) ** (1 / 3)
+    return 16 * step, step
+
+
+def is_smooth(linearisation: Linearisation) -> str:
+    """`smooth`, `kinked`, `discontinuous` or `stiff` (the Jacobian holds in a tiny neighbourhood only).
+
+    Of a smooth map both disagreements shrink in proportion to the step, or faster; at a kink the one-sided slopes stay
+    apart; at a jump difference quotients grow like one over the step; a map with a scale far below the step differs
+    from its Jacobian at every step taken.
+    """
+    size = 1 + float(np.linalg.norm(linearisation.jacobian))
+    rounding = 1e-4 if linearisation.jacobian.dtype == np.float64 else 2e-2
+    (coarse, fine), (wrong, still_wrong) = np.asarray(linearisation.kinks), np.asarray(linearisation.errors)
+    if not np.all(np.isfinite(linearisation.jacobian)):
+        return "not differentiable"
+    if max(fine, still_wrong) > rounding * size and (fine > 4 * coarse or still_wrong > 4 * wrong):
+        return "discontinuous"
+    if fine > rounding * size and fine > coarse / 4:
+        return "kinked"
+    if still_wrong > rounding * size and still_wrong > wrong / 4:
+        return "stiff"
+    return "smooth"

@@ -1,0 +1,307 @@
+"""Local stability from the eigenvalues of the Jacobian of the exact map or flow."""
+
+import dataclasses
+import enum
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from jaxtyping import PRNGKeyArray
+
+from dynamics import _trees
+from dynamics.analysis.equilibria import EquilibriumError, _short, manifold_dimension
+from dynamics.analysis.linearisation import Linearisation, is_smooth, linearise
+from dynamics.flows.base import AbstractFlow
+from dynamics.game import Game, Players, as_players
+from dynamics.updates.base import Update
+
+
+class Verdict(enum.StrEnum):
+    """Whether training stays near the point; `marginal`: the linear part does not decide."""
+
+    stable = "stable"
+    unstable = "unstable"
+    marginal = "marginal"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stability:
+    """Local stability of a method at a point of a game.
+
+    Attributes:
+        kind: "map" or "flow".
+        eigenvalues: of the Jacobian on the whole state, complex, the outermost first (largest modulus for a map,
+            largest real part for a flow).
+        radius: largest modulus; for a map, without the directions along a manifold of equilibria.
+        abscissa: largest real part, likewise.
+        margin: `1 - radius` for a map, `-abscissa` for a flow: positive when stable.
+        error: bound on the rounding error of the margin.
+        verdict: stable, unstable or marginal.
+        rate: log contraction per step, `log(radius)`, or per unit of time, the abscissa.
+        rotation: angle per step, or per unit of time, of the outermost eigenvalue, >= 0.
+        manifold_dimension: dimension of the manifold of equilibria through the point, 0 for an isolated one. Its
+            directions are left out of radius, abscissa, rate and verdict.
+        largest_step: for a flow, the largest step for which its Euler discretisation is stable; 0 when there is none.
+            Eigenvalues along a manifold do not count. NaN for a map.
+        smoothness: "smooth"; or "kinked", "discontinuous", "stiff" (the Jacobian holds in a tiny neighbourhood only),
+            "not differentiable": then the eigenvalues do not tell the truth about the map.
+        jacobian: of the map or of the flow's field, on players and memory.
+        blocks: `blocks[i][j]` is the derivative of player i's field with respect to player j.
+        players: the point.
+        residual: norm of the game's field there.
+        notes: what a reader should know, one sentence each.
+    """
+
+    kind: str
+    eigenvalues: np.ndarray
+    radius: float
+    abscissa: float
+    margin: float
+    error: float
+    verdict: Verdict
+    rate: float
+    rotation: float
+    manifold_dimension: int
+    largest_step: float
+    smoothness: str
+    jacobian: np.ndarray
+    blocks: tuple[tuple[np.ndarray, ...], ...]
+    players: Players
+    residual: float
+    notes: tuple[str, ...]
+
+    def describe(self) -> str:
+        """The report as text."""
+        name, value = ("radius", self.radius) if self.kind == "map" else ("abscissa", self.abscissa)
+        unit = "step" if self.kind == "map" else "unit of time"
+        lines = [
+            f"{self.verdict}: {name} {value:.10g}, margin {self.margin:.3g} (error below {self.error:.1g})",
+            f"rate {self.rate:.6g} and rotation {self.rotation:.6g} per {unit}",
+        ]
+        if self.kind == "flow" and np.isfinite(self.largest_step):
+            lines.append(f"largest stable Euler step {self.largest_step:.6g}")
+        shown = ", ".join(_complex(value) for value in self.eigenvalues[:8])
+        more = f", ... ({len(self.eigenvalues)} in all)" if len(self.eigenvalues) > 8 else ""
+        return "\n".join([*lines, f"eigenvalues {shown}{more}", *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain Python data, ready for JSON; complex numbers are pairs."""
+        skip = {"players", "blocks", "jacobian", "eigenvalues", "notes", "verdict"}
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skip}
+        data = {name: None if isinstance(v, float) and not np.isfinite(v) else v for name, v in data.items()}
+        return {
+            "verdict": str(self.verdict),
+            **data,
+            "eigenvalues": [[float(v.real), float(v.imag)] for v in self.eigenvalues],
+            "jacobian": self.jacobian.tolist(),
+            "blocks": [[block.tolist() for block in row] for row in self.blocks],
+            "players": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.players)],
+            "notes": list(self.notes),
+        }
+
+
+def stability(
+    game: Game,
+    method: Update | AbstractFlow,
+    at: Any = None,
+    *,
+    key: PRNGKeyArray | None = None,
+    require_equilibrium: bool = True,
+) -> Stability:
+    """The spectrum of the Jacobian of the exact map that is iterated, or of the flow, and what follows from it.
+
+    The Jacobian is taken by automatic differentiation through the whole state: alternation, inner steps, extrapolation
+    and optimiser memory included. Step counters are held at their limit, the memory is at rest.
+
+    Args:
+        game: the game.
+        method: an update or a flow.
+        at: a tuple of players; default the game's first known equilibrium.
+        key: for a game that can only be sampled: the batch is frozen.
+        require_equilibrium: raise at a point that is no equilibrium of the game, or no fixed point of the method.
+
+    Raises:
+        EquilibriumError: the point is no equilibrium (the message shows the residual), or none is known.
+        TypeError: the method is no update and no flow.
+
+    >>> import optax
+    >>> from dynamics.games import Bilinear
+    >>> from dynamics.updates import Simultaneous
+    >>> report = stability(Bilinear(1.0), Simultaneous(optax.sgd(0.1), optax.sgd(0.1)))
+    >>> str(report.verdict), round(report.radius, 8)  # sqrt(1 + h^2)
+    ('unstable', 1.00498756)
+    """
+    if not isinstance(method, (Update, AbstractFlow)):
+        raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
+    players = equilibrium_of(game) if at is None else as_players(at, "at")
+    linear = jax.device_get(_linearise(game, method, players, key))
+    if require_equilibrium:
+        _check_equilibrium(linear, players)
+    dimension = manifold_dimension(_trees.cast(game, _trees.float_dtype(players)), players, linear.game_jacobian, key)
+    sizes = [_trees.size(player) for player in players]
+    return assess(linear, "map" if isinstance(method, Update) else "flow", dimension, sizes, players)
+
+
+_linearise = eqx.filter_jit(linearise)
+
+
+def equilibrium_of(game: Game) -> Players:
+    """The game's first known equilibrium, as players.
+
+    Raises:
+        EquilibriumError: none is known.
+    """
+    known = game.equilibria()
+    if not known:
+        raise EquilibriumError(
+            f"{type(game).__name__} knows none of its equilibria; pass at=players, for example "
+            "at=find_equilibrium(game, start).players"
+        )
+    return as_players(known[0], "equilibria")
+
+
+def _check_equilibrium(linear: Linearisation, players: Players) -> None:
+    dtype = linear.jacobian.dtype
+    size = 1 + max(float(np.max(np.abs(leaf), initial=0)) for leaf in jax.tree.leaves(players))
+    scale = size * (1 + np.linalg.norm(linear.game_jacobian)) if np.all(np.isfinite(linear.game_jacobian)) else size
+    tolerance = float(np.finfo(dtype).eps) ** 0.5 * scale
+    if not linear.residual <= tolerance:
+        raise EquilibriumError(
+            f"{_short(players)} is no equilibrium: the field has norm {float(linear.residual):.3g} there, more than "
+            f"{tolerance:.1g}. Use find_equilibrium(game, start).players, or require_equilibrium=False to linearise anyway."
+        )
+    if not linear.defect <= tolerance:
+        raise EquilibriumError(
+            f"{_short(players)} is an equilibrium of the game but no fixed point of the method: one step moves the state "
+            f"by {float(linear.defect):.3g}. Use require_equilibrium=False to linearise anyway."
+        )
+
+
+def assess(
+    linear: Linearisation, kind: str, dimension: int, sizes: list[int], players: Players
+) -> Stability:
+    """Eigenvalues, verdict and notes of a linearisation; on the host, in NumPy."""
+    jacobian = np.asarray(linear.jacobian)
+    smoothness = is_smooth(linear)
+    edges = np.cumsum([0, *sizes])
+    blocks = tuple(
+        tuple(np.asarray(linear.game_jacobian)[a:b, c:d] for c, d in zip(edges, edges[1:], strict=False))
+        for a, b in zip(edges, edges[1:], strict=False)
+    )
+    common = dict(
+        kind=kind,
+        jacobian=jacobian,
+        blocks=blocks,
+        players=players,
+        residual=float(linear.residual),
+        smoothness=smoothness,
+        manifold_dimension=dimension,
+    )
+    if smoothness == "not differentiable":
+        nan = float("nan")
+        return Stability(
+            eigenvalues=np.full(len(jacobian), complex(nan, nan)),
+            **dict.fromkeys(("radius", "abscissa", "margin", "rate", "rotation", "largest_step"), nan),
+            error=float("inf"),
+            verdict=Verdict.marginal,
+            notes=(_NOTES["not differentiable"],),
+            **common,
+        )
+    values, errors = eigenvalues_with_errors(jacobian)
+    neutral = 1.0 if kind == "map" else 0.0
+    outward = np.abs(values) if kind == "map" else values.real
+    order = np.argsort(-outward, kind="stable")
+    values, errors, outward = values[order], errors[order], outward[order]
+    # The directions along a manifold of equilibria: the eigenvalues nearest to 1 (maps) or 0 (flows).
+    rest = np.sort(np.argsort(np.abs(values - neutral), kind="stable")[dimension:])
+    radius = float(np.max(np.abs(values[rest]), initial=0.0))
+    abscissa = float(np.max(values[rest].real, initial=-np.inf))
+    margin = 1 - radius if kind == "map" else -abscissa
+    # Every eigenvalue is moved by its own error; the margin by the largest of those that can become outermost.
+    upper = np.max(outward[rest] + errors[rest], initial=-np.inf)
+    lower = np.max(outward[rest] - errors[rest], initial=-np.inf)
+    error = float(max(upper - (neutral - margin), (neutral - margin) - lower)) if len(rest) else 0.0
+    verdict = Verdict.stable if upper < neutral else Verdict.unstable if lower > neutral else Verdict.marginal
+    notes = []
+    if dimension:
+        notes.append(_NOTES["manifold"].format(dimension=dimension))
+    if verdict is Verdict.marginal:
+        notes.append(_NOTES["marginal"])
+    if smoothness != "smooth":
+        notes.append(_NOTES[smoothness])
+    with np.errstate(divide="ignore"):
+        rate = float(np.log(radius)) if kind == "map" else abscissa
+    leading = values[rest[0]] if len(rest) else neutral
+    rotation = abs(np.angle(leading)) if kind == "map" else abs(leading.imag)
+    return Stability(
+        eigenvalues=values,
+        radius=radius,
+        abscissa=abscissa,
+        margin=float(margin),
+        error=error,
+        verdict=verdict,
+        rate=rate,
+        rotation=float(rotation),
+        largest_step=largest_euler_step(values[rest]) if kind == "flow" else float("nan"),
+        notes=tuple(notes),
+        **common,
+    )
+
+
+def eigenvalues_with_errors(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""Eigenvalues with first-order bounds on their rounding errors, $\kappa_i\,\|\Delta\|$.
+
+    $\kappa_i = 1/|y_i^* x_i|$ is the eigenvalue's condition number and $\|\Delta\|$ a bound on the error of a matrix
+    that was computed in its dtype; an eigenvalue of an exact Jordan block of size m gets $\|\Delta\|^{1/m}$, with m at
+    most n. Source: Golub and Van Loan, Matrix Computations, section 7.2.2.
+    """
+    size = len(matrix)
+    if size == 0:
+        return np.zeros(0, complex), np.zeros(0)
+    values, left, right = scipy.linalg.eig(matrix.astype(float), left=True, right=True)
+    perturbation = 8 * np.sqrt(size) * np.finfo(matrix.dtype).eps * max(np.linalg.norm(matrix), 1e-300)
+    overlap = np.abs(np.sum(left.conj() * right, axis=0))
+    with np.errstate(divide="ignore"):
+        errors = perturbation / overlap
+    norm = np.linalg.norm(matrix)
+    defective = norm * (perturbation / max(norm, 1e-300)) ** (1 / size)
+    return values, np.minimum(errors, max(defective, perturbation))
+
+
+def largest_euler_step(values: np.ndarray) -> float:
+    r"""The largest h for which $1 + h\lambda$ lies in the unit disk for all eigenvalues: $\min 2|Re\lambda|/|\lambda|^2$.
+
+    0 when an eigenvalue has a real part >= 0. Source: Mescheder, Nowozin, Geiger, The Numerics of GANs, 2017, lemma 4.
+
+    >>> float(largest_euler_step(np.array([-0.5 + 1j, -0.5 - 1j])))
+    0.8
+    """
+    if not len(values):
+        return float("inf")
+    if np.any(values.real >= 0):
+        return 0.0
+    return float(np.min(-2 * values.real / np.abs(values) ** 2))
+
+
+def _complex(value: complex) -> str:
+    if abs(value.imag) < 1e-14 * (1 + abs(value)):
+        return f"{value.real:.6g}"
+    return f"{value.real:.6g}{value.imag:+.6g}i"
+
+
+_NOTES = {
+    "manifold": "The point lies on a manifold of equilibria of dimension {dimension}: the neutral directions along it do "
+    "not count, and stable means that training ends somewhere on it.",
+    "marginal": "The outermost eigenvalue cannot be told from the stability boundary: the linear part does not decide, "
+    "nonlinear terms do.",
+    "kinked": "One-sided derivatives differ at the point (a kink): the eigenvalues hold on one side of it only.",
+    "discontinuous": "The field jumps at the point: there is no linearisation, the eigenvalues describe a neighbour of "
+    "the map only, and a cycle around the point is to be expected.",
+    "stiff": "Difference quotients disagree with the Jacobian: it holds in a tiny neighbourhood only (Adam or RMSProp "
+    "with a small eps at a zero gradient do this).",
+    "not differentiable": "The Jacobian is not finite: the map is not differentiable at the point. Adam and RMSProp with "
+    "eps_root=0 do this where the gradient vanishes; pass eps_root=1e-8 or larger.",
+}

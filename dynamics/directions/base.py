@@ -1,0 +1,19 @@
+"""Where each player wants to go from here."""
+
+from abc import abstractmethod
+
+import equinox as eqx
+from jaxtyping import PRNGKeyArray
+
+from dynamics.game import Game, Players
+
+
+class Direction(eqx.Module):
+    """A vector field made from a game; `Gradient()` returns the game's own field v.
+
+    The same object serves the discrete updates, which take steps along it, and the flows, which integrate it.
+    """
+
+    @abstractmethod
+    def __call__(self, game: Game, players: Players, key: PRNGKeyArray | None = None) -> Players:
+        """The direction at the players, a tuple of the shape of `players`."""

@@ -1,0 +1,326 @@
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
+
+from dynamics._checks import as_leaf, is_concrete
+from dynamics.game import Game, Losses, Players
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+class Quadratic(Game):
+    r"""Any number of players with quadratic losses, $L_i(z) = \frac12 z^\top M_i z + b_i^\top z$.
+
+    z is the concatenation of all players, N numbers; every $M_i$ is symmetric, the game is general-sum.
+    Only the rows of $M_i$ and the entries of $b_i$ that belong to player i move anybody along the field:
+    they are the rows of the game's matrix H, and $v = -(H z + b)$. The rest of $M_i$ is what player i's
+    loss says about the others alone.
+
+    Args:
+        blocks: H by players: `blocks[i][j]` is $D_i D_j L_i$, of shape (d_i, d_j) for players of shape
+            (d_i,) and (d_j,). A number makes a scalar player: next to vectors its blocks have shape (d,).
+            The diagonal blocks are symmetric. The rest of every $M_i$ is zero, i.e.
+            $L_i = \frac12 z_i^\top B_{ii} z_i + \sum_{j\ne i} z_i^\top B_{ij} z_j + b_i^\top z$.
+        offsets: `offsets[i]` is $b_i$, either all N entries or those of player i alone; `None`: zero.
+        shapes: with the players' shapes, e.g. `((2,), (3,))` or `((), ())`, `blocks[i]` is the whole
+            matrix $M_i$, shape (N, N).
+
+    Equilibrium: the solution of $H z = -b$; the one of least norm when H is singular, none when there is
+    no solution. `zero_sum` and `with_spectrum` build particular games.
+
+    Raises:
+        ValueError: a block has the wrong shape, or a diagonal block (a whole matrix) is not symmetric.
+
+    >>> game = Quadratic([[1.0, 10.0], [-10.0, 1.0]])  # L_0 = x^2/2 + 10 x y, L_1 = y^2/2 - 10 x y
+    >>> [float(v) for v in game.field((jnp.asarray(1.0), jnp.asarray(2.0)))]
+    [-21.0, 8.0]
+    """
+
+    matrices: Array
+    offsets: Array
+    shapes: Shapes = eqx.field(static=True)
+
+    def __init__(
+        self,
+        blocks: Sequence[Sequence[ArrayLike]] | Sequence[ArrayLike] | Array,
+        offsets: Sequence[ArrayLike] | Array | None = None,
+        shapes: Sequence[tuple[int, ...]] | None = None,
+    ):
+        if shapes is None:
+            self.shapes, matrices = _from_rows(blocks)
+        else:
+            self.shapes = tuple(tuple(shape) for shape in shapes)
+            matrices = _from_matrices(blocks, self.shapes)
+        self.matrices = (matrices + jnp.swapaxes(matrices, 1, 2)) / 2
+        self.offsets = _from_offsets(offsets, self.shapes, self.matrices.dtype)
+
+    @classmethod
+    def zero_sum(cls, own: ArrayLike, coupling: ArrayLike, other: ArrayLike) -> "Quadratic":
+        r"""Two players and $f = \frac12 x^\top A x + x^\top B y - \frac12 y^\top C y$; $L_0 = f$, $L_1 = -f$.
+
+        Args:
+            own: A, shape (m, m), symmetric; a number for a scalar player.
+            coupling: B, shape (m, n).
+            other: C, shape (n, n), symmetric.
+
+        >>> game = Quadratic.zero_sum(1.0, 10.0, 1.0)
+        >>> [float(loss) for loss in game.losses((jnp.asarray(1.0), jnp.asarray(2.0)))]
+        [18.5, -18.5]
+        """
+        shapes = (jnp.shape(own)[:1], jnp.shape(other)[:1])
+        m, n = (int(np.prod(shape)) for shape in shapes)
+        for name, value, shape in (
+            ("own", own, shapes[0] * 2),
+            ("coupling", coupling, shapes[0] + shapes[1]),
+            ("other", other, shapes[1] * 2),
+        ):
+            if jnp.shape(value) != shape:
+                raise ValueError(
+                    f"{name} has shape {jnp.shape(value)}; expected {shape}: A is (m, m), B (m, n), C (n, n)"
+                )
+        a, b, c = (jnp.reshape(x, y) for x, y in ((own, (m, m)), (coupling, (m, n)), (other, (n, n))))
+        whole = jnp.block([[a, b], [b.T, -c]]) * 1.0
+        return cls([whole, -whole], shapes=shapes)
+
+    @classmethod
+    def with_spectrum(
+        cls,
+        key: PRNGKeyArray,
+        eigenvalues: Sequence[complex] | ArrayLike,
+        sizes: Sequence[int],
+        non_normality: float | Array = 0.0,
+    ) -> "Quadratic":
+        r"""A random game whose Jacobian of the field has exactly the given eigenvalues.
+
+        The Jacobian is $S K S^{-1}$ with a normal K and S block-diagonal by players, so that it is
+        diagonalisable however often an eigenvalue is repeated, and its eigenvectors have a condition
+        number of at most that of S. A player's diagonal block is a Hessian, hence symmetric; therefore
+        each complex pair takes one parameter of each of two different players, and there can be at most
+        min(N // 2, N - largest size) pairs (for a normal Jacobian no construction could do better). A
+        single player has real eigenvalues only.
+
+        Args:
+            key: random key.
+            eigenvalues: N numbers known outside `jit`, complex ones in conjugate pairs, in any order.
+                Negative real parts are stable.
+            sizes: parameters per player; their sum is N. All players are vectors.
+            non_normality: standard deviation of the logarithms of the singular values of S, >= 0; 0 makes
+                a normal Jacobian. The spectrum does not depend on it.
+
+        Raises:
+            ValueError: the numbers do not match, are not closed under conjugation, or hold too many
+            complex pairs.
+
+        >>> game = Quadratic.with_spectrum(jax.random.key(0), [-1, -0.5 + 2j, -0.5 - 2j], sizes=(2, 1))
+        >>> [player.shape for player in game.equilibria()[0]]
+        [(2,), (1,)]
+        """
+        sizes = tuple(sizes)
+        reals, pairs = _real_and_pairs(eigenvalues)
+        total = sum(sizes)
+        if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
+            raise ValueError(
+                f"sizes is {sizes}; expected the number of parameters of every player, e.g. (2, 3)"
+            )
+        if total != len(reals) + 2 * len(pairs):
+            raise ValueError(
+                f"{len(reals) + 2 * len(pairs)} eigenvalues for sizes {sizes}; expected as many as parameters, {total}"
+            )
+        if is_concrete(non_normality) and not (np.isfinite(non_normality) and non_normality >= 0):
+            raise ValueError(f"non_normality is {non_normality}; expected a finite number >= 0")
+        starts = list(accumulate(sizes, initial=0))
+        free = [list(range(start, start + size)) for start, size in zip(starts, sizes)]
+        matched = _match(free, len(pairs), sizes)
+        normal = np.zeros((total, total))
+        for (p, q), pair in zip(matched, pairs):
+            normal[p, p] = normal[q, q] = pair.real
+            normal[p, q], normal[q, p] = pair.imag, -pair.imag
+
+        jacobian = jnp.asarray(normal)
+        own_key, *keys = jax.random.split(key, 1 + len(sizes))
+        rest = np.array(sorted(sum(free, [])), int)
+        if rest.size:
+            turn = jax.random.orthogonal(own_key, rest.size, dtype=jacobian.dtype)
+            jacobian = jacobian.at[np.ix_(rest, rest)].set((turn.T * jnp.asarray(reals)) @ turn)
+
+        scale, inverse = jnp.zeros_like(jacobian), jnp.zeros_like(jacobian)
+        for start, size, own in zip(starts, sizes, keys):
+            part = slice(start, start + size)
+            # Scaling along the eigenvectors of a symmetric block keeps the block symmetric.
+            _, vectors = jnp.linalg.eigh(jacobian[part, part])
+            turn_key, scale_key = jax.random.split(own)
+            turn = jax.random.orthogonal(turn_key, size, dtype=jacobian.dtype)
+            stretch = jnp.exp(non_normality * jax.random.normal(scale_key, (size,), jacobian.dtype))
+            scale = scale.at[part, part].set((turn * stretch) @ vectors.T)
+            inverse = inverse.at[part, part].set((vectors / stretch) @ turn.T)
+        matrix = -(scale @ jacobian @ inverse)
+        parts = [slice(start, start + size) for start, size in zip(starts, sizes)]
+        blocks = [[matrix[a, b] for b in parts] for a in parts]
+        for i in range(len(sizes)):
+            blocks[i][i] = (blocks[i][i] + blocks[i][i].T) / 2
+        return cls(blocks)
+
+    def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
+        given = tuple(jnp.shape(player) for player in players)
+        if given != self.shapes:
+            raise ValueError(
+                f"the players have shapes {given}; this game has players of shapes {self.shapes}"
+            )
+        z = jnp.concatenate([jnp.ravel(player) for player in players])
+        matrices, offsets = self.matrices.astype(z.dtype), self.offsets.astype(z.dtype)
+        return tuple(z @ (matrix @ z) / 2 + offset @ z for matrix, offset in zip(matrices, offsets))
+
+    def equilibria(self) -> tuple[Players, ...]:
+        parts = _parts(self.shapes)
+        matrix = jnp.concatenate([whole[part] for whole, part in zip(self.matrices, parts)])
+        offset = jnp.concatenate([whole[part] for whole, part in zip(self.offsets, parts)])
+        z = -jnp.linalg.lstsq(matrix, offset)[0]
+        z = z - jnp.linalg.lstsq(matrix, matrix @ z + offset)[0]  # one step of refinement
+        if is_concrete(z):
+            scale = jnp.max(jnp.abs(matrix)) * jnp.max(jnp.abs(z)) + jnp.max(jnp.abs(offset))
+            if float(jnp.max(jnp.abs(matrix @ z + offset))) > jnp.finfo(z.dtype).eps ** 0.5 * float(scale):
+                return ()
+        return (tuple(z[part].reshape(shape) for part, shape in zip(parts, self.shapes)),)
+
+    @classmethod
+    def example(cls) -> tuple[Game, Players]:
+        blocks = [
+            [[[2.0, 0.5], [0.5, 1.0]], [[1.0], [-2.0]], [[0.5, 0.0], [0.0, 1.0]]],
+            [[[-1.0, 2.0]], [[0.5]], [[3.0, -1.0]]],
+            [[[0.0, -1.0], [1.0, 0.0]], [[-3.0], [1.0]], [[1.0, -0.25], [-0.25, 1.5]]],
+        ]
+        offsets = [[1.0, 0.0], [-0.5], [0.0, 2.0]]
+        players = jnp.asarray([1.0, -1.0]), jnp.asarray([0.5]), jnp.asarray([0.0, 1.0])
+        return cls(blocks, offsets), players
+
+
+def _parts(shapes: Shapes) -> list[slice]:
+    ends = list(accumulate(int(np.prod(shape)) for shape in shapes))
+    return [slice(start, end) for start, end in zip([0, *ends], ends)]
+
+
+def _leaf(value: Any) -> Array:
+    return as_leaf(value) * 1.0
+
+
+def _check_symmetric(matrix: Array, name: str) -> None:
+    if not is_concrete(matrix):
+        return
+    values = np.asarray(matrix)
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"{name} is {values}; expected finite numbers")
+    gap = np.max(np.abs(values - values.T), initial=0)
+    if gap > 1e3 * jnp.finfo(matrix.dtype).eps * np.max(np.abs(values), initial=0):
+        raise ValueError(
+            f"{name} differs from its transpose by {gap:g}; expected a symmetric matrix, as second derivatives are. "
+            "Use (matrix + matrix.T) / 2, or move the antisymmetric part into the coupling of two players."
+        )
+
+
+def _from_rows(blocks: Any) -> tuple[Shapes, Array]:
+    rows = [[_leaf(block) for block in row] for row in blocks]
+    count = len(rows)
+    if not count or any(len(row) != count for row in rows):
+        raise ValueError(
+            f"blocks has rows of {[len(row) for row in rows]} blocks; expected n rows of n blocks, one per player"
+        )
+    for i in range(count):
+        shape = rows[i][i].shape
+        if shape != () and (len(shape) != 2 or shape[0] != shape[1]):
+            raise ValueError(
+                f"blocks[{i}][{i}] has shape {shape}; expected a square matrix, or a number for a scalar player. "
+                "Whole matrices M_i need the players' shapes as well, e.g. shapes=((2,), (3,))."
+            )
+        _check_symmetric(rows[i][i], f"blocks[{i}][{i}]")
+    shapes = tuple(rows[i][i].shape[:1] for i in range(count))
+    parts = _parts(shapes)
+    total = parts[-1].stop
+    matrices = []
+    for i in range(count):
+        for j in range(count):
+            if rows[i][j].shape != shapes[i] + shapes[j]:
+                raise ValueError(
+                    f"blocks[{i}][{j}] has shape {rows[i][j].shape}; expected {shapes[i] + shapes[j]}, "
+                    f"the shapes of players {i} and {j}"
+                )
+        sizes = [part.stop - part.start for part in parts]
+        row = jnp.concatenate([rows[i][j].reshape(sizes[i], sizes[j]) for j in range(count)], axis=1)
+        matrices.append(jnp.zeros((total, total), row.dtype).at[parts[i]].set(row).at[:, parts[i]].set(row.T))
+    return shapes, jnp.stack(matrices)
+
+
+def _from_matrices(matrices: Any, shapes: Shapes) -> Array:
+    matrices = [_leaf(matrix) for matrix in matrices]
+    total = sum(int(np.prod(shape)) for shape in shapes)
+    found = [matrix.shape for matrix in matrices]
+    if not shapes or found != [(total, total)] * len(shapes):
+        raise ValueError(
+            f"blocks holds matrices of shapes {found}; expected one of shape {(total, total)} for each of the "
+            f"{len(shapes)} players of shapes {shapes}. Without shapes, blocks[i][j] couples player i with j."
+        )
+    for i, matrix in enumerate(matrices):
+        _check_symmetric(matrix, f"blocks[{i}]")
+    return jnp.stack(matrices)
+
+
+def _from_offsets(offsets: Any, shapes: Shapes, dtype: Any) -> Array:
+    parts = _parts(shapes)
+    total = parts[-1].stop
+    if offsets is None:
+        return jnp.zeros((len(shapes), total), dtype)
+    if len(offsets) != len(shapes):
+        raise ValueError(f"{len(offsets)} offsets for {len(shapes)} players; expected one per player")
+    rows = []
+    for i, (part, shape) in enumerate(zip(parts, shapes)):
+        own = _leaf(offsets[i]).astype(dtype)
+        if own.shape not in (shape, (total,)):
+            raise ValueError(
+                f"offsets[{i}] has shape {own.shape}; expected {shape}, that of player {i}, or {(total,)} for all of b_{i}"
+            )
+        row = own if own.shape == (total,) else jnp.zeros(total, dtype).at[part].set(own.ravel())
+        rows.append(row)
+    return jnp.stack(rows)
+
+
+def _real_and_pairs(eigenvalues: Any) -> tuple[list[float], list[complex]]:
+    values = np.asarray(eigenvalues, complex).ravel()
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"eigenvalues are {values.tolist()}; expected finite numbers")
+    reals = [float(value.real) for value in values if value.imag == 0]
+    pairs = []
+    lower = [value for value in values if value.imag < 0]
+    for value in values[values.imag > 0]:
+        near = min(lower, key=lambda other: abs(other - value.conjugate()), default=None)
+        if near is None or abs(near - value.conjugate()) > 1e-6 * abs(value):
+            raise ValueError(
+                f"eigenvalue {value} has no conjugate among {values.tolist()}; expected complex pairs"
+            )
+        lower.remove(near)
+        pairs.append(complex(value))
+    if lower:
+        raise ValueError(
+            f"eigenvalue {lower[0]} has no conjugate among {values.tolist()}; expected complex pairs"
+        )
+    return reals, pairs
+
+
+def _match(free: list[list[int]], count: int, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Take `count` pairs of parameters of different players out of `free`, always from the two fullest players."""
+    matched = []
+    for _ in range(count):
+        by_size = sorted(range(len(free)), key=lambda i: -len(free[i]))[:2]
+        if len(by_size) < 2 or not free[by_size[1]]:
+            raise ValueError(
+                f"{count} complex pairs for players of sizes {sizes}; expected at most "
+                f"{min(sum(sizes) // 2, sum(sizes) - max(sizes))}: a player's own block is symmetric, so that a pair "
+                "needs a parameter of each of two players. Make the sizes more equal, or use fewer pairs."
+            )
+        p, q = (free[i].pop(0) for i in by_size)
+        matched.append((p, q))
+    return matched

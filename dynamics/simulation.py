@@ -1,0 +1,443 @@
+"""The only loop of the library: a scan for updates, a diffrax solve for flows."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from dynamics import _trees
+from dynamics.flows.base import AbstractFlow
+from dynamics.game import Game, Losses, Players, as_players
+from dynamics.outcomes import Evidence, Outcome, Summary, evidence_of_samples, rounding_floor, summarise
+from dynamics.updates.base import State, Update
+
+Measure = Callable[[Game, Players], PyTree]
+
+SEGMENTS = 64  # stretches of a run whose amplitudes are compared
+SAMPLES = 1024  # points along a flow from which its outcome is decided; a multiple of SEGMENTS
+
+
+class Run(eqx.Module):
+    """What a simulation returns. All fields are arrays, so that a batch of runs is a run with a leading axis.
+
+    Attributes:
+        players: the players at the saved steps, each leaf with a leading axis.
+        losses: the loss of every player at the saved steps.
+        steps: the saved steps (updates) or times (flows).
+        measures: what the caller's measures returned at the saved steps.
+        final: the players at the end.
+        state: the whole state at the end, memory included; pass it as `players` to go on from there.
+        outcome: an integer, see `dynamics.Outcome`.
+        rate: slope of the log amplitude per step or unit of time; negative when contracting. NaN when there is nothing
+            to measure.
+        period: steps or time of one turn of a cycling game, else NaN.
+        residual: norm of the field at the end.
+        solver_steps: steps the ODE solver took; the number of steps for updates.
+    """
+
+    players: Players
+    losses: Losses
+    steps: Array
+    measures: dict[str, PyTree]
+    final: Players
+    state: State
+    outcome: Array
+    rate: Array
+    period: Array
+    residual: Array
+    solver_steps: Array
+
+    @property
+    def times(self) -> Array:
+        """Another name for `steps`, for flows."""
+        return self.steps
+
+    def describe(self) -> str:
+        """Outcome, rate and advice of one run, in a sentence or two.
+
+        Raises:
+            ValueError: this is a batch of runs.
+        """
+        if jnp.ndim(self.outcome):
+            raise ValueError("this is a batch of runs; look at run.outcome, an array, instead")
+        outcome = Outcome(int(self.outcome))
+        period = f", period {float(self.period):.6g}" if outcome is Outcome.cycling else ""
+        return f"{outcome.name} (rate {float(self.rate):.4g}{period}). {outcome.advice}"
+
+
+def simulate(
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Any,
+    *,
+    steps: int | None = None,
+    until: float | None = None,
+    save_every: int | float | Literal["last"] | None = None,
+    measures: Mapping[str, Measure] | None = None,
+    key: PRNGKeyArray | None = None,
+    classify: bool = True,
+    tolerance: float = 1e-3,
+    limit: float = 1e6,
+    progress: bool = False,
+    solver: diffrax.AbstractSolver | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+    dt0: float | None = None,
+    max_steps: int = 100_000,
+) -> Run:
+    """Run a game under an update for so many steps, or along a flow until some time.
+
+    Compiled; works under `jax.jit` and `jax.vmap`, and can be differentiated in forward mode. Numbers in the game and
+    in the method follow the players' dtype. A game that blows up ends as `diverged` and disturbs nobody.
+
+    Args:
+        game: the game.
+        method: an update (with `steps`) or a flow (with `until`).
+        players: starting point, a tuple with a number, array or pytree per player; or `run.state` to go on.
+        steps: number of steps of an update.
+        until: final time of a flow.
+        save_every: save each so many steps (updates, default 1) or each so much time (flows, default until/512), the
+            start included; `"last"` keeps only the end, in memory that does not grow with the number of steps.
+        measures: functions `(game, players) -> pytree of arrays` to be saved along with the losses, by name.
+        key: for minibatches; step t uses `fold_in(key, t)`. `None`: exact expectations. Flows are always exact.
+        classify: decide the outcome, rate and period along the way; without, only divergence is told.
+        tolerance: how much the amplitude must have shrunk for an outcome `converged`.
+        limit: norm of the players, relative to the larger of 1 and its start, beyond which a game has diverged.
+        progress: show a progress bar.
+        solver, stepsize_controller, dt0, max_steps: for flows, passed to diffrax; by default Tsit5 with adaptive steps
+            and tolerances of 1e-9 (float64) or 1e-6.
+
+    Returns:
+        a `Run`; see `dynamics.outcomes.summarise` for how outcomes are decided.
+
+    Raises:
+        TypeError: the method is no update and no flow, or the players are no arrays of real numbers.
+        ValueError: a number is out of bounds, the start has the wrong shape, NaN in the start.
+
+    >>> import optax
+    >>> from dynamics.games import Bilinear
+    >>> from dynamics.updates import Alternating
+    >>> run = simulate(Bilinear(1.0), Alternating(optax.sgd(0.1), optax.sgd(0.1)), (1.0, 1.0), steps=1000)
+    >>> Outcome(int(run.outcome)).name, round(float(run.period), 3)  # 2 pi / (2 arcsin(h/2))
+    ('cycling', 62.806)
+    """
+    if not isinstance(method, (Update, AbstractFlow)):
+        raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
+    state = start_state(game, method, players)
+    dtype = _trees.float_dtype(state.players)
+    game, method = _trees.cast((game, method), dtype)
+    measures = dict(measures or {})
+    for name, value in (("tolerance", tolerance), ("limit", limit)):
+        if not value > 0:
+            raise ValueError(f"{name} is {value}; expected a positive number")
+    thresholds = jnp.asarray(tolerance, dtype), jnp.asarray(limit, dtype)
+    meter = diffrax.TqdmProgressMeter(refresh_steps=1 if isinstance(method, Update) else 20)
+    meter = meter if progress else diffrax.NoProgressMeter()
+    if isinstance(method, Update):
+        if until is not None or steps is None:
+            raise ValueError(f"an update takes steps=..., not until=...; got steps={steps}, until={until}")
+        _check_whole("steps", steps)
+        every = steps if save_every == "last" else 1 if save_every is None else save_every
+        _check_whole("save_every", every)
+        if every > steps:
+            raise ValueError(f"save_every is {every}, more than the {steps} steps; use save_every='last'")
+        schedule = _Schedule(int(steps), int(every), save_every == "last")
+        return _run_update(game, method, state, key, thresholds, schedule, tuple(measures.items()), classify, meter)
+    if steps is not None or until is None:
+        raise ValueError(f"a flow takes until=..., not steps=...; got steps={steps}, until={until}")
+    if not (isinstance(until, jax.core.Tracer) or 0 < float(until) < np.inf):
+        raise ValueError(f"until is {until}; expected a positive time")
+    if key is not None:
+        raise ValueError("a flow follows exact expectations; leave key=None, or simulate an update")
+    saves = _save_times(until, save_every, dtype)
+    if stepsize_controller is None:
+        accuracy = 1e-9 if dtype == jnp.float64 else 1e-6
+        stepsize_controller = diffrax.PIDController(rtol=accuracy, atol=accuracy)
+    solver = diffrax.Tsit5() if solver is None else solver
+    until = jnp.asarray(until, dtype)
+    options = (solver, stepsize_controller, dt0, max_steps)
+    return _run_flow(game, method, state, until, saves, thresholds, tuple(measures.items()), classify, meter, *options)
+
+
+def start_state(game: Game, method: Update | AbstractFlow, players: Any) -> State:
+    """Check a starting point and make it the state before the first step.
+
+    Raises:
+        TypeError: a leaf is no array of real numbers.
+        ValueError: a wrong number or shape of players, or a number that is not finite.
+    """
+    if isinstance(players, State):
+        return players
+    players = as_players(players)
+    for known in game.equilibria()[:1]:
+        expected, got = (jax.tree.map(jnp.shape, tree) for tree in (tuple(known), players))
+        if expected != got:
+            raise ValueError(f"the players have shapes {got}; {type(game).__name__} expects {expected}")
+    try:
+        losses = jax.eval_shape(lambda point: tuple(game.losses(point, jax.random.key(0))), players)
+    except (TypeError, ValueError, IndexError) as error:
+        shapes = jax.tree.map(jnp.shape, players)
+        raise ValueError(f"{type(game).__name__} cannot take players of shapes {shapes}: {error}") from error
+    if len(losses) != len(players):
+        raise ValueError(f"{len(players)} players for a game of {len(losses)} losses; expected one entry per player")
+    return method.init(game, players)
+
+
+class _Schedule(eqx.Module):
+    """Which steps belong to which segment: rows of segments, a save after every row."""
+
+    steps: int = eqx.field(static=True)
+    every: int = eqx.field(static=True)
+    only_last: bool = eqx.field(static=True)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Segment lengths, shape (saves, segments per save); a last row holds the steps after the last save."""
+        saves, rest = divmod(self.steps, self.every)
+        wanted = min(self.every, -(-SEGMENTS // saves))
+        divisors = [n for n in range(wanted, min(2 * wanted, self.every) + 1) if self.every % n == 0]
+        parts = divisors[0] if divisors else wanted
+        row = np.full(parts, self.every // parts)
+        row[0] += self.every - row.sum()
+        rows = [row] * saves
+        if rest:
+            ends = np.minimum(np.arange(1, parts + 1) * max(1, -(-rest // parts)), rest)
+            rows.append(np.diff(ends, prepend=0))
+        return np.array(rows, np.int32)
+
+
+class _Watch(eqx.Module):
+    """What is gathered along a run of an update: boxes around the players, and turns about the box's centre."""
+
+    low: Players  # box of the current quarter
+    high: Players
+    quarters: Array  # amplitudes of the finished quarters
+    centre: Players
+    axis: Players  # one-hot: the widest coordinate
+    signal: Array
+    crossings: Array
+    first: Array
+    last: Array
+
+    @staticmethod
+    def start(players: Players) -> "_Watch":
+        zeros = jax.tree.map(jnp.zeros_like, players)
+        nought = jnp.zeros((), _trees.float_dtype(players))
+        no_turns = jnp.zeros((), jnp.int32)
+        return _Watch(players, players, jnp.zeros(4, nought.dtype), zeros, zeros, nought, no_turns, nought, nought)
+
+    def open_quarter(self, players: Players, index: Array) -> "_Watch":
+        """Close the box of the quarter before, and watch turns about its centre."""
+        width = jax.tree.map(jnp.subtract, self.high, self.low)
+        flat, unravel = ravel_pytree(width)
+        axis = unravel(jax.nn.one_hot(jnp.argmax(flat), flat.size, dtype=flat.dtype))
+        centre = jax.tree.map(lambda a, b: (a + b) / 2, self.low, self.high)
+        quarters = jnp.where(jnp.arange(4) == index - 1, _trees.norm(width), self.quarters)
+        signal = _trees.dot(axis, jax.tree.map(jnp.subtract, players, centre))
+        nought, none = jnp.zeros_like(self.first), jnp.zeros_like(self.crossings)
+        return _Watch(players, players, quarters, centre, axis, signal, none, nought, nought)
+
+
+def _widen(low: Players, high: Players, players: Players) -> tuple[Players, Players]:
+    return jax.tree.map(jnp.minimum, low, players), jax.tree.map(jnp.maximum, high, players)
+
+
+@eqx.filter_jit
+def _run_update(game, update, state, key, thresholds, schedule, measures, classify, meter) -> Run:
+    rows = schedule.rows
+    dtype = _trees.float_dtype(state.players)
+    begin = state
+    ends = np.cumsum(rows).reshape(rows.shape)
+    order = np.arange(rows.size).reshape(rows.shape)
+    used = int(np.count_nonzero(rows))
+    classify = classify and used >= 4
+    quarter = np.minimum(4 * order // used, 3)
+    opens = (np.diff(quarter.ravel(), prepend=0) > 0).reshape(rows.shape)
+
+    def advance(state: State, step: Array) -> State:
+        return update.step(game, state, None if key is None else jax.random.fold_in(key, step))
+
+    def plain_segment(carry, segment):
+        state, watch, meter_state = carry
+        length, end, _, _ = segment
+        state = jax.lax.fori_loop(0, length, lambda i, s: advance(s, end - length + i), state)
+        return (state, watch, meter.step(meter_state, end / schedule.steps)), jnp.zeros((), dtype)
+
+    def watched_segment(carry, segment):
+        state, watch, meter_state = carry
+        length, end, index, opening = segment
+        opened = watch.open_quarter(state.players, index)
+        watch = jax.tree.map(lambda a, b: jnp.where(opening, a, b), opened, watch)
+
+        def body(i, carry):
+            state, low, high, signal, crossings, first, last = carry
+            step = end - length + i
+            state = advance(state, step)
+            low, high = _widen(low, high, state.players)
+            now = _trees.dot(watch.axis, jax.tree.map(jnp.subtract, state.players, watch.centre))
+            upward = (signal < 0) & (now >= 0)
+            when = (step + 1).astype(dtype) - now / jnp.where(upward, now - signal, 1)
+            first = jnp.where(upward & (crossings == 0), when, first)
+            last = jnp.where(upward, when, last)
+            return state, low, high, now, crossings + upward, first, last
+
+        inner = (state, state.players, state.players, watch.signal, watch.crossings, watch.first, watch.last)
+        state, low, high, *turns = jax.lax.fori_loop(0, length, body, inner)
+        amplitude = _trees.norm(jax.tree.map(jnp.subtract, high, low))
+        low, high = jax.tree.map(jnp.minimum, watch.low, low), jax.tree.map(jnp.maximum, watch.high, high)
+        watch = _Watch(low, high, watch.quarters, watch.centre, watch.axis, *turns)
+        return (state, watch, meter.step(meter_state, end / schedule.steps)), amplitude
+
+    def row(carry, segments):
+        carry, amplitudes = jax.lax.scan(watched_segment if classify else plain_segment, carry, segments)
+        saved = None if schedule.only_last else carry[0].players
+        return carry, (amplitudes, saved)
+
+    watch = _Watch.start(state.players) if classify else None
+    xs = tuple(jnp.asarray(x) for x in (rows, ends, quarter, opens))
+    (state, watch, meter_state), (amplitudes, saved) = jax.lax.scan(row, (state, watch, meter.init()), xs)
+    meter.close(meter_state)
+
+    if schedule.only_last:
+        saved, saved_steps = jax.tree.map(lambda leaf: leaf[None], state.players), jnp.asarray([schedule.steps])
+    else:
+        count = schedule.steps // schedule.every
+        saved = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:count]]), begin.players, saved)
+        saved_steps = jnp.arange(count + 1) * schedule.every
+    size, start = _trees.norm(state.players), _trees.norm(begin.players)
+    residuals = _residual(game, begin.players, key), _residual(game, state.players, key)
+    if classify:
+        amplitudes = amplitudes.ravel()[:used]
+        lengths, middles = rows.ravel()[:used], (ends - rows / 2).ravel()[:used]
+        quarters = watch.open_quarter(state.players, 4).quarters
+        evidence = Evidence(
+            times=jnp.asarray(middles, dtype),
+            amplitudes=amplitudes,
+            regular=lengths == np.bincount(lengths).argmax(),
+            quarters=quarters,
+            crossings=watch.crossings,
+            first=watch.first,
+            last=watch.last,
+            start=start,
+            size=size,
+            floor=rounding_floor(size),
+            residuals=residuals,
+        )
+        summary = summarise(evidence, *thresholds)
+    else:
+        summary = _only_divergence(size, start, thresholds[1])
+    taken = jnp.asarray(schedule.steps)
+    return _finish(game, state, saved, saved_steps, measures, key, summary, residuals[1], taken)
+
+
+def _save_times(until: Any, save_every: Any, dtype: Any) -> Array | None:
+    if save_every == "last":
+        return None
+    if save_every is None:
+        return until * jnp.linspace(0, 1, 513, dtype=dtype)
+    if not 0 < save_every <= until:
+        raise ValueError(f"save_every is {save_every}; expected a time between 0 and until={until}, or 'last'")
+    return jnp.asarray(save_every * np.arange(int(until / save_every * (1 + 1e-12)) + 1), dtype)
+
+
+@eqx.filter_jit
+def _run_flow(
+    game, flow, state, until, saves, thresholds, measures, classify, meter, solver, controller, dt0, max_steps
+) -> Run:
+    tolerance, limit = thresholds
+    dtype = until.dtype
+    start = _trees.norm(state.players)
+    # diffrax stumbles over empty containers in a state (an empty memory, say), so it gets the bare leaves.
+    leaves, structure = jax.tree.flatten(state)
+
+    def field(t, y, args):
+        return jax.tree.leaves(flow.field(game, t, jax.tree.unflatten(structure, y)))
+
+    def players_at(t, y, args):
+        return jax.tree.unflatten(structure, y).players
+
+    def too_large(t, y, args, **kwargs):
+        return ~(_trees.norm(players_at(t, y, args)) <= limit * jnp.maximum(1, start))
+
+    def flat_players(t, y, args):
+        return ravel_pytree(players_at(t, y, args))[0]
+
+    keep = {"end": diffrax.SubSaveAt(t1=True)}
+    if saves is not None:
+        keep["saved"] = diffrax.SubSaveAt(ts=saves, fn=lambda *at: jax.tree.leaves(players_at(*at)))
+    grid = until * jnp.linspace(0, 1, SAMPLES + 1, dtype=dtype)
+    if classify:
+        keep["grid"] = diffrax.SubSaveAt(ts=grid, fn=flat_players)
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(field),
+        solver,
+        jnp.zeros((), dtype),
+        until,
+        dt0,
+        leaves,
+        saveat=diffrax.SaveAt(subs=keep),
+        stepsize_controller=controller,
+        max_steps=max_steps,
+        event=diffrax.Event(too_large),
+        progress_meter=meter,
+        throw=False,
+    )
+    final = jax.tree.unflatten(structure, [leaf[-1] for leaf in solution.ys["end"]])
+    size = _trees.norm(final.players)
+    residuals = _residual(game, state.players, None), _residual(game, final.players, None)
+    blown = (solution.result == diffrax.RESULTS.event_occurred) | ~jnp.isfinite(size)
+    if classify:
+        accuracy = getattr(controller, "atol", None)
+        accuracy = jnp.asarray(jnp.finfo(dtype).eps if accuracy is None else accuracy, dtype)
+        evidence = evidence_of_samples(grid, solution.ys["grid"], residuals, accuracy, SEGMENTS)
+        summary = summarise(evidence._replace(size=size, start=start), tolerance, limit)
+        ended = solution.result == diffrax.RESULTS.successful
+        outcome = jnp.where(ended, summary.outcome, jnp.int8(Outcome.undecided))
+        outcome = jnp.where(blown, jnp.int8(Outcome.diverged), outcome)
+        summary = Summary(outcome, summary.rate, jnp.where(ended, summary.period, jnp.nan))
+    else:
+        summary = _only_divergence(jnp.where(blown, jnp.inf, size), start, limit)
+    if saves is None:
+        saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), solution.ts["end"]
+    else:
+        saved, saved_times = jax.tree.unflatten(jax.tree.structure(state.players), solution.ys["saved"]), saves
+    taken = solution.stats["num_steps"]
+    return _finish(game, final, saved, saved_times, measures, None, summary, residuals[1], taken)
+
+
+def _finish(game, state, saved, steps, measures, key, summary, residual, solver_steps) -> Run:
+    losses = jax.vmap(lambda players: tuple(game.losses(players, key)))(saved)
+    taken = {name: jax.vmap(lambda players, f=function: f(game, players))(saved) for name, function in measures}
+    return Run(
+        players=saved,
+        losses=losses,
+        steps=steps,
+        measures=taken,
+        final=state.players,
+        state=state,
+        outcome=summary.outcome,
+        rate=summary.rate,
+        period=summary.period,
+        residual=residual,
+        solver_steps=solver_steps,
+    )
+
+
+def _residual(game: Game, players: Players, key: PRNGKeyArray | None) -> Array:
+    return _trees.norm(game.field(players, key))
+
+
+def _only_divergence(size: Array, start: Array, limit: Array) -> Summary:
+    inside = size <= limit * jnp.maximum(1, start)
+    outcome = jnp.where(inside, jnp.int8(Outcome.undecided), jnp.int8(Outcome.diverged))
+    return Summary(outcome, jnp.full_like(size, jnp.nan), jnp.full_like(size, jnp.nan))
+
+
+def _check_whole(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected a positive whole number")

@@ -1,0 +1,153 @@
+"""Discrete maps on the whole state: the players and the memory of the method."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from dynamics._checks import as_leaf, check_number
+from dynamics.directions import Direction
+from dynamics.game import Game, Players
+from dynamics.optimisers import AnyOptimiser, as_transformation, check_optimiser
+
+Projection = Callable[[PyTree], PyTree]
+
+
+class State(eqx.Module):
+    """What the next step needs: the players and what the method remembers besides them."""
+
+    players: Players
+    memory: PyTree
+
+
+class Update(eqx.Module):
+    """A training rule as a discrete map of the whole state."""
+
+    @abstractmethod
+    def init(self, game: Game, players: Players) -> State:
+        """The state before the first step."""
+
+    @abstractmethod
+    def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
+        """One step; a key draws the minibatch, `None` takes exact expectations."""
+
+    @classmethod
+    @abstractmethod
+    def example(cls, players: int = 2) -> "Update":
+        """An instance with unequal rates for so many players, for the catalogue and the conformance tests."""
+
+
+class Clip(eqx.Module):
+    r"""Projection of every parameter to the interval $[-c, c]$: weight clipping.
+
+    Source: Arjovsky, Chintala, Bottou, Wasserstein Generative Adversarial Networks, 2017, algorithm 1.
+
+    Args:
+        bound: c, > 0.
+
+    >>> Clip(1.0)({"w": jnp.asarray([-3.0, 0.5])})["w"].tolist()
+    [-1.0, 0.5]
+    """
+
+    bound: Array = eqx.field(converter=as_leaf)
+
+    def __check_init__(self):
+        check_number(self, "bound", above=0)
+
+    def __call__(self, player: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.clip(leaf, -self.bound, self.bound), player)
+
+
+class Steppers(eqx.Module):
+    """One optimiser and one projection per player: turns directions into steps, for every update."""
+
+    optimisers: tuple[AnyOptimiser, ...]
+    projections: tuple[Projection | None, ...] | None
+
+    def __check_init__(self):
+        if not self.optimisers:
+            raise ValueError("no optimiser was given; expected one per player, e.g. optax.sgd(0.1), optax.sgd(0.2)")
+        for optimiser in self.optimisers:
+            check_optimiser(optimiser)
+        if self.projections is not None and len(self.projections) != len(self.optimisers):
+            raise ValueError(
+                f"{len(self.projections)} projections for {len(self.optimisers)} optimisers; expected one per player, "
+                "None for a player without"
+            )
+
+    def init(self, players: Players) -> tuple[PyTree, ...]:
+        """The memory of every player's optimiser."""
+        if len(players) != len(self.optimisers):
+            raise ValueError(
+                f"{len(self.optimisers)} optimisers for {len(players)} players; expected one per player"
+            )
+        return tuple(as_transformation(o).init(own) for o, own in zip(self.optimisers, players, strict=True))
+
+    def advance(
+        self, game: Game, players: Players, memory: PyTree, player: int, direction: PyTree, key: PRNGKeyArray | None
+    ) -> tuple[PyTree, PyTree]:
+        """One player's new parameters and memory after a step along its direction from `players`."""
+        transformation = as_transformation(self.optimisers[player])
+        extra = {}
+        if isinstance(transformation, optax.GradientTransformationExtraArgs):
+            extra["value"] = game.losses(players, key)[player]
+        gradient = jax.tree.map(jnp.negative, direction)
+        changes, memory = transformation.update(gradient, memory, players[player], **extra)
+        own = optax.apply_updates(players[player], changes)
+        projection = None if self.projections is None else self.projections[player]
+        return own if projection is None else projection(own), memory
+
+
+def replace(players: tuple[Any, ...], player: int, own: Any) -> tuple[Any, ...]:
+    """The tuple with one entry exchanged."""
+    return players[:player] + (own,) + players[player + 1 :]
+
+
+def joint_step(
+    steppers: Steppers, direction: Direction, game: Game, state: State, key: PRNGKeyArray | None
+) -> State:
+    """All players move at once, from the same point."""
+    aims = direction(game, state.players, key)
+    moved = [
+        steppers.advance(game, state.players, memory, player, aim, key)
+        for player, (aim, memory) in enumerate(zip(aims, state.memory, strict=True))
+    ]
+    players, memory = zip(*moved, strict=True)
+    return State(players, memory)
+
+
+def turns(order: Sequence[int], repeats: Sequence[int]) -> list[int]:
+    """Who moves, sub-step by sub-step: (0, 1) with repeats (1, 2) is [0, 1, 1]; repeats are counted by player."""
+    return [player for player in order for _ in range(repeats[player])]
+
+
+def check_order(order: Sequence[int], repeats: Sequence[int], players: int) -> None:
+    """Raise `ValueError` unless every player has its turn and a number of inner steps."""
+    if sorted(order) != list(range(players)):
+        raise ValueError(f"order is {tuple(order)}; expected each of the players 0 to {players - 1} once")
+    if len(repeats) != players or any(not isinstance(n, int) or n < 1 for n in repeats):
+        raise ValueError(f"repeats is {tuple(repeats)}; expected a whole number >= 1 for each of {players} players")
+
+
+def alternating_step(
+    steppers: Steppers,
+    direction: Direction,
+    order: Sequence[int],
+    repeats: Sequence[int],
+    game: Game,
+    state: State,
+    key: PRNGKeyArray | None,
+) -> State:
+    """One player after the other, each seeing what the earlier ones have done."""
+    players, memory = state.players, state.memory
+    for index, player in enumerate(turns(order, repeats)):
+        own_key = None if key is None else jax.random.fold_in(key, index)
+        aim = direction(game, players, own_key)[player]
+        own, own_memory = steppers.advance(game, players, memory[player], player, aim, own_key)
+        players, memory = replace(players, player, own), replace(memory, player, own_memory)
+    return State(players, memory)
