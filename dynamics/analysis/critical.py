@@ -3,7 +3,6 @@
 import dataclasses
 import enum
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax

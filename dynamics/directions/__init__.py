@@ -2,5 +2,6 @@
 
 from dynamics.directions.base import Direction as Direction
 from dynamics.directions.gradient import Gradient as Gradient
+
 from dynamics.directions.consensus import Consensus as Consensus  # isort: skip
 from dynamics.directions.symplectic_adjustment import SymplecticAdjustment as SymplecticAdjustment

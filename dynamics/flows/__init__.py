@@ -2,5 +2,6 @@
 
 from dynamics.flows.base import AbstractFlow as AbstractFlow
 from dynamics.flows.flow import Flow as Flow
+
 from dynamics.flows.alternating import AlternatingFlow as AlternatingFlow  # isort: skip
 from dynamics.flows.gap_aware import GapAwareFlow as GapAwareFlow

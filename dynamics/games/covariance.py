@@ -15,18 +15,18 @@ from dynamics.penalties import Penalty, Sum
 class Covariance(Game):
     r"""The GAN that learns a covariance: generator $G(z) = Vz$, discriminator $C(x) = x^\top W x$.
 
-    Data and latents are Gaussian of mean 0. With the default objective the field is that of $f =
-    \mathrm{tr}(W^\top(\Sigma - VV^\top)) - \frac\mu2\|W\|^2$, which V minimises and W maximises: $v =
-    ((W+W^\top)V,\ \Sigma - VV^\top - \mu W)$. Losses are those of a `GAN` with these two functions, with
-    $\frac\mu2\|W\|^2$ as a penalty of the discriminator; they differ from f and -f by terms of the other
-    player alone. Players: V and W, shape (d, d); for a scalar sigma both are scalars.
+    Data and latents are Gaussian of mean 0. With the default objective the field is that of
+    $f = \mathrm{tr}(W^\top(\Sigma - VV^\top)) - \frac\mu2\|W\|^2$, which V minimises and W maximises:
+    $v = ((W+W^\top)V,\ \Sigma - VV^\top - \mu W)$. Losses are those of a `GAN` with these two functions, with
+    $\frac\mu2\|W\|^2$ as a penalty of the discriminator: $L_1 = -f$, while $L_0$ differs from f by terms of
+    W alone. Players: V and W, shape (d, d); for a scalar sigma both are scalars.
 
     Equilibria: $V = \Sigma^{1/2} Q$, W = 0 for every orthogonal Q; `equilibria()` gives the symmetric
     root, and both signs for scalars. For $\mu > 0$ there are also those in which V misses some principal
     axes. Eigenvalues of the field's Jacobian there: $(-\mu\pm\sqrt{\mu^2 - 8(s_i+s_j)})/2$ for each pair
     $i \le j$ of eigenvalues of $\Sigma$, once more $-\mu$ for each pair i < j (the antisymmetric part of
-    W, which scores nothing), and 0 for each pair i < j (the rotations Q). For a scalar and $\mu = 0$: $\pm
-    2i\sqrt\Sigma$. Any other objective and any penalty can be used; the score then carries the objective's
+    W, which scores nothing), and 0 for each pair i < j (the rotations Q). For a scalar and $\mu = 0$:
+    $\pm 2i\sqrt\Sigma$. Any other objective and any penalty can be used; the score then carries the objective's
     ideal score as a constant, so that W = 0 stays an equilibrium.
     Sources: Daskalakis, Ilyas, Syrgkanis, Zeng, Training GANs with Optimism, 2018, section 5; for scalars
     Nagarajan and Kolter, Gradient Descent GAN Optimization is Locally Stable, 2017 (linear generator,

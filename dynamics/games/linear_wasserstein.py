@@ -12,7 +12,7 @@ from dynamics.penalties import R1, Penalty
 
 
 class LinearWasserstein(Game):
-    r"""The Wasserstein GAN that learns a mean: generator $G(z) = z + \theta$, discriminator $C(x) = \langle w, x\rangle$.
+    r"""The Wasserstein GAN that learns a mean: $G(z) = z + \theta$, $C(x) = \langle w, x\rangle$.
 
     Players: theta (generator) and w (discriminator), both of the shape of the mean. With the default
     objective this is the bilinear game $\langle w, \mu - \theta\rangle$ with field $v = (w,\ \mu -

@@ -4,8 +4,8 @@ from jaxtyping import PRNGKeyArray
 
 from dynamics.game import Game, Losses, Players, as_players
 
-# The field vanishes here to the last digits of float64. First the strict Nash equilibrium, then the two strict local
-# minimax points that are not Nash, then the eight others.
+# The field vanishes here to the last digits of float64. First the strict Nash equilibrium, then the two strict
+# local minimax points that are not Nash, then the eight others.
 _CRITICAL = np.array(
     [
         [10.572163992478098, -8.95173917676807],
@@ -24,9 +24,10 @@ _CRITICAL = np.array(
 
 
 class PolynomialGame(Game):
-    r"""A planar zero-sum game with eleven critical points: $f = -e^{-(x^2+y^2)/100}((0.3x^2+y)^2+(0.3y^2+x)^2)$.
+    r"""A planar zero-sum game with eleven critical points.
 
-    Player 0 minimises f, player 1 maximises it; two scalars. Of the eleven critical points one is a strict
+    $f = -e^{-(x^2+y^2)/100}\left((0.3x^2+y)^2+(0.3y^2+x)^2\right)$;
+    player 0 minimises f, player 1 maximises it; two scalars. Of the eleven critical points one is a strict
     local Nash equilibrium, stable for every ratio of rates; two more, on the diagonal, are strict local
     minimax points and stable iff player 1 is faster than player 0 (a pair of eigenvalues sits on the axis
     at equal rates). `equilibria()` lists these three first. Far away the field is numerically zero.

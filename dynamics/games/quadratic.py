@@ -130,7 +130,8 @@ class Quadratic(Game):
             )
         if total != len(reals) + 2 * len(pairs):
             raise ValueError(
-                f"{len(reals) + 2 * len(pairs)} eigenvalues for sizes {sizes}; expected as many as parameters, {total}"
+                f"{len(reals) + 2 * len(pairs)} eigenvalues for sizes {sizes}; "
+                f"expected as many as parameters, {total}"
             )
         if is_concrete(non_normality) and not (np.isfinite(non_normality) and non_normality >= 0):
             raise ValueError(f"non_normality is {non_normality}; expected a finite number >= 0")
@@ -218,8 +219,8 @@ def _check_symmetric(matrix: Array, name: str) -> None:
     gap = np.max(np.abs(values - values.T), initial=0)
     if gap > 1e3 * jnp.finfo(matrix.dtype).eps * np.max(np.abs(values), initial=0):
         raise ValueError(
-            f"{name} differs from its transpose by {gap:g}; expected a symmetric matrix, as second derivatives are. "
-            "Use (matrix + matrix.T) / 2, or move the antisymmetric part into the coupling of two players."
+            f"{name} differs from its transpose by {gap:g}; expected a symmetric matrix, as second "
+            "derivatives are. Use (matrix + matrix.T) / 2, or move the antisymmetric part into the coupling of two players."
         )
 
 
@@ -228,14 +229,15 @@ def _from_rows(blocks: Any) -> tuple[Shapes, Array]:
     count = len(rows)
     if not count or any(len(row) != count for row in rows):
         raise ValueError(
-            f"blocks has rows of {[len(row) for row in rows]} blocks; expected n rows of n blocks, one per player"
+            f"blocks has rows of {[len(row) for row in rows]} blocks; expected n rows of n blocks, "
+            "one per player"
         )
     for i in range(count):
         shape = rows[i][i].shape
         if shape != () and (len(shape) != 2 or shape[0] != shape[1]):
             raise ValueError(
-                f"blocks[{i}][{i}] has shape {shape}; expected a square matrix, or a number for a scalar player. "
-                "Whole matrices M_i need the players' shapes as well, e.g. shapes=((2,), (3,))."
+                f"blocks[{i}][{i}] has shape {shape}; expected a square matrix, or a number for a scalar "
+                "player. Whole matrices M_i need the players' shapes as well, e.g. shapes=((2,), (3,))."
             )
         _check_symmetric(rows[i][i], f"blocks[{i}][{i}]")
     shapes = tuple(rows[i][i].shape[:1] for i in range(count))
@@ -261,8 +263,8 @@ def _from_matrices(matrices: Any, shapes: Shapes) -> Array:
     found = [matrix.shape for matrix in matrices]
     if not shapes or found != [(total, total)] * len(shapes):
         raise ValueError(
-            f"blocks holds matrices of shapes {found}; expected one of shape {(total, total)} for each of the "
-            f"{len(shapes)} players of shapes {shapes}. Without shapes, blocks[i][j] couples player i with j."
+            f"blocks holds matrices of shapes {found}; expected one of shape {(total, total)} for each of "
+            f"the {len(shapes)} players of shapes {shapes}. Without shapes, blocks[i][j] couples player i with j."
         )
     for i, matrix in enumerate(matrices):
         _check_symmetric(matrix, f"blocks[{i}]")
@@ -281,7 +283,8 @@ def _from_offsets(offsets: Any, shapes: Shapes, dtype: Any) -> Array:
         own = _leaf(offsets[i]).astype(dtype)
         if own.shape not in (shape, (total,)):
             raise ValueError(
-                f"offsets[{i}] has shape {own.shape}; expected {shape}, that of player {i}, or {(total,)} for all of b_{i}"
+                f"offsets[{i}] has shape {own.shape}; expected {shape}, that of player {i}, "
+                f"or {(total,)} for all of b_{i}"
             )
         row = own if own.shape == (total,) else jnp.zeros(total, dtype).at[part].set(own.ravel())
         rows.append(row)
@@ -311,15 +314,15 @@ def _real_and_pairs(eigenvalues: Any) -> tuple[list[float], list[complex]]:
 
 
 def _match(free: list[list[int]], count: int, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Take `count` pairs of parameters of different players out of `free`, always from the two fullest players."""
+    """Take `count` pairs of parameters of two players out of `free`, always from the two fullest players."""
     matched = []
     for _ in range(count):
         by_size = sorted(range(len(free)), key=lambda i: -len(free[i]))[:2]
         if len(by_size) < 2 or not free[by_size[1]]:
             raise ValueError(
                 f"{count} complex pairs for players of sizes {sizes}; expected at most "
-                f"{min(sum(sizes) // 2, sum(sizes) - max(sizes))}: a player's own block is symmetric, so that a pair "
-                "needs a parameter of each of two players. Make the sizes more equal, or use fewer pairs."
+                f"{min(sum(sizes) // 2, sum(sizes) - max(sizes))}: a player's own block is symmetric, so that a "
+                "pair needs a parameter of each of two players. Make the sizes more equal, or use fewer pairs."
             )
         p, q = (free[i].pop(0) for i in by_size)
         matched.append((p, q))

@@ -73,7 +73,7 @@ class RingGAN(Game):
         self.gan = GAN(generator, discriminator, data, points, objective, penalty, noise)
 
     def start(self, key: PRNGKeyArray) -> Players:
-        """Freshly initialised players: the parameters of the generator and of the discriminator, as equinox modules."""
+        """Freshly initialised players: the parameters of both networks, as equinox modules."""
         generator, discriminator = self._networks(key)
         return split_module(generator)[1], split_module(discriminator)[1]
 

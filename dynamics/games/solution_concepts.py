@@ -38,7 +38,7 @@ class PlanarQuadratic(Game):
 
     @classmethod
     def attracting_without_nash(cls) -> "PlanarQuadratic":
-        """`f = -x^2/8 - y^2/2 + 0.6 x y`: gradient descent-ascent is attracted by 0, which is no local Nash equilibrium.
+        """`f = -x^2/8 - y^2/2 + 0.6 x y`: descent-ascent is attracted by 0, no local Nash equilibrium.
 
         It is a local minimax point, with Schur complement 0.11. Source: Daskalakis and Panageas, The Limit
         Points of (Optimistic) Gradient Descent in Min-Max Optimization, 2018.

@@ -1,0 +1,148 @@
+"""What a study finds out: one record per cell, and pictures' worth of data for some of them."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One combination of game, method and axes, predicted and simulated.
+
+    Attributes:
+        game: label of the game.
+        objective, penalty: labels; "" where the game has none.
+        method: label of the method.
+        kind: "map" or "flow".
+        axes: values of the study's numeric axes, by path.
+        predicted: "stable", "unstable" or "marginal".
+        predicted_rate: log contraction per step or unit of time; negative when stable.
+        rotation: angle per step or unit of time.
+        extent: radius (map) or abscissa (flow).
+        eigenvalues: complex, outermost first.
+        smoothness: as in `dynamics.analysis.Stability`.
+        manifold_dimension: of the manifold of equilibria through the point.
+        outcome: "converged", "cycling", "diverged" or "undecided".
+        rate: measured.
+        period: measured, NaN unless cycling.
+        residual: norm of the field at the end.
+        distance: from the end to the equilibrium.
+        steps: steps, or time, simulated.
+        agreement: "agrees", "explained" or "unexplained".
+        explanation: why prediction and simulation differ, or what they agree on; a sentence.
+    """
+
+    game: str
+    objective: str
+    penalty: str
+    method: str
+    kind: str
+    axes: dict[str, float]
+    predicted: str
+    predicted_rate: float
+    rotation: float
+    extent: float
+    eigenvalues: np.ndarray
+    smoothness: str
+    manifold_dimension: int
+    outcome: str
+    rate: float
+    period: float
+    residual: float
+    distance: float
+    steps: float
+    agreement: str
+    explanation: str
+
+    @property
+    def label(self) -> str:
+        """Game, objective, penalty, method and kind in one line."""
+        parts = [self.game, self.objective, self.penalty, self.method, self.kind]
+        parts += [f"{name}={value:.6g}" for name, value in self.axes.items()]
+        return " / ".join(part for part in parts if part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Portrait:
+    """A planar game's vector field on a grid and trajectories over it.
+
+    Attributes:
+        title: what it shows.
+        x, y: grid coordinates, shapes (n,) and (m,).
+        u, v: components of the game's field on the grid, shape (m, n).
+        trajectories: `(label, points)` with points of shape (saved, 2).
+        equilibrium: the point, shape (2,).
+        names: what the axes are called.
+    """
+
+    title: str
+    x: np.ndarray
+    y: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    trajectories: tuple[tuple[str, np.ndarray], ...]
+    equilibrium: np.ndarray
+    names: tuple[str, str] = ("player 0", "player 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Everything a study found out.
+
+    Attributes:
+        name, title: of the study.
+        cells: one record per cell.
+        portraits: for the planar games that the study asks pictures of.
+        settings: the resolved study, plain data.
+        provenance: version, dtype, seed, platform, time taken: plain data.
+        draw: the pictures asked for.
+    """
+
+    name: str
+    title: str
+    cells: tuple[Cell, ...]
+    portraits: tuple[Portrait, ...]
+    settings: dict[str, Any]
+    provenance: dict[str, Any]
+    draw: tuple[str, ...]
+
+    def counts(self) -> dict[str, int]:
+        """How many cells agree, are explained, or are not."""
+        names = ("agrees", "explained", "unexplained")
+        return {name: sum(cell.agreement == name for cell in self.cells) for name in names}
+
+    def to_dataset(self) -> Any:
+        """The cells as an `xarray.Dataset` with one dimension `cell`, a coordinate per label and axis, units in
+        attributes and the provenance in the dataset's attributes."""
+        import json
+
+        import xarray as xr
+
+        text = ("game", "objective", "penalty", "method", "kind")
+        facts = ("predicted", "outcome", "smoothness", "agreement", "explanation")
+        numbers = {
+            "predicted_rate": "per step or unit of time",
+            "rotation": "radians per step or unit of time",
+            "extent": "radius (map) or abscissa (flow)",
+            "manifold_dimension": "1",
+            "rate": "per step or unit of time",
+            "period": "steps or time",
+            "residual": "1",
+            "distance": "1",
+            "steps": "steps or time",
+        }
+        size = max((len(cell.eigenvalues) for cell in self.cells), default=0)
+        spectrum = np.full((len(self.cells), size, 2), np.nan)
+        for row, cell in zip(spectrum, self.cells, strict=True):
+            row[: len(cell.eigenvalues)] = np.stack([cell.eigenvalues.real, cell.eigenvalues.imag], axis=-1)
+        axes = sorted({name for cell in self.cells for name in cell.axes})
+        return xr.Dataset(
+            {name: ("cell", np.array([getattr(c, name) for c in self.cells], dtype=str)) for name in facts}
+            | {name: ("cell", np.array([getattr(c, name) for c in self.cells]), {"units": u}) for name, u in numbers.items()}
+            | {"eigenvalues": (("cell", "index", "part"), spectrum)},
+            coords={name: ("cell", np.array([getattr(c, name) for c in self.cells], dtype=str)) for name in text}
+            | {name: ("cell", np.array([c.axes.get(name, np.nan) for c in self.cells])) for name in axes}
+            | {"part": ["real", "imaginary"]},
+            attrs={"title": self.title, "study": json.dumps(self.settings), **{k: str(v) for k, v in self.provenance.items()}},
+        )
