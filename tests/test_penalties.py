@@ -1,0 +1,281 @@
+"""Penalties on a nonlinear discriminator of vectors, against finite differences of plain NumPy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dynamics.distributions import Points, Sample, normal
+from dynamics.gan import GAN
+from dynamics.objectives import LeastSquares, Minimax, NonSaturating, Wasserstein
+from dynamics.penalties import DRAGAN, R1, R2, WGANGP, DiscriminatorGradientNorm, Sum
+
+RNG = np.random.default_rng(5)
+DATA = RNG.normal(size=(6, 2))
+LATENT = RNG.normal(size=(6, 2))
+THETA = np.array([0.4, -0.3])
+PSI = np.array([0.7, -1.1, 0.5, 0.9])
+
+
+def generator(theta, z):
+    return z * theta[0] + theta[1] * z**2 + 0.2
+
+
+def discriminator(psi, x):
+    return psi[0] * jnp.tanh(psi[1] * x[0] - x[1]) + psi[2] * x[0] ** 2 * x[1] + psi[3] * x[1]
+
+
+def score(psi, x):
+    """The same in NumPy, for points on the last axis."""
+    return psi[0] * np.tanh(psi[1] * x[..., 0] - x[..., 1]) + psi[2] * x[..., 0] ** 2 * x[..., 1] + psi[3] * x[..., 1]
+
+
+def slope(psi, x):
+    """The gradient of the score with respect to the point, by hand."""
+    inner = psi[0] / np.cosh(psi[1] * x[..., 0] - x[..., 1]) ** 2
+    return np.stack(
+        [inner * psi[1] + 2 * psi[2] * x[..., 0] * x[..., 1], -inner + psi[2] * x[..., 0] ** 2 + psi[3]], -1
+    )
+
+
+def differences(function, at, step=1e-5):
+    rows = [(function(at + step * e) - function(at - step * e)) / (2 * step) for e in np.eye(len(at))]
+    return np.array(rows)
+
+
+def fakes(theta):
+    return LATENT * theta[0] + theta[1] * LATENT**2 + 0.2
+
+
+def norms(psi, x):
+    return np.linalg.norm(slope(psi, x), axis=-1)
+
+
+MIXING = np.polynomial.legendre.leggauss(20)
+AROUND = np.polynomial.hermite_e.hermegauss(9)
+
+
+def on_lines(theta, function):
+    """Mean over all pairs of real and fake points and over the line between them."""
+    e = ((MIXING[0] + 1) / 2)[:, None, None, None]
+    points = e * DATA[None, :, None] + (1 - e) * fakes(theta)[None, None, :]
+    return MIXING[1] / 2 @ function(points).mean((1, 2))
+
+
+def around_data(std, function):
+    a, b = np.meshgrid(AROUND[0], AROUND[0], indexing="ij")
+    weights = np.outer(AROUND[1], AROUND[1]) / AROUND[1].sum() ** 2
+    points = DATA + std * np.stack([a, b], -1)[:, :, None]
+    return (weights[..., None] * function(points)).sum((0, 1)).mean()
+
+
+def one_sided(distance):
+    return np.maximum(distance, 0)
+
+
+def objective_gradient(theta, psi):
+    def loss(psi):
+        return np.logaddexp(0, -score(psi, DATA)).mean() + np.logaddexp(0, score(psi, fakes(theta))).mean()
+
+    return differences(loss, psi)
+
+
+PENALTIES = {
+    # (penalty, what it adds to the generator's and to the discriminator's loss)
+    "R1": (R1(0.6), None, lambda t, p: 0.3 * (slope(p, DATA) ** 2).sum(-1).mean()),
+    "R2": (R2(0.6), None, lambda t, p: 0.3 * (slope(p, fakes(t)) ** 2).sum(-1).mean()),
+    "WGAN-GP": (
+        WGANGP(0.7, 0.9, nodes=20),
+        None,
+        lambda t, p: 0.7 * on_lines(t, lambda x: (norms(p, x) - 0.9) ** 2),
+    ),
+    "WGAN-GP, one-sided": (
+        WGANGP(0.7, 0.9, one_sided=True, nodes=20),
+        None,
+        lambda t, p: 0.7 * on_lines(t, lambda x: one_sided(norms(p, x) - 0.9) ** 2),
+    ),
+    "DRAGAN": (
+        DRAGAN(0.7, 0.9, 0.4, nodes=9),
+        None,
+        lambda t, p: 0.7 * around_data(0.4, lambda x: (norms(p, x) - 0.9) ** 2),
+    ),
+    "DiscriminatorGradientNorm": (
+        DiscriminatorGradientNorm(0.8),
+        lambda t, p: 0.8 * (objective_gradient(t, p) ** 2).sum(),
+        None,
+    ),
+    "Sum": (
+        Sum(R1(0.6), R2(0.2), DiscriminatorGradientNorm(0.8)),
+        lambda t, p: 0.8 * (objective_gradient(t, p) ** 2).sum(),
+        lambda t, p: 0.3 * (slope(p, DATA) ** 2).sum(-1).mean() + 0.1 * (slope(p, fakes(t)) ** 2).sum(-1).mean(),
+    ),
+    "empty sum": (Sum(), None, None),
+}
+
+
+def make(penalty, objective=None, batch_size=None):
+    data, latent = (Points(jnp.asarray(points), batch_size) for points in (DATA, LATENT))
+    return GAN(generator, discriminator, data, latent, objective or Minimax(), penalty)
+
+
+@jax.jit
+def losses(gan, players):
+    return gan.losses(players)
+
+
+@jax.jit
+def field(gan, players):
+    return gan.field(players)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_value_and_gradient_with_both_players(name):
+    penalty, *parts = PENALTIES[name]
+    gan = make(penalty)
+
+    def added(players):
+        return penalty(gan, players, *gan.samples(players), None)
+
+    players = (jnp.asarray(THETA), jnp.asarray(PSI))
+    values, slopes = jax.jit(lambda players: (added(players), jax.jacrev(added)(players)))(players)
+    for value, (by_theta, by_psi), part in zip(values, slopes, parts):
+        if part is None:  # this player's loss stays as it is
+            assert float(value) == 0 and not np.any(by_theta) and not np.any(by_psi)
+            continue
+        np.testing.assert_allclose(value, part(THETA, PSI), rtol=1e-8)
+        np.testing.assert_allclose(by_theta, differences(functools.partial(swapped, part, PSI), THETA), 1e-4, 1e-6)
+        np.testing.assert_allclose(by_psi, differences(functools.partial(part, THETA), PSI), 1e-4, 1e-6)
+
+
+def swapped(function, second, first):
+    return function(first, second)
+
+
+def test_a_penalty_is_added_to_the_losses():
+    penalty, *parts = PENALTIES["Sum"]
+    players = (jnp.asarray(THETA), jnp.asarray(PSI))
+    plain, penalised = (losses(make(p), players) for p in (None, penalty))
+    np.testing.assert_allclose(penalised, [a + part(THETA, PSI) for a, part in zip(plain, parts)], rtol=1e-8)
+
+
+def test_weights_of_the_samples_count():
+    gan = make(None)
+    players = (jnp.asarray(THETA), jnp.asarray(PSI))
+    weights = RNG.dirichlet(np.ones(6))
+    real, fake = Sample(jnp.asarray(DATA), jnp.asarray(weights)), Sample(jnp.asarray(fakes(THETA)))
+    _, value = R1(2.0)(gan, players, real, fake, None)
+    np.testing.assert_allclose(value, weights @ (slope(PSI, DATA) ** 2).sum(-1), rtol=1e-12)
+    _, value = WGANGP(1.0, 0.0, nodes=20)(gan, players, real, fake, None)
+    e = ((MIXING[0] + 1) / 2)[:, None, None, None]
+    points = e * DATA[None, :, None] + (1 - e) * fakes(THETA)[None, None, :]
+    expected = np.einsum("e,i,eij->", MIXING[1] / 2, weights, (slope(PSI, points) ** 2).sum(-1)) / 6
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["R1", "R2", "WGAN-GP", "WGAN-GP, one-sided", "DRAGAN"])
+def test_random_batches_agree_with_the_expectation(name):
+    penalty = PENALTIES[name][0]
+    gan = make(penalty, Wasserstein(), batch_size=4)
+    players = (jnp.asarray(THETA), jnp.asarray(PSI))
+    exact = losses(gan, players)
+    draws = jax.jit(jax.vmap(lambda key: gan.losses(players, key)))(jax.random.split(jax.random.key(1), 4000))
+    for values, value in zip(draws, exact):
+        error = np.std(values) / np.sqrt(len(values))
+        assert error > 0 and abs(np.mean(values) - value) < 5 * error
+
+
+def test_regularised_linear_quadratic_gan():
+    """Nagarajan and Kolter 2017: scores w x^2, fakes a z, and the eigenvalues their penalty gives."""
+    std, eta = 1.3, 0.2
+    gan = GAN(
+        lambda a, z: a * z,
+        lambda w, x: w * x**2,
+        normal(0.0, std),
+        normal(0.0, 1.0),
+        Wasserstein(),
+        DiscriminatorGradientNorm(eta),
+    )
+    point = (jnp.asarray(std), jnp.asarray(0.0))
+    np.testing.assert_allclose(field(gan, point), [0, 0], atol=1e-12)
+    jacobian = np.array(jax.jacfwd(functools.partial(field, gan))(point))
+    np.testing.assert_allclose(jacobian, [[-8 * eta * std**2, 2 * std], [-2 * std, 0]], atol=1e-12)
+
+
+def test_gradient_norm_of_a_flat_discriminator_has_no_slope():
+    gan = make(WGANGP(1.0, 1.0))
+    flat = (jnp.asarray(THETA), jnp.zeros(4))
+    assert np.all(np.isfinite(field(gan, flat)[1]))
+    np.testing.assert_allclose(losses(gan, flat)[1], np.log(4) + 1)
+
+
+def test_samples_of_any_structure():
+    def tree_discriminator(psi, x):
+        return discriminator(psi, jnp.stack([x["a"], x["b"]]))
+
+    def tree_generator(theta, z):
+        x = generator(theta, jnp.stack([z["a"], z["b"]]))
+        return {"a": x[0], "b": x[1]}
+
+    def split(points):
+        return Points({"a": jnp.asarray(points[:, 0]), "b": jnp.asarray(points[:, 1])})
+
+    penalty = Sum(R1(0.3), R2(0.2), WGANGP(0.5))
+    gan = GAN(tree_generator, tree_discriminator, split(DATA), split(LATENT), LeastSquares(), penalty)
+    players = (jnp.asarray(THETA), jnp.asarray(PSI))
+    flat = make(penalty, LeastSquares())
+    np.testing.assert_allclose(losses(gan, players), losses(flat, players), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "build, error, parts",
+    [
+        (lambda: R1(-0.1), ValueError, ["R1.weight is -0.1", "expected", ">= 0"]),
+        (lambda: R2(np.nan), ValueError, ["R2.weight is nan", "expected"]),
+        (lambda: R1(np.ones(3)), ValueError, ["R1.weight", "(3,)", "expected", "vmap"]),
+        (lambda: R1("0.3"), TypeError, ["'0.3'", "expected a number", "Pass"]),
+        (lambda: R1(None), TypeError, ["None", "expected a number", "Pass"]),
+        (lambda: R1(True), TypeError, ["True", "expected a number", "Pass"]),
+        (lambda: R1(1j), ValueError, ["R1.weight", "complex", "expected a real number"]),
+        (lambda: WGANGP(1.0, -1.0), ValueError, ["WGANGP.target is -1", "expected"]),
+        (lambda: WGANGP(nodes=0), ValueError, ["WGANGP.nodes is 0", "expected", "e.g."]),
+        (lambda: DRAGAN(std=-1.0), ValueError, ["DRAGAN.std is -1", "expected"]),
+        (lambda: DRAGAN(nodes=2.5), ValueError, ["DRAGAN.nodes is 2.5", "expected"]),
+        (lambda: DiscriminatorGradientNorm(np.inf), ValueError, ["weight is inf", "expected"]),
+        (lambda: Sum(R1(0.1), 3.0), TypeError, ["3.0", "expected penalties", "R1(0.3)"]),
+    ],
+)
+def test_messages(build, error, parts):
+    with pytest.raises(error) as caught:
+        build()
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_batches_of_different_sizes_cannot_be_joined():
+    data = Points(jnp.asarray(DATA), batch_size=4)
+    gan = GAN(generator, discriminator, data, jnp.asarray(LATENT), NonSaturating(), WGANGP())
+    with pytest.raises(ValueError, match="4 real and 6 fake samples; expected equal numbers.*same batch_size"):
+        gan.losses((jnp.asarray(THETA), jnp.asarray(PSI)), jax.random.key(0))
+
+
+def test_changing_a_weight_does_not_retrace():
+    traces = 0
+
+    def counted(psi, x):
+        nonlocal traces
+        traces += 1
+        return discriminator(psi, x)
+
+    @jax.jit
+    def field(gan, players):
+        return gan.field(players)
+
+    players, build = (jnp.asarray(THETA), jnp.asarray(PSI)), jax.tree_util.Partial(counted)
+    counts, results = [], set()
+    for weight in (0, 1.0, np.float32(0.5), np.float64(2), np.int64(3)):
+        penalty = Sum(R1(weight), WGANGP(weight, weight), DRAGAN(weight, weight, weight))
+        results.add(float(field(GAN(generator, build, DATA, LATENT, penalty=penalty), players)[1][0]))
+        counts.append(traces)
+    assert counts == [counts[0]] * 5 and len(results) == 5
