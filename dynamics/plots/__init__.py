@@ -1,0 +1,22 @@
+"""Pictures of results. Nothing is computed here: what is drawn was found out elsewhere.
+
+Every function returns a `matplotlib.figure.Figure`, built without pyplot; a notebook shows it, `save` writes it.
+"""
+
+from dynamics.plots._outcomes import outcome_chart
+from dynamics.plots._portraits import phase_portrait, phase_portraits
+from dynamics.plots._rates import rates
+from dynamics.plots._spectra import spectra, spectrum
+from dynamics.plots._style import save
+from dynamics.plots._trajectory import trajectory
+
+__all__ = [
+    "outcome_chart",
+    "phase_portrait",
+    "phase_portraits",
+    "rates",
+    "save",
+    "spectra",
+    "spectrum",
+    "trajectory",
+]

@@ -1,0 +1,95 @@
+"""Planar games: the vector field, trajectories over it, and the equilibrium."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dynamics.plots import _style as style
+from dynamics.studies.results import Portrait, Results
+
+MOST_PANELS = 30
+
+
+def phase_portraits(results: Results) -> Figure:
+    """One panel per portrait of a study: field, trajectories, equilibrium.
+
+    Raises:
+        ValueError: the study has no portraits.
+    """
+    if not results.portraits:
+        raise ValueError(f"the study {results.name!r} has no portraits; only games of two scalars have them")
+    shown = results.portraits[:MOST_PANELS]
+    rows, columns = style.grid_of_panels(len(shown), 3)
+    figure = style.Picture(max(3.7 * columns, 5.5), 1.3 + 3.6 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    colours = _colours(shown)
+    for axes, portrait in zip(panels, shown, strict=False):
+        _draw(axes, portrait, colours)
+    for axes in panels[len(shown) :]:
+        axes.set_axis_off()
+    left_out = len(results.portraits) - len(shown)
+    remark = f"; {left_out} more left out" if left_out else ""
+    style.heading(figure, results.title, f"the game's vector field and trajectories of the methods{remark}")
+    style.legend_below(figure, _legend(colours))
+    return figure
+
+
+def phase_portrait(portrait: Portrait) -> Figure:
+    """A planar game's vector field as streamlines, trajectories over it, and the equilibrium."""
+    figure = style.Picture(6.0, 6.2)
+    colours = _colours((portrait,))
+    _draw(figure.add_subplot(), portrait, colours, titled=False)
+    style.heading(figure, portrait.title)
+    style.legend_below(figure, _legend(colours), columns=3)
+    return figure
+
+
+def _colours(portraits: tuple[Portrait, ...]) -> dict[str, tuple[str, str]]:
+    """A colour and a line style per label, the same in all panels."""
+    labels = style.unique(label for portrait in portraits for label, _ in portrait.trajectories)
+    size = len(style.SERIES)
+    return {
+        label: (style.SERIES[i % size], style.LINES[(i // size) % len(style.LINES)]) for i, label in enumerate(labels)
+    }
+
+
+def _draw(axes: Axes, portrait: Portrait, colours: dict[str, tuple[str, str]], titled: bool = True) -> None:
+    x, y = np.asarray(portrait.x, float), np.asarray(portrait.y, float)
+    u, v = (np.ma.masked_invalid(np.asarray(part, float)) for part in (portrait.u, portrait.v))
+    if np.ptp(np.diff(x)) <= 1e-6 * np.ptp(x) and np.ptp(np.diff(y)) <= 1e-6 * np.ptp(y):
+        axes.streamplot(x, y, u, v, color="#B9C0C7", linewidth=0.7, density=1.0, arrowsize=0.7, zorder=1)
+    else:
+        length = np.ma.hypot(u, v)
+        length = np.ma.where(length > 0, length, 1.0)
+        axes.quiver(x, y, u / length, v / length, color="#B9C0C7", pivot="mid", width=0.004, zorder=1)
+    for label, points in portrait.trajectories:
+        colour, dashes = colours[label]
+        points = np.asarray(points, float)
+        points = points[np.cumprod(np.isfinite(points).all(axis=1)).astype(bool)]
+        if not len(points):
+            continue
+        # What lies far outside would only make the renderer stumble.
+        far = 50 * max(np.ptp(x), np.ptp(y))
+        points = np.clip(points, [x[0] - far, y[0] - far], [x[-1] + far, y[-1] + far])
+        axes.plot(*points.T, color=colour, linestyle=dashes, linewidth=1.3, zorder=3)
+        axes.plot(*points[0], marker="o", color=style.PAPER, markeredgecolor=colour, markersize=5, zorder=4)
+        axes.plot(*points[-1], marker="o", color=colour, markeredgecolor=style.PAPER, markersize=4.5, zorder=4)
+    axes.plot(
+        *np.asarray(portrait.equilibrium, float),
+        marker="*",
+        color=style.INK,
+        markeredgecolor=style.PAPER,
+        markersize=12,
+        zorder=5,
+    )
+    style.dress(axes, portrait.title if titled else "", *portrait.names, grid=False)
+    axes.set_xlim(x[0], x[-1])
+    axes.set_ylim(y[0], y[-1])
+    if 0.5 < np.ptp(x) / np.ptp(y) < 2:
+        axes.set_aspect("equal")
+
+
+def _legend(colours: dict[str, tuple[str, str]]) -> list:
+    handles = [style.line(label, colour, dashes) for label, (colour, dashes) in colours.items()]
+    start = style.mark("start", "o", style.INK, filled=False, size=5)
+    return [*handles, start, style.mark("end", "o", size=5), style.mark("equilibrium", "*", size=10)]
