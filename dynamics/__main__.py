@@ -1,0 +1,7 @@
+"""`python -m dynamics` is the command `dynamics`."""
+
+import sys
+
+from dynamics.cli import main
+
+sys.exit(main())

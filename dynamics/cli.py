@@ -1,0 +1,493 @@
+"""The command `dynamics`: parse, set the precision, call, show progress, write.
+
+Exit codes: 0 done; 1 with `--strict`, when a disagreement has no explanation; 2 for bad input, or where nothing could
+be written; 130 interrupted. JAX and everything that needs it is imported by the commands, so that help comes at once.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dynamics import __version__
+
+ROOMS = ("games", "objectives", "penalties", "directions", "updates", "flows", "optimisers", "studies")
+DEFAULT_STUDY = "flagship"
+
+
+class Failure(Exception):
+    """Something the user can put right; the message says what."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        argv: the arguments, by default those of the process.
+    """
+    try:
+        try:
+            return _main(sys.argv[1:] if argv is None else list(argv))
+        finally:
+            sys.stdout.flush()
+    except Failure as failure:
+        print(f"dynamics: error: {failure}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dynamics: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone, as in `dynamics list | head -1`. What is left to flush at exit goes nowhere.
+        with contextlib.suppress(Exception):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _main(arguments: list[str]) -> int:
+    parser = _parser()
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise Failure(f"command is {arguments[0]!r}; expected one of the commands{_nearest(arguments[0], COMMANDS)}")
+    if not arguments:
+        parser.print_help()
+        return 0
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as end:  # --help and --version
+        return int(end.code or 0)
+    return COMMANDS[options.command](options)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises `Failure` where argparse prints its usage and exits."""
+
+    def __init__(self, **keywords: Any):
+        super().__init__(**keywords, allow_abbrev=False)
+
+    def error(self, message: str):
+        unknown = re.match(r"unrecognized arguments: (.*)", message)
+        if unknown:
+            first = unknown[1].split()[0]
+            names = [name for name in self._option_string_actions if name.startswith("--")]
+            if first.startswith("-"):
+                raise Failure(f"{first!r} is no option of {self.prog!r}{_nearest(first.split('=')[0], names)}")
+            raise Failure(f"{self.prog!r} takes no argument {first!r}; see {self.prog} --help")
+        raise Failure(message.removeprefix("argument "))
+
+    def parse_known_args(self, args=None, namespace=None):
+        # A subparser reports the arguments that it does not know itself, with the names of its own options.
+        namespace, extras = super().parse_known_args(args, namespace)
+        if extras:
+            self.error(f"unrecognized arguments: {' '.join(extras)}")
+        return namespace, extras
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="dynamics",
+        description="Which GAN training methods converge on which games: predicted from eigenvalues, confirmed by "
+        "simulation.",
+        epilog="`dynamics run` alone runs the default study; `dynamics COMMAND --help` tells more.",
+    )
+    parser.add_argument("--version", action="version", version=f"dynamics {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, title="commands")
+
+    text = "What there is: the members of every axis, and the built-in studies, one line each."
+    show = commands.add_parser("list", help="what there is, one line each", description=text)
+    show.add_argument(
+        "room", nargs="?", type=_room, metavar="ROOM", help=f"one of {', '.join(ROOMS)}; without it all of them"
+    )
+    show.add_argument("--json", action="store_true", help="one JSON document instead of lines")
+
+    text = "The eigenvalues of every cell of a study and what follows from them, without simulating."
+    judge = commands.add_parser("stability", help="eigenvalues and verdicts", description=text)
+    judge.add_argument("study", metavar="STUDY", help="name of a built-in study, or path of a TOML file")
+    _common(judge)
+
+    text = "Predict and simulate every cell of a study; write a report, pictures and data into a folder."
+    run = commands.add_parser("run", help="predict, simulate, report", description=text)
+    run.add_argument(
+        "study",
+        nargs="?",
+        default=DEFAULT_STUDY,
+        metavar="STUDY",
+        help=f"name of a built-in study, or path of a TOML file (default {DEFAULT_STUDY})",
+    )
+    run.add_argument("--out", type=_folder, metavar="DIR", help="folder for the results (default results/STUDY)")
+    run.add_argument("--quiet", action="store_true", help="no progress")
+    run.add_argument("--strict", action="store_true", help="exit code 1 when a disagreement has no explanation")
+    _common(run)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="PATH=VALUE",
+        type=_setting,
+        help="change one entry of the study, e.g. --set steps=100; may be repeated",
+    )
+    parser.add_argument(
+        "--precision",
+        type=_precision,
+        default=64,
+        metavar="BITS",
+        help="floating-point numbers of 32 or 64 bits (default 64)",
+    )
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        dest="plugins",
+        metavar="MODULE",
+        help="import a Python module with games and methods of your own, and run its code; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output and nothing else")
+
+
+def _room(text: str) -> str:
+    if text not in ROOMS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no room of the catalogue{_nearest(text, ROOMS)}")
+    return text
+
+
+def _precision(text: str) -> int:
+    if text not in ("32", "64"):
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected 32 or 64")
+    return int(text)
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("got ''; expected the name of a folder, e.g. results/mine")
+    return Path(text)
+
+
+def _setting(text: str) -> str:
+    if not re.match(r"[^=\s][^=]*=", text):
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected PATH=VALUE, e.g. steps=100")
+    return text
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    from dynamics._checks import nearest
+
+    return nearest(name, names)
+
+
+# The commands
+
+
+def _list(options: argparse.Namespace) -> int:
+    rooms = [options.room] if options.room else list(ROOMS)
+    found = {room: _members(room) for room in rooms}
+    if options.json:
+        _print_json({room: [{"name": n, "summary": s} for n, s in members.items()] for room, members in found.items()})
+        return 0
+    for i, (room, members) in enumerate(found.items()):
+        if not options.room:
+            print(("\n" if i else "") + room)
+        width = max(map(len, members), default=0)
+        for name, summary in members.items():
+            print(f"{'' if options.room else '  '}{name:{width}}  {_readable(summary)}".rstrip())
+    return 0
+
+
+def _members(room: str) -> dict[str, str]:
+    if room == "studies":
+        from dynamics import studies
+
+        return dict(studies.builtin())
+    from dynamics import catalogue
+
+    if room == "optimisers":
+        from dynamics import optimisers
+
+        members = optimisers.CATALOGUE
+    else:
+        members = catalogue.members(room)
+    return {name: catalogue.summary(member) for name, member in members.items()}
+
+
+def _stability(options: argparse.Namespace) -> int:
+    study = _load(options)
+    from dynamics import studies
+
+    with _bad_input():
+        reports = studies.stabilities(study)
+    if options.json:
+        from dynamics.studies.report import plain_data
+
+        cells = [{"label": label, **report.to_dict()} for label, report in reports]
+        _print_json(plain_data({"study": study.name, "cells": cells}))
+        return 0
+    if len(reports) <= 3:
+        print("\n\n".join(f"{label}\n{report.describe()}" for label, report in reports))
+        return 0
+    _print_rich(_stability_table(reports))
+    for remark in dict.fromkeys(remark for _, report in reports for remark in report.notes):
+        print(f"- {remark}")
+    return 0
+
+
+def _stability_table(reports: Sequence[tuple[str, Any]]) -> Any:
+    import rich.box
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("cell")
+    grid.add_column("verdict")
+    for name in ("radius or abscissa", "margin", "rate", "rotation"):
+        grid.add_column(name, justify="right")
+    colours = {"stable": "blue", "unstable": "red", "marginal": "yellow"}
+    for label, report in reports:
+        extent = report.radius if report.kind == "map" else report.abscissa
+        verdict = Text(str(report.verdict), style=colours[str(report.verdict)])
+        numbers = (f"{extent:.8g}", f"{report.margin:.3g}", f"{report.rate:.5g}", f"{report.rotation:.5g}")
+        grid.add_row(Text(label), verdict, *numbers)
+    return grid
+
+
+def _run(options: argparse.Namespace) -> int:
+    # A folder that cannot be written should be found out before JAX is imported, and long before anything is computed.
+    if options.out is not None:
+        _probe(options.out)
+    study = _load(options)
+    from dynamics import studies
+    from dynamics.studies import report
+
+    out = options.out or Path("results") / _folder_name(study.name)
+    if options.out is None:
+        _probe(out)
+    with _bad_input():
+        resolved = studies.resolved_toml(study)
+        with _progress(options.quiet) as progress:
+            results = studies.execute(study, progress)
+    with _whole_folder(out) as folder:
+        report.write(results, folder, study=resolved, command=_command(options))
+    unexplained = results.counts()["unexplained"]
+    if options.json:
+        _print_json({**report.to_json(results), "output": str(out)})
+    else:
+        _print_rich(report.table(results))
+        print(report.verdict_line(results))
+        print(f"The report, the pictures and the data are in {out}{os.sep}")
+    return 1 if options.strict and unexplained else 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"list": _list, "stability": _stability, "run": _run}
+
+
+def _load(options: argparse.Namespace) -> Any:
+    """Set the precision, which must come before anything is computed, and load the study."""
+    import jax
+
+    jax.config.update("jax_enable_x64", options.precision == 64)
+    if options.plugins and os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # at the end: a plugin never stands in for an installed module
+    with _bad_input():
+        from dynamics import studies
+
+        return studies.load(options.study, options.settings, options.plugins)
+
+
+@contextlib.contextmanager
+def _bad_input() -> Iterator[None]:
+    from dynamics.studies import StudyError
+
+    try:
+        yield
+    except StudyError as error:
+        raise Failure(str(error)) from error
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What to type for the same run."""
+    words = ["dynamics", "run", options.study]
+    for setting in options.settings:
+        words += ["--set", setting]
+    for plugin in options.plugins:
+        words += ["--plugin", plugin]
+    return shlex.join([*words, "--precision", str(options.precision)])
+
+
+def _folder_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "study"
+
+
+# Output
+
+
+def _probe(out: Path) -> None:
+    """Raise `Failure` unless a folder of this name can be made or written to. Nothing stays behind."""
+    with _cannot_write(out):
+        if os.path.lexists(out) and not out.is_dir():
+            raise Failure(f"--out is {str(out)!r}, which is a file; expected a folder, or a name that is still free")
+        trial = _beside(out)
+        trial.mkdir()
+        trial.rmdir()
+
+
+def _beside(out: Path) -> Path:
+    """A free name on the file system of the folder `out`: inside it, or inside the nearest parent that exists."""
+    parent = next((path for path in (out, *out.absolute().parents) if path.exists()), Path("."))
+    return parent / f".{out.name or 'results'}.{os.getpid()}.partial"
+
+
+@contextlib.contextmanager
+def _cannot_write(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise Failure(f"--out is {str(out)!r}; expected a folder that can be written to, but: {reason}") from error
+
+
+@contextlib.contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `out` at the end, or vanishes when something fails.
+
+    Where `out` exists already, its files of the same names are replaced one by one and those of an earlier run removed;
+    all others stay.
+    """
+    with _cannot_write(out):
+        folder = _beside(out)
+        folder.mkdir()
+        try:
+            yield folder
+            if out.exists():
+                _replace_files(folder, out)
+            else:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                folder.rename(out)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace_files(folder: Path, out: Path) -> None:
+    from dynamics.studies.report import FILES
+
+    new = sorted(folder.iterdir())
+    names = {path.name for path in new}
+    ours = (out / "results.json").is_file() and (out / "report.md").is_file()
+    for path in new:
+        os.replace(path, out / path.name)
+    if ours:
+        for name in FILES:
+            if name not in names:
+                (out / name).unlink(missing_ok=True)
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _print_rich(renderable: Any) -> None:
+    from rich.console import Console
+
+    # A pipe or a file has no width of its own; there nothing is cut off.
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False)
+    with console.capture() as text:
+        console.print(renderable)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+    """A bar in a terminal, a line for every tenth of the work otherwise; on standard error."""
+    if quiet:
+        yield None
+    elif not sys.stderr.isatty():
+        yield _Lines()
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("starting", total=None)
+            yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
+
+
+class _Lines:
+    """Progress for a log: a line whenever another tenth is done."""
+
+    def __init__(self):
+        self.tenths = -1
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        tenths = 10 * done // total if total else 10
+        if tenths > self.tenths:
+            self.tenths = tenths
+            print(f"dynamics: {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
+
+
+_SYMBOLS = {
+    "nabla": "∇",
+    "leftarrow": "←",
+    "to": "→",
+    "rangle": "⟩",
+    "dots": "…",
+    "cdot": "·",
+    "eta": "η",
+    "alpha": "α",
+    "beta": "β",
+    "gamma": "γ",
+    "delta": "δ",
+    "epsilon": "ε",
+    "lambda": "λ",
+    "sigma": "σ",
+    "theta": "θ",
+    "rho": "ρ",
+    "psi": "ψ",
+    "mu": "μ",
+    "in": "∈",
+    "le": "≤",
+    "ge": "≥",
+}
+
+
+def _readable(text: str) -> str:
+    """A line of documentation with its formulas as plain text."""
+    return re.sub(r"\$([^$]*)\$", lambda match: _formula(match[1]), text)
+
+
+def _formula(text: str) -> str:
+    for pattern, replacement in _FORMULAS:
+        text = re.sub(pattern, replacement, text)
+    text = re.sub(r"\\([a-zA-Z]+)", lambda match: _SYMBOLS.get(match[1], match[1]), text)
+    return re.sub(r"\s+", " ", re.sub(r"\\.|[{}]", "", text)).strip()
+
+
+# What is rewritten before symbols are put in, in this order.
+_FORMULAS = (
+    (r"\\d?frac\s*{([^{}]*)}\s*{([^{}]*)}", r"\1/\2"),
+    (r"\\d?frac\s*(\w)\s*(\w)", r"\1/\2 "),
+    (r"\\dot\b\s*(\w(?:_\w)?)", r"d\1/dt"),
+    (r"\\(?:hat|bar|tilde|mathrm|text)\b\s*", ""),
+    (r"\\\|", "‖"),
+    (r"\\,", " "),
+    (r"\^\\top\b", "ᵀ"),
+    (r"\\langle\s*", "⟨"),
+    (r"\\sqrt\s*{([^{}]*)}", r"√(\1)"),
+    (r"(?<=[\w)])\\(cos|sin|log|exp)\b", r" \1"),
+    (r"\\(cos|sin|log|exp)\b(?=\\)", r"\1 "),
+    (r"([_^]){(\w+)}", r"\1\2"),
+    (r"([_^]){([^{}]*)}", r"\1(\2)"),
+)

@@ -1,0 +1,366 @@
+"""Results of a study as text, as a table for the terminal, as plain data, and as a folder of files."""
+
+import collections
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynamics.studies.results import Cell, Results
+
+PICTURES = {
+    "outcomes": "What became of every cell",
+    "portraits": "Vector fields and trajectories",
+    "spectra": "Eigenvalues",
+    "rates": "Predicted against measured rates",
+}
+FILES = ("report.md", "results.json", "results.nc", "study.toml", *(f"{name}.png" for name in PICTURES))
+
+MOST_LISTED = 60  # cells of one explanation that the report lists one by one
+
+_LETTERS = {"converged": "C", "cycling": "O", "diverged": "D", "undecided": "?"}
+_FLAGS = {"agrees": "", "explained": "*", "unexplained": "!"}
+_STYLES = {"converged": "blue", "cycling": "yellow", "diverged": "red", "undecided": "dim"}
+
+
+def to_json(results: Results) -> dict[str, Any]:
+    """Everything but the pictures' data as plain Python data for `json.dumps`; what is not finite becomes `None`."""
+    cells = []
+    for cell in results.cells:
+        fields = {name: value for name, value in vars(cell).items() if name != "eigenvalues"}
+        pairs = [[value.real, value.imag] for value in np.asarray(cell.eigenvalues, complex)]
+        cells.append({"label": cell.label, **fields, "eigenvalues": pairs})
+    return plain_data(
+        {
+            "name": results.name,
+            "title": results.title,
+            "counts": results.counts(),
+            "cells": cells,
+            "settings": results.settings,
+            "provenance": results.provenance,
+        }
+    )
+
+
+def plain_data(value: Any) -> Any:
+    """The same as dictionaries, lists, strings and numbers: `None` for what is not finite, pairs for complex ones."""
+    if isinstance(value, dict):
+        return {str(key): plain_data(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain_data(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain_data(part) for part in value]
+    if isinstance(value, np.generic):
+        return plain_data(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, complex):
+        return [plain_data(value.real), plain_data(value.imag)]
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    return str(value)
+
+
+def table(results: Results) -> Any:
+    """A `rich` table for the terminal: a row per game, objective and penalty, a column per method.
+
+    An entry holds the outcomes as map and as flow; with numeric axes it counts them. The caption says what the letters
+    mean.
+    """
+    import rich.box
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = results.cells
+    kinds = [kind for kind in ("map", "flow") if any(cell.kind == kind for cell in cells)]
+    methods = _unique(cell.method for cell in cells)
+    meaning = ", ".join(f"{letter} {name}" for name, letter in _LETTERS.items())
+    both = f"{' / '.join(kinds)}: {meaning}"
+    caption = f"{both}; {_FLAGS['explained']} differs from the prediction and is explained, "
+    caption += f"{_FLAGS['unexplained']} differs without explanation"
+    grid = Table(
+        title=Text(results.title),
+        caption=Text(caption),
+        caption_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    grid.add_column(Text("objective, penalty"), no_wrap=True)
+    for method in methods:
+        grid.add_column(Text(method), justify="center", overflow="fold")
+    for i, (game, rows) in enumerate(_by(cells, lambda cell: cell.game).items()):
+        if i:
+            grid.add_section()
+        lines = _by(rows, lambda cell: ", ".join(part for part in (cell.objective, cell.penalty) if part))
+        if "" not in lines:
+            grid.add_row(Text(game, style="bold"))
+        for label, own in lines.items():
+            entries = []
+            for method in methods:
+                entry = Text()
+                for kind in kinds:
+                    if entry:
+                        entry.append("/", style="dim")
+                    _letters(entry, [cell for cell in own if cell.method == method and cell.kind == kind])
+                entries.append(entry)
+            grid.add_row(Text(f"  {label}") if label else Text(game, style="bold"), *entries)
+    return grid
+
+
+def _letters(entry: Any, cells: Sequence[Cell]) -> None:
+    """Append a letter per outcome, with the number of cells where there are several."""
+    if not cells:
+        entry.append("-", style="dim")
+    for outcome, flag in _unique((cell.outcome, _FLAGS[cell.agreement]) for cell in cells):
+        count = sum(cell.outcome == outcome and _FLAGS[cell.agreement] == flag for cell in cells)
+        number = str(count) if len(cells) > 1 else ""
+        entry.append(f"{number}{_LETTERS[outcome]}", style=_STYLES[outcome])
+        entry.append(flag, style="bold red" if flag == "!" else "bold")
+
+
+def verdict_line(results: Results) -> str:
+    """How many cells turned out as predicted, in a sentence."""
+    counts = results.counts()
+    text = (
+        f"{len(results.cells)} cells: {counts['agrees']} as predicted, {counts['explained']} differ and are explained, "
+    )
+    if counts["unexplained"]:
+        return text + f"{counts['unexplained']} DIFFER WITHOUT EXPLANATION."
+    return text + "none differs without explanation."
+
+
+def markdown(results: Results, command: str | None = None) -> str:
+    """The report: what was asked, what came out, every disagreement with its explanation, how to do it again.
+
+    Args:
+        command: what was typed; by default a run of the resolved study.
+    """
+    groups = _by((c for c in results.cells if c.agreement == "explained"), lambda cell: cell.explanation)
+    groups = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+    numbers = {explanation: i for i, explanation in enumerate(groups, 1)}
+    parts = [
+        f"# {_escaped(results.title)}",
+        _summary(results),
+        _asked(results),
+        _pictures(results),
+        _tables(results, numbers),
+        _explained(groups),
+        _unexplained(results),
+        _again(results, command),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _summary(results: Results) -> str:
+    counts = results.counts()
+    lines = [verdict_line(results), ""]
+    outcomes = _unique(cell.outcome for cell in results.cells)
+    order = [name for name in _LETTERS if name in outcomes]
+    lines += ["| predicted | " + " | ".join(order) + " | cells |", "|---|" + "--:|" * (len(order) + 1)]
+    for verdict in ("stable", "unstable", "marginal"):
+        own = [cell for cell in results.cells if cell.predicted == verdict]
+        if own:
+            row = [str(sum(cell.outcome == name for cell in own)) for name in order]
+            lines.append(f"| {verdict} | " + " | ".join(row) + f" | {len(own)} |")
+    if counts["unexplained"]:
+        lines += ["", "**The unexplained disagreements are listed [below](#disagreements-without-explanation).**"]
+    return "\n".join(lines)
+
+
+def _asked(results: Results) -> str:
+    lines = ["## What was asked", ""]
+    for name, plural in (
+        ("game", "games"),
+        ("objective", "objectives"),
+        ("penalty", "penalties"),
+        ("method", "methods"),
+        ("kind", "kinds"),
+    ):
+        values = [value for value in _unique(getattr(cell, name) for cell in results.cells) if value]
+        if values:
+            lines.append(f"- {plural}: {', '.join(_escaped(value) for value in values)}")
+    for name in _unique(name for cell in results.cells for name in cell.axes):
+        values = sorted({cell.axes[name] for cell in results.cells if name in cell.axes})
+        lines.append(f"- {_escaped(name)}: {len(values)} values from {values[0]:.6g} to {values[-1]:.6g}")
+    for name, value in results.settings.items():
+        if isinstance(value, (bool, int, float)):
+            lines.append(f"- {_escaped(name)}: {value}")
+    lines += [
+        "",
+        "Predicted is the verdict from the eigenvalues of the exact map's Jacobian, or the flow's, at the equilibrium; "
+        "simulated is what became of a run. The whole study, with every default filled in, is in `study.toml`.",
+    ]
+    return "\n".join(lines)
+
+
+def _pictures(results: Results) -> str:
+    drawn = _drawn(results)
+    if not drawn:
+        return ""
+    return "## Pictures\n\n" + "\n\n".join(f"![{PICTURES[name]}]({name}.png)" for name in drawn)
+
+
+def _drawn(results: Results) -> list[str]:
+    """The pictures that are asked for and for which there is something to draw."""
+    return [name for name in PICTURES if name in results.draw and (results.portraits or name != "portraits")]
+
+
+def _tables(results: Results, numbers: dict[str, int]) -> str:
+    lines = [
+        "## Every cell",
+        "",
+        "Predicted → simulated. ✓ as predicted, (n) explained below under that number, **!** unexplained.",
+    ]
+    for game, rows in _by(results.cells, lambda cell: cell.game).items():
+        methods = _unique(cell.method for cell in rows)
+        lines += ["", f"### {_escaped(game)}", ""]
+        heads = [
+            name
+            for name, wanted in (
+                ("objective", any(c.objective for c in rows)),
+                ("penalty", any(c.penalty for c in rows)),
+                ("kind", True),
+            )
+            if wanted
+        ]
+        lines += [
+            "| " + " | ".join([*heads, *(_escaped(m) for m in methods)]) + " |",
+            "|" + "---|" * (len(heads) + len(methods)),
+        ]
+        for own in _by(rows, lambda cell: (cell.objective, cell.penalty, cell.kind)).values():
+            entries = [_entry([c for c in own if c.method == method], numbers) for method in methods]
+            names = [_escaped(getattr(own[0], name)) for name in heads]
+            lines.append("| " + " | ".join([*names, *entries]) + " |")
+    return "\n".join(lines)
+
+
+def _entry(cells: Sequence[Cell], numbers: dict[str, int]) -> str:
+    texts = collections.Counter()
+    for cell in cells:
+        text = f"{cell.predicted} → {cell.outcome}"
+        if cell.agreement == "agrees":
+            texts[f"{text} ✓"] += 1
+        elif cell.agreement == "explained":
+            texts[f"{text} ({numbers[cell.explanation]})"] += 1
+        else:
+            texts[f"**{text} !**"] += 1
+    return "<br>".join(text if len(cells) == 1 else f"{count} × {text}" for text, count in texts.items())
+
+
+def _explained(groups: dict[str, list[Cell]]) -> str:
+    lines = ["## Disagreements that are explained", ""]
+    if not groups:
+        return "\n".join([*lines, "There are none."])
+    for number, (explanation, cells) in enumerate(groups.items(), 1):
+        lines += [f"### Explanation {number}", "", _escaped(explanation) or "(no words given)", "", *_listed(cells), ""]
+    return "\n".join(lines[:-1])
+
+
+def _unexplained(results: Results) -> str:
+    cells = [cell for cell in results.cells if cell.agreement == "unexplained"]
+    lines = ["## Disagreements without explanation", ""]
+    if not cells:
+        return "\n".join([*lines, "There are none: every cell came out as predicted, or is explained above."])
+    hints = any(cell.explanation for cell in cells)
+    return "\n".join([*lines, f"{len(cells)} of {len(results.cells)} cells.", "", *_listed(cells, hints)])
+
+
+def _listed(cells: Sequence[Cell], hints: bool = False) -> list[str]:
+    last = (" remark |", "---|") if hints else ("", "")
+    lines = [
+        "| cell | predicted | rate | simulated | rate |" + last[0],
+        "|---|---|--:|---|--:|" + last[1],
+    ]
+    for cell in cells[:MOST_LISTED]:
+        row = (
+            f"| {_escaped(cell.label)} | {cell.predicted} | {_number(cell.predicted_rate)} "
+            f"| {cell.outcome} | {_number(cell.rate)} |"
+        )
+        lines.append(row + (f" {_escaped(cell.explanation)} |" if hints else ""))
+    if len(cells) > MOST_LISTED:
+        lines += ["", f"and {len(cells) - MOST_LISTED} more; all cells are in `results.json` and `results.nc`."]
+    return lines
+
+
+def _again(results: Results, command: str | None) -> str:
+    precision = " --precision 32" if "32" in str(results.provenance.get("dtype", "")) else " --precision 64"
+    lines = ["## Provenance", ""]
+    lines += [f"- {_escaped(name)}: {_escaped(value)}" for name, value in results.provenance.items()]
+    lines += [
+        "",
+        "The same numbers come from",
+        "",
+        "```bash",
+        command or f"dynamics run study.toml{precision}",
+        "```",
+        "",
+    ]
+    if command:
+        lines += [
+            f"or, without any built-in study, from `dynamics run study.toml{precision}` with the `study.toml` "
+            "beside this file.",
+            "",
+        ]
+    lines += [
+        "`results.nc` holds every cell for `xarray.open_dataset`, `results.json` the same for everything else.",
+    ]
+    return "\n".join(lines)
+
+
+def write(results: Results, directory: str | Path, study: str | None = None, command: str | None = None) -> list[Path]:
+    """Write the report, the pictures asked for and the data into a folder, which is made where needed.
+
+    Args:
+        study: text of the resolved study, for `study.toml`.
+        command: what was typed, for the report.
+
+    Returns:
+        the files written.
+    """
+    from dynamics import plots
+
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    draw = {
+        "outcomes": plots.outcome_chart,
+        "portraits": plots.phase_portraits,
+        "spectra": plots.spectra,
+        "rates": plots.rates,
+    }
+    written = [plots.save(draw[name](results), directory / f"{name}.png") for name in _drawn(results)]
+    texts = {
+        "report.md": markdown(results, command),
+        "results.json": json.dumps(to_json(results), indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+    }
+    if study is not None:
+        texts["study.toml"] = study
+    for name, text in texts.items():
+        (directory / name).write_text(text, encoding="utf-8")
+        written.append(directory / name)
+    results.to_dataset().to_netcdf(directory / "results.nc", engine="h5netcdf")
+    return [*written, directory / "results.nc"]
+
+
+def _unique(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def _by(cells: Iterable[Cell], key: Any) -> dict[Any, list[Cell]]:
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return groups
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "-"
+
+
+def _escaped(value: Any) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(str(value).split()))
