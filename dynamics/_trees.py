@@ -37,8 +37,9 @@ def size(tree: PyTree) -> int:
 
 
 def float_dtype(tree: PyTree) -> Any:
-    """The common floating dtype of the tree's leaves."""
-    return jnp.result_type(*jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)))
+    """The common floating dtype of the tree's leaves; the default one for a tree without numbers."""
+    dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(tree) if eqx.is_array(leaf) or isinstance(leaf, float)]
+    return jnp.result_type(*[dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)] or [float])
 
 
 def cast(tree: PyTree, dtype: Any) -> PyTree:

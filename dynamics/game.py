@@ -54,14 +54,7 @@ class Game(eqx.Module):
             ValueError: the number of losses is not the number of players, or a loss is no scalar.
         """
 
-        def gradient(player: int) -> PyTree:
-            def own_loss(own: PyTree) -> Array:
-                losses = self.losses(players[:player] + (own,) + players[player + 1 :], key)
-                return _one_loss(self, losses, player, len(players))
-
-            return jax.grad(own_loss)(players[player])
-
-        return tuple(jax.tree.map(jnp.negative, gradient(player)) for player in range(len(players)))
+        return _field(self, players, key)
 
     @staticmethod
     def from_losses(
@@ -135,6 +128,19 @@ class ZeroSum(Game):
             return 2 * x * y + x**2 / 2 - y**2 / 4
 
         return cls(value, [(0.0, 0.0)]), as_players((1.0, -0.5))
+
+
+@eqx.filter_jit
+def _field(game: Game, players: Players, key: PRNGKeyArray | None) -> Players:
+    # Compiled on its own, so that a program that needs the field in many places traces it once.
+    def gradient(player: int) -> PyTree:
+        def own_loss(own: PyTree) -> Array:
+            losses = game.losses(players[:player] + (own,) + players[player + 1 :], key)
+            return _one_loss(game, losses, player, len(players))
+
+        return jax.grad(own_loss)(players[player])
+
+    return tuple(jax.tree.map(jnp.negative, gradient(player)) for player in range(len(players)))
 
 
 def as_callable(function: Callable, name: str) -> Callable:

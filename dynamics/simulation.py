@@ -89,6 +89,7 @@ def simulate(
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     dt0: float | None = None,
     max_steps: int = 100_000,
+    adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Run:
     """Run a game under an update for so many steps, or along a flow until some time.
 
@@ -109,8 +110,8 @@ def simulate(
         tolerance: how much the amplitude must have shrunk for an outcome `converged`.
         limit: norm of the players, relative to the larger of 1 and its start, beyond which a game has diverged.
         progress: show a progress bar.
-        solver, stepsize_controller, dt0, max_steps: for flows, passed to diffrax; by default Tsit5 with adaptive steps
-            and tolerances of 1e-9 (float64) or 1e-6.
+        solver, stepsize_controller, dt0, max_steps, adjoint: for flows, passed to diffrax; by default Tsit5 with
+            adaptive steps and tolerances of 1e-9 (float64) or 1e-6, and forward-mode differentiation.
 
     Returns:
         a `Run`; see `dynamics.outcomes.summarise` for how outcomes are decided.
@@ -160,7 +161,7 @@ def simulate(
         stepsize_controller = diffrax.PIDController(rtol=accuracy, atol=accuracy)
     solver = diffrax.Tsit5() if solver is None else solver
     until = jnp.asarray(until, dtype)
-    options = (solver, stepsize_controller, dt0, max_steps)
+    options = (solver, stepsize_controller, dt0, max_steps, diffrax.ForwardMode() if adjoint is None else adjoint)
     return _run_flow(game, method, state, until, saves, thresholds, tuple(measures.items()), classify, meter, *options)
 
 
@@ -347,7 +348,7 @@ def _save_times(until: Any, save_every: Any, dtype: Any) -> Array | None:
 
 @eqx.filter_jit
 def _run_flow(
-    game, flow, state, until, saves, thresholds, measures, classify, meter, solver, controller, dt0, max_steps
+    game, flow, state, until, saves, thresholds, measures, classify, meter, solver, controller, dt0, max_steps, adjoint
 ) -> Run:
     tolerance, limit = thresholds
     dtype = until.dtype
@@ -364,15 +365,14 @@ def _run_flow(
     def too_large(t, y, args, **kwargs):
         return ~(_trees.norm(players_at(t, y, args)) <= limit * jnp.maximum(1, start))
 
-    def flat_players(t, y, args):
-        return ravel_pytree(players_at(t, y, args))[0]
+    def flat_players(*leaves):
+        return ravel_pytree(jax.tree.unflatten(structure, leaves).players)[0]
 
-    keep = {"end": diffrax.SubSaveAt(t1=True)}
+    # Whatever is saved costs time to compile: the end comes last in the samples from which the outcome is decided.
+    grid = until * jnp.linspace(0, 1, SAMPLES + 1, dtype=dtype)
+    keep = {"grid": diffrax.SubSaveAt(ts=grid if classify else None, t1=True)}
     if saves is not None:
         keep["saved"] = diffrax.SubSaveAt(ts=saves, fn=lambda *at: jax.tree.leaves(players_at(*at)))
-    grid = until * jnp.linspace(0, 1, SAMPLES + 1, dtype=dtype)
-    if classify:
-        keep["grid"] = diffrax.SubSaveAt(ts=grid, fn=flat_players)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(field),
         solver,
@@ -385,16 +385,21 @@ def _run_flow(
         max_steps=max_steps,
         event=diffrax.Event(too_large),
         progress_meter=meter,
+        adjoint=adjoint,
         throw=False,
     )
-    final = jax.tree.unflatten(structure, [leaf[-1] for leaf in solution.ys["end"]])
+    # The end is stored after the last sample that was reached; what was not reached is infinite.
+    sampled = solution.ys["grid"]
+    last = jnp.sum(jnp.isfinite(solution.ts["grid"])) - 1
+    final = jax.tree.unflatten(structure, [leaf[last] for leaf in sampled])
     size = _trees.norm(final.players)
     residuals = _residual(game, state.players, None), _residual(game, final.players, None)
     blown = (solution.result == diffrax.RESULTS.event_occurred) | ~jnp.isfinite(size)
     if classify:
         accuracy = getattr(controller, "atol", None)
         accuracy = jnp.asarray(jnp.finfo(dtype).eps if accuracy is None else accuracy, dtype)
-        evidence = evidence_of_samples(grid, solution.ys["grid"], residuals, accuracy, SEGMENTS)
+        points = jax.vmap(flat_players)(*[leaf[:-1] for leaf in sampled])
+        evidence = evidence_of_samples(grid, points, residuals, accuracy, SEGMENTS)
         summary = summarise(evidence._replace(size=size, start=start), tolerance, limit)
         ended = solution.result == diffrax.RESULTS.successful
         outcome = jnp.where(ended, summary.outcome, jnp.int8(Outcome.undecided))
@@ -403,7 +408,7 @@ def _run_flow(
     else:
         summary = _only_divergence(jnp.where(blown, jnp.inf, size), start, limit)
     if saves is None:
-        saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), solution.ts["end"]
+        saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), solution.ts["grid"][last][None]
     else:
         saved, saved_times = jax.tree.unflatten(jax.tree.structure(state.players), solution.ys["saved"]), saves
     taken = solution.stats["num_steps"]

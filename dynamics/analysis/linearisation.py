@@ -59,24 +59,28 @@ def linearise(
     def field(vector: Array) -> Array:
         return ravel_pytree(game.field(unravel_players(vector), key))[0]
 
-    jacobian = jax.jacfwd(function)(flat)
-    value = function(flat)
+    # The columns of the Jacobian and the values at the probes in one batch: one copy of the map to compile.
     directions = jnp.asarray(_probe_directions(flat.size), dtype)
+    lengths = [step * (1 + jnp.max(jnp.abs(flat), initial=0)) for step in _probe_steps(dtype)]
+    shifts = jnp.concatenate([sign * length * directions for length in lengths for sign in (1, -1)])
+    points = jnp.concatenate([jnp.broadcast_to(flat, (flat.size, flat.size)), flat + shifts])
+    tangents = jnp.concatenate([jnp.eye(flat.size, dtype=dtype), jnp.zeros_like(shifts)])
+    values, columns = jax.vmap(lambda point, tangent: jax.jvp(function, (point,), (tangent,)))(points, tangents)
+    value, jacobian = values[0], columns[: flat.size].T
+    probed = values[flat.size :].reshape(len(lengths), 2, directions.shape[0], flat.size)
     kinks, errors = [], []
-    for step in _probe_steps(dtype):
-        length = step * (1 + jnp.max(jnp.abs(flat), initial=0))
-        ahead, back = jax.vmap(function)(
-            jnp.concatenate([flat + length * directions, flat - length * directions])
-        ).reshape(2, directions.shape[0], -1)
+    for length, (ahead, back) in zip(lengths, probed, strict=True):
         right, left = (ahead - value) / length, (value - back) / length
         kinks.append(jnp.max(jnp.linalg.norm(right - left, axis=1)))
         errors.append(jnp.max(jnp.linalg.norm((right + left) / 2 - directions @ jacobian.T, axis=1)))
-    defect = jnp.linalg.norm(value - flat if isinstance(method, Update) else value)
+    at_players, slopes = jax.vmap(lambda tangent: jax.jvp(field, (flat_players,), (tangent,)))(
+        jnp.eye(flat_players.size, dtype=dtype)
+    )
     return Linearisation(
         jacobian,
-        defect,
-        jnp.linalg.norm(field(flat_players)),
-        jax.jacfwd(field)(flat_players),
+        jnp.linalg.norm(value - flat if isinstance(method, Update) else value),
+        jnp.linalg.norm(at_players[0]),
+        slopes.T,
         jnp.stack(kinks),
         jnp.stack(errors),
     )
