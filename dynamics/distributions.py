@@ -83,13 +83,13 @@ class Distribution(eqx.Module):
 
 
 class PointMass(Distribution):
-    """All mass in one point.
+    """All mass in one point, a number, an array, a list of numbers or a pytree of these.
 
     >>> float(PointMass(2.0).sample().mean())
     2.0
     """
 
-    point: PyTree = eqx.field(converter=lambda tree: jax.tree.map(as_leaf, tree))
+    point: PyTree = eqx.field(converter=lambda point: _as_tree(point, as_leaf))
 
     def __check_init__(self):
         check_finite(self.point, "PointMass.point")
@@ -111,7 +111,7 @@ class Points(Distribution):
     batch_size: int | None = eqx.field(static=True)
 
     def __init__(self, points: PyTree, batch_size: int | None = None):
-        self.points = jax.tree.map(jnp.asarray, points)
+        self.points = _as_tree(points, jnp.asarray)
         self.batch_size = batch_size
 
     def __check_init__(self):
@@ -230,3 +230,8 @@ def as_distribution(source: Any, name: str) -> Distribution:
         f"{name} is {source!r}; expected a Distribution, an array of points with a leading axis, or a "
         "function of a key. For a single point use dynamics.distributions.PointMass."
     )
+
+
+def _as_tree(tree: PyTree, convert: Callable) -> PyTree:
+    """Convert the leaves of a pytree; a list is an array and not a tree of numbers."""
+    return jax.tree.map(convert, np.asarray(tree) if isinstance(tree, list) else tree)

@@ -79,6 +79,8 @@ class GAN(Game):
 
     def samples(self, players: Players, key: PRNGKeyArray | None = None) -> tuple[Sample, Sample]:
         """Real and fake samples with instance noise, in the players' dtype."""
+        if len(players) != 2:
+            raise ValueError(f"a GAN has two players, generator and discriminator; got {len(players)}")
         dtype = _trees.float_dtype(players)
         keys = (None,) * 4 if key is None else jax.random.split(key, 4)
         real = _trees.cast(self.data.sample(keys[0]), dtype)
@@ -90,8 +92,6 @@ class GAN(Game):
         return real, fake
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
-        if len(players) != 2:
-            raise ValueError(f"a GAN has two players, generator and discriminator; got {len(players)}")
         draw, penalise = (None, None) if key is None else jax.random.split(key)
         real, fake = self.samples(players, draw)
 
