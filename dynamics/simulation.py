@@ -108,7 +108,8 @@ def simulate(
         key: for minibatches; step t uses `fold_in(key, t)`. `None`: exact expectations. Flows are always exact.
         classify: decide the outcome, rate and period along the way; without, only divergence is told.
         tolerance: how much the amplitude must have shrunk for an outcome `converged`.
-        limit: norm of the players, relative to the larger of 1 and its start, beyond which a game has diverged.
+        limit: distance from the start, relative to the larger of 1 and the start's norm, beyond which a game has
+            diverged.
         progress: show a progress bar.
         solver, stepsize_controller, dt0, max_steps, adjoint: for flows, passed to diffrax; by default Tsit5 with
             adaptive steps and tolerances of 1e-9 (float64) or 1e-6, and forward-mode differentiation.
@@ -134,7 +135,7 @@ def simulate(
     game, method = _trees.cast((game, method), dtype)
     measures = dict(measures or {})
     for name, value in (("tolerance", tolerance), ("limit", limit)):
-        if not value > 0:
+        if not (isinstance(value, jax.core.Tracer) or value > 0):
             raise ValueError(f"{name} is {value}; expected a positive number")
     thresholds = jnp.asarray(tolerance, dtype), jnp.asarray(limit, dtype)
     meter = diffrax.TqdmProgressMeter(refresh_steps=1 if isinstance(method, Update) else 20)
@@ -173,6 +174,12 @@ def start_state(game: Game, method: Update | AbstractFlow, players: Any) -> Stat
         ValueError: a wrong number or shape of players, or a number that is not finite.
     """
     if isinstance(players, State):
+        expected = eqx.filter_eval_shape(method.init, game, players.players)
+        if jax.tree.structure(players) != jax.tree.structure(expected):
+            raise ValueError(
+                f"the state has the memory {jax.tree.structure(players.memory)}, which {type(method).__name__} does not "
+                "know; go on with the method that made the state, or pass run.final to begin anew"
+            )
         return players
     players = as_players(players)
     for known in game.equilibria()[:1]:
@@ -310,7 +317,7 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
         count = schedule.steps // schedule.every
         saved = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:count]]), begin.players, saved)
         saved_steps = jnp.arange(count + 1) * schedule.every
-    size, start = _trees.norm(state.players), _trees.norm(begin.players)
+    travelled, start = _distance(state.players, begin.players), _trees.norm(begin.players)
     residuals = _residual(game, begin.players, key), _residual(game, state.players, key)
     if classify:
         amplitudes = amplitudes.ravel()[:used]
@@ -325,13 +332,14 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
             first=watch.first,
             last=watch.last,
             start=start,
-            size=size,
-            floor=rounding_floor(size),
+            travelled=travelled,
+            floor=rounding_floor(_trees.norm(state.players)),
+            early_floor=rounding_floor(start),
             residuals=residuals,
         )
         summary = summarise(evidence, *thresholds)
     else:
-        summary = _only_divergence(size, start, thresholds[1])
+        summary = _only_divergence(travelled, start, thresholds[1])
     taken = jnp.asarray(schedule.steps)
     return _finish(game, state, saved, saved_steps, measures, key, summary, residuals[1], taken)
 
@@ -341,7 +349,7 @@ def _save_times(until: Any, save_every: Any, dtype: Any) -> Array | None:
         return None
     if save_every is None:
         return until * jnp.linspace(0, 1, 513, dtype=dtype)
-    if not 0 < save_every <= until:
+    if isinstance(save_every, str) or not 0 < save_every <= until:
         raise ValueError(f"save_every is {save_every}; expected a time between 0 and until={until}, or 'last'")
     return jnp.asarray(save_every * np.arange(int(until / save_every * (1 + 1e-12)) + 1), dtype)
 
@@ -363,7 +371,7 @@ def _run_flow(
         return jax.tree.unflatten(structure, y).players
 
     def too_large(t, y, args, **kwargs):
-        return ~(_trees.norm(players_at(t, y, args)) <= limit * jnp.maximum(1, start))
+        return ~(_distance(players_at(t, y, args), state.players) <= limit * jnp.maximum(1, start))
 
     def flat_players(*leaves):
         return ravel_pytree(jax.tree.unflatten(structure, leaves).players)[0]
@@ -392,21 +400,21 @@ def _run_flow(
     sampled = solution.ys["grid"]
     last = jnp.sum(jnp.isfinite(solution.ts["grid"])) - 1
     final = jax.tree.unflatten(structure, [leaf[last] for leaf in sampled])
-    size = _trees.norm(final.players)
+    travelled = _distance(final.players, state.players)
     residuals = _residual(game, state.players, None), _residual(game, final.players, None)
-    blown = (solution.result == diffrax.RESULTS.event_occurred) | ~jnp.isfinite(size)
+    blown = (solution.result == diffrax.RESULTS.event_occurred) | ~jnp.isfinite(travelled)
     if classify:
         accuracy = getattr(controller, "atol", None)
         accuracy = jnp.asarray(jnp.finfo(dtype).eps if accuracy is None else accuracy, dtype)
         points = jax.vmap(flat_players)(*[leaf[:-1] for leaf in sampled])
         evidence = evidence_of_samples(grid, points, residuals, accuracy, SEGMENTS)
-        summary = summarise(evidence._replace(size=size, start=start), tolerance, limit)
+        summary = summarise(evidence._replace(travelled=travelled, start=start), tolerance, limit)
         ended = solution.result == diffrax.RESULTS.successful
         outcome = jnp.where(ended, summary.outcome, jnp.int8(Outcome.undecided))
         outcome = jnp.where(blown, jnp.int8(Outcome.diverged), outcome)
         summary = Summary(outcome, summary.rate, jnp.where(ended, summary.period, jnp.nan))
     else:
-        summary = _only_divergence(jnp.where(blown, jnp.inf, size), start, limit)
+        summary = _only_divergence(jnp.where(blown, jnp.inf, travelled), start, limit)
     if saves is None:
         saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), solution.ts["grid"][last][None]
     else:
@@ -437,10 +445,14 @@ def _residual(game: Game, players: Players, key: PRNGKeyArray | None) -> Array:
     return _trees.norm(game.field(players, key))
 
 
-def _only_divergence(size: Array, start: Array, limit: Array) -> Summary:
-    inside = size <= limit * jnp.maximum(1, start)
+def _distance(players: Players, other: Players) -> Array:
+    return _trees.norm(jax.tree.map(jnp.subtract, players, other))
+
+
+def _only_divergence(travelled: Array, start: Array, limit: Array) -> Summary:
+    inside = travelled <= limit * jnp.maximum(1, start)
     outcome = jnp.where(inside, jnp.int8(Outcome.undecided), jnp.int8(Outcome.diverged))
-    return Summary(outcome, jnp.full_like(size, jnp.nan), jnp.full_like(size, jnp.nan))
+    return Summary(outcome, jnp.full_like(travelled, jnp.nan), jnp.full_like(travelled, jnp.nan))
 
 
 def _check_whole(name: str, value: Any) -> None:
