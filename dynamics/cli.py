@@ -53,6 +53,8 @@ def _main(arguments: list[str]) -> int:
     parser = _parser()
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         raise Failure(f"command is {arguments[0]!r}; expected one of the commands{_nearest(arguments[0], COMMANDS)}")
+    if arguments and arguments[0].startswith("-") and arguments[0] not in parser._option_string_actions:
+        parser.error(f"unrecognized arguments: {arguments[0]}")
     if not arguments:
         parser.print_help()
         return 0
@@ -477,6 +479,7 @@ def _formula(text: str) -> str:
 
 # What is rewritten before symbols are put in, in this order.
 _FORMULAS = (
+    (r"([_^]){(\w+)}", r"\1\2"),
     (r"\\d?frac\s*{([^{}]*)}\s*{([^{}]*)}", r"\1/\2"),
     (r"\\d?frac\s*(\w)\s*(\w)", r"\1/\2 "),
     (r"\\dot\b\s*(\w(?:_\w)?)", r"d\1/dt"),
@@ -486,8 +489,7 @@ _FORMULAS = (
     (r"\^\\top\b", "ᵀ"),
     (r"\\langle\s*", "⟨"),
     (r"\\sqrt\s*{([^{}]*)}", r"√(\1)"),
-    (r"(?<=[\w)])\\(cos|sin|log|exp)\b", r" \1"),
-    (r"\\(cos|sin|log|exp)\b(?=\\)", r"\1 "),
-    (r"([_^]){(\w+)}", r"\1\2"),
+    (r"\\(cos|sin|log|exp)\b\s*(?=\()", r" \1"),
+    (r"\\(cos|sin|log|exp)\b\s*", r" \1 "),
     (r"([_^]){([^{}]*)}", r"\1(\2)"),
 )

@@ -28,16 +28,17 @@ def spectra(results: Results) -> Figure:
     for game, row in zip(shown, grid, strict=True):
         for kind, axes in zip(kinds, row, strict=True):
             cells = [cell for cell in results.cells if cell.game == game and cell.kind == kind]
+            if not cells:
+                axes.set_axis_off()
+                continue
             _draw(axes, kind, [(cell.eigenvalues, cell.predicted) for cell in cells])
             style.dress(axes, f"{game}: {kind}s", "real part", "imaginary part")
-            if not cells:
-                style.note(axes, "no cells")
     left_out = len(games) - len(shown)
     remark = f"; {left_out} more games left out" if left_out else ""
     style.heading(
         figure, results.title, f"eigenvalues at the equilibrium, coloured by the verdict on their cell{remark}"
     )
-    style.legend_below(figure, _legend(kinds))
+    style.legend_below(figure, _legend(kinds), columns=5)
     return figure
 
 

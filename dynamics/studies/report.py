@@ -23,6 +23,7 @@ FILES = ("report.md", "results.json", "results.nc", "study.toml", *(f"{name}.png
 MOST_LISTED = 60  # cells of one explanation that the report lists one by one
 
 _LETTERS = {"converged": "C", "cycling": "O", "diverged": "D", "undecided": "?"}
+_ORDER = list(_LETTERS)
 _FLAGS = {"agrees": "", "explained": "*", "unexplained": "!"}
 _STYLES = {"converged": "blue", "cycling": "yellow", "diverged": "red", "undecided": "dim"}
 
@@ -116,9 +117,9 @@ def _letters(entry: Any, cells: Sequence[Cell]) -> None:
     """Append a letter per outcome, with the number of cells where there are several."""
     if not cells:
         entry.append("-", style="dim")
-    for outcome, flag in _unique((cell.outcome, _FLAGS[cell.agreement]) for cell in cells):
-        count = sum(cell.outcome == outcome and _FLAGS[cell.agreement] == flag for cell in cells)
-        number = str(count) if len(cells) > 1 else ""
+    tally = collections.Counter((cell.outcome, _FLAGS[cell.agreement]) for cell in cells)
+    for i, ((outcome, flag), count) in enumerate(sorted(tally.items(), key=lambda item: _ORDER.index(item[0][0]))):
+        number = f"{' ' if i else ''}{count}" if len(cells) > 1 else ""
         entry.append(f"{number}{_LETTERS[outcome]}", style=_STYLES[outcome])
         entry.append(flag, style="bold red" if flag == "!" else "bold")
 

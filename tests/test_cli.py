@@ -1,0 +1,329 @@
+"""The command line: what it prints, what it writes, and what it says to bad input."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import types
+
+import jax
+import pytest
+import study_samples
+
+import dynamics
+from dynamics import catalogue, cli, optimisers, studies
+
+SMALL = dataclasses.replace(study_samples.small(), draw=("outcomes",))
+
+
+@pytest.fixture(autouse=True)
+def same_precision_afterwards():
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """The command line on made-up studies, in an empty folder."""
+
+    class StudyError(ValueError):
+        pass
+
+    calls = types.SimpleNamespace(loaded=[], executed=0, results=SMALL, during=lambda: None)
+
+    def load(source, settings=(), plugins=()):
+        calls.loaded.append((source, list(settings), list(plugins), jax.config.jax_enable_x64))
+        if source != "sample":
+            raise StudyError(f"study is {source!r}; did you mean 'sample'?")
+        return types.SimpleNamespace(name="sample")
+
+    def execute(study, progress=None):
+        calls.executed += 1
+        for done in range(41):
+            if progress:
+                progress(done, 40, f"cell {done}")
+            if done == 20:
+                calls.during()
+        return calls.results
+
+    monkeypatch.setattr(studies, "StudyError", StudyError, raising=False)
+    monkeypatch.setattr(studies, "load", load, raising=False)
+    monkeypatch.setattr(studies, "execute", execute, raising=False)
+    monkeypatch.setattr(studies, "resolved_toml", lambda study: "steps = 40\n", raising=False)
+    monkeypatch.setattr(studies, "builtin", lambda: {"sample": "A sample study"}, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def failed(capsys, *arguments, code=2):
+    """Run, check the exit code, that there is nothing but one message, and return it."""
+    assert cli.main(list(arguments)) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("dynamics: error: ") and err.count("dynamics:") == 1 and "Traceback" not in err
+    return err.strip()
+
+
+def process(*arguments, **keywords):
+    return subprocess.run(
+        [sys.executable, "-m", "dynamics", *arguments], capture_output=True, text=True, timeout=120, **keywords
+    )
+
+
+# Help, version, list
+
+
+def test_help_and_version(capsys):
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in cli.COMMANDS)
+    assert cli.main([]) == 0
+    assert capsys.readouterr().out == text
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"dynamics {dynamics.__version__}\n"
+    for command in cli.COMMANDS:
+        assert cli.main([command, "--help"]) == 0
+        assert command in capsys.readouterr().out
+
+
+def test_help_and_version_import_nothing_heavy():
+    code = """
+import sys
+from dynamics.cli import main
+assert main(["--help"]) == 0 and main(["run", "--help"]) == 0 and main(["--version"]) == 0
+heavy = {"jax", "numpy", "scipy", "matplotlib", "rich", "equinox", "optax", "xarray"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("room", cli.ROOMS)
+def test_list_names_every_member_in_one_line(room, capsys, fake):
+    if room == "studies":
+        names = studies.builtin()
+    else:
+        names = optimisers.CATALOGUE if room == "optimisers" else catalogue.members(room)
+    assert cli.main(["list", room]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(names)
+    assert all(len(line.split()) > 2 for line in lines), "every member has a summary"
+    assert not any(sign in line for line in lines for sign in ("\\", "$", "{", "}"))
+
+
+def test_list_of_everything(capsys, fake):
+    assert cli.main(["list"]) == 0
+    text = capsys.readouterr().out
+    assert cli.main(["list", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert list(data) == list(cli.ROOMS)
+    for room, members in data.items():
+        assert room in text.splitlines()
+        assert members and all(member["name"] in text and member["summary"] for member in members)
+
+
+@pytest.mark.parametrize(
+    ("formula", "text"),
+    [
+        (r"$\dot x_i = r_i\, d_i(x)$", "dx_i/dt = r_i d_i(x)"),
+        (r"a $\frac{\gamma}{2} E\|\nabla_x C\|^2$, b", "a γ/2 E‖∇_x C‖^2, b"),
+        (r"$\frac12 z^\top M$", "1/2 zᵀ M"),
+        (r"$-a\cos x$ and $E\log\sigma(C)$", "-a cos x and E log σ(C)"),
+        (r"$h/(\sqrt{\hat v + \epsilon_{root}})$", "h/(√(v + ε_root))"),
+        ("costs 5 dollars", "costs 5 dollars"),
+    ],
+)
+def test_formulas_as_plain_text(formula, text):
+    assert cli._readable(formula) == text
+
+
+# What is typed wrongly
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["lits"], ["'lits'", "'list'"]),
+        (["list", "gmaes"], ["'gmaes'", "'games'"]),
+        (["run", "--precision", "16"], ["--precision", "'16'", "32 or 64"]),
+        (["run", "--set", "steps"], ["--set", "'steps'", "PATH=VALUE"]),
+        (["run", "--set", "=3"], ["--set", "'=3'", "PATH=VALUE"]),
+        (["run", "--set"], ["--set", "expected one argument"]),
+        (["run", "--otu", "x"], ["'--otu'", "'--out'"]),
+        (["run", "--quite"], ["'--quite'", "'--quiet'"]),
+        (["run", "--out", ""], ["--out", "''"]),
+        (["run", "sample", "more"], ["'more'"]),
+        (["stability"], ["STUDY"]),
+        (["stability", "nonsense"], ["'nonsense'", "'sample'"]),
+        (["run", "nonsense"], ["'nonsense'", "'sample'"]),
+        (["--jsn"], ["'--jsn'"]),
+    ],
+)
+def test_bad_arguments(arguments, parts, capsys, fake):
+    message = failed(capsys, *arguments)
+    assert len(message.splitlines()) == 1
+    for part in parts:
+        assert part in message
+    assert fake.executed == 0
+    assert os.listdir() == []
+
+
+def test_no_traceback_from_the_process():
+    ended = process("run", "--precision", "half")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "dynamics: error: --precision: got 'half'; expected 32 or 64\n"
+
+
+# Where to write
+
+
+def test_out_that_is_a_file(capsys, fake, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    assert "'taken'" in failed(capsys, "run", "sample", "--out", "taken")
+    assert "taken/sub" in failed(capsys, "run", "sample", "--out", "taken/sub")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    failed(capsys, "run", "sample", "--out", "dangling")
+    assert (tmp_path / "taken").read_text() == "mine"
+    assert sorted(os.listdir()) == ["dangling", "taken"]
+    assert fake.loaded == [] and fake.executed == 0, "found out before anything is computed"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that not even root can write to")
+def test_out_that_cannot_be_written(capsys, fake):
+    message = failed(capsys, "run", "sample", "--out", "/proc/nothing/here")
+    assert "--out" in message and "'/proc/nothing/here'" in message and "written" in message
+    assert fake.executed == 0
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
+def test_out_without_permission(capsys, fake, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    assert "'closed'" in failed(capsys, "run", "sample", "--out", "closed")
+    assert "closed/deep" in failed(capsys, "run", "sample", "--out", "closed/deep")
+    assert fake.executed == 0
+
+
+# Runs
+
+
+def test_run_writes_a_whole_folder(capsys, fake, tmp_path):
+    assert cli.main(["run", "sample", "--set", "steps=40", "--plugin", "mine"]) == 0
+    out, err = capsys.readouterr()
+    assert fake.loaded == [("sample", ["steps=40"], ["mine"], True)]
+    assert os.listdir() == ["results"] and os.listdir("results") == ["sample"]
+    files = set(os.listdir("results/sample"))
+    assert {"report.md", "results.json", "results.nc", "study.toml", "outcomes.png"} <= files
+    assert (
+        "dynamics run sample --set steps=40 --plugin mine --precision 64"
+        in (tmp_path / "results/sample/report.md").read_text()
+    )
+    assert "1 DIFFER WITHOUT EXPLANATION" in out and "results/sample" in out and "\x1b" not in out
+    lines = err.splitlines()
+    assert 5 < len(lines) < 15 and all(line.startswith("dynamics: ") for line in lines)
+    assert lines[-1] == "dynamics: 40/40 cell 40"
+
+
+def test_the_folder_has_the_usual_permissions(fake, tmp_path):
+    (tmp_path / "usual").mkdir()
+    cli.main(["run", "sample", "--quiet", "--out", "new"])
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_json_alone_on_standard_output(capsys, fake):
+    assert cli.main(["run", "sample", "--json", "--quiet", "--precision", "32", "--out", "a/b"]) == 0
+    out, err = capsys.readouterr()
+    data = json.loads(out)
+    assert data["output"] == "a/b" and len(data["cells"]) == 4 and err == ""
+    assert fake.loaded[0][3] is False
+    assert os.path.isfile("a/b/results.nc")
+
+
+def test_strict_turns_unexplained_disagreements_into_an_exit_code(fake):
+    assert cli.main(["run", "sample", "--quiet", "--strict"]) == 1
+    assert os.path.isfile("results/sample/report.md")
+    fake.results = study_samples.results([study_samples.cell()])
+    assert cli.main(["run", "sample", "--quiet", "--strict"]) == 0
+
+
+def test_a_second_run_replaces_the_first_and_nothing_else(fake, tmp_path):
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    (folder / "rates.png").write_text("mine too")
+    fake.results = study_samples.results([study_samples.cell()], draw=("outcomes",))
+    assert cli.main(["run", "sample", "--quiet", "--out", "kept"]) == 0
+    assert (folder / "rates.png").read_text() == "mine too", "no earlier results, so this file is somebody's own"
+    fake.results = study_samples.small()
+    assert cli.main(["run", "sample", "--quiet", "--out", "kept"]) == 0
+    assert len(json.loads((folder / "results.json").read_text())["cells"]) == 4
+    assert (folder / "portraits.png").is_file()
+    fake.results = study_samples.results([study_samples.cell()], draw=("outcomes",))
+    assert cli.main(["run", "sample", "--quiet", "--out", "kept"]) == 0
+    assert not (folder / "portraits.png").exists(), "a picture of the run before"
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert not [name for name in os.listdir("kept") if name.startswith(".")]
+
+
+def test_an_odd_name_stays_one_folder(fake, monkeypatch):
+    monkeypatch.setattr(studies, "load", lambda *args: types.SimpleNamespace(name="../../a b/.."))
+    assert cli.main(["run", "sample", "--quiet"]) == 0
+    assert os.listdir() == ["results"] and os.listdir("results") == ["a-b"]
+
+
+# Trouble in the middle
+
+
+def raiser(error):
+    def function(*args, **kwargs):
+        raise error
+
+    return function
+
+
+def test_interrupted_while_computing(capsys, fake):
+    fake.during = raiser(KeyboardInterrupt())
+    assert cli.main(["run", "sample", "--quiet"]) == 130
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "dynamics: interrupted\n")
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), RuntimeError("a bug")])
+def test_trouble_while_writing_leaves_nothing_behind(error, capsys, fake, monkeypatch):
+    from dynamics.studies.results import Results
+
+    monkeypatch.setattr(Results, "to_dataset", raiser(error))
+    if isinstance(error, RuntimeError):
+        with pytest.raises(RuntimeError, match="a bug"):
+            cli.main(["run", "sample", "--quiet", "--out", "new"])
+    else:
+        assert cli.main(["run", "sample", "--quiet", "--out", "new"]) == (2 if isinstance(error, OSError) else 130)
+        assert capsys.readouterr().err.count("\n") == 1
+    assert os.listdir() == []
+
+
+def test_trouble_while_writing_leaves_the_run_before_as_it_was(fake, monkeypatch):
+    from dynamics.studies.results import Results
+
+    assert cli.main(["run", "sample", "--quiet", "--out", "kept"]) == 0
+    before = {name: os.stat(f"kept/{name}").st_mtime_ns for name in os.listdir("kept")}
+    monkeypatch.setattr(Results, "to_dataset", raiser(OSError(28, "No space left on device")))
+    assert cli.main(["run", "sample", "--quiet", "--out", "kept"]) == 2
+    assert {name: os.stat(f"kept/{name}").st_mtime_ns for name in os.listdir("kept")} == before
+
+
+def test_errors_of_the_study_while_running(capsys, fake):
+    fake.during = raiser(studies.StudyError("rate is -1; expected a number >= 0"))
+    assert failed(capsys, "run", "sample", "--quiet") == "dynamics: error: rate is -1; expected a number >= 0"
+    assert os.listdir() == []
+
+
+def test_a_reader_that_goes_away():
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "dynamics", "list", "objectives"], stdout=writing, stderr=subprocess.PIPE, timeout=120
+    )
+    os.close(writing)
+    assert ended.returncode == 141 and ended.stderr == b""

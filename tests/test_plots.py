@@ -1,0 +1,187 @@
+"""Pictures: each has a title, axis labels and a legend, draws anything that results may hold, and touches nothing."""
+
+import dataclasses
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import optax
+import pytest
+import study_samples
+from matplotlib.figure import Figure
+
+import dynamics as dy
+from dynamics import plots
+
+PER_STUDY = (plots.outcome_chart, plots.phase_portraits, plots.spectra, plots.rates)
+
+
+def check_complete(figure):
+    """A title, a legend, and labels on every panel that shows axes."""
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    assert figure.get_suptitle()
+    assert figure.legends or any(axes.get_legend() for axes in figure.axes)
+    for axes in figure.axes:
+        if axes.axison and axes.get_label() != "<colorbar>":
+            assert axes.get_ylabel()
+            assert axes.get_xlabel() or axes.get_shared_x_axes().get_siblings(axes) != [axes]
+
+
+@pytest.mark.parametrize("draw", PER_STUDY, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("sample", [study_samples.small, study_samples.flagship])
+def test_pictures_of_a_study_are_complete(draw, sample):
+    check_complete(draw(sample()))
+
+
+@pytest.mark.parametrize("sample", [study_samples.plane, study_samples.line])
+def test_outcomes_over_axes(sample):
+    figure = plots.outcome_chart(sample())
+    check_complete(figure)
+    assert any("weight" in axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes)
+
+
+def test_predicted_boundary_is_drawn_where_it_was_predicted():
+    results = study_samples.plane()
+    figure = plots.outcome_chart(results)
+    curves = [c for c in figure.axes[0].collections if type(c).__name__ == "QuadContourSet"]
+    points = np.concatenate([path.vertices for curve in curves for path in curve.get_paths()])
+    # The sample's maps change stability at weight = 1.25 rate.
+    np.testing.assert_allclose(points[:, 1], 1.25 * points[:, 0], rtol=0.1, atol=0.02)
+
+
+def test_axes_beyond_the_second_give_panels():
+    cells = [
+        study_samples.cell(axes={"a": a, "b": b, "c": c}, damping=a - b)
+        for a in (0.0, 1.0)
+        for b in (0.0, 1.0)
+        for c in (1.0, 2.0)
+    ]
+    figure = plots.outcome_chart(study_samples.results(cells))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert any("c = 1" in title for title in titles) and any("c = 2" in title for title in titles)
+
+
+def test_table_of_outcomes_holds_every_cell_once():
+    results = study_samples.flagship()
+    figure = plots.outcome_chart(results)
+    shades = figure.axes[0].collections[0].get_array()
+    assert shades.count() == len(results.cells)
+    marks = [c for c in figure.axes[0].collections if type(c).__name__ == "PathCollection"]
+    assert sum(len(c.get_offsets()) for c in marks) == len(results.cells)
+    frames = [c for c in figure.axes[0].collections if type(c).__name__ == "PatchCollection"]
+    assert sum(len(c.get_paths()) for c in frames) == results.counts()["unexplained"]
+
+
+def test_table_of_outcomes_says_when_rows_are_left_out():
+    cells = [study_samples.cell(game=f"game {i}") for i in range(400)]
+    figure = plots.outcome_chart(study_samples.results(cells))
+    assert any("left out" in text.get_text() for text in figure.findobj() if hasattr(text, "get_text"))
+
+
+@pytest.mark.parametrize("draw", PER_STUDY, ids=lambda f: f.__name__)
+def test_nothing_finite_is_still_drawn(draw):
+    nothing = float("nan")
+    cell = dataclasses.replace(
+        study_samples.cell(),
+        predicted_rate=-np.inf,
+        rate=nothing,
+        eigenvalues=np.full(3, complex(nothing, nothing)),
+        extent=nothing,
+    )
+    portrait = study_samples.portrait()
+    runaway = np.array([[1.0, 1.0], [1e200, -1e200], [np.nan, np.inf]])
+    portrait = dataclasses.replace(portrait, trajectories=(("runaway", runaway), ("nothing", runaway[2:])))
+    check_complete(draw(study_samples.results([cell], [portrait])))
+
+
+def test_rates_that_spread_widely_get_a_logarithmic_scale():
+    cells = [study_samples.cell(damping=damping, rate=damping) for damping in (-1e-4, -1e-2, -3.0, 0.1)]
+    figure = plots.rates(study_samples.results(cells))
+    assert figure.axes[0].get_xscale() == "symlog"
+    check_complete(figure)
+
+
+def test_far_eigenvalues_are_counted_rather_than_shown():
+    cells = [study_samples.cell(seed=i) for i in range(30)]
+    cells.append(dataclasses.replace(study_samples.cell(), eigenvalues=np.array([300.0 + 0j])))
+    figure = plots.spectra(study_samples.results(cells))
+    assert "1 outside" in " ".join(text.get_text() for text in figure.axes[0].texts)
+    assert figure.axes[0].get_xlim()[1] < 10
+
+
+def test_labels_are_text_and_never_formulas():
+    cells = [study_samples.cell(game="$a_", objective="$x^$", penalty="50 $", method="$\\bad$", kind="map")]
+    portrait = dataclasses.replace(study_samples.portrait("$\\frac$"), names=("$x", "y$$"))
+    results = study_samples.results(cells, [portrait], title="$ and $\\nope$")
+    for draw in PER_STUDY:
+        draw(results).canvas.draw()
+
+
+def test_portraits_of_a_study_without_any():
+    with pytest.raises(ValueError, match="no portraits"):
+        plots.phase_portraits(study_samples.results([study_samples.cell()]))
+
+
+def test_portrait_on_an_uneven_grid():
+    portrait = study_samples.portrait()
+    uneven = np.sign(portrait.x) * np.abs(portrait.x) ** 1.5
+    check_complete(plots.phase_portrait(dataclasses.replace(portrait, x=uneven, y=uneven)))
+
+
+def test_single_runs_and_reports():
+    game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
+    update = dy.updates.Alternating(optax.sgd(0.1), optax.sgd(0.2))
+    run = dy.simulate(game, update, (1.0, 1.0), steps=40)
+    figure = plots.trajectory(run)
+    check_complete(figure)
+    assert "undecided" in figure.get_suptitle() or "converged" in figure.get_suptitle()
+    for method in (update, dy.flows.Flow(dy.directions.Gradient())):
+        check_complete(plots.spectrum(dy.stability(game, method)))
+
+
+def test_trajectory_of_many_coordinates_and_of_a_flow():
+    matrix = np.arange(40.0).reshape(8, 5) % 7 - 3
+    run = dy.simulate(
+        dy.games.Bilinear(matrix), dy.flows.Flow(dy.directions.Gradient()), (np.ones(8), np.ones(5)), until=1.0
+    )
+    figure = plots.trajectory(run)
+    check_complete(figure)
+    assert "12 of 13" in " ".join(text.get_text() for text in figure.axes[0].texts)
+
+
+def test_trajectory_needs_one_run_saved_along_the_way():
+    game = dy.games.Bilinear(1.0)
+    update = dy.updates.Simultaneous(optax.sgd(0.1), optax.sgd(0.1))
+    with pytest.raises(ValueError, match="save_every"):
+        plots.trajectory(dy.simulate(game, update, (1.0, 1.0), steps=8, save_every="last"))
+    batch = jax.vmap(lambda x: dy.simulate(game, update, (x, x), steps=8))(np.ones(2))
+    with pytest.raises(ValueError, match="batch"):
+        plots.trajectory(batch)
+
+
+def test_save(tmp_path):
+    path = plots.save(plots.phase_portrait(study_samples.portrait()), tmp_path / "new" / "portrait.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"portrait\.nope.*\.png"):
+        plots.save(plots.phase_portrait(study_samples.portrait()), tmp_path / "portrait.nope")
+
+
+def test_a_notebook_shows_the_picture_itself():
+    assert plots.phase_portrait(study_samples.portrait())._repr_png_().startswith(b"\x89PNG")
+
+
+def test_drawing_touches_nothing_global():
+    code = """
+import sys, matplotlib
+before = dict(dict.items(matplotlib.rcParams))  # asking for the entries one by one imports pyplot
+sys.path.insert(0, "tests")
+import study_samples
+from dynamics import plots
+plots.outcome_chart(study_samples.small()).canvas.draw()
+assert dict(dict.items(matplotlib.rcParams)) == before
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    root = plots.__file__.rsplit("/dynamics/", 1)[0]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
