@@ -91,7 +91,7 @@ def test_whole_numbers_as_means_are_real_numbers():
 
 @pytest.mark.parametrize("distribution", [normal(1.0, 2.0), GaussianMixture([-1.0, 3.0], 0.5), ring(5, 2.0, 0.1)])
 def test_draws_agree_with_the_quadrature(distribution):
-    draws = np.asarray(distribution.sample(KEY, 20_000).values)
+    draws = np.asarray(jax.jit(lambda key: distribution.sample(key, 20_000).values)(KEY))
     exact = distribution.sample()
     for function in (lambda x: x, jnp.square):
         values = np.asarray(function(draws))
@@ -117,12 +117,10 @@ def test_ring_has_equally_spaced_modes():
     ids=lambda value: type(value).__name__,
 )
 def test_number_of_draws(distribution, own):
-    assert distribution.sample(KEY).count == own
+    assert jax.eval_shape(distribution.sample, KEY).count == own
     for count in (1, 13):
-        draws = distribution.sample(KEY, count)
+        draws = jax.eval_shape(lambda key, count=count: distribution.sample(key, count), KEY)
         assert draws.count == count and draws.weights is None
-    again = distribution.sample(KEY, 13)
-    np.testing.assert_array_equal(draws.values, again.values)
 
 
 def test_draws_of_points_are_points():
