@@ -82,9 +82,7 @@ def as_rates(rates: Any, players: int | None, name: str) -> tuple[jax.Array, ...
     several = isinstance(rates, (tuple, list)) or jnp.ndim(rates) > 0
     leaves = tuple(as_leaf(rate) for rate in rates) if several else (as_leaf(rates),) * (players or 1)
     if players is not None and len(leaves) != players:
-        raise ValueError(
-            f"{name} has {len(leaves)} rates for {players} players; expected one number or one per player"
-        )
+        raise ValueError(f"{name} has {len(leaves)} rates for {players} players; expected one number or one per player")
     for rate in leaves:
         if jnp.shape(rate) != ():
             raise ValueError(f"{name} has a rate of shape {jnp.shape(rate)}; expected numbers")
@@ -98,8 +96,7 @@ def check_whole(owner: Any, name: str, minimum: int = 1) -> None:
     value = getattr(owner, name)
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise ValueError(
-            f"{type(owner).__name__}.{name} is {value!r}; expected a whole number >= {minimum}, "
-            f"e.g. {minimum + 4}"
+            f"{type(owner).__name__}.{name} is {value!r}; expected a whole number >= {minimum}, e.g. {minimum + 4}"
         )
 
 

@@ -57,9 +57,7 @@ class Game(eqx.Module):
         return _field(self, players, key)
 
     @staticmethod
-    def from_losses(
-        losses: Callable[..., Sequence[Array]], equilibria: Sequence[Players] = ()
-    ) -> "FunctionGame":
+    def from_losses(losses: Callable[..., Sequence[Array]], equilibria: Sequence[Players] = ()) -> "FunctionGame":
         """A game from one function `losses(players, key=None) -> (loss_0, loss_1, ...)`.
 
         Args:
@@ -194,7 +192,6 @@ def _one_loss(game: Game, losses: Losses, player: int, count: int) -> Array:
     loss = losses[player]
     if jnp.shape(loss) != ():
         raise ValueError(
-            f"the loss of player {player} has shape {jnp.shape(loss)}; expected a scalar. "
-            "Take a mean or a sum over it."
+            f"the loss of player {player} has shape {jnp.shape(loss)}; expected a scalar. Take a mean or a sum over it."
         )
     return loss
