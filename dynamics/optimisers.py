@@ -45,7 +45,8 @@ class Optimiser(eqx.Module):
 
     def __check_init__(self):
         rate = self.keywords.get("learning_rate", self.positional[0] if self.positional else None)
-        if eqx.is_inexact_array(rate) and is_concrete(rate) and not (jnp.all(rate >= 0) and jnp.all(rate < jnp.inf)):
+        known = (eqx.is_inexact_array(rate) and is_concrete(rate)) or isinstance(rate, int)
+        if known and not (jnp.all(rate >= 0) and jnp.all(rate < jnp.inf)):
             raise ValueError(f"{self._label}: the learning rate is {rate}; expected a finite number >= 0")
         transformation = self.build()
         if not isinstance(transformation, optax.GradientTransformation):

@@ -48,8 +48,9 @@ class Evidence(NamedTuple):
     first: Array  # time of the first crossing
     last: Array  # time of the last one
     start: Array  # norm of the players at the start
-    size: Array  # norm of the players at the end
-    floor: Array  # amplitude at which only rounding, or the solver's error, is left
+    travelled: Array  # distance from the start to the end
+    floor: Array  # amplitude at which only rounding, or the solver's error, is left at the end
+    early_floor: Array  # likewise at the start
     residuals: tuple[Array, Array]  # norm of the field at the start and at the end
 
 
@@ -64,26 +65,30 @@ class Summary(NamedTuple):
 def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
     """Decide what became of a run.
 
-    * diverged: not finite, or larger than `limit` times `max(1, start)`, or still growing (by a fifth over the last
-      quarter) and twice as wide as in the first quarter;
-    * converged: the last quarter is at the floor (rounding, or the solver's tolerance), or narrower than `tolerance` times the widest stretch, still
-      shrinking, and the field has lost nine tenths of its norm;
+    * diverged: not finite, or further from the start than `limit` times `max(1, start)`, or still growing (by a fifth
+      over the last quarter) and twice as wide as in the first quarter;
+    * converged: the last quarter is at the floor (rounding, or the solver's tolerance) and no slow drift below it, or
+      narrower than `tolerance` times the widest stretch, still shrinking, and the field has lost nine tenths of its norm;
     * cycling: the amplitude of the last two quarters agrees within 5 % and the orbit's centre was crossed at least
       three times in the same direction;
     * undecided: anything else.
 
-    The rate is the slope of the log of the amplitude over the second half of the segments above rounding level.
+    The rate is the slope of the log of the amplitude over the second half of the segments before the amplitude first
+    leaves the range between the floor and `limit`.
     """
     first, _, third, fourth = evidence.quarters
     floor = evidence.floor
-    finite = jnp.isfinite(evidence.size) & jnp.isfinite(fourth)
+    finite = jnp.isfinite(evidence.travelled) & jnp.isfinite(fourth)
     reach = jnp.maximum(jnp.max(evidence.amplitudes), jnp.max(evidence.quarters))
 
-    blown_up = ~(finite & (evidence.size <= limit * jnp.maximum(1, evidence.start)))
+    blown_up = ~(finite & (evidence.travelled <= limit * jnp.maximum(1, evidence.start)))
     growing = (fourth > 1.2 * third) & (fourth > 2 * first)
-    at_rest = fourth <= floor
     before, after = evidence.residuals
-    shrunk = (fourth <= tolerance * reach) & (fourth < 0.9 * third) & (after <= 0.1 * before)
+    calmed = after <= 0.1 * before
+    # A drift adds up from segment to segment; what rounding keeps up does not.
+    drifting = fourth > 1.5 * jnp.max(evidence.amplitudes[3 * evidence.amplitudes.size // 4 :])
+    at_rest = (fourth <= floor) & (calmed | ~drifting)
+    shrunk = (fourth <= tolerance * reach) & (fourth < 0.9 * third) & calmed
     steady = (jnp.abs(fourth - third) <= 0.05 * third) & (evidence.crossings >= 3)
     outcome = jnp.select(
         [blown_up, at_rest | shrunk, growing, steady],
@@ -92,13 +97,15 @@ def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
     ).astype(jnp.int8)
     period = (evidence.last - evidence.first) / jnp.maximum(evidence.crossings - 1, 1)
     period = jnp.where(outcome == Outcome.cycling, period, jnp.nan)
-    return Summary(outcome, _slope(evidence, floor), period)
+    # A run that grows is limited by the rounding at its start; at its end it may have overflowed.
+    lowest = jnp.where(fourth <= first, floor, evidence.early_floor)
+    return Summary(outcome, _slope(evidence, lowest, limit * jnp.maximum(1, evidence.start)), period)
 
 
-def _slope(evidence: Evidence, floor: Array) -> Array:
-    """Least squares slope of log amplitude over the second half of the leading segments above the floor."""
+def _slope(evidence: Evidence, floor: Array, ceiling: Array) -> Array:
+    """Slope of log amplitude over the second half of the leading segments between floor and ceiling."""
     amplitudes = evidence.amplitudes
-    valid = jnp.isfinite(amplitudes) & (amplitudes > floor) & (amplitudes < jnp.finfo(amplitudes.dtype).max**0.5)
+    valid = jnp.isfinite(amplitudes) & (amplitudes > floor) & (amplitudes < ceiling)
     leading = jnp.cumprod(valid.astype(int))
     count = jnp.sum(leading)
     chosen = (leading > 0) & (jnp.arange(amplitudes.size) >= count // 2) & evidence.regular
@@ -137,6 +144,8 @@ def evidence_of_samples(
     low, high = low.min(axis=1), high.max(axis=1)
     centre, width = (low[2] + high[2]) / 2, high[2] - low[2]
     begin = 3 * (times.size - 1) // 4
+    sizes = jnp.linalg.norm(points[jnp.asarray([0, -1])], axis=-1)
+    early_floor, floor = jnp.maximum(30 * accuracy * (1 + sizes), rounding_floor(sizes))
     signal = points[begin:, jnp.argmax(width)] - centre[jnp.argmax(width)]
     before, after = signal[:-1], signal[1:]
     upward = (before < 0) & (after >= 0)
@@ -151,8 +160,9 @@ def evidence_of_samples(
         first=jnp.min(jnp.where(upward, when, jnp.inf)),
         last=jnp.max(jnp.where(upward, when, -jnp.inf)),
         start=jnp.linalg.norm(points[0]),
-        size=jnp.linalg.norm(points[-1]),
-        floor=jnp.maximum(30 * accuracy * (1 + jnp.linalg.norm(points[-1])), rounding_floor(jnp.linalg.norm(points[-1]))),
+        travelled=jnp.linalg.norm(points[-1] - points[0]),
+        floor=floor,
+        early_floor=early_floor,
         residuals=residuals,
     )
 

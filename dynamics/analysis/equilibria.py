@@ -55,7 +55,7 @@ def find_equilibrium(
         key: for a game that can only be sampled: the batch is frozen.
 
     Raises:
-        EquilibriumError: no convergence; the message shows the smallest residual and what to try.
+        EquilibriumError: no convergence; the message shows the residual at the end and what to try.
 
     >>> from dynamics.games import DiracGAN
     >>> float(find_equilibrium(DiracGAN(), (0.5, 0.25)).players[0])
@@ -66,11 +66,13 @@ def find_equilibrium(
     game = _trees.cast(game, dtype)
     if tolerance is None:
         tolerance = 1e-12 if dtype == jnp.float64 else 1e-5
-    found, steps, residual, jacobian = _newton(game, players, key, max_steps)
-    residual = float(residual)
+    found, steps, field, jacobian = _newton(game, players, key, max_steps)
+    residual = float(np.linalg.norm(field))
     singular = np.linalg.svd(np.asarray(jacobian), compute_uv=False) if np.all(np.isfinite(jacobian)) else np.array([np.nan])
     distance = float(_trees.norm(jax.tree.map(jnp.subtract, found, players)))
-    if not residual <= tolerance * (1 + singular[0]):
+    # Where the field fades away towards infinity it is small too, but Newton's method still wants to go far.
+    near = _newton_step(np.asarray(jacobian), np.asarray(field)) <= tolerance**0.5 * (1 + float(_trees.norm(found)))
+    if not (residual <= tolerance * (1 + singular[0]) and near):
         raise EquilibriumError(
             f"Newton's method found no equilibrium from {_short(players)} in {int(steps)} steps: the field has norm "
             f"{residual:.3g} at {_short(found)}, wanted {tolerance:.3g}. Try a start nearer to the equilibrium (the end "
@@ -91,15 +93,23 @@ def _newton(game: Game, players: Players, key: PRNGKeyArray | None, max_steps: i
     epsilon = float(jnp.finfo(flat.dtype).eps)
     solver = optx.Newton(rtol=4 * epsilon, atol=epsilon**1.5, linear_solver=lx.SVD())
     solution = optx.root_find(field, solver, flat, max_steps=max_steps, throw=False)
-    best = solution.value
-    return unravel(best), solution.stats["num_steps"], jnp.linalg.norm(field(best, None)), jax.jacfwd(field)(best, None)
+    end = solution.value
+    return unravel(end), solution.stats["num_steps"], field(end, None), jax.jacfwd(field)(end, None)
+
+
+def _newton_step(jacobian: np.ndarray, field: np.ndarray) -> float:
+    """Length of the next step of Newton's method, infinite where there is none."""
+    if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(field))):
+        return float("inf")
+    rounding = 64 * len(field) * float(np.finfo(jacobian.dtype).eps)
+    return float(np.linalg.norm(np.linalg.pinv(jacobian, rcond=rounding) @ field))
 
 
 def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: PRNGKeyArray | None = None) -> int:
     """Dimension of the manifold of equilibria through an equilibrium; 0 when it is isolated.
 
-    Each direction in the null space of the Jacobian of the field is followed a little way; it belongs to the manifold
-    when Newton's method finds another equilibrium there, and not when it falls back to the first.
+    From the point a little way along every direction of the null space of the Jacobian of the field, Newton's method
+    finds another equilibrium, or falls back to the first: the independent displacements that stay are counted.
     """
     if not np.all(np.isfinite(jacobian)):
         return 0
@@ -109,16 +119,17 @@ def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: 
     if not len(null):
         return 0
     flat, unravel = ravel_pytree(players)
-    length = epsilon**0.25 * (1 + float(jnp.linalg.norm(flat)))
-    dimension = 0
+    # Long enough for high powers, which fade near the point, to be told from nothing.
+    length = epsilon**0.125 * (1 + float(jnp.linalg.norm(flat)))
+    stayed = []
     for direction in null:
         start = unravel(flat + length * jnp.asarray(direction, flat.dtype))
-        found, _, residual, _ = _newton(game, start, key, 50)
-        moved = np.asarray(ravel_pytree(found)[0] - flat)
-        stays = abs(moved @ direction) > length / 2 and np.linalg.norm(moved) < 2 * length
-        if stays and float(residual) <= epsilon**0.75 * length * max(1.0, singular[0]):
-            dimension += 1
-    return dimension
+        found, _, field, _ = _newton(game, start, key, 50)
+        moved = np.asarray(ravel_pytree(found)[0] - flat) / length
+        on_it = float(np.linalg.norm(field)) <= epsilon**0.75 * length * max(1.0, singular[0])
+        # A direction may be a mixture: only its part along the manifold stays.
+        stayed.append(null @ moved if on_it and np.linalg.norm(moved) < 2 else np.zeros(len(null)))
+    return int(np.sum(np.linalg.svd(np.array(stayed), compute_uv=False) > 0.5))
 
 
 def _short(players: Players) -> str:

@@ -87,16 +87,16 @@ class Stability:
         return "\n".join([*lines, f"eigenvalues {shown}{more}", *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain Python data, ready for JSON; complex numbers are pairs."""
+        """The report as plain Python data, ready for JSON; complex numbers are pairs, what is not finite is `None`."""
         skip = {"players", "blocks", "jacobian", "eigenvalues", "notes", "verdict"}
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skip}
         data = {name: None if isinstance(v, float) and not np.isfinite(v) else v for name, v in data.items()}
         return {
             "verdict": str(self.verdict),
             **data,
-            "eigenvalues": [[float(v.real), float(v.imag)] for v in self.eigenvalues],
-            "jacobian": self.jacobian.tolist(),
-            "blocks": [[block.tolist() for block in row] for row in self.blocks],
+            "eigenvalues": [_numbers(np.array([v.real, v.imag])) for v in self.eigenvalues],
+            "jacobian": _numbers(self.jacobian),
+            "blocks": [[_numbers(block) for block in row] for row in self.blocks],
             "players": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.players)],
             "notes": list(self.notes),
         }
@@ -283,6 +283,10 @@ def largest_euler_step(values: np.ndarray) -> float:
     if np.any(values.real >= 0):
         return 0.0
     return float(np.min(-2 * values.real / np.abs(values) ** 2))
+
+
+def _numbers(array: np.ndarray) -> list:
+    return np.where(np.isfinite(array), array, None).tolist()
 
 
 def _complex(value: complex) -> str:
