@@ -95,28 +95,20 @@ class Covariance(Game):
         if is_concrete(self.sigma):
             sigma = np.atleast_2d(self.sigma)
             if not np.all(np.isfinite(sigma)) or not np.allclose(sigma, sigma.T, rtol=1e-4, atol=0):
-                raise ValueError(
-                    f"Covariance.sigma is {sigma.tolist()}; expected a symmetric matrix of finite numbers"
-                )
+                raise ValueError(f"Covariance.sigma is {sigma.tolist()}; expected a symmetric matrix of finite numbers")
             least = np.linalg.eigvalsh(sigma)[0]
             if least <= 0:
-                raise ValueError(
-                    f"Covariance.sigma has the eigenvalue {least:g}; expected only positive ones"
-                )
+                raise ValueError(f"Covariance.sigma has the eigenvalue {least:g}; expected only positive ones")
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
         for name, player in zip(("V", "W"), players):
             if jnp.shape(player) != self.sigma.shape:
-                raise ValueError(
-                    f"{name} has shape {jnp.shape(player)}; expected {self.sigma.shape}, that of sigma"
-                )
-        return self.gan().losses(players, key)
+                raise ValueError(f"{name} has shape {jnp.shape(player)}; expected {self.sigma.shape}, that of sigma")
+        return self.gan(key).losses(players, key)
 
-    def gan(self) -> GAN:
+    def gan(self, key: PRNGKeyArray | None = None) -> GAN:
         """The same game with data, latent and functions written out, as a `GAN`."""
-        one = (
-            jnp.eye(len(self.sigma), dtype=self.sigma.dtype) if self.sigma.ndim else jnp.ones_like(self.sigma)
-        )
+        one = jnp.eye(len(self.sigma), dtype=self.sigma.dtype) if self.sigma.ndim else jnp.ones_like(self.sigma)
         # Any root serves the data; this one has a derivative also where eigenvalues of sigma coincide.
         root = jnp.linalg.cholesky(self.sigma) if self.sigma.ndim else jnp.sqrt(self.sigma)
         real, latent = (_Gaussian(factor, self.nodes, self.batch_size) for factor in (root, one))

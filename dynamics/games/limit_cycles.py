@@ -16,6 +16,7 @@ class Forsaken(Game):
     Spurious Non-Critical Sets, 2021; the formula is confirmed by code of the same group, the equilibrium
     was computed.
 
+    >>> import jax.numpy as jnp
     >>> game = Forsaken()
     >>> [round(float(v), 6) for v in game.field((jnp.asarray(1.0), jnp.asarray(0.0)))]
     [0.95, 1.0]
@@ -49,6 +50,7 @@ class AlmostBilinear(Game):
     Raises:
         ValueError: epsilon is not finite.
 
+    >>> import jax.numpy as jnp
     >>> game = AlmostBilinear(0.5)
     >>> [float(v) for v in game.field((jnp.asarray(1.0), jnp.asarray(2.0)))]
     [-2.0, -2.0]

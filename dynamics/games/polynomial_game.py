@@ -36,8 +36,8 @@ class PolynomialGame(Game):
     $[-30, 30]^2$.
 
     >>> game = PolynomialGame()
-    >>> [round(float(v), 6) for v in game.field((jnp.asarray(1.0), jnp.asarray(0.0)))]
-    [2.314934, -0.59403]
+    >>> [round(float(v), 3) for v in game.field((jnp.asarray(1.0), jnp.asarray(0.0)))]
+    [2.315, -0.594]
     """
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from dynamics._checks import as_leaf, is_concrete
-from dynamics.game import Game, Losses, Players
+from dynamics.game import Game, Losses, Players, as_players
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -53,11 +54,11 @@ class Quadratic(Game):
         shapes: Sequence[tuple[int, ...]] | None = None,
     ):
         if shapes is None:
-            self.shapes, matrices = _from_rows(blocks)
+            self.shapes, matrices = _from_rows([[_leaf(block) for block in row] for row in blocks])
         else:
             self.shapes = tuple(tuple(shape) for shape in shapes)
-            matrices = _from_matrices(blocks, self.shapes)
-        self.matrices = (matrices + jnp.swapaxes(matrices, 1, 2)) / 2
+            matrices = _from_matrices([_leaf(matrix) for matrix in blocks], self.shapes)
+        self.matrices = jnp.asarray(matrices)
         self.offsets = _from_offsets(offsets, self.shapes, self.matrices.dtype)
 
     @classmethod
@@ -84,8 +85,9 @@ class Quadratic(Game):
                 raise ValueError(
                     f"{name} has shape {jnp.shape(value)}; expected {shape}: A is (m, m), B (m, n), C (n, n)"
                 )
-        a, b, c = (jnp.reshape(x, y) for x, y in ((own, (m, m)), (coupling, (m, n)), (other, (n, n))))
-        whole = jnp.block([[a, b], [b.T, -c]]) * 1.0
+        xp = _namespace((own, coupling, other))
+        a, b, c = (xp.reshape(x, y) for x, y in ((own, (m, m)), (coupling, (m, n)), (other, (n, n))))
+        whole = xp.block([[a, b], [b.T, -c]])
         return cls([whole, -whole], shapes=shapes)
 
     @classmethod
@@ -125,13 +127,10 @@ class Quadratic(Game):
         reals, pairs = _real_and_pairs(eigenvalues)
         total = sum(sizes)
         if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
-            raise ValueError(
-                f"sizes is {sizes}; expected the number of parameters of every player, e.g. (2, 3)"
-            )
+            raise ValueError(f"sizes is {sizes}; expected the number of parameters of every player, e.g. (2, 3)")
         if total != len(reals) + 2 * len(pairs):
             raise ValueError(
-                f"{len(reals) + 2 * len(pairs)} eigenvalues for sizes {sizes}; "
-                f"expected as many as parameters, {total}"
+                f"{len(reals) + 2 * len(pairs)} eigenvalues for sizes {sizes}; expected as many as parameters, {total}"
             )
         if is_concrete(non_normality) and not (np.isfinite(non_normality) and non_normality >= 0):
             raise ValueError(f"non_normality is {non_normality}; expected a finite number >= 0")
@@ -143,51 +142,31 @@ class Quadratic(Game):
             normal[p, p] = normal[q, q] = pair.real
             normal[p, q], normal[q, p] = pair.imag, -pair.imag
 
-        jacobian = jnp.asarray(normal)
-        own_key, *keys = jax.random.split(key, 1 + len(sizes))
-        rest = np.array(sorted(sum(free, [])), int)
-        if rest.size:
-            turn = jax.random.orthogonal(own_key, rest.size, dtype=jacobian.dtype)
-            jacobian = jacobian.at[np.ix_(rest, rest)].set((turn.T * jnp.asarray(reals)) @ turn)
-
-        scale, inverse = jnp.zeros_like(jacobian), jnp.zeros_like(jacobian)
-        for start, size, own in zip(starts, sizes, keys):
-            part = slice(start, start + size)
-            # Scaling along the eigenvectors of a symmetric block keeps the block symmetric.
-            _, vectors = jnp.linalg.eigh(jacobian[part, part])
-            turn_key, scale_key = jax.random.split(own)
-            turn = jax.random.orthogonal(turn_key, size, dtype=jacobian.dtype)
-            stretch = jnp.exp(non_normality * jax.random.normal(scale_key, (size,), jacobian.dtype))
-            scale = scale.at[part, part].set((turn * stretch) @ vectors.T)
-            inverse = inverse.at[part, part].set((vectors / stretch) @ turn.T)
-        matrix = -(scale @ jacobian @ inverse)
-        parts = [slice(start, start + size) for start, size in zip(starts, sizes)]
-        blocks = [[matrix[a, b] for b in parts] for a in parts]
-        for i in range(len(sizes)):
-            blocks[i][i] = (blocks[i][i] + blocks[i][i].T) / 2
-        return cls(blocks)
+        rest = sum(free, [])
+        normal[rest, rest] = reals
+        matrix = -_similar(key, jnp.asarray(normal), np.isin(np.arange(total), rest), non_normality, sizes)
+        parts = _parts(tuple((size,) for size in sizes))
+        return cls([[matrix[a, b] for b in parts] for a in parts])
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
         given = tuple(jnp.shape(player) for player in players)
         if given != self.shapes:
-            raise ValueError(
-                f"the players have shapes {given}; this game has players of shapes {self.shapes}"
-            )
+            raise ValueError(f"the players have shapes {given}; this game has players of shapes {self.shapes}")
         z = jnp.concatenate([jnp.ravel(player) for player in players])
         matrices, offsets = self.matrices.astype(z.dtype), self.offsets.astype(z.dtype)
         return tuple(z @ (matrix @ z) / 2 + offset @ z for matrix, offset in zip(matrices, offsets))
 
     def equilibria(self) -> tuple[Players, ...]:
-        parts = _parts(self.shapes)
-        matrix = jnp.concatenate([whole[part] for whole, part in zip(self.matrices, parts)])
-        offset = jnp.concatenate([whole[part] for whole, part in zip(self.offsets, parts)])
-        z = -jnp.linalg.lstsq(matrix, offset)[0]
-        z = z - jnp.linalg.lstsq(matrix, matrix @ z + offset)[0]  # one step of refinement
+        xp, parts = _namespace((self.matrices, self.offsets)), _parts(self.shapes)
+        matrix = xp.concatenate([whole[part] for whole, part in zip(self.matrices, parts)])
+        offset = xp.concatenate([whole[part] for whole, part in zip(self.offsets, parts)])
+        z = -xp.linalg.lstsq(matrix, offset, rcond=None)[0]
+        z = z - xp.linalg.lstsq(matrix, matrix @ z + offset, rcond=None)[0]  # one step of refinement
         if is_concrete(z):
-            scale = jnp.max(jnp.abs(matrix)) * jnp.max(jnp.abs(z)) + jnp.max(jnp.abs(offset))
-            if float(jnp.max(jnp.abs(matrix @ z + offset))) > jnp.finfo(z.dtype).eps ** 0.5 * float(scale):
+            scale = np.max(np.abs(matrix)) * np.max(np.abs(z)) + np.max(np.abs(offset))
+            if np.max(np.abs(matrix @ z + offset)) > np.finfo(z.dtype).eps ** 0.5 * scale:
                 return ()
-        return (tuple(z[part].reshape(shape) for part, shape in zip(parts, self.shapes)),)
+        return (as_players([z[part].reshape(shape) for part, shape in zip(parts, self.shapes)]),)
 
     @classmethod
     def example(cls) -> tuple[Game, Players]:
@@ -207,7 +186,13 @@ def _parts(shapes: Shapes) -> list[slice]:
 
 
 def _leaf(value: Any) -> Array:
-    return as_leaf(value) * 1.0
+    value = as_leaf(value)
+    return value * 1.0 if jnp.issubdtype(value.dtype, jnp.integer) else value
+
+
+def _namespace(values: Any) -> Any:
+    """NumPy where the numbers are known, which compiles nothing; JAX while tracing."""
+    return np if is_concrete(values) else jnp
 
 
 def _check_symmetric(matrix: Array, name: str) -> None:
@@ -220,17 +205,16 @@ def _check_symmetric(matrix: Array, name: str) -> None:
     if gap > 1e3 * jnp.finfo(matrix.dtype).eps * np.max(np.abs(values), initial=0):
         raise ValueError(
             f"{name} differs from its transpose by {gap:g}; expected a symmetric matrix, as second "
-            "derivatives are. Use (matrix + matrix.T) / 2, or move the antisymmetric part into the coupling of two players."
+            "derivatives are. Use (matrix + matrix.T) / 2, or move the antisymmetric part into the "
+            "coupling of two players."
         )
 
 
-def _from_rows(blocks: Any) -> tuple[Shapes, Array]:
-    rows = [[_leaf(block) for block in row] for row in blocks]
+def _from_rows(rows: list[list[Array]]) -> tuple[Shapes, Array]:
     count = len(rows)
     if not count or any(len(row) != count for row in rows):
         raise ValueError(
-            f"blocks has rows of {[len(row) for row in rows]} blocks; expected n rows of n blocks, "
-            "one per player"
+            f"blocks has rows of {[len(row) for row in rows]} blocks; expected n rows of n blocks, one per player"
         )
     for i in range(count):
         shape = rows[i][i].shape
@@ -241,9 +225,6 @@ def _from_rows(blocks: Any) -> tuple[Shapes, Array]:
             )
         _check_symmetric(rows[i][i], f"blocks[{i}][{i}]")
     shapes = tuple(rows[i][i].shape[:1] for i in range(count))
-    parts = _parts(shapes)
-    total = parts[-1].stop
-    matrices = []
     for i in range(count):
         for j in range(count):
             if rows[i][j].shape != shapes[i] + shapes[j]:
@@ -251,14 +232,21 @@ def _from_rows(blocks: Any) -> tuple[Shapes, Array]:
                     f"blocks[{i}][{j}] has shape {rows[i][j].shape}; expected {shapes[i] + shapes[j]}, "
                     f"the shapes of players {i} and {j}"
                 )
-        sizes = [part.stop - part.start for part in parts]
-        row = jnp.concatenate([rows[i][j].reshape(sizes[i], sizes[j]) for j in range(count)], axis=1)
-        matrices.append(jnp.zeros((total, total), row.dtype).at[parts[i]].set(row).at[:, parts[i]].set(row.T))
-    return shapes, jnp.stack(matrices)
+    xp, sizes = _namespace(rows), [int(np.prod(shape)) for shape in shapes]
+    rows = [[xp.reshape(rows[i][j], (sizes[i], sizes[j])) for j in range(count)] for i in range(count)]
+
+    def whole(player):
+        own = rows[player]
+        blocks = [[xp.zeros((m, n), own[0].dtype) for n in sizes] for m in sizes]
+        for other in range(count):
+            blocks[player][other], blocks[other][player] = own[other], own[other].T
+        blocks[player][player] = (own[player] + own[player].T) / 2
+        return xp.block(blocks)
+
+    return shapes, xp.stack([whole(player) for player in range(count)])
 
 
-def _from_matrices(matrices: Any, shapes: Shapes) -> Array:
-    matrices = [_leaf(matrix) for matrix in matrices]
+def _from_matrices(matrices: list[Array], shapes: Shapes) -> Array:
     total = sum(int(np.prod(shape)) for shape in shapes)
     found = [matrix.shape for matrix in matrices]
     if not shapes or found != [(total, total)] * len(shapes):
@@ -268,7 +256,8 @@ def _from_matrices(matrices: Any, shapes: Shapes) -> Array:
         )
     for i, matrix in enumerate(matrices):
         _check_symmetric(matrix, f"blocks[{i}]")
-    return jnp.stack(matrices)
+    xp = _namespace(matrices)
+    return xp.stack([(matrix + matrix.T) / 2 for matrix in matrices])
 
 
 def _from_offsets(offsets: Any, shapes: Shapes, dtype: Any) -> Array:
@@ -278,17 +267,40 @@ def _from_offsets(offsets: Any, shapes: Shapes, dtype: Any) -> Array:
         return jnp.zeros((len(shapes), total), dtype)
     if len(offsets) != len(shapes):
         raise ValueError(f"{len(offsets)} offsets for {len(shapes)} players; expected one per player")
+    own = [_leaf(offset) for offset in offsets]
+    xp = _namespace(own)
     rows = []
     for i, (part, shape) in enumerate(zip(parts, shapes)):
-        own = _leaf(offsets[i]).astype(dtype)
-        if own.shape not in (shape, (total,)):
+        if own[i].shape not in (shape, (total,)):
             raise ValueError(
-                f"offsets[{i}] has shape {own.shape}; expected {shape}, that of player {i}, "
+                f"offsets[{i}] has shape {own[i].shape}; expected {shape}, that of player {i}, "
                 f"or {(total,)} for all of b_{i}"
             )
-        row = own if own.shape == (total,) else jnp.zeros(total, dtype).at[part].set(own.ravel())
-        rows.append(row)
-    return jnp.stack(rows)
+        around = (part.start, total - part.stop) if own[i].shape == shape else (0, 0)
+        rows.append(xp.pad(xp.ravel(own[i]), around))
+    return jnp.asarray(xp.stack(rows), dtype)
+
+
+@partial(jax.jit, static_argnames="sizes")
+def _similar(key: PRNGKeyArray, normal: Array, free: Array, non_normality: Array, sizes: tuple[int, ...]) -> Array:
+    """`S K S^-1`: K is `normal` turned among the parameters `free`, S keeps every player's block symmetric."""
+    total = sum(sizes)
+    draws = jax.random.normal(key, (2 * total + 1, total), normal.dtype)
+    turn = _orthogonal(draws[:total], jnp.outer(free, free))
+    normal = turn.T @ normal @ turn
+    parts = _parts(tuple((size,) for size in sizes))
+    blocks = jax.scipy.linalg.block_diag(*(np.ones((size, size)) for size in sizes))
+    # Scaling along the eigenvectors of a symmetric block keeps the block symmetric.
+    vectors = jax.scipy.linalg.block_diag(*(jnp.linalg.eigh(normal[part, part])[1] for part in parts))
+    turn = _orthogonal(draws[total:-1], blocks)
+    stretch = jnp.exp(non_normality * draws[-1])
+    return ((turn * stretch) @ vectors.T) @ normal @ ((vectors / stretch) @ turn.T)
+
+
+def _orthogonal(draws: Array, mask: Array) -> Array:
+    """A uniformly distributed orthogonal matrix within each block of the mask, out of standard normal draws."""
+    q, r = jnp.linalg.qr(jnp.where(mask, draws, jnp.eye(len(draws), dtype=draws.dtype)))
+    return jnp.where(mask, q * jnp.sign(jnp.diagonal(r)), jnp.eye(len(draws), dtype=draws.dtype))
 
 
 def _real_and_pairs(eigenvalues: Any) -> tuple[list[float], list[complex]]:
@@ -301,15 +313,11 @@ def _real_and_pairs(eigenvalues: Any) -> tuple[list[float], list[complex]]:
     for value in values[values.imag > 0]:
         near = min(lower, key=lambda other: abs(other - value.conjugate()), default=None)
         if near is None or abs(near - value.conjugate()) > 1e-6 * abs(value):
-            raise ValueError(
-                f"eigenvalue {value} has no conjugate among {values.tolist()}; expected complex pairs"
-            )
+            raise ValueError(f"eigenvalue {value} has no conjugate among {values.tolist()}; expected complex pairs")
         lower.remove(near)
         pairs.append(complex(value))
     if lower:
-        raise ValueError(
-            f"eigenvalue {lower[0]} has no conjugate among {values.tolist()}; expected complex pairs"
-        )
+        raise ValueError(f"eigenvalue {lower[0]} has no conjugate among {values.tolist()}; expected complex pairs")
     return reals, pairs
 
 

@@ -7,7 +7,7 @@ from dynamics.distributions import Distribution, Points, ring
 from dynamics.game import Game, Losses, Players
 from dynamics.gan import GAN, split_module
 from dynamics.objectives import Objective
-from dynamics.penalties import R1, Penalty
+from dynamics.penalties import Penalty
 
 
 class RingGAN(Game):
@@ -41,7 +41,7 @@ class RingGAN(Game):
     [354, 337]
     """
 
-    gan: GAN
+    parts: GAN
     latent_size: int = eqx.field(static=True)
     width: int = eqx.field(static=True)
     depth: int = eqx.field(static=True)
@@ -70,7 +70,7 @@ class RingGAN(Game):
         generator, discriminator = (split_module(network)[0] for network in self._networks(key))
         points = Points(jax.random.normal(key, (latents, latent_size)), batch_size)
         data = ring(modes, radius, std, batch_size=batch_size)
-        self.gan = GAN(generator, discriminator, data, points, objective, penalty, noise)
+        self.parts = GAN(generator, discriminator, data, points, objective, penalty, noise)
 
     def start(self, key: PRNGKeyArray) -> Players:
         """Freshly initialised players: the parameters of both networks, as equinox modules."""
@@ -82,23 +82,27 @@ class RingGAN(Game):
         shape = dict(width_size=self.width, depth=self.depth, activation=jnp.tanh)
         return eqx.nn.MLP(self.latent_size, 2, key=one, **shape), eqx.nn.MLP(2, "scalar", key=two, **shape)
 
+    def gan(self, key: PRNGKeyArray | None = None) -> GAN:
+        """The same game with data, latent and functions written out, as a `GAN`."""
+        return self.parts
+
     @property
     def objective(self) -> Objective:
         """What the players are paid."""
-        return self.gan.objective
+        return self.parts.objective
 
     @property
     def penalty(self) -> Penalty | None:
         """The regulariser, or `None`."""
-        return self.gan.penalty
+        return self.parts.penalty
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
-        return self.gan.losses(players, key)
+        return self.parts.losses(players, key)
 
     def equilibria(self) -> tuple[Players, ...]:
         return ()
 
     @classmethod
     def example(cls) -> tuple[Game, Players]:
-        game = cls(jax.random.key(0), modes=4, latents=16, width=8, depth=1, penalty=R1(0.1))
+        game = cls(jax.random.key(0), modes=4, latents=16, width=8, depth=1)
         return game, game.start(jax.random.key(1))

@@ -87,14 +87,14 @@ class SineMinimax(Game):
     Optimization?, 2020.
 
     Args:
-        coupling: k, not zero.
+        coupling: k.
 
     Raises:
         ValueError: the coupling is not finite.
 
     >>> game = SineMinimax()
-    >>> [round(float(v), 6) for v in game.field((jnp.asarray(0.0), jnp.asarray(jnp.pi)))]
-    [-0.628319, -0.0]
+    >>> [round(float(v), 3) for v in game.field((jnp.asarray(0.5), jnp.asarray(jnp.pi)))]
+    [-0.628, 0.1]
     """
 
     coupling: Array = eqx.field(converter=as_leaf, default=0.2)
