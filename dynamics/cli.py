@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dynamics: error: {failure}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("dynamics: interrupted", file=sys.stderr)
+        print("dynamics: interrupted", file=sys.stderr, flush=True)
+        if argv is None:
+            os._exit(130)  # an ordinary exit would wait for what still computes
         return 130
     except BrokenPipeError:
         # Whoever read the output has gone, as in `dynamics list | head -1`. What is left to flush at exit goes nowhere.
@@ -224,7 +227,7 @@ def _stability(options: argparse.Namespace) -> int:
     from dynamics import studies
 
     with _bad_input():
-        reports = studies.stabilities(study)
+        reports = _interruptible(studies.stabilities, study)
     if options.json:
         from dynamics.studies.report import plain_data
 
@@ -273,7 +276,7 @@ def _run(options: argparse.Namespace) -> int:
     with _bad_input():
         resolved = studies.resolved_toml(study)
         with _progress(options.quiet) as progress:
-            results = studies.execute(study, progress)
+            results = _interruptible(studies.execute, study, progress)
     with _whole_folder(out) as folder:
         report.write(results, folder, study=resolved, command=_command(options))
     unexplained = results.counts()["unexplained"]
@@ -299,7 +302,23 @@ def _load(options: argparse.Namespace) -> Any:
     with _bad_input():
         from dynamics import studies
 
-        return studies.load(options.study, options.settings, options.plugins)
+        return _interruptible(studies.load, options.study, options.settings, options.plugins)
+
+
+def _interruptible(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a thread of its own, so that Ctrl-C is noticed at once and not after the compiled code."""
+    from concurrent.futures import Future
+
+    future: Future = Future()
+
+    def call():
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return future.result()
 
 
 @contextlib.contextmanager
@@ -423,7 +442,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("starting", total=None)
+            task = bar.add_task("compiling", total=None)
             yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
 
 
@@ -432,6 +451,7 @@ class _Lines:
 
     def __init__(self):
         self.tenths = -1
+        print("dynamics: compiling", file=sys.stderr, flush=True)
 
     def __call__(self, done: int, total: int, text: str) -> None:
         tenths = 10 * done // total if total else 10

@@ -161,3 +161,9 @@ def test_folder_holds_only_the_pictures_asked_for(tmp_path, draw):
     report.write(study_samples.results([study_samples.cell()], draw=draw), tmp_path)
     assert {path.stem for path in tmp_path.glob("*.png")} == set(draw)
     assert not (tmp_path / "study.toml").exists()
+
+
+def test_a_study_without_a_title_goes_by_its_name():
+    results = study_samples.results([study_samples.cell()], title="", name="unnamed")
+    assert report.markdown(results).startswith("# unnamed\n")
+    assert "unnamed" in shown(report.table(results))

@@ -101,7 +101,7 @@ def _table(results: Results) -> Figure:
     subtitle += f"{counts['unexplained']} differ without explanation"
     if left_out:
         subtitle += f"\nthe last {left_out} rows do not fit and are left out"
-    style.heading(figure, results.title, subtitle)
+    style.heading(figure, results.title or results.name, subtitle)
     style.legend_below(figure, _table_legend(), columns=5)
     return figure
 
@@ -197,7 +197,9 @@ def _maps(results: Results, names: list[str]) -> Figure:
     for (title, cells), (left, right) in zip(shown, grid, strict=True):
         _map(figure, left, right, title, cells, first, second)
     subtitle = "left the outcome, right the measured rate; line: predicted stability boundary"
-    style.heading(figure, results.title, subtitle + (f"; {left_out} more panels left out" if left_out else ""))
+    style.heading(
+        figure, results.title or results.name, subtitle + (f"; {left_out} more panels left out" if left_out else "")
+    )
     handles = [style.patch(name, _tint(colour)) for name, colour in style.OUTCOMES.items()]
     handles += [style.line("predicted boundary", style.INK)]
     handles += [style.mark(text, m, size=5) for text, m in (("differs, explained", "."), ("differs, unexplained", "X"))]
@@ -261,7 +263,9 @@ def _lines(results: Results, name: str) -> Figure:
     for axes in grid[len(shown) :]:
         axes.set_axis_off()
     subtitle = "lines: predicted rate; marks: measured rate, shaped by outcome; negative contracts"
-    style.heading(figure, results.title, subtitle + (f"; {left_out} more panels left out" if left_out else ""))
+    style.heading(
+        figure, results.title or results.name, subtitle + (f"; {left_out} more panels left out" if left_out else "")
+    )
     handles = [style.line(m, style.SERIES[i % len(style.SERIES)]) for i, m in enumerate(methods)]
     used = {cell.outcome for cell in results.cells}
     handles += [

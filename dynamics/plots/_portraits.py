@@ -29,7 +29,9 @@ def phase_portraits(results: Results) -> Figure:
         axes.set_axis_off()
     left_out = len(results.portraits) - len(shown)
     remark = f"; {left_out} more left out" if left_out else ""
-    style.heading(figure, results.title, f"the game's vector field and trajectories of the methods{remark}")
+    style.heading(
+        figure, results.title or results.name, f"the game's vector field and trajectories of the methods{remark}"
+    )
     style.legend_below(figure, _legend(colours))
     return figure
 

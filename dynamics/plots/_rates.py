@@ -23,7 +23,7 @@ def rates(results: Results) -> Figure:
         _draw(axes, cells)
         unit = "step" if kind == "map" else "unit of time"
         style.dress(axes, f"{kind}s", f"predicted rate per {unit}", f"measured rate per {unit}")
-    style.heading(figure, results.title, "rates of contraction (negative) and growth (positive)")
+    style.heading(figure, results.title or results.name, "rates of contraction (negative) and growth (positive)")
     outcomes = {cell.outcome for cell in results.cells}
     handles = [style.patch(name, colour) for name, colour in style.OUTCOMES.items() if name in outcomes]
     agreements = {cell.agreement for cell in results.cells}

@@ -84,7 +84,7 @@ def table(results: Results) -> Any:
     caption = f"{both}; {_FLAGS['explained']} differs from the prediction and is explained, "
     caption += f"{_FLAGS['unexplained']} differs without explanation"
     grid = Table(
-        title=Text(results.title),
+        title=Text(results.title or results.name),
         caption=Text(caption),
         caption_justify="left",
         box=rich.box.SIMPLE_HEAD,
@@ -145,7 +145,7 @@ def markdown(results: Results, command: str | None = None) -> str:
     groups = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
     numbers = {explanation: i for i, explanation in enumerate(groups, 1)}
     parts = [
-        f"# {_escaped(results.title)}",
+        f"# {_escaped(results.title or results.name)}",
         _summary(results),
         _asked(results),
         _pictures(results),
