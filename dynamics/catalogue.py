@@ -5,6 +5,7 @@ catalogue, from which the command line, the conformance tests and the documentat
 """
 
 import importlib
+import types
 from typing import Any
 
 import equinox as eqx
@@ -21,8 +22,17 @@ ROOMS = {
 }
 
 
+_ADDED: list[types.ModuleType] = []
+
+
+def add(module: types.ModuleType) -> None:
+    """Add a module's own games, objectives, penalties, directions, updates and flows to the catalogues."""
+    if module not in _ADDED:
+        _ADDED.append(module)
+
+
 def members(room: str) -> dict[str, type]:
-    """The final classes of a room by name, in the order of their import.
+    """The final classes of a room by name, in the order of their import; those of added modules last.
 
     Args:
         room: one of `games`, `objectives`, `penalties`, `directions`, `updates`, `flows`.
@@ -37,7 +47,9 @@ def members(room: str) -> dict[str, type]:
         raise ValueError(f"no catalogue is called {room!r}{nearest(room, ROOMS)}")
     package, base_module, base_name = ROOMS[room]
     base = getattr(importlib.import_module(base_module), base_name)
-    names = vars(importlib.import_module(package))
+    names = dict(vars(importlib.import_module(package)))
+    for module in _ADDED:
+        names |= vars(module)
     return {
         name: value
         for name, value in names.items()

@@ -139,10 +139,17 @@ class Results:
         axes = sorted({name for cell in self.cells for name in cell.axes})
         return xr.Dataset(
             {name: ("cell", np.array([getattr(c, name) for c in self.cells], dtype=str)) for name in facts}
-            | {name: ("cell", np.array([getattr(c, name) for c in self.cells]), {"units": u}) for name, u in numbers.items()}
+            | {
+                name: ("cell", np.array([getattr(c, name) for c in self.cells]), {"units": u})
+                for name, u in numbers.items()
+            }
             | {"eigenvalues": (("cell", "index", "part"), spectrum)},
             coords={name: ("cell", np.array([getattr(c, name) for c in self.cells], dtype=str)) for name in text}
             | {name: ("cell", np.array([c.axes.get(name, np.nan) for c in self.cells])) for name in axes}
             | {"part": ["real", "imaginary"]},
-            attrs={"title": self.title, "study": json.dumps(self.settings), **{k: str(v) for k, v in self.provenance.items()}},
+            attrs={
+                "title": self.title,
+                "study": json.dumps(self.settings),
+                **{k: str(v) for k, v in self.provenance.items()},
+            },
         )

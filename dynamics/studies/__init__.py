@@ -1,0 +1,67 @@
+"""Studies: which training methods converge on which games, predicted and simulated, from a file of data.
+
+Nothing here imports JAX before a study is loaded.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from dynamics.studies.schema import Study as Study
+from dynamics.studies.schema import StudyError as StudyError
+from dynamics.studies.schema import builtin as builtin
+
+if TYPE_CHECKING:
+    from dynamics.analysis import Stability
+    from dynamics.studies.results import Results
+
+
+def load(source: str, settings: Sequence[str] = (), plugins: Sequence[str] = ()) -> Study:
+    """Read a study and check all of it, down to building every game and method.
+
+    Args:
+        source: name of a built-in study, or path of a TOML file.
+        settings: texts like `steps=100`, applied to the study's data before it is checked.
+        plugins: modules to import first; their games, objectives, penalties, directions, updates and flows can then be
+            named. This runs their code: name only what you trust.
+
+    Raises:
+        StudyError: with one message that names the key, the value, what was expected and the nearest valid name.
+
+    >>> len(load("flagship").recipes) > 300
+    True
+    """
+    from dynamics import catalogue
+    from dynamics.studies.schema import read
+
+    for name in plugins:
+        try:
+            catalogue.add(importlib.import_module(name))
+        except ImportError as error:
+            raise StudyError(f"--plugin {name}: cannot be imported: {error}") from error
+    study = read(source, settings)
+    from dynamics.studies.engine import prepare
+
+    prepare(study)
+    return study
+
+
+def execute(study: Study, progress: Callable[[int, int, str], None] | None = None) -> "Results":
+    """Run a study; see `dynamics.studies.engine.execute`."""
+    from dynamics.studies.engine import execute as run
+
+    return run(study, progress)
+
+
+def stabilities(study: Study) -> "list[tuple[str, Stability]]":
+    """Label and `dynamics.analysis.Stability` of every cell, without simulating."""
+    from dynamics.studies.engine import stabilities as run
+
+    return run(study)
+
+
+def resolved_toml(study: Study) -> str:
+    """The resolved study, defaults and settings filled in, as TOML text that runs as it is."""
+    import tomli_w
+
+    return tomli_w.dumps(study.data)

@@ -1,0 +1,132 @@
+"""Holding a prediction against a simulation, and saying why they differ where they do."""
+
+import dataclasses
+import math
+
+from dynamics.analysis import Stability, Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What is known of one cell.
+
+    Attributes:
+        stability: the prediction at the equilibrium.
+        defect: how far one step moves the equilibrium; not 0 where it is no fixed point of the method.
+        outcome, rate, distance, start: of the run from the study's start: outcome, rate, and the distances from the
+            equilibrium of its end and its start.
+        near_outcome, near_rate, near_distance, near_start: of the run that starts close to the equilibrium.
+        length: steps or time of both runs.
+    """
+
+    stability: Stability
+    defect: float
+    outcome: str
+    rate: float
+    distance: float
+    start: float
+    near_outcome: str
+    near_rate: float
+    near_distance: float
+    near_start: float
+    length: float
+
+
+def judge(evidence: Evidence) -> tuple[str, str]:
+    """Whether prediction and simulation agree: "agrees", "explained" or "unexplained", and a sentence.
+
+    First the run from close by is held against the verdict, where the linear part must rule; then the run from the
+    study's start. A difference of the second kind is explained by the first: the start is far from linear.
+    """
+    stability = evidence.stability
+    if not evidence.defect <= 1e-6 * (1 + evidence.start):
+        return (
+            "explained",
+            "The known equilibrium is no fixed point of this combination, so nothing is predicted there.",
+        )
+    if stability.smoothness == "not differentiable":
+        return "explained", "Not differentiable at the equilibrium: there are no eigenvalues to predict from."
+    if stability.smoothness in ("discontinuous", "kinked", "stiff"):
+        return _rough(evidence)
+    if stability.verdict is Verdict.marginal:
+        return _marginal(evidence)
+    if not _local(evidence):
+        return "unexplained", (
+            f"Predicted {stability.verdict} at rate {stability.rate:.4g}, but close to the equilibrium the measured rate "
+            f"is {evidence.near_rate:.4g} and the run ends {evidence.near_outcome}."
+        )
+    along = (
+        f" (to a point of the {stability.manifold_dimension}-dimensional manifold of equilibria)"
+        if stability.manifold_dimension
+        else ""
+    )
+    if stability.verdict is Verdict.stable:
+        return _stable(evidence, along)
+    return _unstable(evidence)
+
+
+def _slack(evidence: Evidence) -> float:
+    """What a measured rate can be off by: a phase of the rotation over the stretch it is measured on."""
+    return 0.1 * abs(evidence.stability.rate) + 6 / evidence.length
+
+
+def _local(evidence: Evidence) -> bool:
+    """Does the run from close by do what the eigenvalues say?"""
+    rate = evidence.stability.rate
+    if evidence.stability.verdict is Verdict.stable:
+        shrunk = evidence.near_outcome == "converged"
+        # A rate of -inf (all eigenvalues 0) is over before it can be measured.
+        measured = math.isfinite(evidence.near_rate) and evidence.near_rate <= rate + _slack(evidence)
+        return shrunk or (measured and (evidence.near_rate < 0 or abs(rate) < 6 / evidence.length))
+    grown = evidence.near_distance > 3 * evidence.near_start or evidence.near_outcome == "diverged"
+    return grown or (math.isfinite(evidence.near_rate) and abs(evidence.near_rate - rate) <= _slack(evidence))
+
+
+def _stable(evidence: Evidence, along: str) -> tuple[str, str]:
+    if evidence.outcome == "converged":
+        if evidence.stability.manifold_dimension or evidence.distance <= 0.1 * max(evidence.start, 1e-12):
+            return "agrees", f"Stable, and converges{along}."
+        return "explained", "Far from linear: from this start training comes to rest at another point."
+    if evidence.outcome == "undecided" and evidence.rate < 0:
+        return "agrees", "Stable, and contracting; it has not arrived within the steps given."
+    if evidence.outcome == "undecided" and evidence.distance < 0.5 * evidence.start:
+        return "agrees", "Stable, and has come closer; it has not arrived within the steps given."
+    return "explained", (
+        "Far from linear: it converges from close by, but this start lies outside the basin of attraction or is still on "
+        "its way."
+    )
+
+
+def _unstable(evidence: Evidence) -> tuple[str, str]:
+    if evidence.outcome == "diverged":
+        return "agrees", "Unstable, and diverges."
+    if evidence.outcome == "cycling":
+        return "agrees", "Unstable: training leaves the equilibrium and ends on a cycle around it."
+    if evidence.outcome == "undecided" and (evidence.rate > 0 or evidence.distance > evidence.start):
+        return "agrees", "Unstable, and moving away."
+    if evidence.outcome == "undecided":
+        return "explained", (
+            "Far from linear: close by training moves away as predicted; from this start it comes closer, to a cycle or "
+            "another set that attracts from outside."
+        )
+    return "explained", "Far from linear: it leaves this equilibrium as predicted and comes to rest at another point."
+
+
+def _marginal(evidence: Evidence) -> tuple[str, str]:
+    if evidence.outcome == "cycling":
+        return "agrees", "Marginal (a centre, to first order), and cycles."
+    what = {
+        "converged": "they make it converge",
+        "diverged": "they make it diverge",
+        "undecided": "within these steps they have not decided either",
+    }[evidence.outcome]
+    return "explained", f"Marginal: eigenvalues on the boundary leave the decision to nonlinear terms; {what}."
+
+
+def _rough(evidence: Evidence) -> tuple[str, str]:
+    kind = {
+        "discontinuous": "The field jumps at the equilibrium (discontinuous field)",
+        "kinked": "The map has a kink at the equilibrium",
+        "stiff": "The linearisation holds in a tiny neighbourhood only",
+    }[evidence.stability.smoothness]
+    return "explained", f"{kind}: eigenvalues do not decide; the simulation ends {evidence.outcome}."

@@ -1,0 +1,330 @@
+"""Running a study: cells of equal structure share one compiled program, prediction and simulation side by side."""
+
+import concurrent.futures
+import dataclasses
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+import dynamics
+from dynamics import _trees
+from dynamics.analysis import EquilibriumError, Stability, find_equilibrium
+from dynamics.analysis.equilibria import manifold_dimension
+from dynamics.analysis.linearisation import Linearisation, linearise
+from dynamics.analysis.report import assess
+from dynamics.flows import AbstractFlow
+from dynamics.game import Game, Players, as_players
+from dynamics.outcomes import Outcome
+from dynamics.simulation import simulate
+from dynamics.studies.agreement import Evidence, judge
+from dynamics.studies.building import build, nearby
+from dynamics.studies.results import Cell, Portrait, Results
+from dynamics.studies.schema import Recipe, Study, StudyError, near
+from dynamics.updates import Update
+
+NEARBY = 1e-3  # distance from the equilibrium of the second, local run of every cell
+NEIGHBOURHOOD = 0.05  # distance from it beyond which the local run has left
+CHUNK = 4096  # cells per compiled call
+Progress = Callable[[int, int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """A cell ready to run."""
+
+    recipe: Recipe
+    game: Game
+    method: Update | AbstractFlow
+    start: Players
+    equilibrium: Players
+    near: Players
+
+
+def prepare(study: Study) -> list[_Job]:
+    """Build every cell of a study; all bad input shows here, before anything runs.
+
+    Raises:
+        StudyError: a cell cannot be built, or its start does not fit its game.
+    """
+    jobs = []
+    shapes_checked: set[Any] = set()
+    equilibria: dict[int, Players] = {}
+    for recipe in study.recipes:
+        game, method, start = build(recipe)
+        if id(game) not in equilibria:
+            equilibria[id(game)] = _equilibrium(game, start, recipe)
+        equilibrium = equilibria[id(game)]
+        shapes = jax.tree.map(jnp.shape, start), jax.tree.map(jnp.shape, equilibrium)
+        if shapes not in shapes_checked:
+            if shapes[0] != shapes[1]:
+                raise StudyError(f"{recipe.where[0]}.start: has shapes {shapes[0]}; {recipe.game} expects {shapes[1]}")
+            shapes_checked.add(shapes)
+        try:
+            method.init(game, start)
+        except ValueError as error:
+            raise StudyError(f"{recipe.where[1]}: {error}") from error
+        jobs.append(_Job(recipe, game, method, start, equilibrium, nearby(start, equilibrium, NEARBY)))
+    return jobs
+
+
+def _equilibrium(game: Game, start: Players, recipe: Recipe) -> Players:
+    if game.equilibria():
+        return as_players(game.equilibria()[0])
+    try:
+        return find_equilibrium(game, start).players
+    except EquilibriumError as error:
+        raise StudyError(f"{recipe.where[0]}: {error}") from error
+
+
+def execute(study: Study, progress: Progress | None = None) -> Results:
+    """Run all cells of a study: stability at the equilibrium, a run from the start, a run from close by.
+
+    Cells whose game, method and start have the same structure are stacked and run by one compiled program, two programs
+    at a time.
+
+    Args:
+        study: from `load`.
+        progress: called with the number of cells done, their total, and what was last done.
+
+    Raises:
+        StudyError: a cell cannot be built.
+    """
+    began = time.perf_counter()
+    jobs = prepare(study)
+    groups: dict[Any, list[int]] = {}
+    for index, job in enumerate(jobs):
+        groups.setdefault(_structure(job), []).append(index)
+    chunks = [members[first : first + CHUNK] for members in groups.values() for first in range(0, len(members), CHUNK)]
+    cells: list[Cell | None] = [None] * len(jobs)
+    requests = _portrait_requests(study, jobs)
+    total, done = len(jobs), 0
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        # Flows take longest to compile: they go first, so that the end is not one core waiting for the other.
+        chunks.sort(key=lambda members: jobs[members[0]].recipe.kind == "map")
+        futures = {pool.submit(_run_chunk, study, [jobs[i] for i in members]): members for members in chunks}
+        drawn = [pool.submit(_portrait, study, *request) for request in requests]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                members = futures[future]
+                for index, cell in zip(members, future.result(), strict=True):
+                    cells[index] = cell
+                done += len(members)
+                if progress is not None:
+                    progress(done, total, cells[members[0]].label)
+            portraits = tuple(future.result() for future in drawn)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return Results(
+        name=study.name,
+        title=study.data["title"],
+        cells=tuple(cells),
+        portraits=portraits,
+        settings=study.data,
+        provenance={
+            "version": dynamics.__version__,
+            "jax": jax.__version__,
+            "python": platform.python_version(),
+            "dtype": str(jnp.result_type(float)),
+            "seed": study.data["seed"],
+            "platform": jax.default_backend(),
+            "machine": platform.machine(),
+            "seconds": round(time.perf_counter() - began, 1),
+        },
+        draw=tuple(study.data["draw"]),
+    )
+
+
+def stabilities(study: Study) -> list[tuple[str, Stability]]:
+    """Label and stability of every cell, without simulating."""
+    found = []
+    jobs = prepare(study)
+    for job in jobs:
+        linear = jax.device_get(_linearise(job.game, job.method, job.equilibrium))
+        found.append((_label(job.recipe), _assess(job, linear)))
+    return found
+
+
+_linearise = eqx.filter_jit(linearise)
+
+
+def _label(recipe: Recipe) -> str:
+    axes = [f"{name}={value:.6g}" for name, value in recipe.axes.items()]
+    parts = [recipe.game, recipe.objective, recipe.penalty, recipe.method, recipe.kind, *axes]
+    return " / ".join(part for part in parts if part)
+
+
+def _structure(job: _Job) -> Any:
+    arrays, rest = eqx.partition((job.game, job.method, job.start), eqx.is_array)
+    leaves, treedef = jax.tree.flatten(rest)
+    return treedef, tuple(leaves), tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arrays))
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    def join(*leaves):
+        return jnp.asarray(np.stack([np.asarray(leaf) for leaf in leaves])) if eqx.is_array(leaves[0]) else leaves[0]
+
+    return jax.tree.map(join, *trees)
+
+
+def _run_chunk(study: Study, jobs: list[_Job]) -> list[Cell]:
+    stacked = _stack([(job.game, job.method, job.start, job.near, job.equilibrium) for job in jobs])
+    steps, until = study.data["steps"], study.data["until"]
+    far, close, linear = jax.device_get(_program(stacked, steps, until))
+    cells = []
+    for row, job in enumerate(jobs):
+        own_far, own_close, own_linear = jax.tree.map(lambda leaf, i=row: leaf[i], (far, close, linear))
+        cells.append(_cell(study, job, own_far, own_close, own_linear))
+    return cells
+
+
+def _program(stacked, steps, until):
+    """All cells of one structure at once: far run, close run, linearisation.
+
+    Most of a study's time goes into compiling, and its programs run for milliseconds: they are compiled without the
+    costly optimisations, where the compiler knows the option.
+    """
+    (games, methods), points = stacked[:2], stacked[2:]
+    arrays, rest = eqx.partition((games, methods), eqx.is_array)
+
+    def one(arrays, start, near, equilibrium):
+        game, method = eqx.combine(arrays, rest)
+        length = {"until": until, "dt0": until / 2000} if isinstance(method, AbstractFlow) else {"steps": steps}
+
+        def run(players, limit):
+            result = simulate(game, method, players, save_every="last", limit=limit, **length)
+            return _Ending(result.outcome, result.rate, result.period, result.residual, result.final)
+
+        size = jnp.maximum(1, _trees.norm(near))
+        both = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, near)
+        runs = jax.vmap(run)(both, jnp.stack([jnp.full_like(size, 1e6), NEIGHBOURHOOD / size]))
+        far, close = (jax.tree.map(lambda leaf, i=index: leaf[i], runs) for index in (0, 1))
+        return far, close, linearise(game, method, equilibrium)
+
+    lowered = jax.jit(jax.vmap(one)).lower(arrays, *points)
+    try:
+        compiled = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
+    except Exception:  # the option is the compiler's own and may go
+        compiled = lowered.compile()
+    return compiled(arrays, *points)
+
+
+class _Ending(eqx.Module):
+    outcome: jax.Array
+    rate: jax.Array
+    period: jax.Array
+    residual: jax.Array
+    final: Players
+
+
+def _assess(job: _Job, linear: Linearisation) -> Stability:
+    game = _trees.cast(job.game, _trees.float_dtype(job.equilibrium))
+    dimension = manifold_dimension(game, job.equilibrium, linear.game_jacobian)
+    sizes = [_trees.size(player) for player in job.equilibrium]
+    return assess(linear, job.recipe.kind, dimension, sizes, job.equilibrium)
+
+
+def _cell(study: Study, job: _Job, far: _Ending, close: _Ending, linear: Linearisation) -> Cell:
+    stability = _assess(job, linear)
+    length = study.data["steps"] if job.recipe.kind == "map" else study.data["until"]
+    outcome = Outcome(int(far.outcome)).name
+    distance = _distance(far.final, job.equilibrium)
+    agreement, explanation = judge(
+        Evidence(
+            stability=stability,
+            defect=float(linear.defect),
+            outcome=outcome,
+            rate=float(far.rate),
+            distance=distance,
+            start=_distance(job.start, job.equilibrium),
+            near_outcome=Outcome(int(close.outcome)).name,
+            near_rate=float(close.rate),
+            near_distance=_distance(close.final, job.equilibrium),
+            near_start=NEARBY,
+            length=length,
+        )
+    )
+    return Cell(
+        game=job.recipe.game,
+        objective=job.recipe.objective,
+        penalty=job.recipe.penalty,
+        method=job.recipe.method,
+        kind=job.recipe.kind,
+        axes=job.recipe.axes,
+        predicted=str(stability.verdict),
+        predicted_rate=stability.rate,
+        rotation=stability.rotation,
+        extent=stability.radius if job.recipe.kind == "map" else stability.abscissa,
+        eigenvalues=stability.eigenvalues,
+        smoothness=stability.smoothness,
+        manifold_dimension=stability.manifold_dimension,
+        outcome=outcome,
+        rate=float(close.rate),
+        period=float(far.period),
+        residual=float(far.residual),
+        distance=distance,
+        steps=float(length),
+        agreement=agreement,
+        explanation=explanation,
+    )
+
+
+def _distance(players: Players, other: Players) -> float:
+    gap = jax.tree.map(lambda a, b: np.asarray(a, float) - np.asarray(b, float), players, other)
+    return math.sqrt(sum(float(np.sum(leaf**2)) for leaf in jax.tree.leaves(gap)))
+
+
+def _portrait_requests(study: Study, jobs: list[_Job]) -> list[tuple[str, list[_Job], float]]:
+    if "portraits" not in study.data["draw"]:
+        return []
+    tables = study.data["portrait"]
+    tables = [tables] if isinstance(tables, dict) else tables
+    requests = []
+    for index, table in enumerate(tables):
+        chosen = [job for job in jobs if not job.recipe.axes or job.recipe.axes == jobs[0].recipe.axes]
+        for key in ("game", "objective", "penalty", "kind"):
+            if key in table:
+                names = {getattr(job.recipe, key) for job in chosen}
+                if table[key] not in names:
+                    raise StudyError(f"portrait.{index}.{key}: got {table[key]!r}{near(str(table[key]), names)}")
+                chosen = [job for job in chosen if getattr(job.recipe, key) == table[key]]
+        picked = []
+        for method in table["methods"]:
+            own = [job for job in chosen if job.recipe.method == method]
+            if not own:
+                known = {job.recipe.method for job in chosen}
+                raise StudyError(f"portrait.{index}.methods: got {method!r}{near(str(method), known)}")
+            picked.append(own[0])
+        if sum(_trees.size(player) for player in picked[0].start) != 2:
+            raise StudyError(f"portrait.{index}.game: {table['game']!r} is not planar; expected a game of two numbers")
+        half_width = float(table.get("half_width", 0.0))
+        title = " / ".join(str(table[key]) for key in ("game", "objective", "penalty") if table.get(key))
+        requests.append((title, picked, half_width))
+    return requests
+
+
+def _portrait(study: Study, title: str, jobs: list[_Job], half_width: float) -> Portrait:
+    centre, unravel = ravel_pytree(jobs[0].equilibrium)
+    centre = np.asarray(centre)
+    trajectories = []
+    for job in jobs:
+        if job.recipe.kind == "map":
+            run = simulate(job.game, job.method, job.start, steps=study.data["steps"], classify=False)
+        else:
+            run = simulate(job.game, job.method, job.start, until=study.data["until"], classify=False)
+        points = np.asarray(jax.vmap(lambda players: ravel_pytree(players)[0])(run.players))
+        trajectories.append((f"{job.recipe.method} ({job.recipe.kind})", points[np.all(np.isfinite(points), axis=1)]))
+    reach = half_width or 1.6 * max(np.max(np.abs(np.asarray(ravel_pytree(job.start)[0]) - centre)) for job in jobs)
+    x, y = (np.linspace(c - reach, c + reach, 25) for c in centre)
+    field = jax.jit(jax.vmap(jax.vmap(lambda point: ravel_pytree(jobs[0].game.field(unravel(point)))[0])))
+    vectors = np.asarray(field(jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1), centre.dtype)))
+    return Portrait(title, x, y, vectors[..., 0], vectors[..., 1], tuple(trajectories), centre)
