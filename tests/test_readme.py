@@ -1,0 +1,30 @@
+"""The README's code runs as it stands, and its commands are what the continuous integration runs."""
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_python_blocks_run_in_order(capsys):
+    namespace = {}
+    blocks = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 5
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+    printed = capsys.readouterr().out
+    assert "converged" in printed and "stable" in printed and "Neimark-Sacker" in printed
+    assert sorted(set(namespace["outcomes"].tolist())) != [3]
+
+
+def test_there_are_two_commands():
+    run, test = re.findall(r"^```bash\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    assert run.strip().endswith("dynamics run") and "pytest" in test
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", TEXT))
+def test_links_lead_somewhere(target):
+    assert (ROOT / target).exists()
