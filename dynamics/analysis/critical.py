@@ -129,12 +129,14 @@ def critical(
             if before == after:
                 continue
         eigenvalue = at(root)[2]
-        found.append(Critical(float(root), _kind(eigenvalue, is_map), eigenvalue, _WORDS[before + 1], _WORDS[after + 1]))
+        found.append(
+            Critical(float(root), _kind(eigenvalue, is_map), eigenvalue, _WORDS[before + 1], _WORDS[after + 1])
+        )
     if not found:
         name = "radius" if is_map else "abscissa"
         raise ValueError(
-            f"stability does not change between {low:g} and {high:g}: the {name} is {leading[0][0] + neutral:.10g} at the "
-            f"lower and {leading[-1][0] + neutral:.10g} at the upper end. Widen the interval, or take more samples."
+            f"stability does not change between {low:g} and {high:g}: the {name} is {leading[0][0] + neutral:.10g} at "
+            f"the lower and {leading[-1][0] + neutral:.10g} at the upper end. Widen the interval, or take more samples."
         )
     return dataclasses.replace(found[0], others=tuple(found[1:]))
 
@@ -152,7 +154,7 @@ def _built(parts: tuple) -> tuple:
 def _bisect(is_left: Callable[[float], bool], left: float, right: float, tolerance: float) -> float:
     while right - left > tolerance and left < (middle := (left + right) / 2) < right:
         left, right = (middle, right) if is_left(middle) else (left, middle)
-    # The edge of the stretch that is on the boundary: its own end of the bracket is exact when it is an end of the grid.
+    # Exact where the edge of the stretch on the boundary is an end of the grid.
     return left
 
 

@@ -50,7 +50,7 @@ def find_equilibrium(
     Args:
         game: the game.
         start: a tuple of players.
-        tolerance: largest accepted norm of the field, relative to `1 + |Dv|`; default 1e-12 in float64, 1e-5 in float32.
+        tolerance: largest accepted norm of the field, relative to `1 + |Dv|`; default 1e-12, in float32 1e-5.
         max_steps: largest number of Newton steps.
         key: for a game that can only be sampled: the batch is frozen.
 
@@ -68,15 +68,17 @@ def find_equilibrium(
         tolerance = 1e-12 if dtype == jnp.float64 else 1e-5
     found, steps, field, jacobian = _newton(game, players, key, max_steps)
     residual = float(np.linalg.norm(field))
-    singular = np.linalg.svd(np.asarray(jacobian), compute_uv=False) if np.all(np.isfinite(jacobian)) else np.array([np.nan])
+    singular = (
+        np.linalg.svd(np.asarray(jacobian), compute_uv=False) if np.all(np.isfinite(jacobian)) else np.array([np.nan])
+    )
     distance = float(_trees.norm(jax.tree.map(jnp.subtract, found, players)))
     # Where the field fades away towards infinity it is small too, but Newton's method still wants to go far.
     near = _newton_step(np.asarray(jacobian), np.asarray(field)) <= tolerance**0.5 * (1 + float(_trees.norm(found)))
     if not (residual <= tolerance * (1 + singular[0]) and near):
         raise EquilibriumError(
             f"Newton's method found no equilibrium from {_short(players)} in {int(steps)} steps: the field has norm "
-            f"{residual:.3g} at {_short(found)}, wanted {tolerance:.3g}. Try a start nearer to the equilibrium (the end "
-            "of a simulation that converges, say), more max_steps, or a larger tolerance."
+            f"{residual:.3g} at {_short(found)}, wanted {tolerance:.3g}. Try a start nearer to the equilibrium (the "
+            "end of a simulation that converges, say), more max_steps, or a larger tolerance."
         )
     floor = singular[0] * len(singular) * float(jnp.finfo(dtype).eps)
     condition = float(singular[0] / singular[-1]) if singular[-1] > floor else float("inf")

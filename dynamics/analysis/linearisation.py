@@ -51,7 +51,11 @@ def linearise(
 
     def function(vector: Array) -> Array:
         point = eqx.combine(unravel(vector), other)
-        moved = method.step(game, point, key) if isinstance(method, Update) else method.field(game, jnp.zeros((), dtype), point)
+        moved = (
+            method.step(game, point, key)
+            if isinstance(method, Update)
+            else method.field(game, jnp.zeros((), dtype), point)
+        )
         return ravel_pytree(eqx.filter(moved, eqx.is_inexact_array))[0]
 
     flat_players, unravel_players = ravel_pytree(players)

@@ -170,18 +170,17 @@ def _check_equilibrium(linear: Linearisation, players: Players) -> None:
     if not linear.residual <= tolerance:
         raise EquilibriumError(
             f"{_short(players)} is no equilibrium: the field has norm {float(linear.residual):.3g} there, more than "
-            f"{tolerance:.1g}. Use find_equilibrium(game, start).players, or require_equilibrium=False to linearise anyway."
+            f"{tolerance:.1g}. Use find_equilibrium(game, start).players, or require_equilibrium=False to linearise "
+            "anyway."
         )
     if not linear.defect <= tolerance:
         raise EquilibriumError(
-            f"{_short(players)} is an equilibrium of the game but no fixed point of the method: one step moves the state "
-            f"by {float(linear.defect):.3g}. Use require_equilibrium=False to linearise anyway."
+            f"{_short(players)} is an equilibrium of the game but no fixed point of the method: one step moves the "
+            f"state by {float(linear.defect):.3g}. Use require_equilibrium=False to linearise anyway."
         )
 
 
-def assess(
-    linear: Linearisation, kind: str, dimension: int, sizes: list[int], players: Players
-) -> Stability:
+def assess(linear: Linearisation, kind: str, dimension: int, sizes: list[int], players: Players) -> Stability:
     """Eigenvalues, verdict and notes of a linearisation; on the host, in NumPy."""
     jacobian = np.asarray(linear.jacobian)
     smoothness = is_smooth(linear)
@@ -271,7 +270,7 @@ def eigenvalues_with_errors(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def largest_euler_step(values: np.ndarray) -> float:
-    r"""The largest h for which $1 + h\lambda$ lies in the unit disk for all eigenvalues: $\min 2|Re\lambda|/|\lambda|^2$.
+    r"""The largest h with $1 + h\lambda$ in the unit disk for all eigenvalues: $\min 2|Re\lambda|/|\lambda|^2$.
 
     0 when an eigenvalue has a real part >= 0. Source: Mescheder, Nowozin, Geiger, The Numerics of GANs, 2017, lemma 4.
 
@@ -296,8 +295,8 @@ def _complex(value: complex) -> str:
 
 
 _NOTES = {
-    "manifold": "The point lies on a manifold of equilibria of dimension {dimension}: the neutral directions along it do "
-    "not count, and stable means that training ends somewhere on it.",
+    "manifold": "The point lies on a manifold of equilibria of dimension {dimension}: the neutral directions along it "
+    "do not count, and stable means that training ends somewhere on it.",
     "marginal": "The outermost eigenvalue cannot be told from the stability boundary: the linear part does not decide, "
     "nonlinear terms do.",
     "kinked": "One-sided derivatives differ at the point (a kink): the eigenvalues hold on one side of it only.",
@@ -305,6 +304,6 @@ _NOTES = {
     "the map only, and a cycle around the point is to be expected.",
     "stiff": "Difference quotients disagree with the Jacobian: it holds in a tiny neighbourhood only (Adam or RMSProp "
     "with a small eps at a zero gradient do this).",
-    "not differentiable": "The Jacobian is not finite: the map is not differentiable at the point. Adam and RMSProp with "
-    "eps_root=0 do this where the gradient vanishes; pass eps_root=1e-8 or larger.",
+    "not differentiable": "The Jacobian is not finite: the map is not differentiable at the point. Adam and RMSProp "
+    "with eps_root=0 do this where the gradient vanishes; pass eps_root=1e-8 or larger.",
 }

@@ -11,8 +11,8 @@ from dynamics.game import Game, Players
 class Consensus(Direction):
     r"""Consensus optimisation: downhill on the own loss and, all together, on the squared norm of the field.
 
-    $d = v - \gamma\,\nabla\tfrac12\|v\|^2 = v - \gamma\, (Dv)^\top v$. At an equilibrium with Jacobian A the Jacobian of
-    the direction is $A - \gamma A^\top A$. The factor 1/2 is part of the definition.
+    $d = v - \gamma\,\nabla\tfrac12\|v\|^2 = v - \gamma\, (Dv)^\top v$. At an equilibrium with Jacobian A the Jacobian
+    of the direction is $A - \gamma A^\top A$. The factor 1/2 is part of the definition.
     Source: Mescheder, Nowozin, Geiger, The Numerics of GANs, 2017, equation 11.
 
     Args:

@@ -18,8 +18,8 @@ class AlternatingFlow(AbstractFlow):
     r"""The flow that alternating descent really follows, up to second order in its step.
 
     With $V_i$ the field that moves player i alone at its rate, and sub-steps $p_1, \dots, p_m$ of length h:
-    $\dot x = V + h\sum_{s<t} DV_{p_t} V_{p_s} - \tfrac h2\, DV\, V$ with $V = \sum_s V_{p_s}$. One step of the update is
-    time h of the flow; over a fixed time they differ by $O(h^2)$, while the plain flow differs by $O(h)$.
+    $\dot x = V + h\sum_{s<t} DV_{p_t} V_{p_s} - \tfrac h2\, DV\, V$ with $V = \sum_s V_{p_s}$. One step of the update
+    is time h of the flow; over a fixed time they differ by $O(h^2)$, while the plain flow differs by $O(h)$.
     Source: backward error analysis; for two players in common time the drift of Rosca et al., Discretization Drift in
     Two-Player Games, 2021.
 

@@ -52,8 +52,8 @@ def judge(evidence: Evidence) -> tuple[str, str]:
         return _marginal(evidence)
     if not _local(evidence):
         return "unexplained", (
-            f"Predicted {stability.verdict} at rate {stability.rate:.4g}, but close to the equilibrium the measured rate "
-            f"is {evidence.near_rate:.4g} and the run ends {evidence.near_outcome}."
+            f"Predicted {stability.verdict} at rate {stability.rate:.4g}, but close to the equilibrium the measured "
+            f"rate is {evidence.near_rate:.4g} and the run ends {evidence.near_outcome}."
         )
     along = (
         f" (to a point of the {stability.manifold_dimension}-dimensional manifold of equilibria)"
@@ -92,8 +92,8 @@ def _stable(evidence: Evidence, along: str) -> tuple[str, str]:
     if evidence.outcome == "undecided" and evidence.distance < 0.5 * evidence.start:
         return "agrees", "Stable, and has come closer; it has not arrived within the steps given."
     return "explained", (
-        "Far from linear: it converges from close by, but this start lies outside the basin of attraction or is still on "
-        "its way."
+        "Far from linear: it converges from close by, but this start lies outside the basin of attraction or is still "
+        "on its way."
     )
 
 
@@ -106,8 +106,8 @@ def _unstable(evidence: Evidence) -> tuple[str, str]:
         return "agrees", "Unstable, and moving away."
     if evidence.outcome == "undecided":
         return "explained", (
-            "Far from linear: close by training moves away as predicted; from this start it comes closer, to a cycle or "
-            "another set that attracts from outside."
+            "Far from linear: close by training moves away as predicted; from this start it comes closer, to a cycle "
+            "or another set that attracts from outside."
         )
     return "explained", "Far from linear: it leaves this equilibrium as predicted and comes to rest at another point."
 

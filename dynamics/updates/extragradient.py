@@ -76,7 +76,9 @@ class Extragradient(Update):
         if self.order is not None:
             check_order(self.order, self._repeats, players)
         elif self.repeats is not None:
-            raise ValueError(f"repeats is {self.repeats} but there is no order; give order=(0, 1) for alternating turns")
+            raise ValueError(
+                f"repeats is {self.repeats} but there is no order; give order=(0, 1) for alternating turns"
+            )
 
     @property
     def _repeats(self) -> tuple[int, ...]:
