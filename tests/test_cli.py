@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -10,9 +11,11 @@ import types
 import jax
 import pytest
 import study_samples
+import xarray
 
 import dynamics
 from dynamics import catalogue, cli, optimisers, studies
+from dynamics.studies import report
 
 SMALL = dataclasses.replace(study_samples.small(), draw=("outcomes",))
 
@@ -220,7 +223,11 @@ def test_run_writes_a_whole_folder(capsys, fake, tmp_path):
     )
     assert "1 DIFFER WITHOUT EXPLANATION" in out and "results/sample" in out and "\x1b" not in out
     lines = err.splitlines()
-    assert 5 < len(lines) < 15 and all(line.startswith("dynamics: ") for line in lines)
+    assert (
+        lines[0] == "dynamics: compiling"
+        and 5 < len(lines) < 15
+        and all(line.startswith("dynamics: ") for line in lines)
+    )
     assert lines[-1] == "dynamics: 40/40 cell 40"
 
 
@@ -327,3 +334,170 @@ def test_a_reader_that_goes_away():
     )
     os.close(writing)
     assert ended.returncode == 141 and ended.stderr == b""
+
+
+# Real studies
+
+TINY = """
+title = "A tiny study"
+steps = 60
+until = 5.0
+draw = ["outcomes", "portraits", "spectra", "rates"]
+
+[[game]]
+label = "Dirac"
+name = "DiracGAN"
+noise = 0.0
+start = [0.5, 0.5]
+
+[game.each]
+objective = ["Wasserstein"]
+penalty = ["none", { name = "R1", weight = 0.5 }]
+
+[[method]]
+label = "plain"
+flow = { name = "Flow", rates = [1.0, 1.0] }
+[method.update]
+name = "Simultaneous"
+optimisers = [{ name = "sgd", learning_rate = 0.2 }, { name = "sgd", learning_rate = 0.2 }]
+
+[[portrait]]
+game = "Dirac"
+penalty = "none"
+kind = "map"
+methods = ["plain"]
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    return tmp_path
+
+
+def test_real_run_and_its_repetition(tiny, capsys):
+    assert cli.main(["run", "tiny.toml", "--json", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    first = json.loads(out)
+    assert err == "" and first["output"] == os.path.join("results", "tiny")
+    folder = tiny / "results" / "tiny"
+    assert {path.name for path in folder.iterdir()} == set(report.FILES)
+    with xarray.open_dataset(folder / "results.nc") as data:
+        assert data.sizes["cell"] == len(first["cells"]) == 4
+    unpenalised, *_ = (cell for cell in first["cells"] if cell["kind"] == "map" and cell["penalty"] == "none")
+    # Gradient steps of h on the bilinear game expand by sqrt(1 + h^2).
+    assert unpenalised["extent"] == pytest.approx(1.04**0.5, rel=1e-12) and unpenalised["predicted"] == "unstable"
+    # The resolved study gives the same again, as the report promises.
+    assert "dynamics run study.toml --precision 64" in (folder / "report.md").read_text()
+    assert cli.main(["run", str(folder / "study.toml"), "--json", "--quiet", "--out", "again"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == first["cells"]
+
+
+def test_real_stability(tiny, capsys):
+    assert cli.main(["stability", "tiny.toml", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [cell["verdict"] for cell in data["cells"]] == ["unstable", "marginal", "stable", "stable"]
+    assert data["cells"][0]["label"] == "Dirac / Wasserstein / none / plain / map"
+    assert cli.main(["stability", "tiny.toml"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("unstable") == 1 and "1.0198039" in text and "\x1b" not in text
+    assert cli.main(["stability", "tiny.toml", "--set", 'game.0.each.penalty=["none"]', "--precision", "32"]) == 0
+    assert "radius 1.0198" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("stepss=3", ["stepss", "'steps'"]),
+        ("steps=many", ["steps", "'many'", "whole number"]),
+        ("steps=-3", ["steps", "-3", "positive"]),
+        ("until=nan", ["until", "nan", "positive"]),
+        ('draw=["outcome"]', ["draw", "'outcome'", "'outcomes'"]),
+        ("game.0.name=DiracGam", ["game.0.name", "'DiracGam'", "'DiracGAN'"]),
+        ("game.0.start=[1.0]", ["game.0.start", "shapes"]),
+        ("game.0.start=[nan,1.0]", ["game.0.start", "nan", "finite"]),
+        ("game.0.noise=-1", ["game.0", "noise", "-1", ">= 0"]),
+        ("game.0.noice=1", ["game.0.noice", "'noise'"]),
+        ('game.0.each.penalty=["RR1"]', ["game.0.each.penalty.0", "'RR1'", "'R1'"]),
+        ('game.0.each.penalty=[{name="R1",weigth=1}]', ["weigth", "'weight'"]),
+        ('game.0.each.objective=["Minmax"]', ["'Minmax'", "'Minimax'"]),
+        ("method.0.update.name=Simultan", ["method.0.update.name", "'Simultan'", "'Simultaneous'"]),
+        ("method.0.update.optimisers.0.learning_rate=-1", ["method.0.update.optimisers.0", "-1", ">= 0"]),
+        ("method.0.update.optimisers.0.learning_rate=nan", ["method.0.update.optimisers.0", "nan", "finite"]),
+        ("method.0.update.optimisers.0.name=sdg", ["method.0.update.optimisers.0.name", "'sdg'", "'sgd'"]),
+        ("method.0.flow.rates=[-1.0,1.0]", ["method.0.flow", "rate", "-1", ">= 0"]),
+        ("method.0.flow.rates=[1.0]", ["method.0.flow", "1 rates for 2 players"]),
+        ("method.0.flwo=3", ["method.0.flwo", "'flow'"]),
+    ],
+)
+def test_bad_studies(setting, parts, tiny, capsys):
+    message = failed(capsys, "run", "tiny.toml", "--quiet", "--set", setting)
+    assert len(message.splitlines()) == 1
+    for part in parts:
+        assert part in message
+    assert os.listdir() == ["tiny.toml"]
+
+
+def test_study_files_that_cannot_be_read(tiny, capsys):
+    assert "absent.toml" in failed(capsys, "run", "absent.toml")
+    (tiny / "broken.toml").write_text("steps = = 3")
+    assert "broken.toml" in failed(capsys, "run", "broken.toml")
+    (tiny / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    assert "binary.toml" in failed(capsys, "run", "binary.toml")
+    (tiny / "folder.toml").mkdir()
+    assert "folder.toml" in failed(capsys, "run", "folder.toml")
+    assert "'flagship'" in failed(capsys, "run", "flagshp")
+    assert "nowhere_to_be_found" in failed(capsys, "run", "tiny.toml", "--plugin", "nowhere_to_be_found")
+    assert not os.path.exists("results")
+
+
+def test_plugin_from_the_working_folder(tiny, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tiny / "somebodys_game.py").write_text(PLUGIN)
+    study = TINY.replace('"DiracGAN"', '"Somebodys"').replace("noise = 0.0", "strength = 2.0")
+    study = study.split("[game.each]")[0] + "[[method]]" + study.split("[[method]]")[1]
+    (tiny / "own.toml").write_text(study)
+    assert "'Somebodys'" in failed(capsys, "stability", "own.toml")
+    assert cli.main(["stability", "own.toml", "--plugin", "somebodys_game", "--json"]) == 0
+    first, *_ = json.loads(capsys.readouterr().out)["cells"]
+    assert first["radius"] == pytest.approx((1 + 0.4**2) ** 0.5)
+
+
+PLUGIN = """
+import jax
+from dynamics.game import Game
+
+
+class Somebodys(Game):
+    "A bilinear game."
+
+    strength: jax.Array
+
+    def losses(self, players, key=None):
+        x, y = players
+        return self.strength * x * y, -self.strength * x * y
+
+    def equilibria(self):
+        return ((0.0, 0.0),)
+
+    @classmethod
+    def example(cls):
+        return cls(jax.numpy.ones(())), (1.0, 1.0)
+"""
+
+
+def test_interrupted_process_ends_with_one_line(tiny):
+    started = subprocess.Popen(
+        [sys.executable, "-m", "dynamics", "run", "tiny.toml", "--set", "steps=2000000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # The run, which would take hours, has begun.
+    assert started.stderr.readline() == "dynamics: compiling\n"
+    started.send_signal(signal.SIGINT)
+    out, err = started.communicate(timeout=60)
+    assert (started.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "dynamics: interrupted" and "Traceback" not in err
+    assert os.listdir() == ["tiny.toml"]
