@@ -366,11 +366,11 @@ def test_gap_aware_in_anyones_loop_and_in_ours(alternating):
     theta, psi = jnp.asarray(1.0), jnp.asarray(-1.5)
     memory, sgd_memory = bare.init(psi), optax.sgd(0.1).init(theta)
     for _ in range(STEPS):
-        gradient = jax.grad(lambda t: GAME.losses((t, psi))[0])(theta)
+        gradient = jax.grad(lambda t, p: GAME.losses((t, p))[0])(theta, psi)
         change, sgd_memory = optax.sgd(0.1).update(gradient, sgd_memory)
         moved = optax.apply_updates(theta, change)
         seen = moved if alternating else theta
-        loss, gradient = jax.value_and_grad(lambda p: GAME.losses((seen, p))[1])(psi)
+        loss, gradient = jax.value_and_grad(lambda p, t: GAME.losses((t, p))[1])(psi, seen)
         change, memory = bare.update(gradient, memory, value=loss)
         theta, psi = moved, optax.apply_updates(psi, change)
     kind = Alternating if alternating else Simultaneous

@@ -1,0 +1,226 @@
+"""The shape of the library: who imports whom, who loops, what is configured, and what is compiled again."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dynamics as dy
+from dynamics import optimisers
+
+ROOT = pathlib.Path(dy.__file__).parent
+FILES = sorted(path for path in ROOT.rglob("*.py"))
+
+# Rooms from the top of the table down; a room may import from its own row and from the rows above it.
+ROWS = [
+    ["_checks", "_trees", "scalars"],
+    ["game"],
+    ["distributions", "objectives"],
+    ["gan", "penalties"],  # a penalty gets the GAN it belongs to, a GAN has a penalty
+    ["games", "directions", "schedules", "optimisers"],
+    ["updates"],
+    ["flows"],
+    ["outcomes"],
+    ["simulation", "analysis"],
+    ["catalogue"],
+    ["studies", "plots"],
+    ["cli"],
+    ["__main__"],
+]
+RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
+
+
+def room_of(path: pathlib.Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path: pathlib.Path) -> list[str]:
+    """Full names of the modules that a file imports, anywhere in it."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
+
+
+def calls(path: pathlib.Path) -> list[str]:
+    """Dotted names of everything that a file calls."""
+    return [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+
+
+def test_every_room_has_its_row():
+    rooms = {room_of(path) for path in FILES} - {"__init__"}
+    assert rooms <= set(RANK)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room_of(p) != "__init__"], ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_upwards(path):
+    own = RANK[room_of(path)]
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "dynamics" and len(parts) > 1 and parts[1] in RANK:
+            assert RANK[parts[1]] <= own, f"{path.name} imports {name}"
+
+
+def test_only_plots_imports_matplotlib():
+    users = {room_of(path) for path in FILES if any(name.split(".")[0] == "matplotlib" for name in imported(path))}
+    assert users <= {"plots"}
+
+
+# Loops outside the simulation: settling of memory and Newton's method for the rest of a flow's memory.
+ALLOWED_LOOPS = {
+    "analysis/linearisation.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
+    "analysis/equilibria.py": {"optx.root_find"},
+}
+
+
+def test_only_the_simulation_loops():
+    loops = {"scan", "while_loop", "fori_loop", "diffeqsolve", "root_find", "associative_scan"}
+    for path in FILES:
+        name = str(path.relative_to(ROOT))
+        found = {call for call in calls(path) if call.split(".")[-1] in loops}
+        if name != "simulation.py":
+            assert found <= ALLOWED_LOOPS.get(name, set()), name
+
+
+def test_the_library_leaves_global_settings_alone():
+    for path in FILES:
+        if room_of(path) in {"cli", "__main__"}:  # an application, not the library
+            continue
+        for call in calls(path):
+            assert not call.endswith("config.update"), path
+            assert call not in {"np.seterr", "numpy.seterr", "warnings.simplefilter", "warnings.filterwarnings"}, path
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_import_is_light():
+    assert run_python("import sys, dynamics; print('jax' in sys.modules, 'matplotlib' in sys.modules)") == "False False"
+
+
+def test_functions_stay_functions():
+    code = """
+import dynamics.analysis.critical, dynamics.simulation, dynamics.analysis, dynamics.outcomes
+import dynamics as dy
+print(*(callable(x) for x in (dy.simulate, dy.stability, dy.critical, dy.find_equilibrium)))
+"""
+    assert run_python(code) == "True True True True"
+
+
+def test_public_names():
+    assert set(dy.__all__) <= set(dir(dy))
+    for name in dy.__all__:
+        if name not in {"plots", "studies"}:
+            assert getattr(dy, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'simulat'"):
+        dy.simulat  # noqa: B018
+
+
+class Counting(dy.Game):
+    """f = a x y + b (x^2 - y^2)/2 with a count of how often Python has looked at the losses."""
+
+    a: jax.Array = eqx.field(converter=lambda x: jnp.asarray(x, float))
+    b: jax.Array = eqx.field(converter=lambda x: jnp.asarray(x, float))
+
+    def losses(self, players, key=None):
+        COUNT.append(1)
+        x, y = players
+        value = self.a * x * y + self.b * (x**2 - y**2) / 2
+        return value, -value
+
+    def equilibria(self):
+        return (dy.game.as_players((0.0, 0.0)),)
+
+    @classmethod
+    def example(cls):
+        return cls(1.0, 0.1), (1.0, 1.0)
+
+
+COUNT: list[int] = []
+
+
+class compiled:
+    """Counts the programs that are compiled within a `with` statement."""
+
+    def __enter__(self):
+        self.count, self.active = 0, True
+
+        def listen(event, duration, **_):
+            if self.active and event == "/jax/core/compile/backend_compile_duration":
+                self.count += 1
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        return self
+
+    def __exit__(self, *_):
+        self.active = False
+
+
+def updates(scale):
+    one, two = optimisers.momentum(0.1 * scale, -0.3 * scale), optimisers.adam(0.2 * scale, 0.5, eps_root=1e-3 * scale)
+    return dy.updates.Alternating(one, two, direction=dy.directions.Consensus(0.1 * scale))
+
+
+METHODS = {
+    "update": lambda scale: updates(scale),
+    "extragradient": lambda scale: dy.updates.Extragradient(
+        optimisers.sgd(0.1 * scale),
+        optimisers.gap_aware_sgd(0.1 * scale, 1.3 * scale),
+        extrapolation=(0.1 * scale, 0.2 * scale),
+        projections=(None, dy.updates.Clip(3.0 * scale)),
+    ),
+    "flow": lambda scale: dy.flows.AlternatingFlow(0.1 * scale, rates=(1.0, 2.0 * scale)),
+    "gap-aware flow": lambda scale: dy.flows.GapAwareFlow(1.2 * scale, 2.0 * scale, rates=(1.0, scale)),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_changed_numbers_compile_nothing(name):
+    def once(scale):
+        game, method = Counting(1.0 * scale, 0.1 * scale), METHODS[name](scale)
+        duration = dict(until=3.0 * scale) if "flow" in name else dict(steps=20)
+        run = dy.simulate(game, method, (1.0 * scale, 0.5), **duration)
+        report = dy.stability(game, method, require_equilibrium=False)
+        return np.asarray(run.final), report.eigenvalues
+
+    first, spectrum = once(1.0)
+    once(1.05)
+    before = len(COUNT)
+    with compiled() as programs:
+        other, other_spectrum = once(1.1)
+    assert programs.count == 0
+    assert len(COUNT) - before <= 2  # the check of the players at the door, and nothing else
+    assert not np.allclose(first, other) and not np.allclose(spectrum, other_spectrum)
+
+
+def test_a_new_shape_does_compile():
+    """Otherwise the counter above would count nothing."""
+    with compiled() as programs:
+        jax.jit(lambda x: jnp.sin(x) * 3.25)(jnp.zeros(17))
+    assert programs.count > 0
+
+
+def test_a_matrix_is_a_number_too():
+    update = dy.updates.Simultaneous(optimisers.sgd(0.1), optimisers.sgd(0.2))
+
+    def once(seed):
+        game = dy.games.Bilinear(np.random.default_rng(seed).normal(size=(2, 3)))
+        return dy.simulate(game, update, (np.ones(2), np.ones(3)), steps=20).final
+
+    once(0), once(1)
+    with compiled() as programs:
+        once(2)
+    assert programs.count == 0
