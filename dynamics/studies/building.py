@@ -31,13 +31,15 @@ def build(recipe: Recipe) -> tuple[Game, Update | AbstractFlow, Players]:
     Raises:
         StudyError: a name that is in no catalogue, an argument that does not exist, or a value that is refused.
     """
-    game, start = _game(json.dumps(recipe.game_data, sort_keys=True), recipe.alternative, recipe.where[0])
-    method = _method(game, recipe.kind, recipe.method_data, recipe.where[1])
+    # Text is what caches can compare; equal data makes one and the same object.
+    game, start, ideal_loss = _game(json.dumps(recipe.game_data, sort_keys=True), recipe.alternative, recipe.where[0])
+    arguments = json.dumps(_with_ideal_loss(ideal_loss, recipe.method_data), sort_keys=True)
+    method = _method(arguments, recipe.kind, len(start), recipe.where[1])
     return game, method, start
 
 
 @functools.lru_cache(maxsize=4096)
-def _game(text: str, alternative: tuple[int | None, int | None], where: str) -> tuple[Game, Players]:
+def _game(text: str, alternative: tuple[int | None, int | None], where: str) -> tuple[Game, Players, float]:
     data = json.loads(text)
     cls = _find("games", data.pop("name"), f"{where}.name")
     start = data.pop("start")
@@ -58,9 +60,10 @@ def _game(text: str, alternative: tuple[int | None, int | None], where: str) -> 
             raise StudyError(f"{where}.constructor: got {name!r}; {cls.__name__} has no such constructor")
     game = _call(factory, data, where)
     try:
-        return game, as_players(_numbers(start, f"{where}.start"))
+        players = as_players(_numbers(start, f"{where}.start"))
     except (TypeError, ValueError) as error:
         raise StudyError(f"{where}.start: {error}") from error
+    return game, players, _ideal_loss(game)
 
 
 # Games that differ only in objective or penalty share one compiled program: each is the sum of all alternatives with
@@ -116,36 +119,35 @@ def _one_penalty(choices: list[Any], chosen: int, where: str) -> Penalty | None:
     return Sum(*terms) if terms else None
 
 
-def _method(game: Game, kind: str, data: dict[str, Any], where: str) -> Update | AbstractFlow:
-    room = "updates" if kind == "map" else "flows"
-    arguments = _with_ideal_loss(game, {key: value for key, value in data.items() if key != "name"})
-    cls = _find(room, data["name"], f"{where}.name")
+@functools.lru_cache(maxsize=4096)
+def _method(text: str, kind: str, players: int, where: str) -> Update | AbstractFlow:
+    arguments = json.loads(text)
+    cls = _find("updates" if kind == "map" else "flows", arguments.pop("name"), f"{where}.name")
     return _call(cls, arguments, where)
 
 
-def _with_ideal_loss(game: Game, data: Any) -> Any:
+def _with_ideal_loss(ideal_loss: float, data: Any) -> Any:
     """Replace `ideal_loss = "game"` by the game's number; `absolute_width` is used where that number is 0."""
     if isinstance(data, list):
-        return [_with_ideal_loss(game, entry) for entry in data]
+        return [_with_ideal_loss(ideal_loss, entry) for entry in data]
     if not isinstance(data, dict):
         return data
-    data = {key: _with_ideal_loss(game, value) for key, value in data.items()}
+    data = {key: _with_ideal_loss(ideal_loss, value) for key, value in data.items()}
     width = data.pop("absolute_width", None)
     if data.get("ideal_loss") == "game":
-        ideal = _ideal_loss(game)
-        data["ideal_loss"] = ideal
+        data["ideal_loss"] = ideal_loss
         if width is not None:
-            size = width if ideal == 0 else 0.1 * abs(ideal)
-            data["width_below"] = data["width_above"] = size
+            data["width_below"] = data["width_above"] = width if ideal_loss == 0 else 0.1 * abs(ideal_loss)
     return data
 
 
 def _ideal_loss(game: Game) -> float:
-    """The objective's ideal loss, or the second player's loss at the equilibrium."""
+    """The objective's ideal loss; without an objective, the second player's loss at the equilibrium."""
     objective = getattr(game, "objective", None)
     if objective is not None:
         return float(objective.ideal_discriminator_loss)
-    return float(game.losses(as_players(game.equilibria()[0]))[1]) if game.equilibria() else 0.0
+    losses = game.losses(as_players(game.equilibria()[0])) if game.equilibria() else ()
+    return float(losses[1]) if len(losses) > 1 else 0.0
 
 
 def _find(room: str, name: Any, where: str) -> type:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -56,23 +57,23 @@ def prepare(study: Study) -> list[_Job]:
         StudyError: a cell cannot be built, or its start does not fit its game.
     """
     jobs = []
-    shapes_checked: set[Any] = set()
-    equilibria: dict[int, Players] = {}
+    points: dict[int, tuple[Players, Players]] = {}
+    fitting: set[tuple[int, int]] = set()
     for recipe in study.recipes:
-        game, method, start = build(recipe)
-        if id(game) not in equilibria:
-            equilibria[id(game)] = _equilibrium(game, start, recipe)
-        equilibrium = equilibria[id(game)]
-        shapes = jax.tree.map(jnp.shape, start), jax.tree.map(jnp.shape, equilibrium)
-        if shapes not in shapes_checked:
-            if shapes[0] != shapes[1]:
-                raise StudyError(f"{recipe.where[0]}.start: has shapes {shapes[0]}; {recipe.game} expects {shapes[1]}")
-            shapes_checked.add(shapes)
-        try:
-            method.init(game, start)
-        except ValueError as error:
-            raise StudyError(f"{recipe.where[1]}: {error}") from error
-        jobs.append(_Job(recipe, game, method, start, equilibrium, nearby(start, equilibrium, NEARBY)))
+        game, method, start = build(recipe)  # equal data gives one and the same object
+        if id(start) not in points:
+            equilibrium = _equilibrium(game, start, recipe)
+            expected, got = (jax.tree.map(jnp.shape, players) for players in (equilibrium, start))
+            if expected != got:
+                raise StudyError(f"{recipe.where[0]}.start: has shapes {got}; {recipe.game} expects {expected}")
+            points[id(start)] = equilibrium, nearby(start, equilibrium, NEARBY)
+        if (id(method), len(start)) not in fitting:
+            try:
+                method.init(game, start)
+            except ValueError as error:
+                raise StudyError(f"{recipe.where[1]}: {error}") from error
+            fitting.add((id(method), len(start)))
+        jobs.append(_Job(recipe, game, method, start, *points[id(start)]))
     return jobs
 
 
@@ -198,7 +199,11 @@ def _program(stacked, steps, until):
 
     def one(arrays, start, near, equilibrium):
         game, method = eqx.combine(arrays, rest)
-        length = {"until": until, "dt0": until / 2000} if isinstance(method, AbstractFlow) else {"steps": steps}
+        length: dict[str, Any] = {"steps": steps}
+        if isinstance(method, AbstractFlow):
+            # A field that jumps makes an adaptive solver chatter: its steps never get shorter than a ten thousandth.
+            controller = diffrax.PIDController(rtol=1e-8, atol=1e-10, dtmin=until / 10_000, force_dtmin=True)
+            length = {"until": until, "dt0": until / 2000, "stepsize_controller": controller}
 
         def run(players, limit):
             result = simulate(game, method, players, save_every="last", limit=limit, **length)
