@@ -64,8 +64,10 @@ def linearise(
         return ravel_pytree(game.field(unravel_players(vector), key))[0]
 
     # The columns of the Jacobian and the values at the probes in one batch: one copy of the map to compile.
-    directions = jnp.asarray(_probe_directions(flat.size), dtype)
-    lengths = [step * (1 + jnp.max(jnp.abs(flat), initial=0)) for step in _probe_steps(dtype)]
+    # The probes move the players only: the memory follows, and parts of it (a mean square) must not be negative.
+    directions = jnp.asarray(_probe_directions(flat_players.size), dtype)
+    directions = jnp.pad(directions, ((0, 0), (0, flat.size - flat_players.size)))
+    lengths = [step * (1 + jnp.max(jnp.abs(flat_players), initial=0)) for step in _probe_steps(dtype)]
     shifts = jnp.concatenate([sign * length * directions for length in lengths for sign in (1, -1)])
     points = jnp.concatenate([jnp.broadcast_to(flat, (flat.size, flat.size)), flat + shifts])
     tangents = jnp.concatenate([jnp.eye(flat.size, dtype=dtype), jnp.zeros_like(shifts)])

@@ -274,7 +274,7 @@ def largest_euler_step(values: np.ndarray) -> float:
 
     0 when an eigenvalue has a real part >= 0. Source: Mescheder, Nowozin, Geiger, The Numerics of GANs, 2017, lemma 4.
 
-    >>> float(largest_euler_step(np.array([-0.5 + 1j, -0.5 - 1j])))
+    >>> round(float(largest_euler_step(np.array([-0.5 + 1j, -0.5 - 1j]))), 12)
     0.8
     """
     if not len(values):
