@@ -119,9 +119,11 @@ def _slope(evidence: Evidence, floor: Array, ceiling: Array) -> Array:
 
 
 def rounding_floor(size: Array) -> Array:
-    """The amplitude that rounding alone keeps up around a point of this norm."""
-    limits = jnp.finfo(size.dtype)
-    return 64 * limits.eps * size + 1e3 * limits.tiny
+    """The amplitude that rounding alone keeps up around a point of this norm.
+
+    Around 0 as well: a field that is a sum of terms of size 1 vanishes there up to their rounding only.
+    """
+    return jnp.finfo(size.dtype).eps * (64 * size + 4)
 
 
 def evidence_of_samples(

@@ -362,7 +362,7 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
         saved = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:count]]), begin.players, saved)
         saved_steps = jnp.arange(count + 1) * schedule.every
     travelled, start = _distance(state.players, begin.players), _trees.norm(begin.players)
-    residuals = _residual(game, begin.players, key), _residual(game, state.players, key)
+    residuals = _residuals(game, begin.players, state.players, key)
     if classify:
         amplitudes = amplitudes.ravel()[:used]
         lengths, middles = rows.ravel()[:used], (ends - rows / 2).ravel()[:used]
@@ -445,11 +445,11 @@ def _run_flow(
     last = jnp.sum(jnp.isfinite(solution.ts["grid"])) - 1
     final = jax.tree.unflatten(structure, [leaf[last] for leaf in sampled])
     travelled = _distance(final.players, state.players)
-    residuals = _residual(game, state.players, None), _residual(game, final.players, None)
+    residuals = _residuals(game, state.players, final.players, None)
     blown = (solution.result == diffrax.RESULTS.event_occurred) | ~jnp.isfinite(travelled)
     if classify:
-        accuracy = getattr(controller, "atol", None)
-        accuracy = jnp.asarray(jnp.finfo(dtype).eps if accuracy is None else accuracy, dtype)
+        tolerances = [getattr(controller, name, None) for name in ("rtol", "atol")]
+        accuracy = max([float(jnp.finfo(dtype).eps), *(value for value in tolerances if value is not None)])
         points = jax.vmap(flat_players)(*[leaf[:-1] for leaf in sampled])
         evidence = evidence_of_samples(grid, points, residuals, accuracy, SEGMENTS)
         summary = summarise(evidence._replace(travelled=travelled, start=start), tolerance, limit)
@@ -485,8 +485,11 @@ def _finish(game, state, saved, steps, measures, key, summary, residual, solver_
     )
 
 
-def _residual(game: Game, players: Players, key: PRNGKeyArray | None) -> Array:
-    return _trees.norm(game.field(players, key))
+def _residuals(game: Game, start: Players, end: Players, key: PRNGKeyArray | None) -> tuple[Array, Array]:
+    """Norm of the field at the start and at the end of a run; one batch, one copy of the field to compile."""
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, end)
+    norms = jax.vmap(lambda players: _trees.norm(game.field(players, key)))(both)
+    return norms[0], norms[1]
 
 
 def _distance(players: Players, other: Players) -> Array:

@@ -107,47 +107,40 @@ def rest_state(game: Game, method: Update | AbstractFlow, players: Players, key:
     def step(memory: PyTree) -> PyTree:
         return method.step(game, State(players, memory), key).memory
 
-    # Three real steps settle flags such as "is this the first step", and show which integers count steps.
-    history = [state.memory]
-    for _ in range(3):
-        history.append(step(history[-1]))
-
-    def hold(one: Array, two: Array, three: Array) -> Array:
-        if not jnp.issubdtype(jnp.result_type(three), jnp.integer):
-            return three
-        counts = (two - one == 1) & (three - two == 1)
-        return jnp.where(counts, jnp.asarray(COUNTER_LIMIT, jnp.result_type(three)), three)
-
-    memory = jax.tree.map(hold, *history[1:])
-    _, held = eqx.partition(memory, eqx.is_inexact_array)
-
-    def moving(carry):
-        index, changed, _ = carry
-        return changed & (index < SETTLING_STEPS)
-
     def settle(carry):
-        index, _, floating = carry
-        new = eqx.filter(step(eqx.combine(floating, held)), eqx.is_inexact_array)
+        # One copy of the step serves all phases: three real steps settle flags such as "is this the first step" and
+        # show which integers count steps; these are then held at their limit. Moving averages approach their rest
+        # geometrically: Aitken's formula on the next three finds it at once, and the rest of the loop refines it.
+        index, _, memory, before = carry
+        new = method.step(game, State(players, memory), key).memory
+
+        def leaf(new: Array, now: Array, before: Array) -> Array:
+            if jnp.issubdtype(jnp.result_type(new), jnp.integer):
+                counts = (new - now == 1) & (now - before == 1)
+                limit = jnp.where(counts, jnp.asarray(COUNTER_LIMIT, jnp.result_type(new)), new)
+                return jnp.where(index < 2, new, jnp.where(index == 2, limit, now))
+            if not jnp.issubdtype(jnp.result_type(new), jnp.floating):
+                return new
+            change, bend = new - now, (new - now) - (now - before)
+            clear = (index == 5) & (jnp.abs(bend) > 1e3 * jnp.finfo(new.dtype).eps * jnp.abs(new))
+            return new - jnp.where(clear, change**2 / jnp.where(clear, bend, 1), 0)
+
+        new = jax.tree.map(leaf, new, memory, before)
         gaps = [
             jnp.max(jnp.abs(a - b) - 2 * jnp.finfo(a.dtype).eps * jnp.abs(a), initial=-1)
-            for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(floating), strict=True)
+            for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(memory), strict=True)
+            if jnp.issubdtype(jnp.result_type(a), jnp.floating)
         ]
-        changed = jnp.any(jnp.stack(gaps) > jnp.finfo(jnp.float32).tiny) if gaps else jnp.asarray(False)
-        return index + 1, changed, new
+        moved = jnp.any(jnp.stack(gaps) > jnp.finfo(jnp.float32).tiny) if gaps else jnp.asarray(False)
+        return index + 1, moved | (index < 6), new, memory
 
-    # Moving averages approach their rest geometrically; Aitken's formula finds it at once, the loop refines it.
-    one = eqx.filter(memory, eqx.is_inexact_array)
-    two = eqx.filter(step(memory), eqx.is_inexact_array)
-    three = eqx.filter(step(eqx.combine(two, held)), eqx.is_inexact_array)
+    def moving(carry):
+        index, changed, *_ = carry
+        return changed & (index < SETTLING_STEPS)
 
-    def limit(one: Array, two: Array, three: Array) -> Array:
-        change, bend = three - two, (three - two) - (two - one)
-        clear = jnp.abs(bend) > 1e3 * jnp.finfo(three.dtype).eps * jnp.abs(three)
-        return three - jnp.where(clear, change**2 / jnp.where(clear, bend, 1), 0)
-
-    start = (jnp.asarray(0), jnp.asarray(True), jax.tree.map(limit, one, two, three))
-    _, _, floating = jax.lax.while_loop(moving, settle, start)
-    return State(players, eqx.combine(floating, held))
+    memory = jax.tree.map(jnp.asarray, state.memory)
+    start = (jnp.asarray(0), jnp.asarray(True), memory, memory)
+    return State(players, jax.lax.while_loop(moving, settle, start)[2])
 
 
 def _rest_of_flow(game, flow, players, floating, memory) -> PyTree:

@@ -201,9 +201,9 @@ def _program(stacked, steps, until):
         game, method = eqx.combine(arrays, rest)
         length: dict[str, Any] = {"steps": steps}
         if isinstance(method, AbstractFlow):
-            # A field that jumps makes an adaptive solver chatter: its steps never get shorter than a ten thousandth.
-            controller = diffrax.PIDController(rtol=1e-8, atol=1e-10, dtmin=until / 10_000, force_dtmin=True)
-            length = {"until": until, "dt0": until / 2000, "stepsize_controller": controller}
+            # A field that jumps makes an adaptive solver chatter: its steps never get shorter than this.
+            controller = diffrax.PIDController(rtol=1e-10, atol=1e-11, dtmin=until / 2000, force_dtmin=True)
+            length = {"until": until, "dt0": until / 1000, "stepsize_controller": controller}
 
         def run(players, limit):
             result = simulate(game, method, players, save_every="last", limit=limit, **length)
