@@ -59,12 +59,16 @@ def main() -> None:
         parser.error(f"unknown game or precision {sorted(unknown)}; expected {list(SIZES)} and {list(PRECISIONS)}")
     budget, repeats = (0.002, 2) if options.quick else (0.12, 5)
     settings = {"budget": budget, "repeats": options.repeats or repeats, "rate": RATE, "numbers": NUMBERS}
+    settings |= {"quick": options.quick, "load_before": os.getloadavg()}
     cores = sorted(os.sched_getaffinity(0))
-    load = os.getloadavg()
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    out = options.out or HERE / "results" / f"{platform.node()}-{date[:10]}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         library, compiler = compile_c(folder)
+        facts = {"machine": machine(), "versions": versions() | {"compiler": compiler}, "date": date}
         for game in options.games.split(","):
             usual = QUICK_SIZES if options.quick else SIZES[game]
             sizes = [int(n) for n in options.sizes.split(",")] if options.sizes else list(usual)
@@ -74,18 +78,12 @@ def main() -> None:
                     child = dict(game=game, precision=precision, cores=used, library=library)
                     child |= dict(sizes=sizes if len(used) == 1 else many, budget=budget, repeats=settings["repeats"])
                     rows += run_child(child)
-                    print(f"{game} {precision}, {len(used)} core(s): {time.perf_counter() - began:.0f} s", flush=True)
-    result = {
-        "machine": machine(),
-        "versions": versions() | {"compiler": compiler},
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "settings": settings | {"quick": options.quick, "load_before": load, "load_after": os.getloadavg()},
-        "seconds": time.perf_counter() - began,
-        "rows": rows,
-    }
-    out = options.out or HERE / "results" / f"{platform.node()}-{result['date'][:10]}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+                    seconds = time.perf_counter() - began
+                    print(f"{game} {precision}, {len(used)} core(s): {seconds:.0f} s", flush=True)
+                    # Written after every child, so that an interrupted run leaves what it has measured.
+                    ended = {"settings": settings | {"load_after": os.getloadavg()}, "seconds": seconds, "rows": rows}
+                    out.with_suffix(".part").write_text(json.dumps(facts | ended, indent=1) + "\n")
+                    out.with_suffix(".part").replace(out)
     print(f"wrote {out}")
 
 
