@@ -3,7 +3,12 @@
 import os
 
 import hypothesis
-import jax
+
+# Most of the time goes into compiling programs that run for milliseconds. Set before JAX reads it, and only where the
+# user has not chosen; a test of what the optimising compiler makes of a program runs in a process of its own.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+import jax  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 

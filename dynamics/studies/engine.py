@@ -191,8 +191,7 @@ def _run_chunk(study: Study, jobs: list[_Job]) -> list[Cell]:
 def _program(stacked, steps, until):
     """All cells of one structure at once: far run, close run, linearisation.
 
-    Most of a study's time goes into compiling, and its programs run for milliseconds: they are compiled without the
-    costly optimisations, where the compiler knows the option.
+    Most of a study's time goes into compiling, and its programs run for milliseconds: they are compiled quickly.
     """
     (games, methods), points = stacked[:2], stacked[2:]
     arrays, rest = eqx.partition((games, methods), eqx.is_array)
@@ -215,12 +214,18 @@ def _program(stacked, steps, until):
         far, close = (jax.tree.map(lambda leaf, i=index: leaf[i], runs) for index in (0, 1))
         return far, close, linearise(game, method, equilibrium)
 
-    lowered = jax.jit(jax.vmap(one)).lower(arrays, *points)
-    try:
-        compiled = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
-    except Exception:  # the option is the compiler's own and may go
-        compiled = lowered.compile()
-    return compiled(arrays, *points)
+    return _compile_quickly(jax.jit(jax.vmap(one)).lower(arrays, *points))(arrays, *points)
+
+
+def _compile_quickly(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compile without the costly optimisations, as far as this version of the compiler knows the options."""
+    options: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    while options:
+        try:
+            return lowered.compile(compiler_options=options)
+        except Exception:  # an option of the compiler's own that is gone
+            options.popitem()
+    return lowered.compile()
 
 
 class _Ending(eqx.Module):
@@ -322,11 +327,13 @@ def _portrait(study: Study, title: str, jobs: list[_Job], half_width: float) -> 
     centre = np.asarray(centre)
     trajectories = []
     for job in jobs:
-        if job.recipe.kind == "map":
-            run = simulate(job.game, job.method, job.start, steps=study.data["steps"], classify=False)
-        else:
-            run = simulate(job.game, job.method, job.start, until=study.data["until"], classify=False)
-        points = np.asarray(jax.vmap(lambda players: ravel_pytree(players)[0])(run.players))
+        length = {"steps": study.data["steps"]} if job.recipe.kind == "map" else {"until": study.data["until"]}
+
+        def path(start: Players, job: _Job = job, length: dict[str, Any] = length) -> jax.Array:
+            run = simulate(job.game, job.method, start, classify=False, **length)
+            return jax.vmap(lambda players: ravel_pytree(players)[0])(run.players)
+
+        points = np.asarray(_compile_quickly(jax.jit(path).lower(job.start))(job.start))
         trajectories.append((f"{job.recipe.method} ({job.recipe.kind})", points[np.all(np.isfinite(points), axis=1)]))
     reach = half_width or 1.6 * max(np.max(np.abs(np.asarray(ravel_pytree(job.start)[0]) - centre)) for job in jobs)
     x, y = (np.linspace(c - reach, c + reach, 25) for c in centre)
