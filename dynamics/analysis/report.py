@@ -139,7 +139,10 @@ def stability(
     linear = jax.device_get(_linearise(game, method, players, key))
     if require_equilibrium:
         _check_equilibrium(linear, players)
-    dimension = manifold_dimension(_trees.cast(game, _trees.float_dtype(players)), players, linear.game_jacobian, key)
+    dimension = 0
+    if linear.residual <= _tolerance(linear, players):  # through any other point there is no manifold of equilibria
+        game = _trees.cast(game, _trees.float_dtype(players))
+        dimension = manifold_dimension(game, players, linear.game_jacobian, key)
     sizes = [_trees.size(player) for player in players]
     return assess(linear, "map" if isinstance(method, Update) else "flow", dimension, sizes, players)
 
@@ -162,11 +165,15 @@ def equilibrium_of(game: Game) -> Players:
     return as_players(known[0], "equilibria")
 
 
-def _check_equilibrium(linear: Linearisation, players: Players) -> None:
-    dtype = linear.jacobian.dtype
+def _tolerance(linear: Linearisation, players: Players) -> float:
+    """The largest norm of the field that passes for an equilibrium."""
     size = 1 + max(float(np.max(np.abs(leaf), initial=0)) for leaf in jax.tree.leaves(players))
     scale = size * (1 + np.linalg.norm(linear.game_jacobian)) if np.all(np.isfinite(linear.game_jacobian)) else size
-    tolerance = float(np.finfo(dtype).eps) ** 0.5 * scale
+    return float(np.finfo(linear.jacobian.dtype).eps) ** 0.5 * scale
+
+
+def _check_equilibrium(linear: Linearisation, players: Players) -> None:
+    tolerance = _tolerance(linear, players)
     if not linear.residual <= tolerance:
         raise EquilibriumError(
             f"{_short(players)} is no equilibrium: the field has norm {float(linear.residual):.3g} there, more than "
