@@ -83,9 +83,7 @@ class Steppers(eqx.Module):
     def init(self, players: Players) -> tuple[PyTree, ...]:
         """The memory of every player's optimiser."""
         if len(players) != len(self.optimisers):
-            raise ValueError(
-                f"{len(self.optimisers)} optimisers for {len(players)} players; expected one per player"
-            )
+            raise ValueError(f"{len(self.optimisers)} optimisers for {len(players)} players; expected one per player")
         return tuple(as_transformation(o).init(own) for o, own in zip(self.optimisers, players, strict=True))
 
     def advance(
@@ -108,9 +106,7 @@ def replace(players: tuple[Any, ...], player: int, own: Any) -> tuple[Any, ...]:
     return players[:player] + (own,) + players[player + 1 :]
 
 
-def joint_step(
-    steppers: Steppers, direction: Direction, game: Game, state: State, key: PRNGKeyArray | None
-) -> State:
+def joint_step(steppers: Steppers, direction: Direction, game: Game, state: State, key: PRNGKeyArray | None) -> State:
     """All players move at once, from the same point."""
     aims = direction(game, state.players, key)
     moved = [
