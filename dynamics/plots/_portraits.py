@@ -19,7 +19,7 @@ def phase_portraits(results: Results) -> Figure:
     if not results.portraits:
         raise ValueError(f"the study {results.name!r} has no portraits; only games of two scalars have them")
     shown = results.portraits[:MOST_PANELS]
-    rows, columns = style.grid_of_panels(len(shown), 3)
+    rows, columns = style.grid_of_panels(len(shown), 2 if len(shown) == 4 else 3)
     figure = style.Picture(max(3.7 * columns, 5.5), 1.3 + 3.6 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     colours = _colours(shown)
@@ -73,7 +73,7 @@ def _draw(axes: Axes, portrait: Portrait, colours: dict[str, tuple[str, str]], t
         # What lies far outside would only make the renderer stumble.
         far = 50 * max(np.ptp(x), np.ptp(y))
         points = np.clip(points, [x[0] - far, y[0] - far], [x[-1] + far, y[-1] + far])
-        axes.plot(*points.T, color=colour, linestyle=dashes, linewidth=1.3, zorder=3)
+        axes.plot(*points.T, color=colour, linestyle=dashes, linewidth=1.1, zorder=3)
         axes.plot(*points[0], marker="o", color=style.PAPER, markeredgecolor=colour, markersize=5, zorder=4)
         axes.plot(*points[-1], marker="o", color=colour, markeredgecolor=style.PAPER, markersize=4.5, zorder=4)
     axes.plot(

@@ -14,7 +14,7 @@ def rates(results: Results) -> Figure:
     """Measured rate over predicted rate, maps and flows apart, with the diagonal on which the two are equal.
 
     Colour is the outcome, shape whether it agrees with the prediction. Cells without a finite rate are counted, not
-    drawn. The scale is logarithmic away from 0 where the rates spread over more than a factor of 30.
+    drawn. The scale is logarithmic away from 0 where the predicted rates spread widely.
     """
     kinds = [kind for kind in ("map", "flow") if any(cell.kind == kind for cell in results.cells)]
     figure = style.Picture(max(4.9 * len(kinds), 6.0), 6.0)
@@ -35,16 +35,8 @@ def rates(results: Results) -> Figure:
 def _draw(axes: Axes, cells: list[Cell]) -> None:
     points = np.array([(cell.predicted_rate, cell.rate) for cell in cells], float).reshape(-1, 2)
     drawn = np.isfinite(points).all(axis=1)
-    sizes = np.abs(points[drawn]).ravel()
-    sizes = sizes[sizes > 0]
-    largest = float(sizes.max()) if sizes.size else 1.0
-    threshold = None
-    if (
-        sizes.size
-        and largest > 30 * float(np.median(sizes))
-        or (sizes.size and largest > 100 * np.percentile(sizes, 10))
-    ):
-        threshold = 10.0 ** np.floor(np.log10(max(float(np.percentile(sizes, 10)), 1e-6 * largest)))
+    threshold = _threshold(np.abs(points[drawn, 0]))
+    if threshold is not None:
         for set_scale in (axes.set_xscale, axes.set_yscale):
             set_scale("symlog", linthresh=threshold, linscale=0.6)
     low, high = _limits(points[drawn], threshold)
@@ -71,6 +63,17 @@ def _draw(axes: Axes, cells: list[Cell]) -> None:
         _few_ticks(axes, low, high, threshold)
     if left_out := int(np.sum(~drawn)):
         style.note(axes, f"{left_out} of {len(cells)} cells have no finite rate")
+
+
+def _threshold(sizes: np.ndarray) -> float | None:
+    """Where a logarithmic scale begins, or `None` where a plain one will do.
+
+    Decided by the predicted rates: a measured one beside a predicted 0 is noise of any size.
+    """
+    sizes = sizes[sizes > 1e-9 * max(sizes, default=0.0)]
+    if not sizes.size or sizes.max() <= 30 * np.percentile(sizes, 20):
+        return None
+    return 10.0 ** np.floor(np.log10(max(float(np.percentile(sizes, 5)), 1e-6 * float(sizes.max()))))
 
 
 def _limits(points: np.ndarray, threshold: float | None) -> tuple[float, float]:

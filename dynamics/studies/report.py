@@ -20,7 +20,7 @@ PICTURES = {
 }
 FILES = ("report.md", "results.json", "results.nc", "study.toml", *(f"{name}.png" for name in PICTURES))
 
-MOST_LISTED = 60  # cells of one explanation that the report lists one by one
+MOST_LISTED = 200  # cells of one explanation that the report lists one by one
 
 _LETTERS = {"converged": "C", "cycling": "O", "diverged": "D", "undecided": "?"}
 _ORDER = list(_LETTERS)
@@ -194,7 +194,9 @@ def _asked(results: Results) -> str:
     lines += [
         "",
         "Predicted is the verdict from the eigenvalues of the exact map's Jacobian, or the flow's, at the equilibrium; "
-        "simulated is what became of a run. The whole study, with every default filled in, is in `study.toml`.",
+        "simulated is what became of a run from the study's start. The measured rate is that of a run from close to the "
+        "equilibrium, where the eigenvalues ought to rule. The whole study, with every default filled in, is in "
+        "`study.toml`.",
     ]
     return "\n".join(lines)
 
@@ -359,7 +361,8 @@ def _by(cells: Iterable[Cell], key: Any) -> dict[Any, list[Cell]]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "-"
+    """Four digits; rounding errors count as 0."""
+    return f"{value if abs(value) > 1e-12 else 0:.4g}" if math.isfinite(value) else "-"
 
 
 def _escaped(value: Any) -> str:
