@@ -194,7 +194,7 @@ def _asked(results: Results) -> str:
     lines += [
         "",
         "Predicted is the verdict from the eigenvalues of the exact map's Jacobian, or the flow's, at the equilibrium; "
-        "simulated is what became of a run from the study's start. The measured rate is that of a run from close to the "
+        "simulated is what became of a run from the study's start. The measured rate is that of a run from near the "
         "equilibrium, where the eigenvalues ought to rule. The whole study, with every default filled in, is in "
         "`study.toml`.",
     ]
