@@ -20,7 +20,7 @@ def phase_portraits(results: Results) -> Figure:
         raise ValueError(f"the study {results.name!r} has no portraits; only games of two scalars have them")
     shown = results.portraits[:MOST_PANELS]
     rows, columns = style.grid_of_panels(len(shown), 2 if len(shown) == 4 else 3)
-    figure = style.Picture(max(3.7 * columns, 5.5), 1.3 + 3.6 * rows)
+    figure = style.Picture(max(3.7 * columns, 5.5), 1.3 + 3.85 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     colours = _colours(shown)
     for axes, portrait in zip(panels, shown, strict=False):
