@@ -68,7 +68,8 @@ def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
     * diverged: not finite, or further from the start than `limit` times `max(1, start)`, or still growing (by a fifth
       over the last quarter) and twice as wide as in the first quarter;
     * converged: the last quarter is at the floor (rounding, or the solver's tolerance) and no slow drift below it, or
-      narrower than `tolerance` times the widest stretch, still shrinking, and the field has lost nine tenths of its norm;
+      narrower than `tolerance` times the widest stretch, still shrinking, and the field has lost nine tenths of its
+      norm;
     * cycling: the amplitude of the last two quarters agrees within 5 % and the orbit's centre was crossed at least
       three times in the same direction;
     * undecided: anything else.

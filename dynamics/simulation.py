@@ -181,8 +181,8 @@ def start_state(game: Game, method: Update | AbstractFlow, players: Any) -> Stat
         expected = eqx.filter_eval_shape(method.init, game, players.players)
         if jax.tree.structure(players) != jax.tree.structure(expected):
             raise ValueError(
-                f"the state has the memory {jax.tree.structure(players.memory)}, which {type(method).__name__} does not "
-                "know; go on with the method that made the state, or pass run.final to begin anew"
+                f"the state has the memory {jax.tree.structure(players.memory)}, which {type(method).__name__} does "
+                "not know; go on with the method that made the state, or pass run.final to begin anew"
             )
         return players
     players = as_players(players)

@@ -83,6 +83,8 @@ def _local(evidence: Evidence) -> bool:
 
 
 def _stable(evidence: Evidence, along: str) -> tuple[str, str]:
+    if evidence.near_rate < evidence.stability.rate - _slack(evidence):
+        along += "; the players contract faster than the whole state, whose slowest part is the memory or not excited"
     if evidence.outcome == "converged":
         if evidence.stability.manifold_dimension or evidence.distance <= 0.1 * max(evidence.start, 1e-12):
             return "agrees", f"Stable, and converges{along}."

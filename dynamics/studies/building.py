@@ -32,14 +32,18 @@ def build(recipe: Recipe) -> tuple[Game, Update | AbstractFlow, Players]:
         StudyError: a name that is in no catalogue, an argument that does not exist, or a value that is refused.
     """
     # Text is what caches can compare; equal data makes one and the same object.
-    game, start, ideal_loss = _game(json.dumps(recipe.game_data, sort_keys=True), recipe.alternative, recipe.where[0])
+    precision = str(jnp.result_type(float))
+    text = json.dumps(recipe.game_data, sort_keys=True)
+    game, start, ideal_loss = _game(text, recipe.alternative, precision, recipe.where[0])
     arguments = json.dumps(_with_ideal_loss(ideal_loss, recipe.method_data), sort_keys=True)
-    method = _method(arguments, recipe.kind, len(start), recipe.where[1])
+    method = _method(arguments, recipe.kind, precision, recipe.where[1])
     return game, method, start
 
 
 @functools.lru_cache(maxsize=4096)
-def _game(text: str, alternative: tuple[int | None, int | None], where: str) -> tuple[Game, Players, float]:
+def _game(
+    text: str, alternative: tuple[int | None, int | None], precision: str, where: str
+) -> tuple[Game, Players, float]:
     data = json.loads(text)
     cls = _find("games", data.pop("name"), f"{where}.name")
     start = data.pop("start")
@@ -120,7 +124,7 @@ def _one_penalty(choices: list[Any], chosen: int, where: str) -> Penalty | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _method(text: str, kind: str, players: int, where: str) -> Update | AbstractFlow:
+def _method(text: str, kind: str, precision: str, where: str) -> Update | AbstractFlow:
     arguments = json.loads(text)
     cls = _find("updates" if kind == "map" else "flows", arguments.pop("name"), f"{where}.name")
     return _call(cls, arguments, where)
@@ -169,6 +173,9 @@ def _component(room: str, spec: Any, where: str) -> Any:
         known: dict[str, Any] = optimisers.CATALOGUE
         if spec["name"] not in known:
             raise StudyError(f"{where}.name: {spec['name']!r} is not one of the optimisers{near(spec['name'], known)}")
+        for key, value in arguments.items():
+            if key != "first" and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise StudyError(f"{where}.{key}: got {value!r}; expected a number")
         return _call(known[spec["name"]], arguments, where)
     return _call(_find(room, spec["name"], f"{where}.name"), arguments, where)
 

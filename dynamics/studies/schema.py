@@ -186,17 +186,16 @@ def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Recipe, ...]]:
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise StudyError(f"{key}: got {value!r}; expected {expected}")
         resolved[key] = copy.deepcopy(value)
-    for key in ("steps", "until"):
-        if not 0 < resolved[key] < math.inf:
+    for key, largest in (("steps", 2**31), ("until", math.inf)):
+        if not 0 < resolved[key] < largest:
             raise StudyError(f"{key}: got {resolved[key]!r}; expected {_TOP[key][1]}")
     for picture in resolved["draw"]:
         if picture not in PICTURES:
             raise StudyError(f"draw: got {picture!r}{near(str(picture), PICTURES)}")
     games = _tables(resolved, "game", ("name", "start"), {"label", "each", "constructor"})
     methods = _tables(resolved, "method", (), {"label", "update", "flow"})
-    _tables(
-        resolved, "portrait", ("game", "methods"), {"objective", "penalty", "kind", "half_width", "game", "methods"}
-    )
+    for where, portrait in _tables(resolved, "portrait", ("game", "methods"), set()):
+        _check_portrait(where, portrait)
     for where, method in methods:
         for key in method:
             if key not in ("label", "update", "flow"):
@@ -214,6 +213,23 @@ def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Recipe, ...]]:
             raise StudyError(f"axes.{path}: expected a path that begins with game or method")
     recipes = tuple(_recipes(resolved, games, methods, axes))
     return resolved, recipes
+
+
+_PORTRAIT = ("game", "objective", "penalty", "kind", "methods", "half_width")
+
+
+def _check_portrait(where: str, portrait: dict[str, Any]) -> None:
+    for key, value in portrait.items():
+        if key not in _PORTRAIT:
+            raise StudyError(f"{where}.{key}: no such key{near(key, _PORTRAIT)}")
+        if key == "methods":
+            if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+                raise StudyError(f"{where}.methods: got {value!r}; expected a list of labels of methods")
+        elif key == "half_width":
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise StudyError(f"{where}.half_width: got {value!r}; expected a positive number")
+        elif not isinstance(value, str):
+            raise StudyError(f"{where}.{key}: got {value!r}; expected a label")
 
 
 def _tables(
