@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -111,8 +112,8 @@ def execute(study: Study, progress: Progress | None = None) -> Results:
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         # Flows take longest to compile: they go first, so that the end is not one core waiting for the other.
         chunks.sort(key=lambda members: jobs[members[0]].recipe.kind == "map")
-        futures = {pool.submit(_run_chunk, study, [jobs[i] for i in members]): members for members in chunks}
-        drawn = [pool.submit(_portrait, study, *request) for request in requests]
+        futures = {pool.submit(_locked, _run_chunk, study, [jobs[i] for i in members]): members for members in chunks}
+        drawn = [pool.submit(_locked, _portrait, study, *request) for request in requests]
         try:
             for future in concurrent.futures.as_completed(futures):
                 members = futures[future]
@@ -177,10 +178,30 @@ def _stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(join, *trees)
 
 
+# JAX traces functions on one thread at a time only: threads share its caches, and a half-traced function in one is an
+# error in the other ("Store occupied"). Compiling and computing, where the time goes, need no lock.
+_tracing = threading.Lock()
+
+
+def _run(function: Callable, *arguments: Any) -> Any:
+    """Trace, compile and call a function; the caller holds the lock, which is free while this compiles and computes."""
+    lowered = jax.jit(function).lower(*arguments)
+    _tracing.release()
+    try:
+        return jax.device_get(_compile_quickly(lowered)(*arguments))
+    finally:
+        _tracing.acquire()
+
+
+def _locked(function: Callable, *arguments: Any) -> Any:
+    with _tracing:
+        return function(*arguments)
+
+
 def _run_chunk(study: Study, jobs: list[_Job]) -> list[Cell]:
     stacked = _stack([(job.game, job.method, job.start, job.near, job.equilibrium) for job in jobs])
     steps, until = study.data["steps"], study.data["until"]
-    far, close, linear = jax.device_get(_program(stacked, steps, until))
+    far, close, linear = _program(stacked, steps, until)
     cells = []
     for row, job in enumerate(jobs):
         own_far, own_close, own_linear = jax.tree.map(lambda leaf, i=row: leaf[i], (far, close, linear))
@@ -214,7 +235,7 @@ def _program(stacked, steps, until):
         far, close = (jax.tree.map(lambda leaf, i=index: leaf[i], runs) for index in (0, 1))
         return far, close, linearise(game, method, equilibrium)
 
-    return _compile_quickly(jax.jit(jax.vmap(one)).lower(arrays, *points))(arrays, *points)
+    return _run(jax.vmap(one), arrays, *points)
 
 
 def _compile_quickly(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
@@ -333,10 +354,10 @@ def _portrait(study: Study, title: str, jobs: list[_Job], half_width: float) -> 
             run = simulate(job.game, job.method, start, classify=False, **length)
             return jax.vmap(lambda players: ravel_pytree(players)[0])(run.players)
 
-        points = np.asarray(_compile_quickly(jax.jit(path).lower(job.start))(job.start))
+        points = np.asarray(_run(path, job.start))
         trajectories.append((f"{job.recipe.method} ({job.recipe.kind})", points[np.all(np.isfinite(points), axis=1)]))
     reach = half_width or 1.6 * max(np.max(np.abs(np.asarray(ravel_pytree(job.start)[0]) - centre)) for job in jobs)
     x, y = (np.linspace(c - reach, c + reach, 25) for c in centre)
-    field = jax.jit(jax.vmap(jax.vmap(lambda point: ravel_pytree(jobs[0].game.field(unravel(point)))[0])))
-    vectors = np.asarray(field(jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1), centre.dtype)))
+    field = jax.vmap(jax.vmap(lambda point: ravel_pytree(jobs[0].game.field(unravel(point)))[0]))
+    vectors = np.asarray(_run(field, jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1), centre.dtype)))
     return Portrait(title, x, y, vectors[..., 0], vectors[..., 1], tuple(trajectories), centre)
