@@ -223,7 +223,7 @@ def _program(stacked, steps, until):
         if isinstance(method, AbstractFlow):
             # A field that jumps makes an adaptive solver chatter: its steps never get shorter than this.
             controller = diffrax.PIDController(rtol=1e-10, atol=1e-11, dtmin=until / 2000, force_dtmin=True)
-            length = {"until": until, "dt0": until / 1000, "stepsize_controller": controller}
+            length = {"until": until, "dt0": until / 1000, "stepsize_controller": controller, "max_steps": 8000}
 
         def run(players, limit):
             result = simulate(game, method, players, save_every="last", limit=limit, **length)
