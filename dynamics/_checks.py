@@ -1,7 +1,5 @@
 """Checks at the door: every message shows the value, what was expected and the fix."""
 
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -119,13 +117,3 @@ def check_finite(tree: Any, label: str) -> None:
                     f"{label}{jax.tree_util.keystr(path)} holds {values[wrong].ravel()[0]} ({wrong.sum()} of "
                     f"{wrong.size} entries are not finite); expected finite numbers. Drop or repair them."
                 )
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A clause `; did you mean 'X'?` with the closest valid name, or the list of names when none is close."""
-    names = sorted(names)
-    lowered = {valid.lower(): valid for valid in names}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {lowered[close[0]]!r}?"
-    return f"; expected one of {', '.join(names)}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import equinox as eqx
 
-from dynamics._checks import nearest
+from dynamics._names import nearest
 
 ROOMS = {
     "games": ("dynamics.games", "dynamics.game", "Game"),

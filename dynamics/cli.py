@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamics import __version__
+from dynamics._names import nearest
 
 ROOMS = ("games", "objectives", "penalties", "directions", "updates", "flows", "optimisers", "studies")
 DEFAULT_STUDY = "flagship"
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     parser = _parser()
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise Failure(f"command is {arguments[0]!r}; expected one of the commands{_nearest(arguments[0], COMMANDS)}")
+        raise Failure(f"command is {arguments[0]!r}; expected one of the commands{nearest(arguments[0], COMMANDS)}")
     if arguments and arguments[0].startswith("-") and arguments[0] not in parser._option_string_actions:
         parser.error(f"unrecognized arguments: {arguments[0]}")
     if not arguments:
@@ -80,7 +81,7 @@ class _Parser(argparse.ArgumentParser):
             first = unknown[1].split()[0]
             names = [name for name in self._option_string_actions if name.startswith("--")]
             if first.startswith("-"):
-                raise Failure(f"{first!r} is no option of {self.prog!r}{_nearest(first.split('=')[0], names)}")
+                raise Failure(f"{first!r} is no option of {self.prog!r}{nearest(first.split('=')[0], names)}")
             raise Failure(f"{self.prog!r} takes no argument {first!r}; see {self.prog} --help")
         raise Failure(message.removeprefix("argument "))
 
@@ -160,7 +161,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _room(text: str) -> str:
     if text not in ROOMS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no room of the catalogue{_nearest(text, ROOMS)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is no room of the catalogue{nearest(text, ROOMS)}")
     return text
 
 
@@ -180,12 +181,6 @@ def _setting(text: str) -> str:
     if not re.match(r"[^=\s][^=]*=", text):
         raise argparse.ArgumentTypeError(f"got {text!r}; expected PATH=VALUE, e.g. steps=100")
     return text
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    from dynamics._checks import nearest
-
-    return nearest(name, names)
 
 
 # The commands

@@ -13,12 +13,13 @@ import numpy as np
 from jaxtyping import Array
 
 from dynamics import catalogue, optimisers
+from dynamics._names import nearest
 from dynamics.distributions import Sample
 from dynamics.flows import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.objectives import Objective
 from dynamics.penalties import Penalty, Sum
-from dynamics.studies.schema import Recipe, StudyError, arguments_of, near
+from dynamics.studies.schema import Recipe, StudyError, arguments_of
 from dynamics.updates import Clip, Update
 
 # Arguments that hold components, and the catalogue that they come from.
@@ -157,7 +158,7 @@ def _ideal_loss(game: Game) -> float:
 def _find(room: str, name: Any, where: str) -> type:
     known = catalogue.members(room)
     if name not in known:
-        raise StudyError(f"{where}: {name!r} is not one of the {room}{near(str(name), known)}")
+        raise StudyError(f"{where}: {name!r} is not one of the {room}{nearest(str(name), known)}")
     return known[name]
 
 
@@ -172,7 +173,9 @@ def _component(room: str, spec: Any, where: str) -> Any:
     if room == "optimisers":
         known: dict[str, Any] = optimisers.CATALOGUE
         if spec["name"] not in known:
-            raise StudyError(f"{where}.name: {spec['name']!r} is not one of the optimisers{near(spec['name'], known)}")
+            raise StudyError(
+                f"{where}.name: {spec['name']!r} is not one of the optimisers{nearest(spec['name'], known)}"
+            )
         for key, value in arguments.items():
             if key != "first" and (isinstance(value, bool) or not isinstance(value, (int, float))):
                 raise StudyError(f"{where}.{key}: got {value!r}; expected a number")
@@ -189,7 +192,7 @@ def _call(factory: Callable, data: dict[str, Any], where: str) -> Any:
         here = f"{where}.{key}"
         parameter = parameters.get(key)
         if parameter is None and not open_ended:
-            raise StudyError(f"{here}: {factory.__qualname__} takes no such argument{near(key, parameters)}")
+            raise StudyError(f"{here}: {factory.__qualname__} takes no such argument{nearest(key, parameters)}")
         if key == "optimisers":
             value = [_component("optimisers", v, f"{here}.{i}") for i, v in enumerate(_list(value, here))]
         elif key == "penalties":

@@ -19,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 
 import dynamics
 from dynamics import _trees
+from dynamics._names import nearest
 from dynamics.analysis import EquilibriumError, Stability, find_equilibrium
 from dynamics.analysis.equilibria import manifold_dimension
 from dynamics.analysis.linearisation import Linearisation, linearise
@@ -29,8 +30,8 @@ from dynamics.outcomes import Outcome
 from dynamics.simulation import simulate
 from dynamics.studies.agreement import Evidence, judge
 from dynamics.studies.building import build, nearby
-from dynamics.studies.results import Cell, Portrait, Results
-from dynamics.studies.schema import Recipe, Study, StudyError, near
+from dynamics.studies.results import Cell, Portrait, Results, label
+from dynamics.studies.schema import Recipe, Study, StudyError
 from dynamics.updates import Update
 
 NEARBY = 1e-3  # distance from the equilibrium of the second, local run of every cell
@@ -152,17 +153,11 @@ def stabilities(study: Study) -> list[tuple[str, Stability]]:
     jobs = prepare(study)
     for job in jobs:
         linear = jax.device_get(_linearise(job.game, job.method, job.equilibrium))
-        found.append((_label(job.recipe), _assess(job, linear)))
+        found.append((label(job.recipe), _assess(job, linear)))
     return found
 
 
 _linearise = eqx.filter_jit(linearise)
-
-
-def _label(recipe: Recipe) -> str:
-    axes = [f"{name}={value:.6g}" for name, value in recipe.axes.items()]
-    parts = [recipe.game, recipe.objective, recipe.penalty, recipe.method, recipe.kind, *axes]
-    return " / ".join(part for part in parts if part)
 
 
 def _structure(job: _Job) -> Any:
@@ -326,14 +321,14 @@ def _portrait_requests(study: Study, jobs: list[_Job]) -> list[tuple[str, list[_
             if key in table:
                 names = {getattr(job.recipe, key) for job in chosen}
                 if table[key] not in names:
-                    raise StudyError(f"portrait.{index}.{key}: got {table[key]!r}{near(str(table[key]), names)}")
+                    raise StudyError(f"portrait.{index}.{key}: got {table[key]!r}{nearest(str(table[key]), names)}")
                 chosen = [job for job in chosen if getattr(job.recipe, key) == table[key]]
         picked = []
         for method in table["methods"]:
             own = [job for job in chosen if job.recipe.method == method]
             if not own:
                 known = {job.recipe.method for job in chosen}
-                raise StudyError(f"portrait.{index}.methods: got {method!r}{near(str(method), known)}")
+                raise StudyError(f"portrait.{index}.methods: got {method!r}{nearest(str(method), known)}")
             picked.append(own[0])
         if sum(_trees.size(player) for player in picked[0].start) != 2:
             raise StudyError(f"portrait.{index}.game: {table['game']!r} is not planar; expected a game of two numbers")

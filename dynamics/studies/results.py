@@ -6,6 +6,13 @@ from typing import Any
 import numpy as np
 
 
+def label(cell: Any) -> str:
+    """Game, objective, penalty, method, kind and axes of a cell, or of the recipe of one, in one line."""
+    parts = [cell.game, cell.objective, cell.penalty, cell.method, cell.kind]
+    parts += [f"{name}={value:.6g}" for name, value in cell.axes.items()]
+    return " / ".join(part for part in parts if part)
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """One combination of game, method and axes, predicted and simulated.
@@ -58,9 +65,7 @@ class Cell:
     @property
     def label(self) -> str:
         """Game, objective, penalty, method and kind in one line."""
-        parts = [self.game, self.objective, self.penalty, self.method, self.kind]
-        parts += [f"{name}={value:.6g}" for name, value in self.axes.items()]
-        return " / ".join(part for part in parts if part)
+        return label(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import difflib
 import importlib.resources
 import inspect
 import itertools
@@ -11,6 +10,8 @@ import pathlib
 import tomllib
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from dynamics._names import nearest
 
 PICTURES = ("outcomes", "portraits", "spectra", "rates")
 
@@ -106,7 +107,7 @@ def _source(source: str) -> tuple[str, str]:
         return source, importlib.resources.files("dynamics.studies").joinpath(f"{source}.toml").read_text()
     path = pathlib.Path(source)
     if path.suffix != ".toml" and not path.exists():
-        raise StudyError(f"no study is called {source!r}{near(source, known)}, or the path of a TOML file")
+        raise StudyError(f"no study is called {source!r}{nearest(source, known)}, or the path of a TOML file")
     try:
         return path.stem, path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -141,7 +142,7 @@ def put(data: Any, path: str, value: Any, create: bool = False) -> None:
                 place[index] = value
         elif isinstance(place, dict):
             if not create and last not in place:
-                raise StudyError(f"{path}: there is no {last!r} here{near(last, place)}")
+                raise StudyError(f"{path}: there is no {last!r} here{nearest(last, place)}")
             place[last] = value
         else:
             raise StudyError(f"{path}: {place!r} is no table, so it has no {last!r}")
@@ -152,7 +153,7 @@ def _enter(place: Any, part: str, path: str) -> list[Any]:
         return list(place) if part == "*" else [place[_index(place, part, path)]]
     if isinstance(place, dict) and part in place:
         return [place[part]]
-    raise StudyError(f"{path}: there is no {part!r} here{near(part, place if isinstance(place, dict) else ())}")
+    raise StudyError(f"{path}: there is no {part!r} here{nearest(part, place if isinstance(place, dict) else ())}")
 
 
 def _index(place: list, part: str, path: str) -> int:
@@ -163,19 +164,10 @@ def _index(place: list, part: str, path: str) -> int:
     return int(part)
 
 
-def near(name: str, names: Any) -> str:
-    """A clause with the nearest valid name, or all of them."""
-    names = sorted(str(n) for n in names)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; expected one of {', '.join(names)}" if names else ""
-
-
 def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Recipe, ...]]:
     for key in data:
         if key not in _TOP:
-            raise StudyError(f"{key}: no such key in a study{near(key, _TOP)}")
+            raise StudyError(f"{key}: no such key in a study{nearest(key, _TOP)}")
     resolved: dict[str, Any] = {}
     for key, (kinds, expected, default) in _TOP.items():
         value = data.get(key, default)
@@ -191,7 +183,7 @@ def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Recipe, ...]]:
             raise StudyError(f"{key}: got {resolved[key]!r}; expected {_TOP[key][1]}")
     for picture in resolved["draw"]:
         if picture not in PICTURES:
-            raise StudyError(f"draw: got {picture!r}{near(str(picture), PICTURES)}")
+            raise StudyError(f"draw: got {picture!r}{nearest(str(picture), PICTURES)}")
     games = _tables(resolved, "game", ("name", "start"), {"label", "each", "constructor"})
     methods = _tables(resolved, "method", (), {"label", "update", "flow"})
     for where, portrait in _tables(resolved, "portrait", ("game", "methods"), set()):
@@ -199,7 +191,7 @@ def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Recipe, ...]]:
     for where, method in methods:
         for key in method:
             if key not in ("label", "update", "flow"):
-                raise StudyError(f"{where}.{key}: no such key{near(key, ('label', 'update', 'flow'))}")
+                raise StudyError(f"{where}.{key}: no such key{nearest(key, ('label', 'update', 'flow'))}")
         if not ("update" in method or "flow" in method):
             raise StudyError(f"{where}: expected an update, a flow, or both")
         for kind in ("update", "flow"):
@@ -221,7 +213,7 @@ _PORTRAIT = ("game", "objective", "penalty", "kind", "methods", "half_width")
 def _check_portrait(where: str, portrait: dict[str, Any]) -> None:
     for key, value in portrait.items():
         if key not in _PORTRAIT:
-            raise StudyError(f"{where}.{key}: no such key{near(key, _PORTRAIT)}")
+            raise StudyError(f"{where}.{key}: no such key{nearest(key, _PORTRAIT)}")
         if key == "methods":
             if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
                 raise StudyError(f"{where}.methods: got {value!r}; expected a list of labels of methods")
@@ -243,7 +235,7 @@ def _tables(
             raise StudyError(f"{where}: got {table!r}; expected a table")
         for name in required:
             if name not in table:
-                raise StudyError(f"{where}.{name}: missing{near(name, set(table) - known)}")
+                raise StudyError(f"{where}.{name}: missing{nearest(name, set(table) - known)}")
     if not tables and key != "portrait":
         raise StudyError(f"{key}: expected at least one")
     return tables
@@ -259,7 +251,7 @@ def _axis(path: str, value: Any) -> list[float]:
         raise StudyError(f"{where}: got {value!r}; expected a list of numbers, or low, high and count")
     for name in value:
         if name not in ("low", "high", "count", "scale"):
-            raise StudyError(f"{where}.{name}: no such key{near(name, ('low', 'high', 'count', 'scale'))}")
+            raise StudyError(f"{where}.{name}: no such key{nearest(name, ('low', 'high', 'count', 'scale'))}")
     low, high, count = (value.get(name) for name in ("low", "high", "count"))
     if not (isinstance(count, int) and count >= 1 and all(isinstance(v, (int, float)) for v in (low, high))):
         raise StudyError(f"{where}: got {value!r}; expected numbers low and high and a whole number count")
