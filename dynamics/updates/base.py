@@ -7,9 +7,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from dynamics import _trees
 from dynamics._checks import as_leaf, check_number
 from dynamics.directions import Direction
 from dynamics.game import Game, Players
@@ -99,6 +101,51 @@ class Steppers(eqx.Module):
         own = optax.apply_updates(players[player], changes)
         projection = None if self.projections is None else self.projections[player]
         return own if projection is None else projection(own), memory
+
+
+def project(projections: Sequence[Projection | None] | None, players: Players) -> Players:
+    """Every player after its projection, if it has one."""
+    if projections is None:
+        return players
+    return tuple(
+        own if projection is None else projection(own) for own, projection in zip(players, projections, strict=True)
+    )
+
+
+def rates_of(rates: tuple[Array, ...], players: Players) -> tuple[Array, ...]:
+    """One rate per player, where a single rate is that of all players.
+
+    Raises:
+        ValueError: a wrong number of rates.
+    """
+    if len(rates) not in (1, len(players)):
+        raise ValueError(f"{len(rates)} rates for {len(players)} players; expected one number or one per player")
+    return rates if len(rates) == len(players) else rates * len(players)
+
+
+def moved(players: Players, rates: Sequence[Array], aims: Players) -> Players:
+    """Every player after a step along its direction, with its rate."""
+    return tuple(_trees.add_scaled(own, rate, aim) for own, rate, aim in zip(players, rates, aims, strict=True))
+
+
+def krylov(tolerance: Any) -> lx.GMRES:
+    """The solver of every linear system of an implicit step; it needs products with the matrix only."""
+    return lx.GMRES(rtol=tolerance, atol=tolerance, restart=64)
+
+
+def linear_solution(matrix: Callable[[PyTree], PyTree], right: PyTree) -> PyTree:
+    """The solution of `matrix(x) = right` to about the last digit; differentiable, and never raises.
+
+    Without `custom_linear_solve` lineax would raise, inside a compiled program, when the solve for a derivative fails.
+    """
+    structure = jax.eval_shape(lambda: right)
+    tolerance = 8 * float(jnp.finfo(_trees.float_dtype(right)).eps)
+
+    def solve(matrix: Callable[[PyTree], PyTree], right: PyTree) -> PyTree:
+        operator = lx.FunctionLinearOperator(matrix, structure)
+        return lx.linear_solve(operator, right, krylov(tolerance), throw=False).value
+
+    return jax.lax.custom_linear_solve(matrix, right, solve, transpose_solve=solve)
 
 
 def replace(players: tuple[Any, ...], player: int, own: Any) -> tuple[Any, ...]:

@@ -5,7 +5,6 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PRNGKeyArray
 
-from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics.directions import Direction, Gradient
 from dynamics.game import Game, Players
@@ -18,6 +17,8 @@ from dynamics.updates.base import (
     alternating_step,
     check_order,
     joint_step,
+    moved,
+    project,
 )
 
 
@@ -109,12 +110,5 @@ class _LookAhead(Direction):
     def __call__(self, game: Game, players: Players, key: PRNGKeyArray | None = None) -> Players:
         look, move = (None, None) if key is None else jax.random.split(key)
         aims = self.direction(game, players, look)
-        ahead = tuple(
-            _trees.add_scaled(own, rate, aim) for own, rate, aim in zip(players, self.rates, aims, strict=True)
-        )
-        if self.projections is not None:
-            ahead = tuple(
-                own if projection is None else projection(own)
-                for own, projection in zip(ahead, self.projections, strict=True)
-            )
+        ahead = project(self.projections, moved(players, self.rates, aims))
         return self.direction(game, ahead, move)
