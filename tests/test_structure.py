@@ -76,10 +76,15 @@ def test_only_plots_imports_matplotlib():
     assert users <= {"plots"}
 
 
-# Loops outside the simulation: settling of memory and Newton's method for the rest of a flow's memory.
+# Loops outside the simulation: settling of memory and Newton's method for the rest of a flow's memory. The inner steps
+# of an unrolled direction are one evaluation of it, no simulation.
+# So are those of a method: lookahead's cycle, and the solution of an implicit step.
 ALLOWED_LOOPS = {
+    "updates/lookahead.py": {"jax.lax.scan"},
+    "updates/proximal_point.py": {"optx.root_find"},
     "analysis/linearisation.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
     "analysis/equilibria.py": {"optx.root_find"},
+    "directions/unrolled.py": {"jax.lax.scan"},
 }
 
 
