@@ -409,10 +409,11 @@ def test_conformance(name, players, dtype):
     assert jax.tree.structure(state) == jax.tree.structure(begin)
     for before, after in zip(jax.tree.leaves(begin), jax.tree.leaves(state)):
         assert (before.shape, before.dtype) == (after.shape, after.dtype)
-    key, other = jax.random.split(jax.random.key(0))
-    sampled = iterate(update, game, point, 3, key)
-    assert eqx.tree_equal(sampled, iterate(update, game, point, 3, key))
-    assert not eqx.tree_equal(sampled, iterate(update, game, point, 3, other))
+    # In a game that is little more than noise the key shows even if only the largest of some numbers counts.
+    noise, (key, other) = jax.tree.map(lambda leaf: leaf / 50, game), jax.random.split(jax.random.key(0))
+    sampled = iterate(update, noise, point, 3, key)
+    assert eqx.tree_equal(sampled, iterate(update, noise, point, 3, key))
+    assert not eqx.tree_equal(sampled, iterate(update, noise, point, 3, other))
     batch = jax.tree.map(lambda leaf: jnp.stack([2 * leaf, leaf]), point)
     together = eqx.filter_vmap(iterate, in_axes=(None, None, 0, None))(update, game, batch, 3)
     asymmetric.same(jax.tree.map(lambda leaf: leaf[1], together.players), asymmetric.flat(state.players), dtype)

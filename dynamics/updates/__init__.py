@@ -8,6 +8,7 @@ from dynamics.updates.simultaneous import Simultaneous as Simultaneous
 from dynamics.updates.alternating import Alternating as Alternating  # isort: skip
 from dynamics.updates.averaged import Averaged as Averaged
 from dynamics.updates.extragradient import Extragradient as Extragradient
+from dynamics.updates.fictitious_play import FictitiousPlay as FictitiousPlay
 from dynamics.updates.lookahead import Lookahead as Lookahead
 from dynamics.updates.ode_gan import ODEGAN as ODEGAN
 from dynamics.updates.past_extrapolation import PastExtrapolation as PastExtrapolation
