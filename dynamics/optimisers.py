@@ -89,34 +89,141 @@ def sgd(learning_rate: Any) -> Optimiser:
 def momentum(learning_rate: Any, momentum: Any) -> Optimiser:
     r"""Heavy ball, $x_{t+1} = x_t + h d_t + \beta(x_t - x_{t-1})$; the coefficient may be negative.
 
-    The first step has no momentum. Source: Polyak 1964; negative momentum: Gidel et al. 2019.
+    The first step has no momentum. Negative momentum is this with a coefficient below 0: in turns on bilinear games it
+    converges, e.g. with -1/2. Source: Polyak 1964; negative momentum: Gidel et al. 2019.
     """
     return Optimiser(optax.sgd, learning_rate, momentum=momentum)
 
 
-def optimistic(learning_rate: Any, first: Literal["current", "zero"] = "current") -> Optimiser:
-    r"""Optimistic gradient descent, $x_{t+1} = x_t + 2h d_t - h d_{t-1}$.
+def nesterov(learning_rate: Any, momentum: Any = 0.9) -> Optimiser:
+    r"""Nesterov's momentum, $m \leftarrow \beta m + d$, $x \leftarrow x + h(d + \beta m)$; m starts at 0.
+
+    The first step is $(1 + \beta)h d$. This form holds the point at which the direction is taken; the other published
+    one holds the point before the look-ahead.
+    Source: Nesterov 1983; Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
+    """
+    return Optimiser(optax.sgd, learning_rate, momentum=momentum, nesterov=True)
+
+
+def complex_momentum(learning_rate: Any, modulus: Any = 0.9, argument: Any = np.pi / 8) -> Optimiser:
+    r"""Momentum with a complex coefficient, $\mu \leftarrow \beta\mu + d$, $x \leftarrow x + h\,\mathrm{Re}\,\mu$.
+
+    $\beta = |\beta|\,e^{i\phi}$ has the given modulus and argument: argument 0 is heavy ball, pi negative momentum.
+    $\mu$ starts at 0, so that the first step has no momentum; it is kept as two real arrays. Unlike real momentum it
+    can converge on bilinear games with simultaneous moves.
+    Source: Lorraine, Acuna, Vicol, Duvenaud, Complex Momentum for Optimization in Games, 2022.
+
+    Raises:
+        ValueError: the modulus is negative.
+    """
+    if is_concrete(modulus) and not np.all(np.asarray(modulus) >= 0):
+        raise ValueError(f"complex_momentum: the modulus is {modulus}; expected a number >= 0, e.g. 0.9")
+    return Optimiser(_complex_momentum, learning_rate, modulus=modulus, argument=argument)
+
+
+def optimistic(
+    learning_rate: Any, first: Literal["current", "zero"] = "current", strength: Any | None = None
+) -> Optimiser:
+    r"""Optimistic gradient descent, $x_{t+1} = x_t + h d_t + b\,(d_t - d_{t-1})$; by default $b = h$.
+
+    In the notation of Zhang and Yu, $x_{t+1} = x_t + \alpha d_t - \beta d_{t-1}$, it has $\alpha = h + b$ and
+    $\beta = b$. In turns (`Alternating`) it is their Gauss-Seidel version.
 
     Published versions differ in the first step: with `first="current"` the missing previous direction is the current
     one (a plain first step; two equal starting rows), with `first="zero"` it is 0 (a first step of twice the length).
-    Source: Daskalakis et al., Training GANs with Optimism, 2018, equation 2.
+    Source: Daskalakis et al., Training GANs with Optimism, 2018, equation 2; with two coefficients: Zhang and Yu,
+    Convergence of Gradient Methods on Bilinear Zero-Sum Games, 2020.
+
+    Args:
+        learning_rate: h, >= 0.
+        first: "current" or "zero".
+        strength: b, how far the change of the direction is believed to go on; `None`: as the learning rate.
 
     Raises:
         ValueError: `first` is neither.
     """
+    _check_first("optimistic", first)
+    if strength is not None:
+        factory = _optimistic if first == "current" else _optimistic_from_zero
+        return Optimiser(factory, learning_rate, strength=strength)
     if first == "current":
         return Optimiser(optax.optimistic_gradient_descent, learning_rate)
-    if first == "zero":
-        return Optimiser(_optimistic_from_zero, learning_rate)
-    raise ValueError(f"optimistic: first is {first!r}; expected 'current' or 'zero'")
+    return Optimiser(_optimistic_from_zero, learning_rate)
 
 
-def adam(learning_rate: Any, b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8, eps_root: Any = 0.0) -> Optimiser:
+def adam(
+    learning_rate: Any,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    eps_root: Any = 0.0,
+    correct_mean: bool = True,
+    correct_square: bool = True,
+    nesterov: bool = False,
+) -> Optimiser:
     r"""Adam with bias correction, $x \leftarrow x - h\,\hat m/(\sqrt{\hat v + \epsilon_{root}} + \epsilon)$.
 
-    Source: Kingma and Ba, Adam, 2015, algorithm 1.
+    $m \leftarrow \beta_1 m + (1-\beta_1) g$ and $v \leftarrow \beta_2 v + (1-\beta_2) g^2$ start at 0;
+    $\hat m = m/(1-\beta_1^t)$, $\hat v = v/(1-\beta_2^t)$. Published codes differ: without `correct_mean` or
+    `correct_square` m or v itself takes the place of its corrected value (a first step of another length); with
+    `nesterov` $\hat m$ is $\beta_1 m/(1-\beta_1^{t+1}) + (1-\beta_1) g/(1-\beta_1^t)$, likewise without corrections.
+    Source: Kingma and Ba, Adam, 2015, algorithm 1; Dozat, Incorporating Nesterov Momentum into Adam, 2016.
     """
-    return Optimiser(optax.adam, learning_rate, b1=b1, b2=b2, eps=eps, eps_root=eps_root)
+    numbers = dict(b1=b1, b2=b2, eps=eps, eps_root=eps_root)
+    if correct_mean and correct_square:
+        return Optimiser(optax.adam, learning_rate, **numbers, **({"nesterov": True} if nesterov else {}))
+    flags = dict(correct_mean=correct_mean, correct_square=correct_square, nesterov=nesterov)
+    return Optimiser(_adam, learning_rate, **numbers, **flags)
+
+
+def amsgrad(
+    learning_rate: Any,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    eps_root: Any = 0.0,
+    correct_mean: bool = True,
+    correct_square: bool = True,
+) -> Optimiser:
+    r"""AMSGrad, Adam with the largest mean square so far, $x \leftarrow x - h\,\hat m/(\sqrt{\max \hat v} + \epsilon)$.
+
+    The paper has no bias correction: `correct_mean=False, correct_square=False`. With `correct_square` the maximum is
+    that of the corrected mean squares, which are largest early on.
+    Source: Reddi, Kale, Kumar, On the Convergence of Adam and Beyond, 2018, algorithm 2.
+    """
+    numbers = dict(b1=b1, b2=b2, eps=eps, eps_root=eps_root)
+    return Optimiser(
+        optax.amsgrad, learning_rate, **numbers, bias_correction_mu=correct_mean, bias_correction_nu=correct_square
+    )
+
+
+def optimistic_adam(
+    learning_rate: Any,
+    first: Literal["current", "zero"] = "current",
+    strength: Any | None = None,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    eps_root: Any = 0.0,
+    correct_mean: bool = True,
+    correct_square: bool = True,
+    nesterov: bool = False,
+) -> Optimiser:
+    r"""Optimistic Adam, $x_{t+1} = x_t + h a_t + b\,(a_t - a_{t-1})$ with Adam's steps a of rate 1; by default $b = h$.
+
+    The first step and `strength`, b, are as in `optimistic`, the other choices as in `adam`. optax's
+    `optimistic_adam_v2` is this with `nesterov=True`, and Daskalakis et al. print `first="zero"`.
+    Source: Daskalakis et al., Training GANs with Optimism, 2018, algorithm 1.
+
+    Raises:
+        ValueError: `first` is neither.
+    """
+    _check_first("optimistic_adam", first)
+    numbers = dict(b1=b1, b2=b2, eps=eps, eps_root=eps_root)
+    flags = dict(correct_mean=correct_mean, correct_square=correct_square, nesterov=nesterov)
+    strengths = {} if strength is None else {"strength": strength}
+    factory = _optimistic_adam if first == "current" else _optimistic_adam_from_zero
+    return Optimiser(factory, learning_rate, **strengths, **numbers, **flags)
 
 
 def rmsprop(learning_rate: Any, decay: Any = 0.9, eps: Any = 1e-8) -> Optimiser:
@@ -136,7 +243,19 @@ def gap_aware_sgd(learning_rate: Any, ideal_loss: Any, **keywords: Any) -> Optim
 
 # What the command line and the conformance tests know by name.
 CATALOGUE: dict[str, Callable[..., Optimiser]] = {
-    function.__name__: function for function in (sgd, momentum, optimistic, adam, rmsprop, gap_aware_sgd)
+    function.__name__: function
+    for function in (
+        sgd,
+        momentum,
+        nesterov,
+        complex_momentum,
+        optimistic,
+        adam,
+        amsgrad,
+        optimistic_adam,
+        rmsprop,
+        gap_aware_sgd,
+    )
 }
 
 
@@ -146,12 +265,79 @@ def _argument(value: Any) -> Any:
     return value
 
 
-def _optimistic_from_zero(learning_rate: Any) -> optax.GradientTransformation:
+def _check_first(name: str, first: str) -> None:
+    if first not in ("current", "zero"):
+        raise ValueError(f"{name}: first is {first!r}; expected 'current' or 'zero'")
+
+
+def _optimistic(learning_rate: Any, strength: Any) -> optax.GradientTransformation:
+    looking = optax.scale_by_optimistic_gradient(alpha=learning_rate, beta=strength)
+    return optax.chain(looking, optax.scale(-1.0))
+
+
+def _optimistic_from_zero(learning_rate: Any, strength: Any | None = None) -> optax.GradientTransformation:
+    strength = learning_rate if strength is None else strength
+
     def init(params: PyTree) -> PyTree:
         return jax.tree.map(jnp.zeros_like, params)
 
     def update(updates: PyTree, state: PyTree, params: PyTree = None):
         del params
-        return jax.tree.map(lambda new, old: 2 * new - old, updates, state), updates
+        return jax.tree.map(lambda new, old: -learning_rate * new - strength * (new - old), updates, state), updates
 
-    return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_learning_rate(learning_rate))
+    return optax.GradientTransformation(init, update)
+
+
+def _complex_momentum(learning_rate: Any, modulus: Any, argument: Any) -> optax.GradientTransformation:
+    real, imaginary = modulus * jnp.cos(argument), modulus * jnp.sin(argument)
+
+    def init(params: PyTree) -> PyTree:
+        return jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params)
+
+    def update(updates: PyTree, state: PyTree, params: PyTree = None):
+        del params
+        new = jax.tree.map(lambda g, a, b: g + real * a - imaginary * b, updates, *state)
+        turned = jax.tree.map(lambda a, b: imaginary * a + real * b, *state)
+        return jax.tree.map(lambda a: -learning_rate * a, new), (new, turned)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _scale_by_adam(
+    b1: Any, b2: Any, eps: Any, eps_root: Any, correct_mean: bool, correct_square: bool, nesterov: bool
+) -> optax.GradientTransformation:
+    if correct_mean and correct_square:
+        return optax.scale_by_adam(b1, b2, eps, eps_root, nesterov=nesterov)
+
+    def update(updates: PyTree, state: optax.ScaleByAdamState, params: PyTree = None):
+        del params
+        count = optax.safe_increment(state.count)
+        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+        nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, b2, 2)
+        mean, square, gradient = mu, nu, updates
+        if correct_mean:
+            mean = optax.tree.bias_correction(mu, b1, optax.safe_increment(count) if nesterov else count)
+            gradient = optax.tree.bias_correction(updates, b1, count)
+        if correct_square:
+            square = optax.tree.bias_correction(nu, b2, count)
+        if nesterov:
+            mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, mean, gradient)
+        scaled = jax.tree.map(lambda m, v: m / (jnp.sqrt(v + eps_root) + eps), mean, square)
+        return scaled, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
+def _adam(learning_rate: Any, **choices: Any) -> optax.GradientTransformation:
+    return optax.chain(_scale_by_adam(**choices), optax.scale_by_learning_rate(learning_rate))
+
+
+def _optimistic_adam(learning_rate: Any, strength: Any | None = None, **choices: Any) -> optax.GradientTransformation:
+    strength = learning_rate if strength is None else strength
+    return optax.chain(_scale_by_adam(**choices), _optimistic(learning_rate, strength))
+
+
+def _optimistic_adam_from_zero(
+    learning_rate: Any, strength: Any | None = None, **choices: Any
+) -> optax.GradientTransformation:
+    return optax.chain(_scale_by_adam(**choices), _optimistic_from_zero(learning_rate, strength))
