@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics.flows.base import AbstractFlow
-from dynamics.game import Game, Players
+from dynamics.game import FunctionGame, Game, Losses, Players
 from dynamics.updates.base import State, Update
 
 COUNTER_LIMIT = 2**30  # where step counters are held: every bias correction and decay has run its course
@@ -40,23 +40,45 @@ class Linearisation(NamedTuple):
 
 
 def linearise(
-    game: Game, method: Update | AbstractFlow, players: Players, key: PRNGKeyArray | None = None
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Players,
+    key: PRNGKeyArray | None = None,
+    *,
+    gradient_noise: tuple[Array, ...] | None = None,
+    limit: bool = True,
 ) -> Linearisation:
-    """Linearise the method at the players, its memory at rest there; traceable."""
+    """Linearise the method at the players, its memory at rest there; traceable.
+
+    Args:
+        game, method, players, key: as in `dynamics.stability`.
+        gradient_noise: standard deviation of noise in the gradients, one per player: the memory rests where it keeps it
+            on average, and the map is the mean over noise of either sign.
+        limit: take memory that rests at 0 as the limit from above. Adam's memory of squared gradients is under a square
+            root, which has no derivative at 0; the map has one in the limit.
+    """
     dtype = _trees.float_dtype(players)
     game, method = _trees.cast((game, method), dtype)
-    state = rest_state(game, method, players, key)
+    state = rest_state(game, method, players, key, _trees.cast(gradient_noise, dtype))
+    if limit:
+        state = State(state.players, jax.tree.map(_above_zero, state.memory))
     floating, other = eqx.partition(state, eqx.is_inexact_array)
     flat, unravel = ravel_pytree(floating)
 
-    def function(vector: Array) -> Array:
+    def moved(game: Game, vector: Array) -> Array:
         point = eqx.combine(unravel(vector), other)
-        moved = (
+        new = (
             method.step(game, point, key)
             if isinstance(method, Update)
             else method.field(game, jnp.zeros((), dtype), point)
         )
-        return ravel_pytree(eqx.filter(moved, eqx.is_inexact_array))[0]
+        return ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0]
+
+    def function(vector: Array) -> Array:
+        if gradient_noise is None:
+            return moved(game, vector)
+        ahead, back = (moved(_Shaken(game, players, gradient_noise, sign), vector) for sign in (1, -1))
+        return (ahead + back) / 2
 
     flat_players, unravel_players = ravel_pytree(players)
 
@@ -92,10 +114,18 @@ def linearise(
     )
 
 
-def rest_state(game: Game, method: Update | AbstractFlow, players: Players, key: PRNGKeyArray | None = None) -> State:
+def rest_state(
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Players,
+    key: PRNGKeyArray | None = None,
+    gradient_noise: tuple[Array, ...] | None = None,
+) -> State:
     """The state whose memory is at rest while the players stay where they are; counters are held at their limit.
 
-    The memory of an update is run until it no longer changes; that of a flow is solved for by Newton's method.
+    The memory of an update is run until it no longer changes; that of a flow is solved for by Newton's method. With
+    gradient noise of standard deviation s the gradients alternate between +s and -s around their value, which leaves
+    averages of gradients where they are and adds s^2 to averages of their squares: the mean of a memory under noise.
     """
     state = method.init(game, players)
     floating, _ = eqx.partition(state.memory, eqx.is_inexact_array)
@@ -104,19 +134,25 @@ def rest_state(game: Game, method: Update | AbstractFlow, players: Players, key:
     if isinstance(method, AbstractFlow):
         return State(players, _rest_of_flow(game, method, players, floating, state.memory))
 
-    def step(memory: PyTree) -> PyTree:
-        return method.step(game, State(players, memory), key).memory
+    def step(memory: PyTree, sign: int) -> PyTree:
+        shaken = game if gradient_noise is None else _Shaken(game, players, gradient_noise, sign)
+        return method.step(shaken, State(players, memory), key).memory
+
+    def advance(memory: PyTree) -> PyTree:
+        return step(memory, 1) if gradient_noise is None else step(step(memory, 1), -1)
+
+    stride = 1 if gradient_noise is None else 2
 
     def settle(carry):
         # One copy of the step serves all phases: three real steps settle flags such as "is this the first step" and
         # show which integers count steps; these are then held at their limit. Moving averages approach their rest
         # geometrically: Aitken's formula on the next three finds it at once, and the rest of the loop refines it.
         index, _, memory, before = carry
-        new = method.step(game, State(players, memory), key).memory
+        new = advance(memory)
 
         def leaf(new: Array, now: Array, before: Array) -> Array:
             if jnp.issubdtype(jnp.result_type(new), jnp.integer):
-                counts = (new - now == 1) & (now - before == 1)
+                counts = (new - now == stride) & (now - before == stride)
                 limit = jnp.where(counts, jnp.asarray(COUNTER_LIMIT, jnp.result_type(new)), new)
                 return jnp.where(index < 2, new, jnp.where(index == 2, limit, now))
             if not jnp.issubdtype(jnp.result_type(new), jnp.floating):
@@ -140,7 +176,66 @@ def rest_state(game: Game, method: Update | AbstractFlow, players: Players, key:
 
     memory = jax.tree.map(jnp.asarray, state.memory)
     start = (jnp.asarray(0), jnp.asarray(True), memory, memory)
-    return State(players, jax.lax.while_loop(moving, settle, start)[2])
+    memory = jax.lax.while_loop(moving, settle, start)[2]
+    if gradient_noise is not None:
+        between = step(memory, 1)
+        floats = jnp.floating
+        memory = jax.tree.map(
+            lambda a, b: (a + b) / 2 if jnp.issubdtype(jnp.result_type(a), floats) else a, memory, between
+        )
+    return State(players, memory)
+
+
+class _Shaken(Game):
+    """A game whose gradients are moved by a constant of either sign; at the point itself the losses are the same."""
+
+    game: Game
+    point: Players
+    noise: tuple[Array, ...]
+    sign: int = eqx.field(static=True)
+
+    def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
+        def pull(player: int) -> Array:
+            moved = jax.tree.map(lambda a, b: jnp.sum(a - b), players[player], self.point[player])
+            return self.sign * self.noise[player] * sum(jax.tree.leaves(moved))
+
+        return tuple(loss + pull(player) for player, loss in enumerate(self.game.losses(players, key)))
+
+    def equilibria(self) -> tuple[Players, ...]:
+        return ()
+
+    @classmethod
+    def example(cls) -> tuple[Game, Players]:
+        game, players = FunctionGame.example()
+        return cls(game, players, (jnp.asarray(0.1),) * len(players), 1), players
+
+
+def _above_zero(leaf: Array) -> Array:
+    if not eqx.is_inexact_array(leaf):
+        return leaf
+    smallest = 2.0**20 * float(jnp.finfo(leaf.dtype).tiny)  # its square root vanishes beside any eps in use
+    return jnp.where(leaf == 0, jnp.asarray(smallest, leaf.dtype), leaf)
+
+
+@eqx.filter_jit
+def moved_memory(game, update, players, key, gradient_noise, directions: Float[Array, "k n"]) -> Float[Array, " k"]:
+    """How far one step moves the rest state whose memory was shifted by each of the directions, relative to the shift.
+
+    The directions are on the floating part of the state. A memory such as a running maximum stays wherever it is put.
+    """
+    dtype = _trees.float_dtype(players)
+    game, update = _trees.cast((game, update), dtype)
+    state = rest_state(game, update, players, key, _trees.cast(gradient_noise, dtype))
+    floating, other = eqx.partition(state, eqx.is_inexact_array)
+    flat, unravel = ravel_pytree(floating)
+    length = jnp.asarray(1e-3, dtype)
+
+    def defect(direction: Array) -> Array:
+        start = flat + length * direction
+        new = update.step(game, eqx.combine(unravel(start), other), key)
+        return jnp.linalg.norm(ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0] - start) / length
+
+    return jax.vmap(defect)(directions)
 
 
 def _rest_of_flow(game, flow, players, floating, memory) -> PyTree:
@@ -168,6 +263,11 @@ def _probe_steps(dtype) -> tuple[float, float]:
     return 16 * step, step
 
 
+def is_finite(jacobian: np.ndarray) -> bool:
+    """Whether a Jacobian is finite, and not the quotient by a memory that was moved off 0."""
+    return bool(np.all(np.abs(jacobian) < float(np.finfo(jacobian.dtype).max) ** 0.25))
+
+
 def is_smooth(linearisation: Linearisation) -> str:
     """`smooth`, `kinked`, `discontinuous` or `stiff` (the Jacobian holds in a tiny neighbourhood only).
 
@@ -178,7 +278,7 @@ def is_smooth(linearisation: Linearisation) -> str:
     size = 1 + float(np.linalg.norm(linearisation.jacobian))
     rounding = 1e-4 if linearisation.jacobian.dtype == np.float64 else 2e-2
     (coarse, fine), (wrong, still_wrong) = np.asarray(linearisation.kinks), np.asarray(linearisation.errors)
-    if not np.all(np.isfinite(linearisation.jacobian)):
+    if not is_finite(linearisation.jacobian):
         return "not differentiable"
     if max(fine, still_wrong) > rounding * size and (fine > 4 * coarse or still_wrong > 4 * wrong):
         return "discontinuous"

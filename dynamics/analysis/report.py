@@ -11,8 +11,10 @@ import scipy.linalg
 from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
+from dynamics._checks import as_rates
+from dynamics.analysis.certificates import keeps_its_side, rounding_bound, without_neutral
 from dynamics.analysis.equilibria import EquilibriumError, _short, manifold_dimension
-from dynamics.analysis.linearisation import Linearisation, is_smooth, linearise
+from dynamics.analysis.linearisation import Linearisation, is_finite, is_smooth, linearise, moved_memory
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.updates.base import Update
@@ -38,7 +40,8 @@ class Stability:
         abscissa: largest real part, likewise.
         margin: `1 - radius` for a map, `-abscissa` for a flow: positive when stable.
         error: bound on the rounding error of the margin.
-        verdict: stable, unstable or marginal.
+        verdict: stable, unstable or marginal; the first two are proved against rounding, see
+            `dynamics.analysis.certificates.keeps_its_side`.
         rate: log contraction per step, `log(radius)`, or per unit of time, the abscissa.
         rotation: angle per step, or per unit of time, of the outermost eigenvalue, >= 0.
         manifold_dimension: dimension of the manifold of equilibria through the point, 0 for an isolated one. Its
@@ -109,6 +112,7 @@ def stability(
     *,
     key: PRNGKeyArray | None = None,
     require_equilibrium: bool = True,
+    gradient_noise: Any = None,
 ) -> Stability:
     """The spectrum of the Jacobian of the exact map that is iterated, or of the flow, and what follows from it.
 
@@ -121,6 +125,10 @@ def stability(
         at: a tuple of players; default the game's first known equilibrium.
         key: for a game that can only be sampled: the batch is frozen.
         require_equilibrium: raise at a point that is no equilibrium of the game, or no fixed point of the method.
+        gradient_noise: standard deviation s of the noise of every gradient's coordinates, one number or one per player:
+            the memory rests where noise of +s and -s keeps it on average, and the map is its mean over the two. It
+            matters for Adam and its relatives, whose step is about learning rate / (s + eps) then; without noise the
+            memory of squared gradients vanishes at an equilibrium and the step is learning rate / eps.
 
     Raises:
         EquilibriumError: the point is no equilibrium (the message shows the residual), or none is known.
@@ -136,7 +144,13 @@ def stability(
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
     players = equilibrium_of(game) if at is None else as_players(at, "at")
-    linear = jax.device_get(_linearise(game, method, players, key))
+    noise = None if gradient_noise is None else as_rates(gradient_noise, len(players), "gradient_noise")
+    if noise is not None and isinstance(method, AbstractFlow):
+        raise ValueError("gradient_noise is for updates; a flow has no gradient noise in its memory")
+    linear = jax.device_get(_linearise(game, method, players, key, gradient_noise=noise, limit=False))
+    vanishing = not is_finite(linear.jacobian)
+    if vanishing:
+        linear = jax.device_get(_linearise(game, method, players, key, gradient_noise=noise))
     if require_equilibrium:
         _check_equilibrium(linear, players)
     dimension = 0
@@ -144,7 +158,11 @@ def stability(
         game = _trees.cast(game, _trees.float_dtype(players))
         dimension = manifold_dimension(game, players, linear.game_jacobian, key)
     sizes = [_trees.size(player) for player in players]
-    return assess(linear, "map" if isinstance(method, Update) else "flow", dimension, sizes, players)
+    kept = _kept_memory(game, method, players, key, noise, linear) if isinstance(method, Update) else 0
+    report = assess(linear, "map" if isinstance(method, Update) else "flow", dimension, sizes, players, kept)
+    if vanishing and report.smoothness != "not differentiable":
+        return dataclasses.replace(report, notes=(*report.notes, _NOTES["vanishing memory"]))
+    return report
 
 
 _linearise = eqx.filter_jit(linearise)
@@ -187,8 +205,29 @@ def _check_equilibrium(linear: Linearisation, players: Players) -> None:
         )
 
 
-def assess(linear: Linearisation, kind: str, dimension: int, sizes: list[int], players: Players) -> Stability:
-    """Eigenvalues, verdict and notes of a linearisation; on the host, in NumPy."""
+def _kept_memory(game, update, players, key, noise, linear: Linearisation) -> int:
+    """Number of directions in which the memory stays where it is put, without an effect on the players' rest."""
+    jacobian, count = np.asarray(linear.jacobian), len(linear.game_jacobian)
+    if len(jacobian) == count or not is_finite(jacobian):
+        return 0
+    _, singular, rows = np.linalg.svd((jacobian - np.eye(len(jacobian)))[:, count:])
+    null = rows[singular <= rounding_bound(jacobian)]
+    if not len(null):
+        return 0
+    null = null * np.where(null.sum(axis=1) < 0, -1, 1)[:, None]  # upwards: squares and maxima are not negative
+    directions = np.pad(null, ((0, 0), (count, 0))).astype(jacobian.dtype)
+    defects = np.asarray(moved_memory(game, update, players, key, noise, directions))
+    return int(np.sum(defects <= np.finfo(jacobian.dtype).eps ** 0.5))
+
+
+def assess(
+    linear: Linearisation, kind: str, dimension: int, sizes: list[int], players: Players, kept: int = 0
+) -> Stability:
+    """Eigenvalues, verdict and notes of a linearisation; on the host, in NumPy.
+
+    `dimension` and `kept` count the neutral directions that decide nothing: along a manifold of equilibria, and of
+    memory that stays where it is put.
+    """
     jacobian = np.asarray(linear.jacobian)
     smoothness = is_smooth(linear)
     edges = np.cumsum([0, *sizes])
@@ -220,19 +259,37 @@ def assess(linear: Linearisation, kind: str, dimension: int, sizes: list[int], p
     outward = np.abs(values) if kind == "map" else values.real
     order = np.argsort(-outward, kind="stable")
     values, errors, outward = values[order], errors[order], outward[order]
-    # The directions along a manifold of equilibria: the eigenvalues nearest to 1 (maps) or 0 (flows).
-    rest = np.sort(np.argsort(np.abs(values - neutral), kind="stable")[dimension:])
+    # The neutral directions: the eigenvalues nearest to 1 (maps) or 0 (flows).
+    rest = np.sort(np.argsort(np.abs(values - neutral), kind="stable")[dimension + kept :])
     radius = float(np.max(np.abs(values[rest]), initial=0.0))
     abscissa = float(np.max(values[rest].real, initial=-np.inf))
     margin = 1 - radius if kind == "map" else -abscissa
+    # A verdict is a proof: no matrix within the rounding error has an eigenvalue on the boundary, or, when unstable, on
+    # a curve outside it that leaves eigenvalues beyond.
+    free, amplification = without_neutral(jacobian.astype(float), neutral, dimension + kept)
+    perturbation = amplification * rounding_bound(jacobian)
+    proved = keeps_its_side(free, perturbation, kind)
+    if not proved and margin < 0:
+        beyond = np.sort(outward[rest][outward[rest] > neutral])
+        curves = (beyond + np.concatenate([[neutral], beyond[:-1]])) / 2
+        curve = float(curves[np.argmax(np.diff(beyond, prepend=neutral))])
+        proved = (
+            keeps_its_side(free / curve, perturbation / curve, kind)
+            if kind == "map"
+            else keeps_its_side(free - curve * np.eye(len(free)), perturbation, kind)
+        )
+    verdict = Verdict.marginal if not proved else Verdict.stable if margin > 0 else Verdict.unstable
     # Every eigenvalue is moved by its own error; the margin by the largest of those that can become outermost.
     upper = np.max(outward[rest] + errors[rest], initial=-np.inf)
     lower = np.max(outward[rest] - errors[rest], initial=-np.inf)
     error = float(max(upper - (neutral - margin), (neutral - margin) - lower)) if len(rest) else 0.0
-    verdict = Verdict.stable if upper < neutral else Verdict.unstable if lower > neutral else Verdict.marginal
+    if proved:
+        error = min(error, abs(margin))
     notes = []
     if dimension:
         notes.append(_NOTES["manifold"].format(dimension=dimension))
+    if kept:
+        notes.append(_NOTES["kept memory"].format(kept=kept))
     if verdict is Verdict.marginal:
         notes.append(_NOTES["marginal"])
     if smoothness != "smooth":
@@ -267,7 +324,7 @@ def eigenvalues_with_errors(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     if size == 0:
         return np.zeros(0, complex), np.zeros(0)
     values, left, right = scipy.linalg.eig(matrix.astype(float), left=True, right=True)
-    perturbation = 8 * np.sqrt(size) * np.finfo(matrix.dtype).eps * max(np.linalg.norm(matrix), 1e-300)
+    perturbation = rounding_bound(matrix)
     overlap = np.abs(np.sum(left.conj() * right, axis=0))
     with np.errstate(divide="ignore"):
         errors = perturbation / overlap
@@ -304,6 +361,7 @@ def _complex(value: complex) -> str:
 _NOTES = {
     "manifold": "The point lies on a manifold of equilibria of dimension {dimension}: the neutral directions along it "
     "do not count, and stable means that training ends somewhere on it.",
+    "kept memory": "The memory stays where it is put in {kept} directions (a running maximum does): these do not count.",
     "marginal": "The outermost eigenvalue cannot be told from the stability boundary: the linear part does not decide, "
     "nonlinear terms do.",
     "kinked": "One-sided derivatives differ at the point (a kink): the eigenvalues hold on one side of it only.",
@@ -311,6 +369,9 @@ _NOTES = {
     "the map only, and a cycle around the point is to be expected.",
     "stiff": "Difference quotients disagree with the Jacobian: it holds in a tiny neighbourhood only (Adam or RMSProp "
     "with a small eps at a zero gradient do this).",
-    "not differentiable": "The Jacobian is not finite: the map is not differentiable at the point. Adam and RMSProp "
-    "with eps_root=0 do this where the gradient vanishes; pass eps_root=1e-8 or larger.",
+    "vanishing memory": "At the equilibrium the optimiser's memory of squared gradients vanishes, and the Jacobian is "
+    "taken in that limit: there the step is learning rate / eps. Where that makes the point unstable, a larger eps "
+    "or a smaller rate makes it stable; gradient_noise=... shows the spectrum that minibatch noise leads to.",
+    "not differentiable": "The Jacobian is not finite: the map is not differentiable at the point. Adam with eps=0 and "
+    "eps_root=0 does this where the gradient vanishes; pass a positive eps.",
 }

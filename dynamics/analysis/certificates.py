@@ -1,0 +1,120 @@
+"""Proof that no matrix near a computed one has an eigenvalue on the boundary of stability."""
+
+import numpy as np
+import scipy.linalg
+
+EVALUATIONS = 20_000  # resolvents a certificate may cost at most, for matrices up to 8 x 8; fewer for larger ones
+POWERS = 8
+
+
+def rounding_bound(matrix: np.ndarray) -> float:
+    """A bound on the norm of the error of a matrix that was computed in its dtype, and of its eigenvalues' solver."""
+    size, norm = len(matrix), max(float(np.linalg.norm(matrix)), 1e-300)
+    return 8 * np.sqrt(size) * float(np.finfo(matrix.dtype).eps) * norm
+
+
+def keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
+    r"""Whether every matrix within `perturbation` (spectral norm) has as many eigenvalues on each side of the boundary.
+
+    The boundary is the unit circle for a map and the imaginary axis for a flow. An eigenvalue can cross it at z only
+    where the resolvent $R = (zI - A)^{-1}$ is as large as 1/`perturbation`. Where eigenvectors are well conditioned the
+    Bauer-Fike theorem shows that it is not. Otherwise the boundary is subdivided, and on a piece of radius w around z
+    $\|R\|\le 2\sum_{k<m} w^k\|R(z)^{k+1}\|$ as soon as $w^m\|R(z)^m\|\le\frac12$. `False` means: not proved.
+    Source: Bauer and Fike 1960; Van Loan, How near is a stable matrix to an unstable matrix?, 1985.
+
+    Args:
+        matrix: A, shape (n, n).
+        perturbation: the radius of the ball of matrices, > 0.
+        kind: "map" or "flow".
+
+    >>> jordan = np.array([[0.9, 1.0], [0.0, 0.9]])
+    >>> keeps_its_side(jordan, 1e-3, "map"), keeps_its_side(jordan, 0.05, "map")  # distance about 0.01
+    (True, False)
+    """
+    if len(matrix) == 0:
+        return True
+    try:
+        with np.errstate(all="ignore"):
+            return _keeps_its_side(np.asarray(matrix, float), perturbation, kind)
+    except np.linalg.LinAlgError:  # a resolvent that does not exist in floating point
+        return False
+
+
+def _keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
+    size = len(matrix)
+    values, vectors = np.linalg.eig(matrix)
+    gaps = np.abs(np.abs(values) - 1) if kind == "map" else np.abs(values.real)
+    rounding = size * np.finfo(float).eps * float(np.linalg.norm(matrix))
+    needed = 2 * (perturbation + 4 * rounding)
+    if not gaps.min() > needed:
+        return False
+    if gaps.min() > np.linalg.cond(vectors) * needed:
+        return True
+    if size > 200:  # too many large inverses
+        return False
+    triangle, _ = scipy.linalg.schur(matrix, output="complex")
+
+    def radii(positions: np.ndarray) -> np.ndarray:
+        """How far to both sides the boundary is free of crossings; 0 where that is not shown."""
+        points = np.exp(1j * positions) if kind == "map" else 1j * positions
+        resolvents = np.linalg.inv(points[:, None, None] * np.eye(size) - triangle)
+        power, norms = resolvents, []
+        for _ in range(POWERS):
+            norms.append(np.linalg.norm(power, axis=(1, 2)))
+            power = power @ resolvents
+        norms = np.array(norms)
+        low, high = np.zeros(len(points)), (2 * norms[-1]) ** (-1 / POWERS)
+        exponents = np.arange(POWERS)[:, None]
+        for _ in range(20):
+            middle = (low + high) / 2
+            fits = 2 * np.sum(middle**exponents * norms, axis=0) * needed < 1
+            low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+        return low
+
+    left = EVALUATIONS if size <= 8 else int(EVALUATIONS * (8 / size) ** 2.5)
+    # A real matrix: the upper half of the boundary is enough. Beyond the norm no eigenvalue lies on the axis.
+    end = np.pi if kind == "map" else float(np.linalg.norm(matrix, 2)) + 2 * needed
+    # Where the matrix comes nearest to an eigenvalue on the boundary, usually: a quick refusal.
+    nearest = np.abs(np.angle(values)) if kind == "map" else np.abs(values.imag)
+    if not np.all(radii(nearest[np.argsort(gaps, kind="stable")[:8]]) > 0):
+        return False
+    edges = np.linspace(0, end, 17)
+    centres, halves = (edges[1:] + edges[:-1]) / 2, np.full(16, end / 32)
+    while len(centres):
+        left -= len(centres)
+        if left < 0:
+            return False
+        free = radii(centres)
+        if not np.all(free > 0):
+            return False
+        rest = free < halves
+        # As many parts as the radius found suggests, so that few rounds are needed.
+        parts = np.clip(np.ceil(halves[rest] / free[rest]), 2, 8).astype(int)
+        fine = [
+            (centre + half * (2 * np.arange(n) + 1 - n) / n, np.full(n, half / n))
+            for centre, half, n in zip(centres[rest], halves[rest], parts, strict=True)
+        ]
+        centres = np.concatenate([one for one, _ in fine]) if fine else np.zeros(0)
+        halves = np.concatenate([one for _, one in fine]) if fine else np.zeros(0)
+    return True
+
+
+def without_neutral(matrix: np.ndarray, neutral: float, dimension: int) -> tuple[np.ndarray, float]:
+    """The matrix on the complement of the eigenvectors nearest to `neutral`, and how much it amplifies perturbations.
+
+    The complement comes from an ordered real Schur form, block-diagonalised by a Sylvester equation; a perturbation E
+    of the matrix perturbs the remaining block by at most the returned factor times the norm of E, to first order.
+    """
+    if dimension == 0:
+        return matrix, 1.0
+    values = np.linalg.eigvals(matrix)
+    apart = np.sort(np.abs(values - neutral))
+    if dimension >= len(values):
+        return np.zeros((0, 0)), 1.0
+    cut = (apart[dimension - 1] + apart[dimension]) / 2
+    triangle, _, found = scipy.linalg.schur(matrix, sort=lambda x, y=0.0: abs(complex(x, y) - neutral) < cut)
+    if found != dimension:  # ties at the cut
+        return np.asarray(matrix), np.inf
+    own, mixed, rest = triangle[:found, :found], triangle[:found, found:], triangle[found:, found:]
+    solution = scipy.linalg.solve_sylvester(own, -rest, -mixed)
+    return rest, float((1 + np.linalg.norm(solution, 2)) ** 2)
