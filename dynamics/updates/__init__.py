@@ -6,6 +6,7 @@ from dynamics.updates.base import Update as Update
 from dynamics.updates.simultaneous import Simultaneous as Simultaneous
 
 from dynamics.updates.alternating import Alternating as Alternating  # isort: skip
+from dynamics.updates.adaptive_competitive import AdaptiveCompetitive as AdaptiveCompetitive
 from dynamics.updates.averaged import Averaged as Averaged
 from dynamics.updates.extragradient import Extragradient as Extragradient
 from dynamics.updates.fictitious_play import FictitiousPlay as FictitiousPlay
