@@ -104,6 +104,16 @@ class ByHand:
             jacobian[part] = -(m - self.inner.T @ np.diag(c * np.sin(self.inner @ z)) @ self.inner)[part]
         return jacobian
 
+    def loss_gradient(self, z, loss):
+        """The gradient of one player's loss with respect to everything."""
+        m, b, c = self.matrices[loss], self.offsets[loss], self.bends[loss]
+        return m @ z + b + self.inner.T @ (c * np.cos(self.inner @ z))
+
+    def loss_hessian(self, z, loss):
+        """All second derivatives of one player's loss."""
+        bent = self.bends[loss] * np.sin(self.inner @ z)
+        return self.matrices[loss] - self.inner.T @ np.diag(bent) @ self.inner
+
     def consensus(self, z, weight):
         return self.field(z) - weight * self.jacobian(z).T @ self.field(z)
 
