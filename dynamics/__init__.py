@@ -35,11 +35,22 @@ _NAMES = {
     "Outcome": "dynamics.simulation",
     "Run": "dynamics.simulation",
     "ZeroSum": "dynamics.game",
+    "alignment": "dynamics.analysis",
+    "best": "dynamics.analysis",
     "critical": "dynamics.analysis",
+    "distance_to_instability": "dynamics.analysis",
     "find_equilibrium": "dynamics.analysis",
+    "kreiss_constant": "dynamics.analysis",
+    "numerical_abscissa": "dynamics.analysis",
+    "numerical_radius": "dynamics.analysis",
+    "potential_and_hamiltonian": "dynamics.analysis",
+    "pseudospectrum": "dynamics.analysis",
+    "sensitivity": "dynamics.analysis",
     "simulate": "dynamics.simulation",
+    "spectrum_path": "dynamics.analysis",
     "split_module": "dynamics.gan",
     "stability": "dynamics.analysis",
+    "transient_growth": "dynamics.analysis",
 }
 
 __all__ = sorted([*_MODULES, *_NAMES])

@@ -1,0 +1,213 @@
+"""Hyper-parameters with the fastest local convergence."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+
+from dynamics.analysis._plain import plain
+from dynamics.analysis.critical import _built
+from dynamics.analysis.path import jacobians, neutral_count
+from dynamics.analysis.report import Stability, stability
+from dynamics.updates.base import Update
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The hyper-parameters with the fastest local convergence that were found.
+
+    Attributes:
+        kind: "map" or "flow".
+        parameters: their values by name.
+        rate: log contraction per step, or per unit of time; negative when stable.
+        radius: spectral radius of a map, `exp(abscissa)` of a flow: the factor per step or unit of time.
+        report: the stability report there.
+        evaluations: number of Jacobians taken.
+        notes: what a reader should know, one sentence each.
+    """
+
+    kind: str
+    parameters: dict[str, float]
+    rate: float
+    radius: float
+    report: Stability
+    evaluations: int
+    notes: tuple[str, ...]
+
+    def describe(self) -> str:
+        """The result as text."""
+        unit = "step" if self.kind == "map" else "unit of time"
+        found = ", ".join(f"{name} = {value:.8g}" for name, value in self.parameters.items())
+        return "\n".join([f"{found}: factor {self.radius:.8g}, rate {self.rate:.8g} per {unit}", *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return plain({**fields, "report": self.report.to_dict()})
+
+
+def best(
+    build: Callable[..., tuple],
+    bounds: Mapping[str, tuple[float, float]],
+    *,
+    logarithmic: Collection[str] = (),
+    seed: int = 0,
+    population: int = 24,
+    generations: int = 200,
+) -> Best:
+    """The point of a box at which the spectral radius (maps) or the abscissa (flows) is least.
+
+    Differential evolution, one compiled program taking the Jacobians of a whole generation, then Nelder and Mead's
+    method from ever smaller simplices. The optimum usually sits where eigenvalues meet and the radius has a corner, so
+    that nothing here needs a derivative. Directions along a manifold of equilibria do not count. The same seed gives
+    the same result.
+    Source: Storn and Price, Differential Evolution, 1997; Nelder and Mead 1965.
+
+    Args:
+        build: function of numbers by name, returning `(game, method)` or `(game, method, equilibrium)`. It is traced:
+            use jax.numpy inside.
+        bounds: the interval of every parameter by name.
+        logarithmic: names of those that are searched on a logarithmic scale; their bounds are positive.
+        seed: of the search.
+        population: points per parameter in a generation.
+        generations: most generations.
+
+    Raises:
+        ValueError: no bounds, an empty interval, or no point of the box with a finite Jacobian.
+
+    >>> import dynamics as dy
+    >>> def build(step):
+    ...     sgd = dy.optimisers.sgd(step)
+    ...     return dy.games.Bilinear(1.0), dy.updates.Extragradient(sgd, sgd, extrapolation=step)
+    >>> found = best(build, {"step": (0.0, 1.0)})
+    >>> round(found.parameters["step"], 6), round(found.radius, 6)  # 1 / sqrt 2 and sqrt 3 / 2
+    (0.707107, 0.866025)
+    """
+    names = tuple(bounds)
+    low, high, is_log = _box(bounds, logarithmic)
+
+    def numbers(points: np.ndarray) -> np.ndarray:
+        """Points of the search, rows in the unit cube, as parameters."""
+        points = np.clip(points, 0, 1)
+        straight = np.clip(low + points * (high - low), low, high)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            geometric = np.clip(np.exp(np.log(low) + points * (np.log(high) - np.log(low))), low, high)
+        return np.where(is_log, geometric, straight)
+
+    def by_position(*values: Any) -> tuple:
+        return build(**dict(zip(names, values, strict=True)))
+
+    dtype = jnp.result_type(float)
+    game, method, players = _built(by_position(*jnp.asarray(numbers(np.full(len(names), 0.5)), dtype)))
+    kind = "map" if isinstance(method, Update) else "flow"
+    dimension = neutral_count(stability(game, method, players))
+    batch = population * len(names)
+    count = 0
+
+    def reach(points: np.ndarray) -> np.ndarray:
+        """Radius or abscissa at points, one per row; infinite where there is none."""
+        nonlocal count
+        count += len(points)
+        results = []
+        for start in range(0, len(points), batch):
+            part = numbers(points[start : start + batch])
+            # Always the same number of rows: one program.
+            padded = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
+            results.append(np.asarray(jacobians(by_position, jnp.asarray(padded, dtype)), float)[: len(part)])
+        return _outermost(np.concatenate(results), kind, dimension)
+
+    found = scipy.optimize.differential_evolution(
+        lambda columns: reach(columns.T),
+        [(0.0, 1.0)] * len(names),
+        popsize=population,
+        maxiter=generations,
+        tol=1e-10,
+        atol=1e-12,
+        rng=np.random.default_rng(seed),
+        polish=False,
+        updating="deferred",
+        vectorized=True,
+    )
+    place, value = found.x, float(found.fun)
+    if not np.isfinite(value):
+        raise ValueError("the Jacobian is not finite anywhere in the box; look at dynamics.stability at a point of it")
+    size = 0.05
+    for _ in range(12):
+        place_before, value_before = place, value
+        place, value = _simplex(reach, place, value, size)
+        moved = np.max(np.abs(place - place_before))
+        if value_before - value <= 1e-13 * (1 + abs(value)) and size < 1e-6:
+            break
+        size = min(size / 8, max(4 * moved, 1e-9))
+    chosen = numbers(place[None])[0]
+    game, method, players = _built(by_position(*jnp.asarray(chosen, dtype)))
+    report = stability(game, method, players)
+    notes = [
+        _EDGE.format(name=name, value=number)
+        for name, number, at in zip(names, chosen, place, strict=True)
+        if min(at, 1 - at) < 1e-6
+    ]
+    if not found.success:
+        notes.append(_UNSETTLED.format(generations=generations))
+    with np.errstate(divide="ignore"):
+        rate = float(np.log(value)) if kind == "map" else value
+    return Best(
+        kind,
+        dict(zip(names, chosen.tolist(), strict=True)),
+        rate,
+        value if kind == "map" else float(np.exp(value)),
+        report,
+        count,
+        (*notes, *report.notes),
+    )
+
+
+def _box(
+    bounds: Mapping[str, tuple[float, float]], logarithmic: Collection[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if not bounds:
+        raise ValueError('bounds is empty; expected an interval per parameter, e.g. {"rate": (0.01, 1.0)}')
+    if isinstance(logarithmic, str):
+        logarithmic = (logarithmic,)
+    if unknown := set(logarithmic) - set(bounds):
+        raise ValueError(f"logarithmic names {sorted(unknown)[0]!r}; expected names among {', '.join(bounds)}")
+    for name, (low, high) in bounds.items():
+        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            raise ValueError(f"the interval of {name} is [{low:g}, {high:g}]; expected finite low < high")
+        if name in logarithmic and low <= 0:
+            raise ValueError(f"the interval of {name} starts at {low:g}; a logarithmic scale needs a positive start")
+    low, high = np.array([[float(one) for one in pair] for pair in bounds.values()]).T
+    return low, high, np.array([name in logarithmic for name in bounds])
+
+
+def _outermost(matrices: np.ndarray, kind: str, dimension: int) -> np.ndarray:
+    finite = np.all(np.isfinite(matrices), axis=(1, 2))
+    values = np.linalg.eigvals(np.where(finite[:, None, None], matrices, 0)).astype(complex)
+    neutral = 1.0 if kind == "map" else 0.0
+    order = np.argsort(np.abs(values - neutral), axis=1, kind="stable")[:, dimension:]
+    rest = np.take_along_axis(values, order, axis=1)
+    outward = np.abs(rest) if kind == "map" else rest.real
+    return np.where(finite, np.max(outward, axis=1, initial=0.0 if kind == "map" else -np.inf), np.inf)
+
+
+def _simplex(
+    reach: Callable[[np.ndarray], np.ndarray], place: np.ndarray, value: float, size: float
+) -> tuple[np.ndarray, float]:
+    """A point no worse, by Nelder and Mead's method from a simplex of this size around the place."""
+    corners = np.where(place + size <= 1, place + size, place - size)
+    simplex = np.concatenate([place[None], np.where(np.eye(len(place), dtype=bool), corners, place)])
+    found = scipy.optimize.minimize(
+        lambda point: float(reach(point[None])[0]),
+        place,
+        method="Nelder-Mead",
+        bounds=[(0.0, 1.0)] * len(place),
+        options={"initial_simplex": np.clip(simplex, 0, 1), "xatol": 1e-13, "fatol": 1e-15, "maxfev": 150 * len(place)},
+    )
+    return (found.x, float(found.fun)) if found.fun < value else (place, value)
+
+
+_EDGE = "{name} = {value:.6g} is an end of its interval: a wider one may hold a better value."
+_UNSETTLED = "The search had not settled after {generations} generations."

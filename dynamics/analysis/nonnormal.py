@@ -1,0 +1,792 @@
+"""Beyond eigenvalues: what a Jacobian whose eigenvectors are far from orthogonal does before it decays.
+
+Every function takes a `Stability` report, or a real square matrix with `kind="map"` or `kind="flow"`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+from numpy.typing import ArrayLike
+
+from dynamics.analysis._plain import plain
+from dynamics.analysis.certificates import rounding_bound
+from dynamics.analysis.report import Stability, eigenvalues_with_errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Kreiss:
+    """The Kreiss constant K of a matrix: transient growth is at least K and at most e n K.
+
+    Attributes:
+        kind: "map" or "flow".
+        constant: K, attained at `point` up to rounding; infinite when powers or exponentials are unbounded.
+        upper: a bound that K is certain not to exceed, at most a hundredth above it.
+        point: where the supremum is attained; infinite when it is approached at infinity only (then K = 1).
+        size: n.
+    """
+
+    kind: str
+    constant: float
+    upper: float
+    point: complex
+    size: int
+
+    def describe(self) -> str:
+        """The result as text."""
+        if not np.isfinite(self.constant):
+            return f"Kreiss constant infinite: {_UNBOUNDED}"
+        most = np.e * self.size * self.constant
+        return f"Kreiss constant {self.constant:.6g}: transient growth at least that, at most {most:.6g}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON."""
+        return _as_dict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """How far a perturbation of length 1 can grow before it decays.
+
+    Attributes:
+        kind: "map" or "flow".
+        growth: the largest norm of a power or an exponential of the Jacobian; infinite when there is no bound.
+        bound: a bound that it is certain not to exceed; equal to it for most maps.
+        time: the number of steps, or the time, at which it is reached.
+        initial: the perturbation of length 1 that grows most, on players and memory.
+        final: where it has gone at that time.
+        rate: log contraction per step, or abscissa: the slope of the logarithm of the norm in the long run.
+        slope: the same at the start: numerical abscissa for a flow, log of the Jacobian's norm for a map.
+        times, norms: the norm over time, from the start until it has come down to 1 or below.
+        notes: what a reader should know, one sentence each.
+    """
+
+    kind: str
+    growth: float
+    bound: float
+    time: float
+    initial: np.ndarray
+    final: np.ndarray
+    rate: float
+    slope: float
+    times: np.ndarray
+    norms: np.ndarray
+    notes: tuple[str, ...]
+
+    def describe(self) -> str:
+        """The result as text."""
+        if not np.isfinite(self.growth):
+            first = _UNBOUNDED
+        elif self.time == 0:
+            first = "no transient growth: every perturbation shrinks from the start"
+        else:
+            when = f"after {self.time:.0f} steps" if self.kind == "map" else f"at time {self.time:.6g}"
+            first = f"transient growth {self.growth:.6g} {when} (at most {self.bound:.6g})"
+        return "\n".join([first, f"rate {self.slope:.6g} at the start, {self.rate:.6g} in the long run", *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON."""
+        return _as_dict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distance:
+    """The smallest perturbation that makes a stable Jacobian unstable.
+
+    Attributes:
+        kind: "map" or "flow".
+        distance: spectral norm of the smallest complex perturbation; 0 when the Jacobian is not stable.
+        point: where the perturbed eigenvalue meets the imaginary axis or the unit circle.
+        perturbation: one that does it, of rank one and complex; a real one may have to be larger.
+    """
+
+    kind: str
+    distance: float
+    point: complex
+    perturbation: np.ndarray
+
+    def describe(self) -> str:
+        """The result as text."""
+        return f"distance to instability {self.distance:.6g}, at {self.point:.6g}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON."""
+        return _as_dict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pseudospectrum:
+    """How near to an eigenvalue every point of a window of the complex plane is.
+
+    Attributes:
+        kind: "map" or "flow".
+        real, imaginary: coordinates of the grid.
+        smallest: smallest singular value of z - J; `smallest[i, j]` belongs to `real[j] + 1j * imaginary[i]`. The
+            points where it is below epsilon are the eigenvalues of all J + E with a norm of E below epsilon.
+        eigenvalues: of J.
+        epsilons: the sizes of perturbation asked for.
+        reach: for each of them the largest real part (flows) or modulus (maps) of an eigenvalue of a matrix so near.
+        distance: distance to instability, 0 when J is not stable.
+    """
+
+    kind: str
+    real: np.ndarray
+    imaginary: np.ndarray
+    smallest: np.ndarray
+    eigenvalues: np.ndarray
+    epsilons: tuple[float, ...]
+    reach: np.ndarray
+    distance: float
+
+    def describe(self) -> str:
+        """The result as text."""
+        name = "radius" if self.kind == "map" else "abscissa"
+        reached = [f"{name} {value:.6g} within {size:g}" for size, value in zip(self.epsilons, self.reach, strict=True)]
+        return "\n".join(["pseudospectral " + ", ".join(reached), f"distance to instability {self.distance:.6g}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON."""
+        return _as_dict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class PotentialAndHamiltonian:
+    """The Jacobian of a game's field as a descent and a rotation.
+
+    Attributes:
+        potential: its symmetric part, that of a potential game.
+        hamiltonian: its antisymmetric part, that of a Hamiltonian game.
+        potential_norm, hamiltonian_norm: Frobenius norms of the two.
+        rotation: the share of the antisymmetric part in the sum of squares: 0 for a potential game, 1 for a
+            Hamiltonian one; NaN where the Jacobian is 0.
+    """
+
+    potential: np.ndarray
+    hamiltonian: np.ndarray
+    potential_norm: float
+    hamiltonian_norm: float
+    rotation: float
+
+    def describe(self) -> str:
+        """The result as text."""
+        return (
+            f"potential part {self.potential_norm:.6g}, Hamiltonian part {self.hamiltonian_norm:.6g}: "
+            f"{100 * self.rotation:.4g} per cent rotation"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON."""
+        return _as_dict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """How much of every eigenvector belongs to every player and to the memory.
+
+    Attributes:
+        eigenvalues: the outermost first.
+        fractions: one row per eigenvalue, one column per player and a last one for the memory; rows add up to 1. Rows
+            of a multiple eigenvalue depend on the choice of its eigenvectors.
+        names: of the columns.
+    """
+
+    eigenvalues: np.ndarray
+    fractions: np.ndarray
+    names: tuple[str, ...]
+
+    def describe(self) -> str:
+        """The result as text, a line per eigenvalue."""
+        return "\n".join(
+            f"{value:.6g}: " + ", ".join(f"{name} {100 * share:.4g}%" for name, share in zip(self.names, row))
+            for value, row in zip(self.eigenvalues, self.fractions, strict=True)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON."""
+        return _as_dict(self)
+
+
+def numerical_abscissa(report: Stability | ArrayLike) -> float:
+    r"""The largest eigenvalue of $(J + J^\top)/2$: the fastest growth at the start of a flow.
+
+    $\frac{d}{dt}\|e^{tJ}\|$ at t = 0. Source: Trefethen and Embree, Spectra and Pseudospectra, 2005, equation 17.4.
+
+    >>> round(numerical_abscissa([[-1.0, 4.0], [0.0, -1.0]]), 12)
+    1.0
+    """
+    matrix = _square(report)
+    return float(np.linalg.eigvalsh((matrix + matrix.T) / 2)[-1])
+
+
+def numerical_radius(report: Stability | ArrayLike) -> float:
+    r"""The largest modulus $|x^* J x|$ over unit vectors x: $\max_\theta \lambda_{max}(\mathrm{Re}\,e^{i\theta}J)$.
+
+    $\|J^k\| \le 2 w^k$ for the numerical radius w. The angle is searched on a grid, whose best value is less than 1e-4
+    too low, and refined around every maximum of the grid.
+    Source: Horn and Johnson, Topics in Matrix Analysis, 1991, sections 1.3 and 1.5.
+
+    >>> round(numerical_radius([[0.0, 1.0], [0.0, 0.0]]), 12)
+    0.5
+    """
+    matrix = _square(report)
+
+    def support(angles: np.ndarray) -> np.ndarray:
+        turned = np.exp(1j * np.asarray(angles))[..., None, None] * matrix
+        return np.linalg.eigvalsh((turned + np.swapaxes(turned.conj(), -1, -2)) / 2)[..., -1]
+
+    # The Jacobian is real: the numerical range is symmetric.
+    angles = np.linspace(0, np.pi, 181)
+    values = support(angles)
+    return max(_refined(lambda angle: float(support(angle)), angles, values)[1], float(values.max()))
+
+
+def distance_to_instability(report: Stability | ArrayLike, *, kind: str | None = None) -> Distance:
+    r"""The smallest complex E, in spectral norm, that puts an eigenvalue of J + E on the stability boundary.
+
+    $\min_y \sigma_{min}(iy - J)$ for a flow, the same over the unit circle for a map. A level below the minimum is
+    recognised by a Hamiltonian matrix (a symplectic pencil) without eigenvalues on the boundary; other levels are
+    lowered to the smallest value half-way between such eigenvalues, until none is left.
+    Source: Byers, A Bisection Method for Measuring the Distance of a Stable Matrix to the Unstable Matrices, 1988;
+    Boyd and Balakrishnan 1990; Bruinsma and Steinbuch 1990.
+
+    Args:
+        report: a report, or a matrix.
+        kind: "map" or "flow", with a matrix.
+
+    >>> result = distance_to_instability([[-1.0, 0.0], [0.0, -2.0]], kind="flow")
+    >>> round(result.distance, 12)
+    1.0
+    """
+    matrix, kind = _matrix(report, kind)
+    if _side(report, kind) != "stable":
+        values = _ordered(np.linalg.eigvals(matrix), kind)
+        return Distance(kind, 0.0, complex(values[0]), np.zeros_like(matrix))
+    distance, point = _nearest(matrix, kind)
+    left, values, right = np.linalg.svd(point * np.eye(len(matrix)) - matrix)
+    return Distance(kind, distance, point, values[-1] * np.outer(left[:, -1], right[-1]))
+
+
+def kreiss_constant(report: Stability | ArrayLike, *, kind: str | None = None) -> Kreiss:
+    r"""The Kreiss constant: $\sup_{Re z > 0} Re z\,\|(z-J)^{-1}\|$, for maps $\sup_{|z|>1}(|z|-1)\|(z-J)^{-1}\|$.
+
+    On every line Re z = x (circle |z| = 1 + x) the smallest singular value of z - J is found as for
+    `distance_to_instability`; it rises with x, so that the best quotient between two lines is bounded. Lines are put
+    between those whose bound is more than a hundredth above the best quotient, which is then refined.
+    Source: Trefethen and Embree, Spectra and Pseudospectra, 2005, theorems 18.1 and 18.5; the search over lines is
+    in the manner of Mitchell, Computing the Kreiss Constant of a Matrix, 2020.
+
+    Args:
+        report: a report, or a matrix.
+        kind: "map" or "flow", with a matrix.
+
+    >>> kreiss_constant([[-1.0, 2.0], [-2.0, -1.0]], kind="flow").constant  # a normal matrix
+    1.0
+    >>> kreiss_constant([[-1.0, 20.0], [0.0, -1.0]], kind="flow").constant > 4
+    True
+    """
+    matrix, kind = _matrix(report, kind)
+    size = len(matrix)
+    side = _side(report, kind)
+    if side == "unstable":
+        return Kreiss(kind, np.inf, np.inf, complex(_ordered(np.linalg.eigvals(matrix), kind)[0]), size)
+    # sigma_min(z - J) is at least the distance of z from the numerical range.
+    excess = numerical_abscissa(matrix) if kind == "flow" else numerical_radius(matrix) - 1
+    scale = float(np.linalg.norm(matrix, 2))
+    rounding = _rounding(report)
+    if excess <= 1e3 * rounding * max(scale, 1e-300):
+        return Kreiss(kind, 1.0, 1.0, complex(np.inf), size)
+
+    @functools.cache
+    def on_line(x: float) -> float:
+        return _smallest_on(matrix, kind, x if kind == "flow" else 1 + x)[0]
+
+    # Below the first line the quotient is less than 1, above the last one less than 1.0001.
+    # Where eigenvalues lie on the boundary up to rounding, it is left alone.
+    low = max(_nearest(matrix, kind)[0] if side == "stable" else 0.0, 8 * rounding**0.5 * scale)
+    high = max(1e4 * excess, 10 * low)
+    lines = list(np.geomspace(low, high, max(17, round(6 * np.log10(high / low)))))
+    for _ in range(12):
+        values = np.array([on_line(x) for x in lines])
+        best = max(1.0, float(np.max(np.array(lines) / values)))
+        bounds = np.array(lines[1:]) / values[:-1]
+        wide = np.flatnonzero(bounds > 1.01 * best)
+        if not len(wide):
+            break
+        lines = sorted([*lines, *(float(np.sqrt(lines[i] * lines[i + 1])) for i in wide)])
+    values = np.array([on_line(x) for x in lines])
+    upper = max(float(np.max(np.array(lines[1:]) / values[:-1])), 1 / (1 - excess / high))
+    at, value = _refined(lambda u: np.exp(u) / on_line(float(np.exp(u))), np.log(lines), np.array(lines) / values)
+    if value <= 1:
+        return Kreiss(kind, 1.0, max(1.0, upper), complex(np.inf), size)
+    x = float(np.exp(at))
+    return Kreiss(kind, value, max(upper, value), _smallest_on(matrix, kind, x if kind == "flow" else 1 + x)[1], size)
+
+
+def transient_growth(report: Stability | ArrayLike, *, kind: str | None = None) -> Growth:
+    r"""The largest $\|J^k\|$ (maps) or $\|e^{tJ}\|$ (flows), when it is reached, and by which perturbation.
+
+    Once a power or an exponential has norm 1 or less, all later norms are below the largest before. For a flow the time
+    until then is sampled and the largest samples are refined; `bound` follows from the largest slopes in between.
+    Source: Trefethen and Embree, Spectra and Pseudospectra, 2005, chapters 14 and 16.
+
+    Args:
+        report: a report, or a matrix.
+        kind: "map" or "flow", with a matrix.
+
+    >>> result = transient_growth([[0.5, 10.0], [0.0, 0.5]], kind="map")
+    >>> int(result.time), round(result.growth, 3)
+    (1, 10.025)
+    """
+    matrix, kind = _matrix(report, kind)
+    outermost = _ordered(np.linalg.eigvals(matrix), kind)[0]
+    with np.errstate(divide="ignore"):
+        rate = float(outermost.real if kind == "flow" else np.log(np.abs(outermost)))
+        slope = numerical_abscissa(matrix) if kind == "flow" else float(np.log(np.linalg.norm(matrix, 2)))
+    side = _side(report, kind)
+    if side == "unstable":
+        nothing, ends = np.full(len(matrix), np.nan), np.array([0.0])
+        return Growth(kind, np.inf, np.inf, np.inf, nothing, nothing, rate, slope, ends, ends + 1, ())
+    search = _growth_of_flow if kind == "flow" else _growth_of_map
+    time, bound, times, norms = search(matrix, rate, slope, side)
+    power = scipy.linalg.expm(time * matrix) if kind == "flow" else np.linalg.matrix_power(matrix, int(time))
+    left, values, right = np.linalg.svd(power)
+    notes = () if side == "stable" else (_MARGINAL,)
+    growth = float(values[0]) if time else 1.0
+    return Growth(
+        kind, growth, max(bound, growth), time, right[0], values[0] * left[:, 0], rate, slope, times, norms, notes
+    )
+
+
+def pseudospectrum(
+    report: Stability | ArrayLike,
+    low: complex | None = None,
+    high: complex | None = None,
+    points: int = 101,
+    *,
+    epsilons: Sequence[float] = (1e-3, 1e-2, 1e-1),
+    kind: str | None = None,
+) -> Pseudospectrum:
+    r"""The smallest singular value of $z - J$ over a window of the complex plane.
+
+    Up to 30 rows by singular value decompositions, above by inverse Lanczos iterations with the Schur form. The reach
+    of the pseudospectra comes from `distance_to_instability`'s search and not from the grid.
+    Source: Trefethen and Embree, Spectra and Pseudospectra, 2005, chapters 2 and 39.
+
+    Args:
+        report: a report, or a matrix.
+        low, high: lower left and upper right corner of the window; default: room around the eigenvalues and the
+            stability boundary.
+        points: grid points along each side.
+        epsilons: sizes of perturbation for `reach`.
+        kind: "map" or "flow", with a matrix.
+
+    Raises:
+        ValueError: the window is empty, there are too few points, or a size is not positive.
+
+    >>> result = pseudospectrum([[-1.0, 0.0], [0.0, -1.0]], points=5, epsilons=[0.25], kind="flow")
+    >>> float(round(result.reach[0], 9)), round(result.distance, 9)  # disks around the eigenvalues
+    (-0.75, 1.0)
+    """
+    matrix, kind = _matrix(report, kind)
+    values = _ordered(np.linalg.eigvals(matrix), kind)
+    corners = _window(values, kind)
+    low = corners[0] if low is None else complex(low)
+    high = corners[1] if high is None else complex(high)
+    if not (np.isfinite([low, high]).all() and low.real < high.real and low.imag < high.imag):
+        raise ValueError(f"the window is {low} to {high}; expected its lower left and its upper right corner")
+    if points < 2:
+        raise ValueError(f"points is {points}; expected at least 2")
+    epsilons = tuple(float(size) for size in epsilons)
+    if any(not 0 < size < np.inf for size in epsilons):
+        raise ValueError(f"epsilons is {epsilons}; expected positive sizes of perturbation")
+    real, imaginary = np.linspace(low.real, high.real, points), np.linspace(low.imag, high.imag, points)
+    smallest = _smallest(matrix, (real + 1j * imaginary[:, None]).ravel()).reshape(points, points)
+    distance = _nearest(matrix, kind)[0] if _side(report, kind) == "stable" else 0.0
+    reach = np.array([_reach(matrix, kind, size) for size in epsilons])
+    return Pseudospectrum(kind, real, imaginary, smallest, values, epsilons, reach, distance)
+
+
+def potential_and_hamiltonian(report: Stability | Sequence[Sequence[ArrayLike]] | ArrayLike) -> PotentialAndHamiltonian:
+    r"""Symmetric and antisymmetric part of the Jacobian of the game's field, and how much of it is rotation.
+
+    Source: Balduzzi et al., The Mechanics of n-Player Differentiable Games, 2018, section 2.
+
+    Args:
+        report: a report, whose blocks count and not the method's Jacobian; or blocks, or a matrix.
+
+    >>> potential_and_hamiltonian([[-1.0, 2.0], [-2.0, -1.0]]).rotation
+    0.8
+    """
+    if isinstance(report, Stability):
+        matrix = np.block([list(row) for row in report.blocks])
+    elif isinstance(report, np.ndarray) and report.ndim == 2:
+        matrix = report
+    else:
+        matrix = np.block([[np.asarray(block) for block in row] for row in report])
+    matrix = _square(matrix)
+    potential, hamiltonian = (matrix + matrix.T) / 2, (matrix - matrix.T) / 2
+    sizes = float(np.linalg.norm(potential)), float(np.linalg.norm(hamiltonian))
+    total = sizes[0] ** 2 + sizes[1] ** 2
+    return PotentialAndHamiltonian(potential, hamiltonian, *sizes, sizes[1] ** 2 / total if total else float("nan"))
+
+
+def alignment(
+    report: Stability | ArrayLike, sizes: Sequence[int] | None = None, *, kind: str | None = None
+) -> Alignment:
+    """How much of every eigenvector belongs to every player and to the memory, as shares of its squared length.
+
+    Args:
+        report: a report, or a matrix.
+        sizes: number of coordinates of every player; needed with a matrix. What is left belongs to the memory.
+        kind: "map" or "flow", with a matrix.
+
+    Raises:
+        ValueError: the sizes do not fit the Jacobian.
+
+    >>> alignment([[-1.0, 0.0], [0.0, -2.0]], (1, 1), kind="flow").fractions.tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    matrix, kind = _matrix(report, kind)
+    if sizes is None:
+        if not isinstance(report, Stability):
+            raise ValueError("sizes is None; expected the number of coordinates of every player with a bare matrix")
+        sizes = [len(row[0]) for row in report.blocks]
+    sizes = [int(size) for size in sizes]
+    if min(sizes, default=0) < 0 or sum(sizes) > len(matrix):
+        raise ValueError(f"sizes is {tuple(sizes)} for a Jacobian of {len(matrix)} rows; expected at most as many")
+    values, vectors = np.linalg.eig(matrix)
+    order = _order(values, kind)
+    squares = np.abs(vectors.T[order]) ** 2
+    edges = np.cumsum([0, *sizes, len(matrix) - sum(sizes)])
+    parts = [squares[:, a:b].sum(axis=1) for a, b in zip(edges, edges[1:], strict=False)]
+    fractions = np.stack(parts, axis=1) / squares.sum(axis=1, keepdims=True)
+    names = (*(f"player {i}" for i in range(len(sizes))), "memory")
+    return Alignment(values[order].astype(complex), fractions, names)
+
+
+_UNBOUNDED = "perturbations grow without bound, or so far that rounding errors hide the end"
+_MARGINAL = (
+    "Eigenvalues on the stability boundary never decay: the norm is searched over a finite time, and the bound holds "
+    "there only."
+)
+
+
+# Doors
+
+
+def _raw(report: Stability | ArrayLike) -> np.ndarray:
+    matrix = np.asarray(report.jacobian if isinstance(report, Stability) else report)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+        raise ValueError(f"the matrix has shape {matrix.shape}; expected a square one, or a stability report")
+    if not (np.issubdtype(matrix.dtype, np.floating) or np.issubdtype(matrix.dtype, np.integer)):
+        raise TypeError(f"the matrix has dtype {matrix.dtype}; expected real numbers")
+    if not np.all(np.isfinite(matrix)):
+        raise ValueError("the Jacobian is not finite: the method is not differentiable at the point")
+    return matrix
+
+
+def _square(report: Stability | ArrayLike) -> np.ndarray:
+    return _raw(report).astype(float)
+
+
+def _matrix(report: Stability | ArrayLike, kind: str | None) -> tuple[np.ndarray, str]:
+    matrix = _square(report)
+    if isinstance(report, Stability):
+        if kind not in (None, report.kind):
+            raise ValueError(f"kind is {kind!r}, but the report is one of a {report.kind}; leave it out")
+        return matrix, report.kind
+    if kind not in ("map", "flow"):
+        raise ValueError(f"kind is {kind!r}; expected 'map' or 'flow' with a bare matrix")
+    return matrix, kind
+
+
+def _rounding(report: Stability | ArrayLike) -> float:
+    raw = _raw(report)
+    return float(np.finfo(raw.dtype if np.issubdtype(raw.dtype, np.floating) else float).eps)
+
+
+def _as_dict(result: Any) -> dict[str, Any]:
+    return plain({field.name: getattr(result, field.name) for field in dataclasses.fields(result)})
+
+
+# Eigenvalues
+
+
+def _order(values: np.ndarray, kind: str) -> np.ndarray:
+    return np.argsort(-(np.abs(values) if kind == "map" else values.real), kind="stable")
+
+
+def _ordered(values: np.ndarray, kind: str) -> np.ndarray:
+    return values[_order(values, kind)].astype(complex)
+
+
+def _side(report: Stability | ArrayLike, kind: str) -> str:
+    """`stable`, `marginal` (bounded for ever, but no decay) or `unstable` (unbounded)."""
+    # Rounding errors are judged by the precision in which the Jacobian was taken.
+    raw = _raw(report)
+    raw = raw if np.issubdtype(raw.dtype, np.floating) else raw.astype(float)
+    values, errors = eigenvalues_with_errors(raw)
+    matrix = raw.astype(float)
+    outward = values.real if kind == "flow" else np.abs(values) - 1
+    if np.any(outward > errors):
+        return "unstable"
+    on_boundary = np.flatnonzero(outward >= -errors)
+    if np.all(outward < 0) and len(on_boundary) and _nearest(matrix, kind)[0] > 2 * rounding_bound(raw):
+        return "stable"  # the bounds on single eigenvalues are wider than need be
+    scale = max(float(np.linalg.norm(matrix, 2)), 1e-300)
+    rounding = _rounding(report) ** 0.5
+    for value, error in zip(values[on_boundary], errors[on_boundary], strict=True):
+        # A Jordan block on the boundary: fewer eigenvectors than eigenvalues.
+        multiplicity = np.sum(np.abs(values - value) <= error + 16 * rounding * scale)
+        singular = np.linalg.svd(matrix - value * np.eye(len(matrix)), compute_uv=False)
+        if np.sum(singular <= 16 * rounding * scale) < multiplicity:
+            return "unstable"
+    return "marginal" if len(on_boundary) else "stable"
+
+
+def _window(values: np.ndarray, kind: str) -> tuple[complex, complex]:
+    around = [*values, 1 + 1j, -1 - 1j] if kind == "map" else [*values, 0j]
+    around = np.array([*around, *np.conj(around)])
+    side = 0.75 * max(float(np.ptp(around.real)), float(np.ptp(around.imag)), 1e-3)
+    middle = complex(around.real.min() + around.real.max(), around.imag.min() + around.imag.max()) / 2
+    return middle - side * (1 + 1j), middle + side * (1 + 1j)
+
+
+# Smallest singular values
+
+
+def _smallest(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The smallest singular value of z - J at every point z."""
+    size = len(matrix)
+    chunk = max(1, 2_000_000 // size**2) if size <= 30 else 4096
+    one = _smallest_by_svd if size <= 30 else _smallest_by_lanczos
+    parts = [one(matrix, points[start : start + chunk]) for start in range(0, len(points), chunk)]
+    return np.concatenate(parts)
+
+
+def _smallest_by_svd(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return np.linalg.svd(points[:, None, None] * np.eye(len(matrix)) - matrix, compute_uv=False)[:, -1]
+
+
+def _smallest_by_lanczos(matrix: np.ndarray, points: np.ndarray, steps: int = 24) -> np.ndarray:
+    r"""From the largest eigenvalue of $(z-T)^{-*}(z-T)^{-1}$, T the triangular Schur form, all points at once."""
+    size = len(matrix)
+    triangle = scipy.linalg.schur(matrix.astype(complex), output="complex")[0]
+    floor = np.finfo(float).eps * max(float(np.linalg.norm(matrix)), 1e-300)
+    pivots = points[:, None] - np.diag(triangle)
+    pivots = np.where(np.abs(pivots) < floor, floor, pivots)
+
+    def solve(right: np.ndarray) -> np.ndarray:
+        solution = np.zeros_like(right)
+        for i in reversed(range(size)):
+            solution[:, i] = (right[:, i] + solution[:, i + 1 :] @ triangle[i, i + 1 :]) / pivots[:, i]
+        return solution
+
+    def solve_adjoint(right: np.ndarray) -> np.ndarray:
+        solution = np.zeros_like(right)
+        for i in range(size):
+            solution[:, i] = (right[:, i] + solution[:, :i] @ triangle[:i, i].conj()) / pivots[:, i].conj()
+        return solution
+
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(size) + 1j * rng.standard_normal(size)
+    now = np.broadcast_to(start / np.linalg.norm(start), (len(points), size))
+    before, beta = np.zeros_like(now), np.zeros(len(points))
+    steps = min(steps, size)
+    small = np.zeros((len(points), steps, steps))
+    for k in range(steps):
+        # The inverse is applied to unit vectors: nothing overflows before 1e308.
+        new = solve_adjoint(solve(now)) - beta[:, None] * before
+        alpha = np.sum(now.conj() * new, axis=1).real
+        new = new - alpha[:, None] * now
+        beta = np.linalg.norm(new, axis=1)
+        small[:, k, k] = alpha
+        if k + 1 < steps:
+            small[:, k, k + 1] = small[:, k + 1, k] = beta
+        before, now = now, new / np.maximum(beta, 1e-300)[:, None]
+    return 1 / np.sqrt(np.linalg.eigvalsh(small)[:, -1])
+
+
+def _smallest_on(matrix: np.ndarray, kind: str, place: float) -> tuple[float, complex]:
+    """The least smallest singular value of z - J on the line Re z = place, or on the circle of that radius; and z."""
+    if kind == "flow":
+        value, point = _nearest(matrix - place * np.eye(len(matrix)), kind)
+        return value, place + point
+    value, point = _nearest(matrix / place, kind)
+    return place * value, place * point
+
+
+def _nearest(matrix: np.ndarray, kind: str) -> tuple[float, complex]:
+    """The least smallest singular value of z - J over the imaginary axis or the unit circle, and where it is."""
+    matrix = matrix.astype(float)
+    values = np.linalg.eigvals(matrix)
+    if kind == "flow":
+        places, point = np.concatenate([[0.0], values.imag]), lambda t: 1j * t
+    else:
+        places, point = np.concatenate([[0.0, np.pi], np.angle(values)]), lambda t: np.exp(1j * t)
+    best, at = np.inf, 0.0
+    for _ in range(60):
+        level = _smallest_by_svd(matrix, point(places))
+        lowest = int(np.argmin(level))
+        gained = level[lowest] < best * (1 - 1e-10)
+        if level[lowest] < best:
+            best, at = float(level[lowest]), float(places[lowest])
+        if not gained or best == 0:
+            break
+        places = _crossings(matrix, kind, best * (1 - 1e-11))
+        if not len(places):
+            break
+        # Midpoints, and the crossings themselves: there rounding can only help.
+        if kind == "map":
+            places = np.concatenate([places, places[:1] + 2 * np.pi])
+        places = np.concatenate([(places[1:] + places[:-1]) / 2, places])
+    return best, complex(point(at))
+
+
+def _crossings(matrix: np.ndarray, kind: str, level: float) -> np.ndarray:
+    """Where on the axis or the circle (frequency or angle) the level is a singular value of z - J, sorted.
+
+    Doubtful eigenvalues count: a place too many costs a little work, one too few the result.
+    """
+    identity, nothing = np.eye(len(matrix)), np.zeros_like(matrix)
+    if kind == "flow":
+        hamiltonian = np.block([[matrix, -level * identity], [level * identity, -matrix.T]])
+        values = np.linalg.eigvals(hamiltonian)
+        return np.sort(values.imag[np.abs(values.real) <= 1e-6 * np.linalg.norm(hamiltonian, 2)])
+    left = np.block([[matrix, -level * identity], [nothing, identity]])
+    right = np.block([[identity, nothing], [-level * identity, matrix.T]])
+    above, below = scipy.linalg.eig(left, right, right=False, homogeneous_eigvals=True)
+    on_circle = np.abs(np.abs(above) - np.abs(below)) <= 1e-6 * (np.abs(above) + np.abs(below))
+    return np.sort(np.angle(above[on_circle] * below[on_circle].conj()))
+
+
+def _reach(matrix: np.ndarray, kind: str, epsilon: float) -> float:
+    """Pseudospectral abscissa or radius: where the least smallest singular value has risen to epsilon."""
+    outermost = _ordered(np.linalg.eigvals(matrix), kind)[0]
+    if kind == "flow":
+        low, high = outermost.real + epsilon, numerical_abscissa(matrix) + epsilon
+    else:
+        low, high = abs(outermost) + epsilon, numerical_radius(matrix) + epsilon
+
+    def above(place: float) -> float:
+        return _smallest_on(matrix, kind, place)[0] - epsilon
+
+    high += 1e-9 * (1 + abs(high))
+    if high <= low or above(low) >= 0:  # normal, up to rounding
+        return float(low)
+    return float(scipy.optimize.brentq(above, low, high, xtol=1e-13 * (1 + abs(high)), rtol=1e-13))
+
+
+# Norms over time
+
+
+def _refined(function: Callable[[float], float], places: np.ndarray, values: np.ndarray) -> tuple[float, float]:
+    """The best of a sampled function, refined around its largest local maxima; where and how much."""
+    inner = np.concatenate([[-np.inf], values, [-np.inf]])
+    peaks = np.flatnonzero((inner[1:-1] >= inner[:-2]) & (inner[1:-1] >= inner[2:]))
+    peaks = peaks[np.argsort(-values[peaks], kind="stable")][:6]
+    at, best = float(places[peaks[0]]), float(values[peaks[0]])
+    for peak in peaks:
+        ends = float(places[max(peak - 1, 0)]), float(places[min(peak + 1, len(places) - 1)])
+        found = scipy.optimize.minimize_scalar(
+            lambda t: -function(t), bounds=ends, method="bounded", options={"xatol": 1e-9 * (ends[1] - ends[0])}
+        )
+        if -found.fun > best:
+            at, best = float(found.x), float(-found.fun)
+    return at, best
+
+
+def _norms(matrices: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(matrices, 2, axis=(-2, -1))
+
+
+_AT_MOST_ONE = 1 + 1e-12
+
+
+def _growth_of_flow(
+    matrix: np.ndarray, rate: float, slope: float, side: str
+) -> tuple[float, float, np.ndarray, np.ndarray]:
+    matrix = matrix.astype(float)
+    scale = float(np.linalg.norm(matrix, 2))
+    if scale == 0:
+        return 0.0, 1.0, np.array([0.0, 1.0]), np.ones(2)
+    horizon = 1 / (8 * scale)
+    power = scipy.linalg.expm(horizon * matrix)
+    while (norm := float(_norms(power))) > _AT_MOST_ONE and horizon * scale < 1e12:
+        power, horizon = power @ power, 2 * horizon
+    if norm > _AT_MOST_ONE or side == "marginal":  # turns for ever
+        turning = np.abs(np.linalg.eigvals(matrix).imag)
+        slowest = np.min(turning[turning > 1e-6 * scale], initial=scale)
+        horizon = 20 * 2 * np.pi / float(slowest)
+    horizon = max(horizon, min(3 / abs(rate), 500 / scale) if rate else 0.0)
+    count = 2048 if len(matrix) <= 64 else 512
+    times = np.linspace(0, horizon, count + 1)
+    norms = _uniform(matrix, horizon / count, count)
+    if slope <= 1e-13 * scale:
+        return 0.0, 1.0, times, norms
+    # The logarithm of the norm rises at most with the numerical abscissa of J and falls at most with that of -J.
+    gap, fall = horizon / count, numerical_abscissa(-matrix)
+    logs = np.log(np.maximum(norms, 1e-300))
+    rise = np.clip((logs[1:] - logs[:-1] + fall * gap) / max(slope + fall, 1e-300), 0, gap)
+    bound = float(np.exp(min(np.max(logs[:-1] + slope * rise), 700)))
+    # A peak far before the end of a slow decay falls between the samples: as many again for every doubling of time.
+    octaves = np.arange(np.log2(max(horizon * scale, 1)) + 4)
+    early = horizon * 2.0 ** -octaves[:, None] * np.linspace(0.5, 1, 32, endpoint=False)
+    early = early.ravel() if gap * scale > 0.05 else np.zeros(0)
+    every = np.concatenate([times, early])
+    values = np.concatenate([norms, _norms(scipy.linalg.expm(early[:, None, None] * matrix)) if len(early) else early])
+    order = np.argsort(every, kind="stable")
+    time, _ = _refined(lambda t: float(_norms(scipy.linalg.expm(t * matrix))), every[order], values[order])
+    return time, bound, times, norms
+
+
+def _uniform(matrix: np.ndarray, gap: float, count: int) -> np.ndarray:
+    step, power, norms = scipy.linalg.expm(gap * matrix), np.eye(len(matrix)), []
+    powers = []
+    for _ in range(count + 1):
+        powers.append(power)
+        power = power @ step
+        if len(powers) == 256:
+            norms.append(_norms(np.array(powers)))
+            powers = []
+    return np.concatenate([*norms, _norms(np.array(powers))])
+
+
+def _growth_of_map(
+    matrix: np.ndarray, rate: float, slope: float, side: str
+) -> tuple[float, float, np.ndarray, np.ndarray]:
+    del rate, slope
+    matrix = matrix.astype(float)
+    most = 4096 if len(matrix) <= 64 else 1024
+    power, norms = np.eye(len(matrix)), [1.0]
+    while len(norms) <= most and (len(norms) < 16 or np.min(norms[1:]) > _AT_MOST_ONE):
+        power = power @ matrix
+        norms.append(float(_norms(power)))
+    best, bound = int(np.argmax(norms)), float(np.max(norms))
+    if norms[best] <= _AT_MOST_ONE:
+        best = 0
+    times, shown = np.arange(len(norms), dtype=float), np.array(norms)
+    if np.min(norms[1:]) > _AT_MOST_ONE:
+        # A slow decay: samples at distances that double, and what the first steps can add in between.
+        gap, steps, largest = most // 32, most, bound
+        while float(_norms(power)) > _AT_MOST_ONE and steps < 2**40:
+            jump = np.linalg.matrix_power(matrix, gap)
+            for _ in range(32):
+                steps, power = steps + gap, power @ jump
+                norm = float(_norms(power))
+                if norm > largest:
+                    largest, best = norm, steps
+            gap *= 2
+            if side == "marginal" and steps > 2**20:
+                break
+        within = bound if gap <= 2 * most else np.inf
+        bound = largest * within
+        while best > most and gap > 1:
+            gap = -(-gap // 8)
+            near = np.unique(np.clip(best + gap * np.arange(-9, 10), 0, None))
+            best = int(near[np.argmax([_norms(np.linalg.matrix_power(matrix, int(k))) for k in near])])
+    return float(best), bound, times, shown

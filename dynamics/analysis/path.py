@@ -1,0 +1,128 @@
+"""Eigenvalues over a parameter."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+from jaxtyping import Array, Float
+
+from dynamics.analysis._plain import plain
+from dynamics.analysis.critical import _built
+from dynamics.analysis.linearisation import linearise
+from dynamics.analysis.report import Stability
+from dynamics.updates.base import Update
+
+
+@dataclasses.dataclass(frozen=True)
+class SpectrumPath:
+    """How the eigenvalues move with a parameter.
+
+    Attributes:
+        kind: "map" or "flow".
+        parameters: the samples, in increasing order.
+        eigenvalues: one row per sample; a column follows one eigenvalue. Where eigenvalues meet, which column goes on
+            as which is a choice.
+        reach: spectral radius (maps) or abscissa (flows) at every sample, of all eigenvalues.
+    """
+
+    kind: str
+    parameters: np.ndarray
+    eigenvalues: np.ndarray
+    reach: np.ndarray
+
+    def describe(self) -> str:
+        """The result as text."""
+        name = "radius" if self.kind == "map" else "abscissa"
+        least = int(np.argmin(self.reach))
+        return (
+            f"{self.eigenvalues.shape[1]} eigenvalues at {len(self.parameters)} values from {self.parameters[0]:.6g} "
+            f"to {self.parameters[-1]:.6g}: {name} {self.reach[0]:.6g} at the start, {self.reach[-1]:.6g} at the end, "
+            f"least {self.reach[least]:.6g} at {self.parameters[least]:.6g}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON."""
+        return plain({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
+
+def spectrum_path(build: Callable[[Array], tuple], low: float, high: float, samples: int = 201) -> SpectrumPath:
+    """The eigenvalues over an interval of a parameter, every one followed from sample to sample.
+
+    Eigenvalues at neighbouring samples are matched so that the sum of squared distances to where they were heading is
+    least; one compiled program takes the Jacobians of all samples.
+
+    Args:
+        build: function of one number, returning `(game, update or flow)` or `(game, update or flow, equilibrium)`. It
+            is traced: use jax.numpy inside.
+        low, high: the interval.
+        samples: number of values, evenly spaced.
+
+    Raises:
+        ValueError: an empty interval, fewer than two samples, or a Jacobian that is not finite.
+
+    >>> import dynamics as dy
+    >>> path = spectrum_path(lambda w: (dy.games.DiracGAN(penalty=dy.penalties.R1(w)), dy.flows.Flow()), 0.5, 2.0, 4)
+    >>> [round(float(value), 4) for value in path.reach]  # slowest decay -1/2, at the weight 1
+    [-0.25, -0.5, -0.191, -0.134]
+    """
+    low, high = float(low), float(high)
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ValueError(f"the interval is [{low:g}, {high:g}]; expected finite low < high")
+    if samples < 2:
+        raise ValueError(f"samples is {samples}; expected at least 2")
+    parameters = np.linspace(low, high, samples)
+    kind = kind_of(build, [(low + high) / 2])
+    matrices = np.asarray(jacobians(build, jnp.asarray(parameters[:, None], jnp.result_type(float))), float)
+    finite = np.all(np.isfinite(matrices), axis=(1, 2))
+    if not np.all(finite):
+        raise ValueError(f"the Jacobian is not finite at {parameters[~finite][0]:g}; look at dynamics.stability there")
+    values = matched(np.linalg.eigvals(matrices).astype(complex))
+    reach = np.max(np.abs(values) if kind == "map" else values.real, axis=1)
+    return SpectrumPath(kind, parameters, values, reach)
+
+
+@eqx.filter_jit
+def jacobians(build: Callable[..., tuple], numbers: Float[Array, "samples parameters"]) -> Float[Array, "samples n n"]:
+    """The Jacobian of the method at every row of numbers, in one program."""
+    return jax.vmap(lambda row: linearise(*_built(build(*row))).jacobian)(numbers)
+
+
+def kind_of(build: Callable[..., tuple], numbers: Any) -> str:
+    """ "map" or "flow"."""
+    method = _built(build(*jnp.asarray(numbers, jnp.result_type(float))))[1]
+    return "map" if isinstance(method, Update) else "flow"
+
+
+def neutral_count(report: Stability) -> int:
+    """How many neutral directions a report leaves out: along manifolds of equilibria, and of memory that is kept."""
+    values = report.eigenvalues
+    distances = np.abs(values - (1.0 if report.kind == "map" else 0.0))
+    outward, reach = (np.abs(values), report.radius) if report.kind == "map" else (values.real, report.abscissa)
+    order = np.argsort(distances, kind="stable")
+    for count in range(report.manifold_dimension, len(values)):
+        if not np.max(outward[order[count:]]) > reach:
+            return count
+    return len(values)
+
+
+def counted(report: Stability, values: np.ndarray) -> np.ndarray:
+    """Indices of the eigenvalues without the neutral ones."""
+    distances = np.abs(values - (1.0 if report.kind == "map" else 0.0))
+    return np.argsort(distances, kind="stable")[neutral_count(report) :]
+
+
+def matched(values: np.ndarray) -> np.ndarray:
+    """Reorder every row so that columns are continuous."""
+    values = values.copy()
+    values[0] = np.sort_complex(values[0])
+    for i in range(1, len(values)):
+        # Straight on from the last two rows: eigenvalues that cross keep their direction.
+        heading = values[i - 1] if i == 1 else 2 * values[i - 1] - values[i - 2]
+        costs = np.abs(heading[:, None] - values[i]) ** 2
+        values[i] = values[i][scipy.optimize.linear_sum_assignment(costs)[1]]
+    return values

@@ -1,0 +1,268 @@
+"""How eigenvalues move with the hyper-parameters."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from dynamics import _trees
+from dynamics.analysis._plain import plain
+from dynamics.analysis.critical import _built
+from dynamics.analysis.linearisation import rest_state
+from dynamics.analysis.path import counted
+from dynamics.analysis.report import Stability, stability
+from dynamics.game import Players, as_players
+from dynamics.updates.base import State, Update
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity:
+    r"""Derivatives of the eigenvalues with respect to hyper-parameters.
+
+    Attributes:
+        kind: "map" or "flow".
+        names: of the parameters, as `build` calls them.
+        parameters: their values.
+        eigenvalues: the outermost first.
+        derivatives: one row per eigenvalue, one column per parameter; NaN where there is none (defective).
+        conditions: of the eigenvalues, $1/|y^* x|$: how far a perturbation of norm 1 moves them at most; infinite where
+            defective.
+        slope: derivative of the radius (maps) or the abscissa (flows) with respect to every parameter, directions along
+            a manifold of equilibria left out; NaN where there is none.
+        report: the stability report at the parameters.
+        notes: what a reader should know, one sentence each.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    parameters: tuple[float, ...]
+    eigenvalues: np.ndarray
+    derivatives: np.ndarray
+    conditions: np.ndarray
+    slope: np.ndarray
+    report: Stability
+    notes: tuple[str, ...]
+
+    def describe(self) -> str:
+        """The result as text."""
+        reach = ("radius", self.report.radius) if self.kind == "map" else ("abscissa", self.report.abscissa)
+        lines = [f"{reach[0]} {reach[1]:.6g}"]
+        for name, value, slope in zip(self.names, self.parameters, self.slope, strict=True):
+            lines.append(f"{name} = {value:.6g}: slope of the {reach[0]} {slope:.6g}")
+        for value, row, condition in zip(self.eigenvalues[:8], self.derivatives, self.conditions, strict=False):
+            moves = ", ".join(f"{one:.6g}" for one in row)
+            lines.append(f"eigenvalue {value:.6g} (condition {condition:.3g}) moves by {moves}")
+        if len(self.eigenvalues) > 8:
+            lines.append(f"... ({len(self.eigenvalues)} eigenvalues in all)")
+        return "\n".join([*lines, *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return plain({**fields, "report": self.report.to_dict()})
+
+
+def sensitivity(build: Callable[..., tuple], *parameters: float, at: Any = None) -> Sensitivity:
+    r"""The derivative of every eigenvalue of the Jacobian with respect to every hyper-parameter.
+
+    $\frac{d\lambda}{dp} = \frac{y^* J_p x}{y^* x}$ with left and right eigenvectors y and x, and $J_p$ the derivative
+    of the Jacobian by automatic differentiation, at the point that moves with p: $\frac{dz}{dp} = -(Dv)^{-1} v_p$ for
+    the players, likewise for the memory at rest. On a manifold of equilibria the point moves as `equilibria` or `build`
+    say, or by the shortest way.
+    Source: Horn and Johnson, Matrix Analysis, 2013, theorem 6.3.12.
+
+    Args:
+        build: function of so many numbers, returning `(game, method)` or `(game, method, equilibrium)`. It is traced:
+            use jax.numpy inside.
+        parameters: where to differentiate.
+        at: the equilibrium at these parameters, where `build` returns none and the game knows none.
+
+    Raises:
+        EquilibriumError: the point is no equilibrium, or none is known.
+        ValueError: no parameters, or the Jacobian is not finite.
+
+    >>> import dynamics as dy
+    >>> def build(weight):
+    ...     return dy.games.DiracGAN(penalty=dy.penalties.R1(weight)), dy.flows.Flow()
+    >>> sensitivity(build, 0.5).slope.round(9).tolist()  # abscissa -weight / 2
+    [-0.5]
+    """
+    numbers = np.array([float(number) for number in parameters])
+    if not len(numbers) or not np.all(np.isfinite(numbers)):
+        raise ValueError(f"the parameters are {tuple(parameters)}; expected at least one finite number")
+    point = None if at is None else as_players(at, "at")
+    vector = jnp.asarray(numbers, jnp.result_type(float))
+    game, method, players = _parts(build, point, vector)
+    report = stability(game, method, players)
+    jacobian, slopes = jax.device_get(_slopes(build, point, vector, limit=False))
+    if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(slopes))):
+        jacobian, slopes = jax.device_get(_slopes(build, point, vector, limit=True))
+    if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(slopes))):
+        raise ValueError("the Jacobian or its derivative is not finite; look at dynamics.stability at the parameters")
+    values, derivatives, conditions = eigenvalue_derivatives(jacobian, slopes)
+    order = np.argsort(-(np.abs(values) if report.kind == "map" else values.real), kind="stable")
+    values, derivatives, conditions = values[order], derivatives[order], conditions[order]
+    notes = list(report.notes)
+    if lost := int(np.sum(np.isnan(derivatives.real).any(axis=1))):
+        notes.append(_NOTES["defective"].format(count=lost))
+    slope = _slope_of_outermost(report, values, derivatives, conditions)
+    if np.any(np.isnan(slope)):
+        notes.append(_NOTES["corner"].format(name="radius" if report.kind == "map" else "abscissa"))
+    return Sensitivity(
+        report.kind,
+        _names(build, len(numbers)),
+        tuple(numbers.tolist()),
+        values,
+        derivatives,
+        conditions,
+        slope,
+        report,
+        tuple(notes),
+    )
+
+
+def eigenvalue_derivatives(matrix: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r"""Eigenvalues of a matrix, their derivatives along `slopes[..., k]`, and their condition numbers.
+
+    Eigenvalues that coincide without being defective move by the eigenvalues of $(Y^*X)^{-1}Y^*J_pX$, with bases X and
+    Y of the eigenspaces; nearly defective ones get NaN: there is no derivative, they move like a root.
+    """
+    epsilon = float(np.finfo(matrix.dtype).eps)
+    matrix = matrix.astype(float)
+    slopes = slopes.astype(float)
+    values, left, right = scipy.linalg.eig(matrix, left=True, right=True)
+    overlap = np.sum(left.conj() * right, axis=0)
+    with np.errstate(divide="ignore"):
+        conditions = 1 / np.abs(overlap)
+    most = epsilon**-0.5 / 16
+    moved = np.einsum("ai,abk,bi->ik", left.conj(), slopes, right)
+    derivatives = np.full(moved.shape, complex(np.nan, np.nan))
+    clear = conditions < most
+    derivatives[clear] = moved[clear] / overlap[clear, None]
+    scale = max(float(np.linalg.norm(matrix, 2)), 1e-300)
+    equal = np.abs(values[:, None] - values) <= 1e4 * epsilon * scale
+    done = np.sum(equal, axis=1) == 1
+    for i in range(len(values)):
+        if done[i]:
+            continue
+        group = np.flatnonzero(equal[i])
+        done[group] = True
+        u, singular, v = np.linalg.svd(matrix - np.mean(values[group]) * np.eye(len(matrix)))
+        x, y = v[-len(group) :].conj().T, u[:, -len(group) :]
+        inner = y.conj().T @ x
+        worst = 1 / max(float(np.linalg.svd(inner, compute_uv=False)[-1]), 1e-300)
+        if singular[-len(group)] > 1e5 * epsilon * scale or worst >= most:
+            derivatives[group], conditions[group] = complex(np.nan, np.nan), np.inf
+            continue
+        conditions[group] = worst
+        for k in range(slopes.shape[2]):
+            found = np.linalg.eigvals(np.linalg.solve(inner, y.conj().T @ slopes[..., k] @ x))
+            derivatives[group, k] = np.sort_complex(found)
+    return values, derivatives, conditions
+
+
+def _parts(build: Callable[..., tuple], point: Players | None, vector: Array) -> tuple:
+    """Game and method in the dtype of the players, and the players."""
+    built = build(*vector)
+    if point is not None and isinstance(built, tuple):
+        built = (*built[:2], point)
+    game, method, players = _built(built)
+    game, method = _trees.cast((game, method), _trees.float_dtype(players))
+    return game, method, players
+
+
+@eqx.filter_jit
+def _slopes(
+    build: Callable[..., tuple], point: Players | None, vector: Float[Array, " k"], limit: bool
+) -> tuple[Float[Array, "n n"], Float[Array, "n n k"]]:
+    """The Jacobian on the whole state and its derivative, the point of rest moving with the parameters.
+
+    With `limit` memory that vanishes (that of squared gradients) does so at all parameters, and the Jacobian is the
+    limit from above.
+    """
+    game, method, players = _parts(build, point, vector)
+    is_map = isinstance(method, Update)
+    floating, other = eqx.partition(rest_state(game, method, players), eqx.is_inexact_array)
+    flat, unravel = ravel_pytree(floating)
+    vanishing = jnp.zeros(flat.size, bool)
+    if limit:
+        # Its square root vanishes beside any eps in use, and has two derivatives.
+        vanishing = (flat == 0) & (jnp.arange(flat.size) >= _trees.size(players))
+        flat = jnp.where(vanishing, jnp.asarray(float(jnp.finfo(flat.dtype).tiny) ** 0.6, flat.dtype), flat)
+    size = _trees.size(players)
+    flat_players, unravel_players = ravel_pytree(players)
+    rounding = 64 * flat.size * float(jnp.finfo(flat.dtype).eps)
+
+    def field(z: Array, numbers: Array) -> Array:
+        return ravel_pytree(_parts(build, point, numbers)[0].field(unravel_players(z)))[0]
+
+    def step(state: Array, numbers: Array) -> Array:
+        game, method, _ = _parts(build, point, numbers)
+        whole: State = eqx.combine(unravel(state), other)
+        moved = method.step(game, whole) if is_map else method.field(game, jnp.zeros((), flat.dtype), whole)
+        return ravel_pytree(eqx.filter(moved, eqx.is_inexact_array))[0]
+
+    jacobian = jax.jacfwd(step)(flat, vector)
+    # One Newton step with a constant inverse has the derivative of the solution, whatever the first guess has.
+    to_players = jnp.linalg.pinv(jax.jacfwd(field)(flat_players, vector), rtol=rounding)
+    own = jacobian[size:, size:]
+    to_memory = jnp.linalg.pinv(own - jnp.eye(flat.size - size, dtype=flat.dtype) if is_map else own, rtol=rounding)
+
+    def at_rest(numbers: Array) -> Array:
+        z = ravel_pytree(_parts(build, point, numbers)[2])[0]
+        z = z - to_players @ field(z, numbers)
+        if flat.size == size:
+            return z
+        memory = flat[size:]
+        change = step(jnp.concatenate([z, memory]), numbers)[size:] - (memory if is_map else 0)
+        return jnp.concatenate([z, memory - jnp.where(vanishing[size:], 0, to_memory @ change)])
+
+    return jacobian, jax.jacfwd(lambda numbers: jax.jacfwd(step)(at_rest(numbers), numbers))(vector)
+
+
+def _slope_of_outermost(
+    report: Stability, values: np.ndarray, derivatives: np.ndarray, conditions: np.ndarray
+) -> np.ndarray:
+    rest = counted(report, values)
+    if not len(rest):
+        return np.zeros(derivatives.shape[1])
+    values, derivatives, conditions = values[rest], derivatives[rest], conditions[rest]
+    outward = np.abs(values) if report.kind == "map" else values.real
+    epsilon = float(np.finfo(report.jacobian.dtype).eps)
+    rounding = 1e4 * epsilon * max(float(np.linalg.norm(report.jacobian)), 1e-300)
+    # A defective eigenvalue is known to the root of the precision only.
+    rounding = np.where(np.isnan(derivatives[:, 0]), np.sqrt(epsilon * rounding), rounding) + rounding
+    leading = np.flatnonzero(outward >= outward.max() - rounding)
+    if report.kind == "map":
+        if outward.max() <= rounding.max():
+            return np.full(derivatives.shape[1], np.nan)
+        slopes = (values[leading, None].conj() * derivatives[leading]).real / np.abs(values[leading, None])
+    else:
+        slopes = derivatives[leading].real
+    apart = np.ptp(slopes, axis=0) > 1e-6 * (1 + np.max(np.abs(slopes), axis=0))
+    return np.where(apart, np.nan, np.mean(slopes, axis=0))
+
+
+def _names(build: Callable[..., tuple], count: int) -> tuple[str, ...]:
+    try:
+        names = [
+            name for name, one in inspect.signature(build).parameters.items() if one.kind is not one.VAR_POSITIONAL
+        ]
+    except (TypeError, ValueError):
+        names = []
+    return tuple(names[:count]) if len(names) >= count else tuple(f"parameter {i}" for i in range(count))
+
+
+_NOTES = {
+    "defective": "{count} eigenvalues are defective or nearly so: they move like a root of the parameters and have no "
+    "derivative.",
+    "corner": "The {name} has no derivative here: outermost eigenvalues meet, or move apart.",
+}
