@@ -94,7 +94,7 @@ SHAPING = {
 }
 
 
-@pytest.mark.parametrize("players, dtype", [(2, np.float64), (3, np.float64), (3, np.float32)])
+@pytest.mark.parametrize("players, dtype", [(2, np.float32), (3, np.float64)])
 @pytest.mark.parametrize("name", SHAPING)
 def test_shaping_is_the_paper_s_formula(name, players, dtype):
     make, by_hand = SHAPING[name]
@@ -243,11 +243,11 @@ def test_the_leader_descends_its_loss_along_the_best_response():
     x, h = np.array([0.3, -0.8]), 1e-4
     total = [(value(x + h * e) - value(x - h * e)) / (2 * h) for e in np.eye(2)]  # exact for quadratics
     y = slope @ x - np.linalg.solve(second[2:, 2:], offsets[1, 2:])
-    found = evaluate(Stackelberg(), game, (jnp.asarray(x), jnp.asarray(y)))
+    found = evaluate(Stackelberg(solver="dense"), game, (jnp.asarray(x), jnp.asarray(y)))
     np.testing.assert_allclose(found[0], -np.array(total), rtol=1e-9)
     np.testing.assert_allclose(found[1], 0, atol=1e-12)
     # The follower of the ridge moves with the best response when it is on it.
-    found = evaluate(FollowTheRidge(), game, (jnp.asarray(x), jnp.asarray(y)))
+    found = evaluate(FollowTheRidge(solver="dense"), game, (jnp.asarray(x), jnp.asarray(y)))
     np.testing.assert_allclose(found[1], slope @ found[0], rtol=1e-9)
 
 
@@ -255,7 +255,8 @@ def test_the_leader_descends_its_loss_along_the_best_response():
 @pytest.mark.parametrize("kind", [Stackelberg, FollowTheRidge])
 def test_a_follower_without_curvature_stands_still(kind, solver):
     """The pseudo-inverse: in a bilinear game nothing is left of the correction, the rest is the plain gradient."""
-    game, point = Bilinear(MATRIX), (jnp.asarray([1.0, -2.0]), jnp.asarray([0.5, 0.1, 3.0]))
+    game = Quadratic.zero_sum(np.zeros((2, 2)), MATRIX, np.zeros((3, 3)))
+    point = jnp.asarray([1.0, -2.0]), jnp.asarray([0.5, 0.1, 3.0])
     found = evaluate(kind(solver=solver), game, point)
     np.testing.assert_allclose(np.concatenate(found), np.concatenate(game.field(point)), rtol=1e-12)
     # One flat direction out of three: by hand with NumPy's pseudo-inverse.
@@ -313,7 +314,7 @@ def test_competitive_gradient_converges_for_any_coupling(seed, eta, coupling, fl
 
 def test_the_bound_on_the_competitive_step_is_sharp_without_coupling():
     for curvature, stable in ((1.99, True), (2.01, False)):
-        update = dy.updates.Simultaneous(*[optimisers.sgd(0.5)] * 2, direction=CompetitiveGradient(0.5))
+        update = dy.updates.Simultaneous(*[optimisers.sgd(0.5)] * 2, direction=CompetitiveGradient(0.5, "dense"))
         report = dy.stability(PlanarQuadratic(curvature / 0.5, 0.0, 1.0), update)
         assert (report.verdict == "stable") is stable
 
@@ -354,10 +355,8 @@ def test_no_spurious_attractor(kind):
     assert dy.stability(game, dy.updates.Simultaneous(*rates, direction=method), point).verdict == "unstable"
     # A local minimax point that is no Nash equilibrium repels descent-ascent at equal rates, and attracts these.
     game = PlanarQuadratic.minimax_without_nash()
-    start = (jnp.asarray(0.3), jnp.asarray(-0.2))
     assert dy.stability(game, dy.updates.Simultaneous(*rates)).verdict != "stable"
-    run = dy.simulate(game, dy.updates.Simultaneous(*rates, direction=method), start, steps=2000)
-    np.testing.assert_allclose(np.asarray(run.final), 0, atol=1e-9)
+    assert dy.stability(game, dy.updates.Simultaneous(*rates, direction=method)).verdict == "stable"
 
 
 def test_the_ridge_in_a_general_sum_game_leaves_the_equilibria_where_they_are():
