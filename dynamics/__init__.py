@@ -39,6 +39,7 @@ _NAMES = {
     "best": "dynamics.analysis",
     "critical": "dynamics.analysis",
     "distance_to_instability": "dynamics.analysis",
+    "find_equilibria": "dynamics.analysis",
     "find_equilibrium": "dynamics.analysis",
     "kreiss_constant": "dynamics.analysis",
     "numerical_abscissa": "dynamics.analysis",

@@ -271,7 +271,6 @@ def test_gradient_descent_learns_to_defect():
     np.testing.assert_allclose(game.values(run.final), -2, atol=0.05)
 
 
-@pytest.mark.skipif(not hasattr(dy.directions, "LOLA"), reason="needs the direction LOLA")
 def test_lola_learns_tit_for_tat():
     game = IteratedPrisonersDilemma()
     sgd = dy.optimisers.sgd(1.0)
@@ -315,7 +314,6 @@ def test_tandem_rests_anywhere_on_its_line():
     assert report.verdict == "stable" and report.manifold_dimension == 1
 
 
-@pytest.mark.skipif(not hasattr(dy.directions, "LOLA"), reason="needs the direction LOLA")
 def test_lola_overshoots_the_line_of_tandem():
     sgd = dy.optimisers.sgd(0.1)
     update = dy.updates.Simultaneous(sgd, sgd, direction=dy.directions.LOLA(0.1))

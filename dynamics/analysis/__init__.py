@@ -1,5 +1,6 @@
 """Where training goes and whether it stays: equilibria, Jacobians, spectra, verdicts, critical parameters."""
 
+from dynamics.analysis.all_equilibria import find_equilibria as find_equilibria
 from dynamics.analysis.best import Best as Best
 from dynamics.analysis.best import best as best
 from dynamics.analysis.critical import Bifurcation as Bifurcation
