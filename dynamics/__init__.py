@@ -37,11 +37,13 @@ _NAMES = {
     "ZeroSum": "dynamics.game",
     "alignment": "dynamics.analysis",
     "best": "dynamics.analysis",
+    "classify": "dynamics.analysis",
     "critical": "dynamics.analysis",
     "distance_to_instability": "dynamics.analysis",
     "find_equilibria": "dynamics.analysis",
     "find_equilibrium": "dynamics.analysis",
     "kreiss_constant": "dynamics.analysis",
+    "lyapunov_exponents": "dynamics.analysis",
     "numerical_abscissa": "dynamics.analysis",
     "numerical_radius": "dynamics.analysis",
     "potential_and_hamiltonian": "dynamics.analysis",
@@ -51,6 +53,8 @@ _NAMES = {
     "spectrum_path": "dynamics.analysis",
     "split_module": "dynamics.gan",
     "stability": "dynamics.analysis",
+    "stationary_covariance": "dynamics.analysis",
+    "timescale_threshold": "dynamics.analysis",
     "transient_growth": "dynamics.analysis",
 }
 

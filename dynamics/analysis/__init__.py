@@ -3,6 +3,10 @@
 from dynamics.analysis.all_equilibria import find_equilibria as find_equilibria
 from dynamics.analysis.best import Best as Best
 from dynamics.analysis.best import best as best
+from dynamics.analysis.concepts import Classification as Classification
+from dynamics.analysis.concepts import classify as classify
+from dynamics.analysis.covariance import Covariance as Covariance
+from dynamics.analysis.covariance import stationary_covariance as stationary_covariance
 from dynamics.analysis.critical import Bifurcation as Bifurcation
 from dynamics.analysis.critical import Critical as Critical
 from dynamics.analysis.critical import critical as critical
@@ -17,6 +21,8 @@ from dynamics.analysis.equilibria import (
 )
 from dynamics.analysis.linearisation import Linearisation as Linearisation
 from dynamics.analysis.linearisation import linearise as linearise
+from dynamics.analysis.lyapunov import LyapunovExponents as LyapunovExponents
+from dynamics.analysis.lyapunov import lyapunov_exponents as lyapunov_exponents
 from dynamics.analysis.nonnormal import Alignment as Alignment
 from dynamics.analysis.nonnormal import Distance as Distance
 from dynamics.analysis.nonnormal import Growth as Growth
@@ -38,3 +44,5 @@ from dynamics.analysis.report import Verdict as Verdict
 from dynamics.analysis.report import stability as stability
 from dynamics.analysis.sensitivity import Sensitivity as Sensitivity
 from dynamics.analysis.sensitivity import sensitivity as sensitivity
+from dynamics.analysis.timescale import TimescaleThreshold as TimescaleThreshold
+from dynamics.analysis.timescale import timescale_threshold as timescale_threshold

@@ -238,6 +238,32 @@ def moved_memory(game, update, players, key, gradient_noise, directions: Float[A
     return jax.vmap(defect)(directions)
 
 
+@eqx.filter_jit
+def one_sided_jacobians(game, method, players, key, directions: Float[Array, "k n"]) -> Float[Array, "k n n"]:
+    """The Jacobian a little way from the rest state along each direction of the floating state, extrapolated to it.
+
+    Of a map that is smooth on each of several cones around the point they are the Jacobians of the pieces.
+    """
+    dtype = _trees.float_dtype(players)
+    game, method = _trees.cast((game, method), dtype)
+    state = rest_state(game, method, players, key)
+    floating, other = eqx.partition(state, eqx.is_inexact_array)
+    flat, unravel = ravel_pytree(floating)
+    length = _probe_steps(dtype)[0] * (1 + jnp.max(jnp.abs(flat), initial=0))
+
+    def function(vector: Array) -> Array:
+        point = eqx.combine(unravel(vector), other)
+        new = (
+            method.step(game, point, key)
+            if isinstance(method, Update)
+            else method.field(game, jnp.zeros((), dtype), point)
+        )
+        return ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0]
+
+    near, far = (jax.vmap(jax.jacfwd(function))(flat + part * length * directions) for part in (0.5, 1.0))
+    return 2 * near - far
+
+
 def _rest_of_flow(game, flow, players, floating, memory) -> PyTree:
     flat, unravel = ravel_pytree(floating)
     _, other = eqx.partition(memory, eqx.is_inexact_array)

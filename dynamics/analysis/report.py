@@ -12,9 +12,25 @@ from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_rates
+from dynamics.analysis._plain import plain
 from dynamics.analysis.certificates import keeps_its_side, rounding_bound, without_neutral
 from dynamics.analysis.equilibria import EquilibriumError, _short, manifold_dimension
-from dynamics.analysis.linearisation import Linearisation, is_finite, is_smooth, linearise, moved_memory
+from dynamics.analysis.linearisation import (
+    Linearisation,
+    is_finite,
+    is_smooth,
+    linearise,
+    moved_memory,
+    one_sided_jacobians,
+    rest_state,
+)
+from dynamics.analysis.piecewise import (
+    Pieces,
+    distinct,
+    expanding_directions,
+    joint_bounds,
+    sample_directions,
+)
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.updates.base import Update
@@ -48,6 +64,8 @@ class Stability:
             directions are left out of radius, abscissa, rate and verdict.
         largest_step: for a flow, the largest step for which its Euler discretisation is stable; 0 when there is none.
             Eigenvalues along a manifold do not count. NaN for a map.
+        pieces: at a kink, the Jacobians of the pieces and what they do together; else `None`. Then the eigenvalues are
+            those of the piece that contracts least; radius (maps), abscissa (flows), rate and margin are joint bounds.
         smoothness: "smooth"; or "kinked", "discontinuous", "stiff" (the Jacobian holds in a tiny neighbourhood only),
             "not differentiable": then the eigenvalues do not tell the truth about the map.
         jacobian: of the map or of the flow's field, on players and memory.
@@ -74,6 +92,7 @@ class Stability:
     players: Players
     residual: float
     notes: tuple[str, ...]
+    pieces: Pieces | None = None
 
     def describe(self) -> str:
         """The report as text."""
@@ -91,7 +110,7 @@ class Stability:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain Python data, ready for JSON; complex numbers are pairs, what is not finite is `None`."""
-        skip = {"players", "blocks", "jacobian", "eigenvalues", "notes", "verdict"}
+        skip = {"players", "blocks", "jacobian", "eigenvalues", "notes", "verdict", "pieces"}
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skip}
         data = {name: None if isinstance(v, float) and not np.isfinite(v) else v for name, v in data.items()}
         return {
@@ -102,6 +121,7 @@ class Stability:
             "blocks": [[_numbers(block) for block in row] for row in self.blocks],
             "players": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.players)],
             "notes": list(self.notes),
+            "pieces": None if self.pieces is None else plain(dataclasses.asdict(self.pieces)),
         }
 
 
@@ -160,6 +180,8 @@ def stability(
     sizes = [_trees.size(player) for player in players]
     kept = _kept_memory(game, method, players, key, noise, linear) if isinstance(method, Update) else 0
     report = assess(linear, "map" if isinstance(method, Update) else "flow", dimension, sizes, players, kept)
+    if report.smoothness == "kinked" and not dimension:
+        report = _judge_pieces(game, method, players, key, report)
     if vanishing and report.smoothness != "not differentiable":
         return dataclasses.replace(report, notes=(*report.notes, _NOTES["vanishing memory"]))
     return report
@@ -218,6 +240,60 @@ def _kept_memory(game, update, players, key, noise, linear: Linearisation) -> in
     directions = np.pad(null, ((0, 0), (count, 0))).astype(jacobian.dtype)
     defects = np.asarray(moved_memory(game, update, players, key, noise, directions))
     return int(np.sum(defects <= np.finfo(jacobian.dtype).eps ** 0.5))
+
+
+def _judge_pieces(game, method, players, key, report: Stability) -> Stability:
+    """The verdict of a piecewise smooth map or flow, from the Jacobians of all its pieces."""
+    state = jax.device_get(_rest_state(game, method, players, key))
+    count = sum(np.size(leaf) for leaf in jax.tree.leaves(players))
+    flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))])
+    still = (np.arange(len(flat)) >= count) & (flat == 0)
+    nearby = sample_directions(len(flat), still, report.jacobian.dtype)
+    jacobians = distinct(np.asarray(one_sided_jacobians(game, method, players, key, nearby)))
+    if len(jacobians) == 0:
+        return report
+    expanding = expanding_directions(jacobians, report.kind)[: len(nearby)]
+    invariant = False
+    if expanding:
+        rays = np.resize([ray for _, ray in expanding], nearby.shape).astype(nearby.dtype)  # the shape compiled before
+        along = np.asarray(one_sided_jacobians(game, method, players, key, rays))[: len(expanding)]
+        invariant = any(
+            len(distinct(np.stack([jacobians[number], found]))) == 1
+            for (number, _), found in zip(expanding, along, strict=True)
+        )
+    lower, upper = joint_bounds(jacobians, report.kind)
+    pieces = Pieces(jacobians, lower, upper, invariant)
+    neutral = 1.0 if report.kind == "map" else 0.0
+    error = float(max(rounding_bound(jacobian) for jacobian in jacobians))
+    if invariant:
+        verdict, worst = Verdict.unstable, lower
+    else:
+        verdict, worst = (Verdict.stable if upper + error < neutral else Verdict.marginal), upper
+    notes = [note for note in report.notes if note not in (_NOTES["marginal"], _NOTES["kinked"])]
+    notes.append(_NOTES["pieces"].format(count=len(jacobians), lower=lower, upper=upper) + _NOTES[f"pieces {verdict}"])
+    # The eigenvalues shown are those of the piece that contracts least.
+    spectra = [np.linalg.eigvals(jacobian.astype(float)).astype(complex) for jacobian in jacobians]
+    outward = [np.abs(values) if report.kind == "map" else values.real for values in spectra]
+    slowest = int(np.argmax([values.max() for values in outward]))
+    values = spectra[slowest][np.argsort(-outward[slowest], kind="stable")]
+    is_map = report.kind == "map"
+    return dataclasses.replace(
+        report,
+        eigenvalues=values,
+        radius=worst if is_map else float(np.abs(values).max()),
+        abscissa=float(values.real.max()) if is_map else worst,
+        rate=float(np.log(max(worst, 1e-300))) if is_map else worst,
+        rotation=float(abs(np.angle(values[0])) if is_map else abs(values[0].imag)),
+        largest_step=float("nan") if is_map else min(largest_euler_step(values) for values in spectra),
+        verdict=verdict,
+        margin=neutral - worst,
+        error=error,
+        pieces=pieces,
+        notes=tuple(notes),
+    )
+
+
+_rest_state = eqx.filter_jit(rest_state)
 
 
 def assess(
@@ -361,10 +437,16 @@ def _complex(value: complex) -> str:
 _NOTES = {
     "manifold": "The point lies on a manifold of equilibria of dimension {dimension}: the neutral directions along it "
     "do not count, and stable means that training ends somewhere on it.",
-    "kept memory": "The memory stays where it is put in {kept} directions (a running maximum does): these do not count.",
+    "kept memory": "The memory stays where it is put in {kept} directions (a running maximum does); they do not count.",
     "marginal": "The outermost eigenvalue cannot be told from the stability boundary: the linear part does not decide, "
     "nonlinear terms do.",
     "kinked": "One-sided derivatives differ at the point (a kink): the eigenvalues hold on one side of it only.",
+    "pieces": "The map has a kink at the point: {count} pieces with Jacobians of their own were found. Whatever their "
+    "order, the joint rate lies between {lower:.6g} and {upper:.6g}",
+    "pieces stable": "; all of them contract in one common norm, and the point is stable.",
+    "pieces unstable": "; one of them expands along a direction within itself, and the point is unstable.",
+    "pieces marginal": "; they do not all contract in one norm that was found, and none expands along a direction of "
+    "its own: the pieces do not decide.",
     "discontinuous": "The field jumps at the point: there is no linearisation, the eigenvalues describe a neighbour of "
     "the map only, and a cycle around the point is to be expected.",
     "stiff": "Difference quotients disagree with the Jacobian: it holds in a tiny neighbourhood only (Adam or RMSProp "

@@ -1,0 +1,125 @@
+"""Maps and flows with a kink at the equilibrium: the Jacobians of the pieces, and a verdict from all of them."""
+
+import dataclasses
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+
+from dynamics.analysis.certificates import rounding_bound
+
+SAMPLES = 48  # directions in which pieces are looked for
+WORDS = 256  # products of pieces from which a common norm is built
+
+
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+    r"""The Jacobians of a map or flow that is smooth on each of several cones around an equilibrium.
+
+    Attributes:
+        jacobians: of the pieces found, shape (pieces, n, n).
+        lower, upper: bounds of the joint spectral radius (maps), or of the largest joint Lyapunov exponent (flows):
+            training contracts whatever the order in which the pieces follow each other when the upper bound is below 1
+            (0); some order of the pieces, perhaps not one that occurs, expands when the lower bound is above.
+        invariant: an eigenvector that expands lies within its own piece: the point is unstable.
+    """
+
+    jacobians: np.ndarray
+    lower: float
+    upper: float
+    invariant: bool
+
+
+def sample_directions(size: int, memory_at_zero: np.ndarray, dtype) -> np.ndarray:
+    """Directions in which to look for pieces: along the axes, to both sides, and random ones.
+
+    Memory that rests at 0 (momentum, squared gradients) is left there: parts of it must not be negative.
+    """
+    axes = np.eye(size)[: SAMPLES // 2]
+    random = np.random.default_rng(1).standard_normal((SAMPLES - len(axes), size))
+    random /= np.linalg.norm(random, axis=1, keepdims=True)
+    directions = np.concatenate([axes, -axes, random])
+    return np.where(memory_at_zero, 0, directions).astype(dtype)
+
+
+def distinct(jacobians: np.ndarray) -> np.ndarray:
+    """One of each of the Jacobians that differ by more than their extrapolation from nearby points explains."""
+    found: list[np.ndarray] = []
+    tolerance = 1e-5 if jacobians.dtype == np.float64 else 2e-2
+    for jacobian in jacobians[np.all(np.isfinite(jacobians), axis=(1, 2))]:
+        size = 1 + np.linalg.norm(jacobian)
+        if all(np.linalg.norm(jacobian - other) > tolerance * size for other in found):
+            found.append(jacobian)
+    return np.array(found)
+
+
+def expanding_directions(jacobians: np.ndarray, kind: str) -> list[tuple[int, np.ndarray]]:
+    """Real eigenvectors of the pieces with an eigenvalue beyond 1 (maps) or 0 (flows), with the piece's number."""
+    found = []
+    for number, jacobian in enumerate(jacobians):
+        values, vectors = np.linalg.eig(jacobian.astype(float))
+        error = rounding_bound(jacobian)
+        for value, vector in zip(values, vectors.T, strict=True):
+            if abs(value.imag) <= error and value.real > (1 if kind == "map" else 0) + error:
+                vector = vector.real / np.linalg.norm(vector.real)
+                found += [(number, vector), (number, -vector)]
+    return found
+
+
+def joint_bounds(jacobians: np.ndarray, kind: str) -> tuple[float, float]:
+    r"""Bounds of the joint spectral radius of matrices (maps) or of their largest joint Lyapunov exponent (flows).
+
+    Lower bound: the largest $\rho(A_w)^{1/|w|}$ over products (maps), the largest abscissa (flows). Upper bound: the
+    norm of all matrices in one ellipsoidal norm $\|P^{1/2}x\|$, of products $A_w$ to the power $1/|w|$ for maps, the
+    logarithmic norm for flows; P comes from a sum over products, improved by a search where it is small.
+    Source: Jungers, The Joint Spectral Radius, 2009, sections 2.1 and 2.3.
+
+    >>> low, high = joint_bounds(np.array([[[0.5]], [[-0.8]]]), "map")
+    >>> round(low, 10), round(high, 10)
+    (0.8, 0.8)
+    """
+    matrices = jacobians.astype(float)
+    size = matrices.shape[1]
+    if kind == "map":
+        maps = matrices
+    else:
+        scale = max(np.linalg.norm(matrices, axis=(1, 2)).max(), 1e-300)
+        maps = np.array([scipy.linalg.expm(matrix / (2 * scale)) for matrix in matrices])
+    depth = max(1, int(np.log(WORDS) / np.log(max(2, len(maps)))))
+    levels = [np.eye(size)[None]]
+    for _ in range(depth):
+        levels.append(np.concatenate([matrix @ levels[-1] for matrix in maps]))
+    products = list(enumerate(levels))[1:]
+    radii = [float(np.abs(np.linalg.eigvals(level)).max()) ** (1 / length) for length, level in products]
+    growth = max(max(radii), 1e-300)
+    lower = max(radii) if kind == "map" else float(np.linalg.eigvals(matrices).real.max())
+    weight = sum(
+        np.einsum("kij,kil->jl", level, level) / (1.02 * growth) ** (2 * length) for length, level in enumerate(levels)
+    )
+
+    def upper(root: np.ndarray) -> float:
+        inverse = np.linalg.inv(root)
+        if kind == "flow":
+            moved = root @ matrices @ inverse
+            return float(np.linalg.eigvalsh((moved + moved.transpose(0, 2, 1)) / 2).max())
+        return min(
+            float(np.linalg.norm(root @ level @ inverse, 2, axis=(1, 2)).max()) ** (1 / length)
+            for length, level in products
+            if length in {1, 2, depth}
+        )
+
+    roots = [np.eye(size), scipy.linalg.cholesky(weight / np.trace(weight) + 1e-12 * np.eye(size))]
+    best = min(roots, key=upper)
+    if size <= 6:
+        rows, columns = np.triu_indices(size)
+
+        def objective(entries: np.ndarray) -> float:
+            root = np.zeros((size, size))
+            root[rows, columns] = entries
+            return upper(root) if abs(np.prod(np.diag(root))) > 1e-12 else 1e6
+
+        result = scipy.optimize.minimize(
+            objective, best[rows, columns], method="Nelder-Mead", options=dict(maxiter=400, xatol=1e-10, fatol=1e-12)
+        )
+        return float(lower), float(min(upper(best), result.fun))
+    return float(lower), upper(best)
