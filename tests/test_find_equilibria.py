@@ -298,6 +298,17 @@ def test_all_equilibria_of_random_polynomial_games_are_found():
     assert counts == [7, 4, 6, 5]
 
 
+def test_the_zero_sum_quartic_has_the_origin_alone():
+    value = np.zeros((5, 5))
+    value[1, 1], value[2, 0], value[0, 2], value[4, 0], value[0, 4] = 1, -0.5, 0.5, 0.25, -0.25
+    game = Cubic(jnp.asarray(np.stack([value, -value])))
+    point = (jnp.asarray(0.7), jnp.asarray(-0.4))
+    np.testing.assert_allclose(game.losses(point), dy.games.ZeroSumQuartic().losses(point), rtol=1e-14)
+    enclosures = proved_zeros(lambda x, y: (y - x + x**3, x + y - y**3), (-3, -3), (4, 4))
+    assert len(enclosures) == 1
+    assert_complete(find_equilibria(game, ((-3, -3), (4, 4))), enclosures)
+
+
 def test_few_starts_find_the_same_with_the_help_of_deflation():
     game, field = random_cubic(0)
     many = positions(find_equilibria(game, ((-3, -3), (3, 3))))
