@@ -9,12 +9,14 @@ import equinox as eqx
 import jax
 import jax.extend
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics.flows.base import AbstractFlow
+from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Losses, Players, as_players
 from dynamics.outcomes import Evidence, Outcome, Summary, evidence_of_samples, rounding_floor, summarise
 from dynamics.updates.base import State, Update
@@ -109,14 +111,17 @@ def simulate(
         save_every: save each so many steps (updates, default 1) or each so much time (flows, default until/512), the
             start included; `"last"` keeps only the end, in memory that does not grow with the number of steps.
         measures: functions `(game, players) -> pytree of arrays` to be saved along with the losses, by name.
-        key: for minibatches; step t uses `fold_in(key, t)`. `None`: exact expectations. Flows are always exact.
+        key: for minibatches; step t uses `fold_in(key, t)`. `None`: exact expectations. Flows are
+            exact but for `NoisyFlow`, whose Brownian path the key decides.
         classify: decide the outcome, rate and period along the way; without, only divergence is told.
         tolerance: how much the amplitude must have shrunk for an outcome `converged`.
         limit: distance from the start, relative to the larger of 1 and the start's norm, beyond which a game has
             diverged.
         progress: show a progress bar.
         solver, stepsize_controller, dt0, max_steps, adjoint: for flows, passed to diffrax; by default Tsit5 with
-            adaptive steps and tolerances of 1e-9 (float64) or 1e-6, and forward-mode differentiation.
+            adaptive steps and tolerances of 1e-9 (float64) or 1e-6, and forward-mode differentiation. A `NoisyFlow`
+            needs `dt0`, the length of its steps, and is solved by ShARK; it should be saved at multiples of `dt0`, as
+            values in between are interpolated.
 
     Returns:
         a `Run`; see `dynamics.outcomes.summarise` for how outcomes are decided.
@@ -158,16 +163,37 @@ def simulate(
         raise ValueError(f"a flow takes until=..., not steps=...; got steps={steps}, until={until}")
     if not (isinstance(until, jax.core.Tracer) or 0 < float(until) < np.inf):
         raise ValueError(f"until is {until}; expected a positive time")
-    if key is not None:
-        raise ValueError("a flow follows exact expectations; leave key=None, or simulate an update")
+    _check_noise(method, key, dt0)
     saves = _save_times(until, save_every, dtype)
+    if isinstance(method, NoisyFlow):
+        solver = diffrax.ShARK() if solver is None else solver
+        stepsize_controller = diffrax.ConstantStepSize() if stepsize_controller is None else stepsize_controller
+        dt0 = jnp.asarray(dt0, dtype)
     if stepsize_controller is None:
         accuracy = 1e-9 if dtype == jnp.float64 else 1e-6
         stepsize_controller = diffrax.PIDController(rtol=accuracy, atol=accuracy)
     solver = diffrax.Tsit5() if solver is None else solver
     until = jnp.asarray(until, dtype)
-    options = (solver, stepsize_controller, dt0, max_steps, diffrax.ForwardMode() if adjoint is None else adjoint)
+    options = (key, solver, stepsize_controller, dt0, max_steps, diffrax.ForwardMode() if adjoint is None else adjoint)
     return _run_flow(game, method, state, until, saves, thresholds, tuple(measures.items()), classify, meter, *options)
+
+
+def _check_noise(flow: AbstractFlow, key: PRNGKeyArray | None, dt0: Any) -> None:
+    if not isinstance(flow, NoisyFlow):
+        if key is not None:
+            raise ValueError(
+                "a flow follows exact expectations; leave key=None, or simulate an update or a dynamics.flows.NoisyFlow"
+            )
+        return
+    if key is None:
+        raise ValueError("a NoisyFlow needs random numbers; pass key=jax.random.key(0)")
+    if dt0 is None:
+        raise ValueError(
+            "a NoisyFlow takes steps of a fixed length; pass dt0=..., for instance a hundredth of the time in which "
+            "the flow changes"
+        )
+    if not (isinstance(dt0, jax.core.Tracer) or 0 < float(dt0) < np.inf):
+        raise ValueError(f"dt0 is {dt0}; expected a positive time")
 
 
 def start_state(game: Game, method: Update | AbstractFlow, players: Any) -> State:
@@ -400,7 +426,21 @@ def _save_times(until: Any, save_every: Any, dtype: Any) -> Array | None:
 
 @eqx.filter_jit
 def _run_flow(
-    game, flow, state, until, saves, thresholds, measures, classify, meter, solver, controller, dt0, max_steps, adjoint
+    game,
+    flow,
+    state,
+    until,
+    saves,
+    thresholds,
+    measures,
+    classify,
+    meter,
+    key,
+    solver,
+    controller,
+    dt0,
+    max_steps,
+    adjoint,
 ) -> Run:
     tolerance, limit = thresholds
     dtype = until.dtype
@@ -410,6 +450,9 @@ def _run_flow(
 
     def field(t, y, args):
         return jax.tree.leaves(flow.field(game, t, jax.tree.unflatten(structure, y)))
+
+    def diffusion(t, y, args):
+        return lx.DiagonalLinearOperator(jax.tree.leaves(flow.noise(jax.tree.unflatten(structure, y))))
 
     def players_at(t, y, args):
         return jax.tree.unflatten(structure, y).players
@@ -425,8 +468,14 @@ def _run_flow(
     keep = {"grid": diffrax.SubSaveAt(ts=grid if classify else None, t1=True)}
     if saves is not None:
         keep["saved"] = diffrax.SubSaveAt(ts=saves, fn=lambda *at: jax.tree.leaves(players_at(*at)))
+    terms = diffrax.ODETerm(field)
+    if isinstance(flow, NoisyFlow):
+        shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+        area = diffrax.SpaceTimeLevyArea  # serves the solvers that need it, and those that need less
+        path = diffrax.VirtualBrownianTree(jnp.zeros((), dtype), until, dt0 / 2, shapes, key, area)
+        terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(diffusion, path))
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(field),
+        terms,
         solver,
         jnp.zeros((), dtype),
         until,
