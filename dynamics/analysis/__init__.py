@@ -1,6 +1,8 @@
 """Where training goes and whether it stays: equilibria, Jacobians, spectra, verdicts, critical parameters."""
 
 from dynamics.analysis.all_equilibria import find_equilibria as find_equilibria
+from dynamics.analysis.basin_map import Basins as Basins
+from dynamics.analysis.basin_map import basins as basins
 from dynamics.analysis.best import Best as Best
 from dynamics.analysis.best import best as best
 from dynamics.analysis.concepts import Classification as Classification
@@ -19,6 +21,8 @@ from dynamics.analysis.equilibria import (
 from dynamics.analysis.equilibria import (
     find_equilibrium as find_equilibrium,
 )
+from dynamics.analysis.examination import Examination as Examination
+from dynamics.analysis.examination import examine as examine
 from dynamics.analysis.linearisation import Linearisation as Linearisation
 from dynamics.analysis.linearisation import linearise as linearise
 from dynamics.analysis.lyapunov import LyapunovExponents as LyapunovExponents

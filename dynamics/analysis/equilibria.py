@@ -117,7 +117,8 @@ def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: 
         return 0
     _, singular, rows = np.linalg.svd(jacobian)
     epsilon = float(np.finfo(jacobian.dtype).eps)
-    null = rows[singular <= 64 * jacobian.shape[0] * epsilon * max(1.0, singular[0])]
+    scale = singular[0] or 1.0
+    null = rows[singular <= 64 * jacobian.shape[0] * epsilon * scale]
     if not len(null):
         return 0
     flat, unravel = ravel_pytree(players)
@@ -128,10 +129,15 @@ def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: 
         start = unravel(flat + length * jnp.asarray(direction, flat.dtype))
         found, _, field, _ = _newton(game, start, key, 50)
         moved = np.asarray(ravel_pytree(found)[0] - flat) / length
-        on_it = float(np.linalg.norm(field)) <= epsilon**0.75 * length * max(1.0, singular[0])
+        on_it = float(np.linalg.norm(field)) <= epsilon**0.75 * length * scale
         # A direction may be a mixture: only its part along the manifold stays.
         stayed.append(null @ moved if on_it and np.linalg.norm(moved) < 2 else np.zeros(len(null)))
-    return int(np.sum(np.linalg.svd(np.array(stayed), compute_uv=False) > 0.5))
+    dimension = int(np.sum(np.linalg.svd(np.array(stayed), compute_uv=False) > 0.5))
+    # Eigenvalues that rounding alone does not explain belong to a slow direction, not to a manifold.
+    size = jacobian.shape[0]
+    smallest = np.sort(np.abs(np.linalg.eigvals(jacobian.astype(float))))[:dimension]
+    explained = max(0.5, size / 64) * epsilon * np.linalg.norm(jacobian)
+    return dimension if np.all(smallest <= explained) else 0
 
 
 def _short(players: Players) -> str:

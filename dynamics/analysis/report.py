@@ -180,10 +180,14 @@ def stability(
     sizes = [_trees.size(player) for player in players]
     kept = _kept_memory(game, method, players, key, noise, linear) if isinstance(method, Update) else 0
     report = assess(linear, "map" if isinstance(method, Update) else "flow", dimension, sizes, players, kept)
-    if report.smoothness == "kinked" and not dimension:
+    if report.smoothness == "kinked" and not dimension and not vanishing:
         report = _judge_pieces(game, method, players, key, report)
     if vanishing and report.smoothness != "not differentiable":
-        return dataclasses.replace(report, notes=(*report.notes, _NOTES["vanishing memory"]))
+        # Beyond gradients as small as eps the map is nearly a sign: not a kink or a jump at the point itself.
+        rough = report.smoothness in ("kinked", "discontinuous")
+        notes = [_NOTES["stiff"] if rough and note == _NOTES[report.smoothness] else note for note in report.notes]
+        smoothness = "stiff" if rough else report.smoothness
+        return dataclasses.replace(report, smoothness=smoothness, notes=(*notes, _NOTES["vanishing memory"]))
     return report
 
 
