@@ -145,7 +145,7 @@ def examine(
     >>> found = examine(game, dy.updates.Simultaneous(sgd, sgd))
     >>> print("\\n".join(found.describe().splitlines()[:2]))
     stable           radius 0.9746794345, margin 0.0253 (error below ...)
-    in the long run  rate -0.0256466 and rotation 0.0980399 per step
+    in the long run  rate -0.0256466 and rotation 0.098029 per step
     """
     report = stability(game, method, at, key=key, gradient_noise=gradient_noise)
     return examine_report(game, report, key=key)
