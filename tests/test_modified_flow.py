@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 import dynamics as dy
 from dynamics import optimisers
 from dynamics.flows import AlternatingFlow, ModifiedFlow
-from dynamics.updates import Alternating, Extragradient, Simultaneous
+from dynamics.updates import Alternating, Extragradient, ProximalPoint, RungeKutta, Simultaneous
 
 RATES = (1.0, 1.7, 0.6)
 field = eqx.filter_jit(lambda flow, game, state: flow.field(game, jnp.zeros(()), state))
@@ -153,6 +153,19 @@ def test_the_leading_term_of_the_heavy_ball_has_the_rate_over_one_minus_the_coef
     asymmetric.same(found, scale * asymmetric.ByHand(2).field(asymmetric.flat(point)))
 
 
+@pytest.mark.parametrize("method, exact", [("heun", 2), ("kutta3", 3)])
+def test_a_runge_kutta_method_has_no_drift_below_its_order(method, exact):
+    game, point = asymmetric.make(2), asymmetric.start(2)
+    flow = ModifiedFlow(lambda h: RungeKutta([h * rate for rate in RATES[:2]], method), 0.1, exact)
+    plain, *drifts, first = flow.terms(game, point)
+    asymmetric.same(
+        plain, np.repeat(RATES[:2], asymmetric.SIZES[2]) * asymmetric.ByHand(2).field(asymmetric.flat(point))
+    )
+    for drift in drifts:
+        asymmetric.same(drift, np.zeros(5))
+    assert np.linalg.norm(asymmetric.flat(first)) > 0.1
+
+
 class Descent(eqx.Module):
     """Gradient descent with rates that are no constants of the program."""
 
@@ -270,6 +283,7 @@ def hold(step):
             ValueError,
             "the update with step 0 moves the players by 0.0333.*Scale every rate",
         ),
+        (lambda: ModifiedFlow(ProximalPoint, 0.1), ValueError, "of ProximalPoint only the first derivative is exact"),
         (lambda: ModifiedFlow(hold, 0.1), ValueError, "does not settle while the players stand still"),
     ],
 )

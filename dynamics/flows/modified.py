@@ -13,7 +13,7 @@ from dynamics._checks import as_leaf, check_number, check_whole, is_concrete
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_callable
 from dynamics.optimisers import sgd
-from dynamics.updates import Alternating
+from dynamics.updates import Alternating, ProximalPoint
 from dynamics.updates.base import State, Update
 
 COUNTER_LIMIT = 2**30  # where step counters are held: every bias correction and decay has run its course
@@ -42,15 +42,16 @@ class ModifiedFlow(AbstractFlow):
 
     Args:
         build: function from the step to an update, for instance `lambda h: Simultaneous(sgd(h), sgd(2 * h))`. Every
-            rate is in proportion to the step, so that the update with step 0 moves nobody. Other numbers in it are
-            constants of the compiled program, unless the function is a module that holds them.
+            rate is in proportion to the step, so that the update with step 0 moves nobody. The update needs p + 1
+            exact derivatives. Other numbers in it are constants of the compiled program, unless the function is a
+            module that holds them.
         step: h, > 0.
         order: p, >= 0. Every order takes several times as long to compile as the one before.
 
     Raises:
         TypeError: `build` is no function, or returns no update.
         ValueError: a number is out of bounds; the update with step 0 moves the players, or its memory does not settle
-            while the players stand still.
+            while the players stand still; an order above 0 for `ProximalPoint`.
 
     >>> from dynamics.games import Bilinear
     >>> from dynamics.updates import Simultaneous
@@ -224,6 +225,11 @@ def _update(flow: ModifiedFlow, step: Array) -> Update:
     update = flow.build(step)
     if not isinstance(update, Update):
         raise TypeError(f"build returned {update!r}; expected an update, e.g. Simultaneous(sgd(h), sgd(2 * h))")
+    if isinstance(update, ProximalPoint) and flow.order > 0:
+        raise ValueError(
+            f"order is {flow.order}, but of ProximalPoint only the first derivative is exact, which is the order 0; "
+            "use order=0, or an explicit update"
+        )
     return update
 
 
