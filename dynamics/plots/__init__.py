@@ -3,6 +3,7 @@
 Every function returns a `matplotlib.figure.Figure`, built without pyplot; a notebook shows it, `save` writes it.
 """
 
+from dynamics.plots._basins import basins
 from dynamics.plots._nonnormal import eigenvalue_path, pseudospectra, transient
 from dynamics.plots._outcomes import outcome_chart
 from dynamics.plots._portraits import phase_portrait, phase_portraits
@@ -12,6 +13,7 @@ from dynamics.plots._style import save
 from dynamics.plots._trajectory import trajectory
 
 __all__ = [
+    "basins",
     "eigenvalue_path",
     "outcome_chart",
     "phase_portrait",
