@@ -144,8 +144,8 @@ def examine(
     >>> game, sgd = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3)), dy.optimisers.sgd(0.2)
     >>> found = examine(game, dy.updates.Simultaneous(sgd, sgd))
     >>> print("\\n".join(found.describe().splitlines()[:2]))
-    stable           radius 0.9746794345, margin 0.0253 (error below ...)
-    in the long run  rate -0.0256466 and rotation 0.098029 per step
+    stable            radius 0.97467943..., margin 0.0253 (error below ...)
+    in the long run   rate -0.0256466 and rotation 0.09802... per step
     """
     report = stability(game, method, at, key=key, gradient_noise=gradient_noise)
     return examine_report(game, report, key=key)
