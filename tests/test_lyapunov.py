@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
+from test_structure import compiled
 
 import dynamics as dy
 from dynamics import optimisers
@@ -297,6 +298,18 @@ def test_what_ten_steps_lose_is_found_with_one():
     np.testing.assert_allclose(result.exponents, np.log([0.9, 0.01]), rtol=1e-9)
     lost = lyapunov_exponents(game, sgd(1.0, 1.0), (1.0, 1.0), steps=400, interval=10)
     assert lost.exponents[1] == -np.inf
+
+
+def test_changed_numbers_compile_nothing():
+    def once(scale):
+        update = dy.updates.Alternating(optimisers.momentum(0.1 * scale, 0.3), optimisers.sgd(0.2))
+        return lyapunov_exponents(dy.games.Torus(0.15 * scale), update, (0.5 * scale, 0.3), steps=50, limit=1e5 * scale)
+
+    first = once(1.0)
+    once(1.01)
+    with compiled() as programs:
+        other = once(1.02)
+    assert programs.count == 0 and not np.allclose(first.exponents, other.exponents)
 
 
 def test_the_result_reads_well():
