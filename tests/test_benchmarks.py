@@ -78,3 +78,20 @@ def test_cheap_steps_change_nothing_but_the_time():
         run = dy.simulate(game, update, (1.0, 0.5), steps=steps, save_every=min(steps, 5), classify=False)
         np.testing.assert_allclose(jax.tree.leaves(run.final), [x, y], rtol=1e-13)
         assert run.steps[-1] == steps - steps % min(steps, 5)
+
+
+def test_no_verdict_is_wrong():
+    """A small attack of the benchmark's kind: eigenvalues next to the boundary, Jordan blocks, both precisions."""
+    rows = load("verdicts").attack((3,), games=4, seed=1)
+    assert sum(row["wrong"] for row in rows) == 0
+    games, marginal = (sum(row[name] for row in rows) for name in ("games", "marginal"))
+    assert games > 70 and marginal < 0.6 * games
+    assert {row["family"] for row in rows} == {"integer", "rounded", "alternating", "momentum"}
+
+
+def test_the_attack_knows_a_wrong_verdict(monkeypatch):
+    """Otherwise the count of 0 would mean nothing."""
+    verdicts = load("verdicts")
+    monkeypatch.setattr(verdicts, "ask", lambda *_: "stable")
+    monkeypatch.setattr(verdicts, "composed_case", lambda *_: ("stable", "stable"))
+    assert sum(row["wrong"] for row in verdicts.attack((2,), games=4)) > 5
