@@ -316,7 +316,7 @@ def test_a_manifold_of_a_map_is_left_out_of_the_radius():
 def test_smoothness(loss, expected):
     report = dy.stability(one_player(loss, 1), FLOW, require_equilibrium=False)
     assert report.smoothness == expected
-    assert (expected == "smooth") == (not any("hold" in note or "jumps" in note for note in report.notes))
+    assert (expected == "smooth") == (not any("kink" in note or "jumps" in note for note in report.notes))
 
 
 def test_where_adam_has_no_jacobian():

@@ -1,5 +1,6 @@
 """The Jacobian of the exact map that is iterated, or of the flow, on the whole state."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -62,17 +63,7 @@ def linearise(
     state = rest_state(game, method, players, key, _trees.cast(gradient_noise, dtype))
     if limit:
         state = State(state.players, jax.tree.map(_above_zero, state.memory))
-    floating, other = eqx.partition(state, eqx.is_inexact_array)
-    flat, unravel = ravel_pytree(floating)
-
-    def moved(game: Game, vector: Array) -> Array:
-        point = eqx.combine(unravel(vector), other)
-        new = (
-            method.step(game, point, key)
-            if isinstance(method, Update)
-            else method.field(game, jnp.zeros((), dtype), point)
-        )
-        return ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0]
+    flat, moved = _on_vectors(method, state, key)
 
     def function(vector: Array) -> Array:
         if gradient_noise is None:
@@ -112,6 +103,25 @@ def linearise(
         jnp.stack(kinks),
         jnp.stack(errors),
     )
+
+
+def _on_vectors(
+    method: Update | AbstractFlow, state: State, key: PRNGKeyArray | None
+) -> tuple[Array, Callable[[Game, Array], Array]]:
+    """The floating part of a state as a vector, and the map or the flow's field as a function of game and vector."""
+    floating, other = eqx.partition(state, eqx.is_inexact_array)
+    flat, unravel = ravel_pytree(floating)
+
+    def moved(game: Game, vector: Array) -> Array:
+        point = eqx.combine(unravel(vector), other)
+        new = (
+            method.step(game, point, key)
+            if isinstance(method, Update)
+            else method.field(game, jnp.zeros((), vector.dtype), point)
+        )
+        return ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0]
+
+    return flat, moved
 
 
 def rest_state(
@@ -226,14 +236,12 @@ def moved_memory(game, update, players, key, gradient_noise, directions: Float[A
     dtype = _trees.float_dtype(players)
     game, update = _trees.cast((game, update), dtype)
     state = rest_state(game, update, players, key, _trees.cast(gradient_noise, dtype))
-    floating, other = eqx.partition(state, eqx.is_inexact_array)
-    flat, unravel = ravel_pytree(floating)
+    flat, moved = _on_vectors(update, state, key)
     length = jnp.asarray(1e-3, dtype)
 
     def defect(direction: Array) -> Array:
         start = flat + length * direction
-        new = update.step(game, eqx.combine(unravel(start), other), key)
-        return jnp.linalg.norm(ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0] - start) / length
+        return jnp.linalg.norm(moved(game, start) - start) / length
 
     return jax.vmap(defect)(directions)
 
@@ -247,20 +255,10 @@ def one_sided_jacobians(game, method, players, key, directions: Float[Array, "k 
     dtype = _trees.float_dtype(players)
     game, method = _trees.cast((game, method), dtype)
     state = rest_state(game, method, players, key)
-    floating, other = eqx.partition(state, eqx.is_inexact_array)
-    flat, unravel = ravel_pytree(floating)
+    flat, moved = _on_vectors(method, state, key)
     length = _probe_steps(dtype)[0] * (1 + jnp.max(jnp.abs(flat), initial=0))
-
-    def function(vector: Array) -> Array:
-        point = eqx.combine(unravel(vector), other)
-        new = (
-            method.step(game, point, key)
-            if isinstance(method, Update)
-            else method.field(game, jnp.zeros((), dtype), point)
-        )
-        return ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0]
-
-    near, far = (jax.vmap(jax.jacfwd(function))(flat + part * length * directions) for part in (0.5, 1.0))
+    jacobian = jax.jacfwd(lambda vector: moved(game, vector))
+    near, far = (jax.vmap(jacobian)(flat + part * length * directions) for part in (0.5, 1.0))
     return 2 * near - far
 
 
