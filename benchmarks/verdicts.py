@@ -127,15 +127,35 @@ class LinearGame(dy.Game):
         return cls(jnp.eye(2)), (jnp.ones(()), jnp.ones(()))
 
 
+class LinearDirection(dy.directions.Direction):
+    """The direction J z of one player: large games of scalar players take long to compile."""
+
+    matrix: jax.Array
+
+    def __call__(self, game, players, key=None):
+        return (self.matrix @ players[0],)
+
+
 def ask(matrix: np.ndarray, kind: str, precision: str) -> str:
     """The verdict on the map z -> A z, as a step of a game, or on the flow z' = A z."""
-    dtype = DTYPES[precision]
-    size = len(matrix)
-    if kind == "flow":
-        return str(dy.stability(LinearGame(jnp.asarray(matrix, dtype)), dy.flows.Flow()).verdict)
-    field = (np.asarray(matrix, float) - np.eye(size)) / STEP
-    update = Simultaneous(*[optimisers.sgd(STEP)] * size)
-    return str(dy.stability(LinearGame(jnp.asarray(field, dtype)), update).verdict)
+    dtype, size = DTYPES[precision], len(matrix)
+    rates, field = 1, np.asarray(matrix, float)
+    if kind == "map":
+        rates, field = STEP, (field - np.eye(size)) / STEP
+    field = jnp.asarray(field, dtype)
+    if size <= 13:
+        game, at = LinearGame(field), None
+        method = Simultaneous(*[optimisers.sgd(rates)] * size) if kind == "map" else dy.flows.Flow()
+    else:
+        game, at = BOWL, (jnp.zeros(size, dtype),)
+        direction = LinearDirection(field)
+        method = dy.flows.Flow(direction)
+        if kind == "map":
+            method = Simultaneous(optimisers.sgd(rates), direction=direction)
+    return str(dy.stability(game, method, at=at).verdict)
+
+
+BOWL = dy.Game.from_losses(lambda players, key=None: (jnp.sum(players[0] ** 2) / 2,))
 
 
 def integer_case(rng, size: int, exponent: int, kind: str, bits: int):
