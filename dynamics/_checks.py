@@ -98,6 +98,20 @@ def check_whole(owner: Any, name: str, minimum: int = 1) -> None:
         )
 
 
+def as_whole(name: str, value: Any, minimum: int = 1) -> int:
+    """A whole number, Python's or NumPy's, as a Python one, on which a compiled program may depend.
+
+    Raises:
+        ValueError: it is none, or less than `minimum`.
+
+    >>> as_whole("steps", np.int64(5))
+    5
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < minimum:
+        raise ValueError(f"{name} is {value!r}; expected a whole number >= {minimum}")
+    return int(value)
+
+
 def check_kind(owner: Any, name: str, kind: type, example: str) -> None:
     """Raise `TypeError` unless the field `name` of `owner` is `None` or an instance of `kind`."""
     value = getattr(owner, name)

@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
+from dynamics._checks import as_whole
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Losses, Players, as_players
@@ -152,12 +153,11 @@ def simulate(
     if isinstance(method, Update):
         if until is not None or steps is None:
             raise ValueError(f"an update takes steps=..., not until=...; got steps={steps}, until={until}")
-        _check_whole("steps", steps)
-        every = steps if save_every == "last" else 1 if save_every is None else save_every
-        _check_whole("save_every", every)
+        steps = as_whole("steps", steps)
+        every = steps if save_every == "last" else 1 if save_every is None else as_whole("save_every", save_every)
         if every > steps:
             raise ValueError(f"save_every is {every}, more than the {steps} steps; use save_every='last'")
-        schedule = _Schedule(int(steps), int(every), save_every == "last")
+        schedule = _Schedule(steps, every, save_every == "last")
         return _run_update(game, method, state, key, thresholds, schedule, tuple(measures.items()), classify, meter)
     if steps is not None or until is None:
         raise ValueError(f"a flow takes until=..., not steps=...; got steps={steps}, until={until}")
@@ -549,8 +549,3 @@ def _only_divergence(travelled: Array, start: Array, limit: Array) -> Summary:
     inside = travelled <= limit * jnp.maximum(1, start)
     outcome = jnp.where(inside, jnp.int8(Outcome.undecided), jnp.int8(Outcome.diverged))
     return Summary(outcome, jnp.full_like(travelled, jnp.nan), jnp.full_like(travelled, jnp.nan))
-
-
-def _check_whole(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected a positive whole number")

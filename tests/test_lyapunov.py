@@ -321,6 +321,14 @@ def test_the_result_reads_well():
     assert dy.lyapunov_exponents is lyapunov_exponents
 
 
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    given = dict(steps=50, warm_up=5, interval=5, count=1)
+    wanted = lyapunov_exponents(GAME, sgd(0.3, 0.2, 0.25), START, **given)
+    found = lyapunov_exponents(GAME, sgd(0.3, 0.2, 0.25), START, **{name: np.int64(n) for name, n in given.items()})
+    np.testing.assert_array_equal(found.exponents, wanted.exponents)
+    assert type(found.steps) is int
+
+
 FLOW, TWO = dy.flows.Flow(), (1.0, 1.0)
 BILINEAR = dy.games.Bilinear(1.0)
 
@@ -334,6 +342,7 @@ BILINEAR = dy.games.Bilinear(1.0)
         (lambda: lyapunov_exponents(BILINEAR, sgd(0.1, 0.1), TWO, steps=5, warm_up=-1), ValueError, "warm_up is -1"),
         (lambda: lyapunov_exponents(BILINEAR, sgd(0.1, 0.1), TWO, steps=5, interval=0), ValueError, "interval is 0"),
         (lambda: lyapunov_exponents(BILINEAR, sgd(0.1, 0.1), TWO, steps=5, count=3), ValueError, "from 1 to 2"),
+        (lambda: lyapunov_exponents(BILINEAR, sgd(0.1, 0.1), TWO, steps=5, count=True), ValueError, "count is True"),
         (lambda: lyapunov_exponents(BILINEAR, sgd(0.1, 0.1), TWO, steps=5, limit=0), ValueError, "limit is 0"),
         (lambda: lyapunov_exponents(BILINEAR, sgd(0.1, 0.1), TWO, steps=5, batch=True), ValueError, "leading axis"),
         (lambda: lyapunov_exponents(BILINEAR, FLOW, TWO, steps=5), ValueError, "a flow takes until"),

@@ -16,7 +16,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
-from dynamics.analysis.equilibria import Equilibrium
+from dynamics._checks import as_whole
+from dynamics.analysis.equilibria import Equilibrium, _newton_step
 from dynamics.game import Game, Players, as_players
 
 SEARCH_STEPS = 64  # Levenberg-Marquardt steps on the deflated field
@@ -73,7 +74,8 @@ def find_equilibria(
     low, high = _sides(game, box)
     template = low
     low, high = (np.asarray(ravel_pytree(side)[0]) for side in (low, high))
-    _check(low, high, starts, tolerance, separation)
+    starts = as_whole("starts", starts)
+    _check(low, high, tolerance, separation)
     dtype = low.dtype
     game = _trees.cast(game, dtype)
     rounding = float(np.finfo(dtype).eps)
@@ -136,8 +138,7 @@ class _Search:
         singular = np.linalg.svd(jacobians, compute_uv=False)
         scaled = np.linalg.svd(jacobians * self.width / self.rows[:, None], compute_uv=False)
         residuals = np.linalg.norm(fields, axis=1)
-        inverse = np.linalg.pinv(jacobians, rcond=64 * len(self.low) * self.rounding)
-        lengths = np.linalg.norm((inverse @ fields[:, :, None])[:, :, 0], axis=1)
+        lengths = np.array([_newton_step(*one) for one in zip(jacobians, fields, strict=True)])
         sizes = np.linalg.norm(self.low + self.width * ends, axis=1)
         # Where the field fades away it is small too, but Newton's method still wants to go far.
         good = (residuals <= self.tolerance * (1 + singular[:, 0])) & (lengths <= self.tolerance**0.5 * (1 + sizes))
@@ -330,14 +331,12 @@ def _player(index: int, low: Any, high: Any, shape: Any) -> tuple[Any, Any]:
     return sides[0], sides[1]
 
 
-def _check(low: np.ndarray, high: np.ndarray, starts: int, tolerance: float | None, separation: float | None) -> None:
+def _check(low: np.ndarray, high: np.ndarray, tolerance: float | None, separation: float | None) -> None:
     wrong = np.flatnonzero(~(low < high))
     if len(wrong):
         raise ValueError(
             f"box goes from {low[wrong[0]]:g} to {high[wrong[0]]:g} in coordinate {wrong[0]}; expected low < high"
         )
-    if not isinstance(starts, int) or isinstance(starts, bool) or starts < 1:
-        raise ValueError(f"starts is {starts!r}; expected a whole number >= 1, e.g. 256")
     for name, value in (("tolerance", tolerance), ("separation", separation)):
         if value is not None and not 0 < value < 1:
             raise ValueError(f"{name} is {value!r}; expected a number > 0 and < 1, or None")

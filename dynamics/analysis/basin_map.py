@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dynamics import _trees
+from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
 from dynamics.analysis.equilibria import EquilibriumError
 from dynamics.analysis.report import Verdict, stability
@@ -150,9 +151,9 @@ def basins(
     """
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
-    for name, value in (("chunk", chunk), ("random", 1 if random is None else random)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name} is {value!r}; expected a whole number >= 1")
+    chunk = as_whole("chunk", chunk)
+    random = None if random is None else as_whole("random", random)
+    steps = None if steps is None else as_whole("steps", steps)
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance is {tolerance}; expected a positive number")
     box = _box(game, low, high, plane)
@@ -160,7 +161,7 @@ def basins(
     if random is not None:
         if key is None:
             raise ValueError("random starts need random numbers; pass key=jax.random.key(0)")
-        unit = jax.random.uniform(key, (int(random), len(box.low)), jnp.result_type(float))
+        unit = jax.random.uniform(key, (random, len(box.low)), jnp.result_type(float))
         coordinates = box.low + (box.high - box.low) * np.asarray(unit, float)
     else:
         axes = _grid(box, points)
@@ -194,7 +195,7 @@ def basins(
         starts=coordinates,
         ends=ends,
         marks=tuple(marks.items()),
-        steps=float(until) if steps is None else int(steps),
+        steps=float(until) if steps is None else steps,
     )
 
 
@@ -301,9 +302,9 @@ def _grid(box: _Box, points: Any) -> tuple[np.ndarray, ...]:
             "direction), or random=10_000 and a key"
         )
     counts = list(points) if isinstance(points, (tuple, list)) else [points] * len(box.low)
-    wrong = [n for n in counts if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 2]
-    if wrong or len(counts) != len(box.low):
+    if len(counts) != len(box.low):
         raise ValueError(f"points is {points!r}; expected a whole number >= 2, or one for each of {len(box.low)} axes")
+    counts = [as_whole("points", count, 2) for count in counts]
     return tuple(np.linspace(*side) for side in zip(box.low, box.high, counts, strict=True))
 
 
@@ -359,7 +360,7 @@ def _place(point: np.ndarray, otherwise: str) -> str:
 def _run_all(parts, starts, chunk: int, key, steps, until, settled: float, progress: bool, options):
     """Outcome, end and residual of every run."""
     dtype = _trees.float_dtype(parts[2])
-    chunk = min(int(chunk), len(starts))
+    chunk = min(chunk, len(starts))
     until = None if until is None else jnp.asarray(until, dtype)
     thresholds = jnp.asarray(settled, dtype)
     results = []

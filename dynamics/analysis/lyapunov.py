@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
+from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
 from dynamics.flows import Flow
 from dynamics.flows.base import AbstractFlow
@@ -147,23 +148,22 @@ def lyapunov_exponents(
     if isinstance(method, Update):
         if until is not None or step is not None or steps is None:
             raise ValueError(f"an update takes steps=..., not until or step; got steps={steps}, until={until}")
-        _check_whole("steps", steps)
-        warm_up = -(-steps // 10) if warm_up is None else warm_up
-        _check_whole("warm_up", warm_up, 0)
+        steps = as_whole("steps", steps)
+        warm_up = -(-steps // 10) if warm_up is None else as_whole("warm_up", warm_up, 0)
         kind, update, length = "map", method, 1.0
     else:
         steps, warm_up, length = _steps_of_flow(method, steps, until, warm_up, step, key)
         kind, update = "flow", _FlowStep(method, jnp.asarray(length, dtype))
     if interval is not None:
-        _check_whole("interval", interval)
+        interval = as_whole("interval", interval)
     if not limit > 0:
         raise ValueError(f"limit is {limit}; expected a positive number")
     one = jax.tree.map(lambda leaf: leaf[0], players) if batch and _has_runs(players) else players
     state = eqx.filter_eval_shape(update.init, game, one)
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating))
-    count = size if count is None else count
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= size:
-        raise ValueError(f"count is {count!r}; expected a whole number from 1 to {size}, the numbers in the state")
+    count = size if count is None else as_whole("count", count)
+    if count > size:
+        raise ValueError(f"count is {count}; expected a whole number from 1 to {size}, the numbers in the state")
     for every in (10, 1) if interval is None else (interval,):
         tangents = _Tangents(update, count, every, warm_up, steps)
         outcome, logs, final = jax.device_get(
@@ -197,11 +197,6 @@ def _has_runs(players: Players) -> bool:
         shapes = jax.tree.map(jnp.shape, players)
         raise ValueError(f"the players have shapes {shapes}; expected, with batch=True, a leading axis of one length")
     return True
-
-
-def _check_whole(name: str, value: Any, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} is {value!r}; expected a whole number >= {least}")
 
 
 @eqx.filter_jit

@@ -13,6 +13,7 @@ import scipy.linalg
 import scipy.optimize
 from numpy.typing import ArrayLike
 
+from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
 from dynamics.analysis.certificates import rounding_bound
 from dynamics.analysis.report import Stability, eigenvalues_with_errors
@@ -398,8 +399,7 @@ def pseudospectrum(
     high = corners[1] if high is None else complex(high)
     if not (np.isfinite([low, high]).all() and low.real < high.real and low.imag < high.imag):
         raise ValueError(f"the window is {low} to {high}; expected its lower left and its upper right corner")
-    if points < 2:
-        raise ValueError(f"points is {points}; expected at least 2")
+    points = as_whole("points", points, 2)
     epsilons = tuple(float(size) for size in epsilons)
     if any(not 0 < size < np.inf for size in epsilons):
         raise ValueError(f"epsilons is {epsilons}; expected positive sizes of perturbation")

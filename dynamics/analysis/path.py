@@ -11,6 +11,7 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, Float
 
+from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
 from dynamics.analysis.critical import _built
 from dynamics.analysis.linearisation import linearise
@@ -73,8 +74,7 @@ def spectrum_path(build: Callable[[Array], tuple], low: float, high: float, samp
     low, high = float(low), float(high)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(f"the interval is [{low:g}, {high:g}]; expected finite low < high")
-    if samples < 2:
-        raise ValueError(f"samples is {samples}; expected at least 2")
+    samples = as_whole("samples", samples, 2)
     parameters = np.linspace(low, high, samples)
     kind = kind_of(build, [(low + high) / 2])
     matrices = np.asarray(jacobians(build, jnp.asarray(parameters[:, None], jnp.result_type(float))), float)
