@@ -1,9 +1,12 @@
 """Noise: directions, stochastic differential equations, and stationary covariances against closed forms and chains."""
 
+import json
+
 import asymmetric
 import equinox as eqx
 import jax
 import numpy as np
+import optax
 import pytest
 import scipy.linalg
 
@@ -11,7 +14,7 @@ import dynamics as dy
 from dynamics import optimisers
 from dynamics.directions import Consensus, Noisy
 from dynamics.flows import Flow, GapAwareFlow, NoisyFlow
-from dynamics.updates import Alternating, Simultaneous
+from dynamics.updates import Alternating, Averaged, Simultaneous
 
 RATES = (0.2, 0.3)
 MATRIX = np.array([[1.0, 2.0], [-1.5, 0.6]])  # bilinear, with a penalty on the second player
@@ -223,6 +226,8 @@ def test_what_noise_there_is_not_and_what_shifts_the_mean():
     update = Simultaneous(*map(optimisers.sgd, RATES))
     quiet = dy.stationary_covariance(GAME, update, samples=64)
     assert not quiet.matrix.any() and "has no noise" in quiet.describe()
+    data = json.loads(json.dumps(quiet.to_dict(), allow_nan=False))
+    assert data["stds"] == [0.0, 0.0] and data["draws"] == 64 and len(data["blocks"][0]) == 2
     adam = Simultaneous(*(optimisers.adam(0.1, b2=0.9, eps_root=0.5) for _ in range(2)), direction=Noisy(scale=0.1))
     spread = dy.stationary_covariance(dy.games.Quadratic(np.eye(2)), adam, samples=2048)
     assert "weak noise only" in spread.describe()
@@ -231,6 +236,7 @@ def test_what_noise_there_is_not_and_what_shifts_the_mean():
 UNSTABLE = dy.games.Bilinear(1.0)
 EULER = Simultaneous(optimisers.sgd(0.1), optimisers.sgd(0.1), direction=Noisy())
 KEY = jax.random.key(0)
+AMSGRAD = dy.Optimiser(optax.amsgrad, 0.2, b1=0.0, eps=2.0)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +272,12 @@ KEY = jax.random.key(0)
             ValueError,
             "noise has no linear response",
         ),
+        (
+            lambda: dy.stationary_covariance(GAME, Simultaneous(AMSGRAD, AMSGRAD)),
+            ValueError,
+            "stays where it is put in 2",
+        ),
+        (lambda: dy.stationary_covariance(GAME, Averaged(EULER)), ValueError, "weights in the memory fade"),
         (lambda: dy.stationary_covariance(GAME, Flow()), ValueError, "Flow has no noise; wrap it"),
         (lambda: dy.stationary_covariance(GAME, Flow(), noise=np.eye(3)), ValueError, r"expected \(2, 2\)"),
         (lambda: dy.stationary_covariance(GAME, Flow(), noise=np.triu(np.ones((2, 2)))), ValueError, "not symmetric"),

@@ -218,6 +218,28 @@ def test_an_edge_is_said_to_be_one_and_seeds_repeat():
     assert again.parameters == found.parameters and again.evaluations == found.evaluations
 
 
+def kinked(step):
+    def losses(players, key=None):
+        x = players[0]
+        return (jnp.where(x >= 0, x**2 / 2, 1.5 * x**2),)
+
+    return dy.Game.from_losses(losses, [(0.0,)]), dy.updates.Simultaneous(optimisers.sgd(step))
+
+
+def test_memory_that_stays_where_it_is_put_is_left_out():
+    """Of AMSGrad on x^2/2 the running maximum is kept; besides, 1 - rate / eps, and the decay of the squares."""
+
+    def build(rate):
+        game = dy.Game.from_losses(lambda z, key=None: (z[0] ** 2 / 2,), [(0.0,)])
+        return game, dy.updates.Simultaneous(dy.Optimiser(optax.amsgrad, rate, b1=0.0, b2=0.1, eps=2.0))
+
+    found = dy.sensitivity(build, 0.5)
+    assert found.report.neutral == 1
+    np.testing.assert_allclose([found.report.radius, found.slope[0]], [0.75, -0.5], rtol=1e-9)
+    best = dy.best(build, {"rate": (0.1, 1.5)}, population=4, generations=10)
+    np.testing.assert_allclose([best.parameters["rate"], best.radius, best.report.radius], [1.5, 0.25, 0.25], rtol=1e-6)
+
+
 # Paths
 
 
@@ -253,6 +275,11 @@ def test_eigenvalues_that_cross_keep_their_direction():
         (lambda: dy.best(damped, {"weight": (1.0, 0.0)}), ValueError, "interval of weight is"),
         (lambda: dy.best(damped, {"weight": (0.0, 1.0)}, logarithmic="weight"), ValueError, "needs a positive start"),
         (lambda: dy.best(damped, {"weight": (0.0, 1.0)}, logarithmic=["tau"]), ValueError, "logarithmic names 'tau'"),
+        (lambda: dy.best(damped, {"weight": 1.0}), ValueError, "interval of weight is 1.0; expected two numbers"),
+        (lambda: dy.best(damped, {"weight": (0.0, 1.0)}, population=0), ValueError, "population is 0"),
+        (lambda: dy.best(damped, {"weight": (0.0, 1.0)}, generations=1.5), ValueError, "generations is 1.5"),
+        (lambda: dy.best(kinked, {"step": (0.1, 2.0)}), ValueError, "kinked at the middle of the box, where"),
+        (lambda: dy.sensitivity(kinked, 0.5), ValueError, "kinked at the point, where"),
         (lambda: dy.spectrum_path(damped, 1.0, 1.0), ValueError, "expected finite low < high"),
         (lambda: dy.spectrum_path(damped, 0.0, 1.0, 1), ValueError, "samples is 1"),
     ],

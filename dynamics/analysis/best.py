@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
+from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
 from dynamics.analysis.critical import _built
-from dynamics.analysis.path import jacobians, neutral_count
+from dynamics.analysis.path import check_one_piece, jacobians
 from dynamics.analysis.report import Stability, stability
 from dynamics.updates.base import Update
 
@@ -62,8 +63,8 @@ def best(
 
     Differential evolution, one compiled program taking the Jacobians of a whole generation, then Nelder and Mead's
     method from ever smaller simplices. The optimum usually sits where eigenvalues meet and the radius has a corner, so
-    that nothing here needs a derivative. Directions along a manifold of equilibria do not count. The same seed gives
-    the same result.
+    that nothing here needs a derivative. Neutral directions (along a manifold of equilibria, or of memory that stays
+    where it is put) do not count, as many as in the middle of the box. The same seed gives the same result.
     Source: Storn and Price, Differential Evolution, 1997; Nelder and Mead 1965.
 
     Args:
@@ -76,7 +77,8 @@ def best(
         generations: most generations.
 
     Raises:
-        ValueError: no bounds, an empty interval, or no point of the box with a finite Jacobian.
+        ValueError: no bounds, an empty interval, a number out of bounds, or no point of the box with a finite Jacobian;
+            a kink or a jump at the equilibrium, in the middle of the box or at the point found.
 
     >>> import dynamics as dy
     >>> def build(step):
@@ -86,6 +88,7 @@ def best(
     >>> round(found.parameters["step"], 6), round(found.radius, 6)  # 1 / sqrt 2 and sqrt 3 / 2
     (0.707107, 0.866025)
     """
+    population, generations = as_whole("population", population), as_whole("generations", generations)
     names = tuple(bounds)
     low, high, is_log = _box(bounds, logarithmic)
 
@@ -103,7 +106,9 @@ def best(
     dtype = jnp.result_type(float)
     game, method, players = _built(by_position(*jnp.asarray(numbers(np.full(len(names), 0.5)), dtype)))
     kind = "map" if isinstance(method, Update) else "flow"
-    dimension = neutral_count(stability(game, method, players))
+    middle = stability(game, method, players)
+    check_one_piece(middle, "the middle of the box")
+    neutral = middle.neutral
     batch = population * len(names)
     count = 0
 
@@ -117,7 +122,7 @@ def best(
             # Always the same number of rows: one program.
             padded = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
             results.append(np.asarray(jacobians(by_position, jnp.asarray(padded, dtype)), float)[: len(part)])
-        return _outermost(np.concatenate(results), kind, dimension)
+        return _outermost(np.concatenate(results), kind, neutral)
 
     found = scipy.optimize.differential_evolution(
         lambda columns: reach(columns.T),
@@ -145,6 +150,7 @@ def best(
     chosen = numbers(place[None])[0]
     game, method, players = _built(by_position(*jnp.asarray(chosen, dtype)))
     report = stability(game, method, players)
+    check_one_piece(report, ", ".join(f"{name} = {number:.6g}" for name, number in zip(names, chosen, strict=True)))
     notes = [
         _EDGE.format(name=name, value=number)
         for name, number, at in zip(names, chosen, place, strict=True)
@@ -174,7 +180,10 @@ def _box(
         logarithmic = (logarithmic,)
     if unknown := set(logarithmic) - set(bounds):
         raise ValueError(f"logarithmic names {sorted(unknown)[0]!r}; expected names among {', '.join(bounds)}")
-    for name, (low, high) in bounds.items():
+    for name, pair in bounds.items():
+        if not isinstance(pair, (tuple, list, np.ndarray)) or np.shape(pair) != (2,):
+            raise ValueError(f"the interval of {name} is {pair!r}; expected two numbers, e.g. (0.01, 1.0)")
+        low, high = (float(one) for one in pair)
         if not (np.isfinite(low) and np.isfinite(high) and low < high):
             raise ValueError(f"the interval of {name} is [{low:g}, {high:g}]; expected finite low < high")
         if name in logarithmic and low <= 0:
@@ -183,11 +192,11 @@ def _box(
     return low, high, np.array([name in logarithmic for name in bounds])
 
 
-def _outermost(matrices: np.ndarray, kind: str, dimension: int) -> np.ndarray:
+def _outermost(matrices: np.ndarray, kind: str, neutral: int) -> np.ndarray:
     finite = np.all(np.isfinite(matrices), axis=(1, 2))
     values = np.linalg.eigvals(np.where(finite[:, None, None], matrices, 0)).astype(complex)
-    neutral = 1.0 if kind == "map" else 0.0
-    order = np.argsort(np.abs(values - neutral), axis=1, kind="stable")[:, dimension:]
+    nearest = np.argsort(np.abs(values - (1.0 if kind == "map" else 0.0)), axis=1, kind="stable")
+    order = nearest[:, neutral:]
     rest = np.take_along_axis(values, order, axis=1)
     outward = np.abs(rest) if kind == "map" else rest.real
     return np.where(finite, np.max(outward, axis=1, initial=0.0 if kind == "map" else -np.inf), np.inf)

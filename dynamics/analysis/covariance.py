@@ -12,8 +12,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from dynamics import _trees
+from dynamics._checks import as_whole
+from dynamics.analysis._plain import plain
 from dynamics.analysis.linearisation import rest_state
-from dynamics.analysis.report import Stability, Verdict, stability
+from dynamics.analysis.report import Stability, Verdict, _fades, stability
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Players
@@ -64,6 +66,12 @@ class Covariance:
             lines.append(f"from {self.draws} draws of the noise; relative error about {relative:.2g}")
         return "\n".join([*lines, *self.notes])
 
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON."""
+        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        leaves = {name: [np.asarray(leaf) for leaf in jax.tree.leaves(data[name])] for name in ("stds", "players")}
+        return plain(data | leaves)
+
 
 def stationary_covariance(
     game: Game,
@@ -97,8 +105,9 @@ def stationary_covariance(
 
     Raises:
         EquilibriumError: the point is no equilibrium, or none is known.
-        ValueError: the point is not stable, so that there is no stationary distribution, or the method is not smooth
-            there; a flow without noise; a noise that is no covariance matrix of the state.
+        ValueError: the point is not stable, so that there is no stationary distribution, the method is not smooth
+            there, keeps a part of its memory for ever or averages with weights that fade; a flow without noise; a noise
+            that is no covariance matrix of the state.
         TypeError: the method is no update and no flow.
 
     >>> import optax
@@ -111,6 +120,12 @@ def stationary_covariance(
     [0.13, 0.13]
     """
     report = stability(game, method, at)
+    if _fades(method, game, report.players, report):
+        raise ValueError(
+            "weights in the memory fade like one over the number of steps (as in Averaged without decay), so that the "
+            "spread depends on that number and there is no stationary distribution. Use a decay, or ask for the spread "
+            "of the update inside."
+        )
     _check_stable(report)
     state = jax.device_get(_rest(game, method, report.players))
     size, notes, draws = len(report.jacobian), [], 0
@@ -124,8 +139,7 @@ def stationary_covariance(
             f"a matrix of shape {(size, size)}"
         )
     else:
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 64:
-            raise ValueError(f"samples is {samples!r}; expected a whole number >= 64")
+        samples = as_whole("samples", samples, 64)
         noises, draws, notes = _drawn_noise(game, method, state, jax.random.key(0) if key is None else key, samples)
     solve = _solve_map if report.kind == "map" else _solve_flow
     solutions = np.stack([solve(np.asarray(report.jacobian, float), one) for one in noises])
@@ -164,6 +178,12 @@ def _check_stable(report: Stability) -> None:
         raise ValueError(
             f"the point lies on a manifold of equilibria of dimension {report.manifold_dimension}, along which noise "
             "diffuses for ever, so that there is no stationary distribution. A penalty can make it an isolated point."
+        )
+    if report.neutral:
+        raise ValueError(
+            f"the memory stays where it is put in {report.neutral} directions (a running maximum, as in AMSGrad, "
+            "does), so that noise moves it for ever and there is no stationary distribution. Use an optimiser whose "
+            "memory forgets, e.g. Adam."
         )
 
 

@@ -98,22 +98,20 @@ def kind_of(build: Callable[..., tuple], numbers: Any) -> str:
     return "map" if isinstance(method, Update) else "flow"
 
 
-def neutral_count(report: Stability) -> int:
-    """How many neutral directions a report leaves out: along manifolds of equilibria, and of memory that is kept."""
-    values = report.eigenvalues
-    distances = np.abs(values - (1.0 if report.kind == "map" else 0.0))
-    outward, reach = (np.abs(values), report.radius) if report.kind == "map" else (values.real, report.abscissa)
-    order = np.argsort(distances, kind="stable")
-    for count in range(report.manifold_dimension, len(values)):
-        if not np.max(outward[order[count:]]) > reach:
-            return count
-    return len(values)
+def check_one_piece(report: Stability, where: str) -> None:
+    """Raise `ValueError` where the Jacobian is that of one piece of the map or flow only."""
+    if report.smoothness in ("kinked", "discontinuous"):
+        raise ValueError(
+            f"the method is {report.smoothness} at {where}, where its Jacobian is that of one piece only; "
+            "dynamics.stability judges all pieces together, for a grid of parameters if need be. To look at one piece, "
+            "pass a smooth game that agrees with it."
+        )
 
 
 def counted(report: Stability, values: np.ndarray) -> np.ndarray:
     """Indices of the eigenvalues without the neutral ones."""
     distances = np.abs(values - (1.0 if report.kind == "map" else 0.0))
-    return np.argsort(distances, kind="stable")[neutral_count(report) :]
+    return np.argsort(distances, kind="stable")[report.neutral :]
 
 
 def matched(values: np.ndarray) -> np.ndarray:

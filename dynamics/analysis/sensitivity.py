@@ -17,7 +17,7 @@ from dynamics import _trees
 from dynamics.analysis._plain import plain
 from dynamics.analysis.critical import _built
 from dynamics.analysis.linearisation import rest_state
-from dynamics.analysis.path import counted
+from dynamics.analysis.path import check_one_piece, counted
 from dynamics.analysis.report import Stability, stability
 from dynamics.game import Players, as_players
 from dynamics.updates.base import State, Update
@@ -35,8 +35,8 @@ class Sensitivity:
         derivatives: one row per eigenvalue, one column per parameter; NaN where there is none (defective).
         conditions: of the eigenvalues, $1/|y^* x|$: how far a perturbation of norm 1 moves them at most; infinite where
             defective.
-        slope: derivative of the radius (maps) or the abscissa (flows) with respect to every parameter, directions along
-            a manifold of equilibria left out; NaN where there is none.
+        slope: derivative of the radius (maps) or the abscissa (flows) with respect to every parameter, neutral
+            directions (manifold of equilibria, memory that is kept) left out; NaN where there is none.
         report: the stability report at the parameters.
         notes: what a reader should know, one sentence each.
     """
@@ -87,7 +87,7 @@ def sensitivity(build: Callable[..., tuple], *parameters: float, at: Any = None)
 
     Raises:
         EquilibriumError: the point is no equilibrium, or none is known.
-        ValueError: no parameters, or the Jacobian is not finite.
+        ValueError: no parameters, the Jacobian is not finite, or the method has a kink or a jump at the point.
 
     >>> import dynamics as dy
     >>> def build(weight):
@@ -102,6 +102,7 @@ def sensitivity(build: Callable[..., tuple], *parameters: float, at: Any = None)
     vector = jnp.asarray(numbers, jnp.result_type(float))
     game, method, players = _parts(build, point, vector)
     report = stability(game, method, players)
+    check_one_piece(report, "the point")
     jacobian, slopes = jax.device_get(_slopes(build, point, vector, limit=False))
     if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(slopes))):
         jacobian, slopes = jax.device_get(_slopes(build, point, vector, limit=True))
