@@ -31,6 +31,11 @@ def norm(tree: PyTree) -> Array:
     return jnp.sqrt(dot(tree, tree))
 
 
+def replaced(entries: tuple[Any, ...], index: int, entry: Any) -> tuple[Any, ...]:
+    """The tuple with one entry exchanged."""
+    return entries[:index] + (entry,) + entries[index + 1 :]
+
+
 def size(tree: PyTree) -> int:
     """Number of real numbers in the tree."""
     return sum(jnp.size(leaf) for leaf in jax.tree.leaves(tree))

@@ -176,6 +176,19 @@ def test_surgery_of_a_singular_jacobian_takes_the_shortest_solution():
         assert np.isfinite(found).all()
 
 
+@pytest.mark.parametrize("normal", [True, False])
+def test_the_length_of_surgery_is_bounded_by_the_condition_of_the_jacobian(normal):
+    """No longer than the field where J is normal; else up to (1 + k)/2 times as long, k = |J| |J^-1|."""
+    jacobian = np.array([[1.0, 10.0], [-10.0, 1.0]]) if normal else np.array([[1.0, 10.0], [0.0, 1.0]])
+    direction, game = LocalSymplecticSurgery(), dy.games.Quadratic(jacobian)
+    angles = np.linspace(0, np.pi, 91)
+    points = 1e-3 * np.linalg.solve(jacobian, np.stack([np.cos(angles), np.sin(angles)])).T
+    aims = jax.vmap(lambda z: jnp.stack(direction(game, (z[0], z[1]))))(jnp.asarray(points))
+    longest = float(jnp.max(jnp.linalg.norm(aims, axis=1))) / 1e-3
+    most = 1 if normal else (1 + np.linalg.cond(jacobian)) / 2
+    assert (normal or longest > 0.9 * most) and longest <= most + 1e-9
+
+
 def test_surgery_repels_from_the_spurious_attractor_and_keeps_the_nash_equilibrium():
     game = SpuriousAttractor()
     update = Simultaneous(sgd(0.01), sgd(0.01), direction=LocalSymplecticSurgery())

@@ -395,6 +395,7 @@ def test_three_players_are_refused(kind):
         (lambda: Stackelberg(regularisation=-1.0), "regularisation is -1; expected a finite number >= 0"),
         (lambda: FollowTheRidge(-1.0), "FollowTheRidge.ratio is -1; expected a finite number >= 0"),
         (lambda: FollowTheRidge(leader=True), "FollowTheRidge.leader is True; expected 0 or 1"),
+        (lambda: Stackelberg(leader=1.0), "Stackelberg.leader is 1.0; expected 0 or 1"),
         (lambda: LookAhead(np.nan), "LookAhead.weight is nan; expected a finite number >= 0"),
         (lambda: LOLA(-1.0), "LOLA.weight is -1; expected a finite number >= 0"),
         (lambda: SOS(a=1.0), "SOS.a is 1; expected a finite number > 0 and < 1"),

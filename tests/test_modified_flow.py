@@ -295,3 +295,14 @@ def test_refused(make, error, message):
 def test_terms_are_not_a_number_where_the_update_without_step_moves():
     flow = ModifiedFlow(lambda h: Simultaneous(optimisers.sgd(h), optimisers.sgd(0.1)), 0.1, 0)
     assert np.isnan(flow.terms(dy.games.Bilinear(1.0), dy.game.as_players((1.0, 2.0)))).all()
+
+
+def test_an_update_without_the_step_is_told_at_an_equilibrium_too():
+    """There nothing moves with any step; with other gradients it would."""
+    flow = ModifiedFlow(lambda h: Simultaneous(optimisers.sgd(0.1), optimisers.sgd(0.2)), 0.1)
+    game, rest = dy.games.Bilinear(1.0), dy.game.as_players((0.0, 0.0))
+    with pytest.raises(ValueError, match="moves the players by 0.2 per gradient.*Scale every rate"):
+        flow.init(game, rest)
+    assert np.isnan(flow.terms(game, rest)).all()
+    with pytest.raises(ValueError):
+        dy.stability(game, flow)

@@ -227,6 +227,23 @@ def test_lookahead_on_the_bilinear_game(h, steps, weight, per_inner_step):
     assert found == pytest.approx(abs(1 - weight + weight * (1 + 1j * h) ** steps), abs=1e-10)
 
 
+def test_with_memory_only_the_players_go_back():
+    """(I - S) + S M^k with S = a on the players and 1 on the memory, which is no rule for single eigenvalues."""
+    game = dy.Game.from_losses(
+        lambda p, key=None: (p[0] ** 2 / 2 + p[0] * p[1] - p[1] ** 2 / 2, -p[0] * p[1] + p[1] ** 2 / 2), [(0.0, 0.0)]
+    )
+    h, beta, k, a = 0.1, 0.5, 3, 0.5
+    field = -np.array([[1.0, 1.0], [-1.0, 1.0]])
+    m = np.block([[np.eye(2) + h * field, h * beta * np.eye(2)], [field, beta * np.eye(2)]])
+    s = np.diag([a, a, 1.0, 1.0])
+    expected = np.linalg.eigvals(np.eye(4) - s + s @ np.linalg.matrix_power(m, k))
+    found = dy.stability(game, Lookahead(Simultaneous(momentum(h, beta), momentum(h, beta)), steps=k, weight=a))
+    np.testing.assert_allclose(np.sort_complex(found.eigenvalues), np.sort_complex(expected), atol=1e-12)
+    np.testing.assert_allclose(found.eigenvalues[[0, 2]].real, [0.69747808, 0.11602192], atol=1e-8)
+    single = 1 - a + a * np.linalg.eigvals(m) ** k
+    assert np.max(np.min(np.abs(single[:, None] - expected), axis=1)) > 0.1
+
+
 def test_lookahead_per_cycle_and_around_other_updates():
     assert radius(SCALAR, Lookahead(both(0.2), steps=15, weight=0.3)) == pytest.approx(0.3124436848, abs=1e-10)
     extragradient = Extragradient(sgd(0.3), sgd(0.3), extrapolation=0.3)

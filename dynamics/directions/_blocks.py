@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
@@ -24,8 +25,7 @@ def block(game: Game, players: Players, row: int, column: int, key: PRNGKeyArray
     r"""The block $D_{ij} L_i$, i = row, j = column: from tangents of player j to changes of player i's own gradient."""
 
     def gradient(own: PyTree) -> PyTree:
-        point = players[:column] + (own,) + players[column + 1 :]
-        return _trees.scaled(-1, game.field(point, key)[row])
+        return _trees.scaled(-1, game.field(_trees.replaced(players, column, own), key)[row])
 
     return jax.linearize(gradient, players[column])[1]
 
@@ -43,8 +43,7 @@ def hessian(game: Game, players: Players, key: PRNGKeyArray | None = None) -> tu
 
 def without(players: Players, player: int) -> Players:
     """The same with zeros in the place of one player."""
-    nothing = jax.tree.map(jnp.zeros_like, players[player])
-    return players[:player] + (nothing,) + players[player + 1 :]
+    return _trees.replaced(players, player, jax.tree.map(jnp.zeros_like, players[player]))
 
 
 def solve(
@@ -66,6 +65,8 @@ def solve(
         symmetric: the map is its own transpose.
         regular: the map has an inverse: "dense" then takes LU instead of singular values.
     """
+    if not _trees.size(vector):
+        return vector
     if regular:
         # The derivative of an inverse takes one more solution, that of a pseudo-inverse takes several.
         def run(linear: LinearMap, vector: PyTree) -> PyTree:
@@ -114,5 +115,5 @@ def check_two_players(owner: Any, players: Players) -> None:
 
 def check_leader(owner: Any) -> None:
     """Raise `ValueError` unless the field `leader` of `owner` is one of two players."""
-    if isinstance(owner.leader, bool) or owner.leader not in (0, 1):
+    if isinstance(owner.leader, bool) or not isinstance(owner.leader, (int, np.integer)) or owner.leader not in (0, 1):
         raise ValueError(f"{type(owner).__name__}.leader is {owner.leader!r}; expected 0 or 1, the number of a player")

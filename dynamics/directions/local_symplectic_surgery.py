@@ -19,7 +19,8 @@ class LocalSymplecticSurgery(Direction):
     $d = -\tfrac12\left(\omega + J^\top(J^\top J + \lambda I)^{-1}J^\top\omega\right)$. At a critical point with
     invertible J the Jacobian of d is $-\tfrac12(J + J^\top)$: its spectrum is real, and in a zero-sum game the point
     attracts exactly when it is a strict local Nash equilibrium. With more players, or in general-sum games, the formula
-    is the same, but that guarantee is lost. Always $\|d\| \le \|v\|$.
+    is the same, but that guarantee is lost. $\|d\| \le \|v\|$ where J is normal; otherwise d can be up to
+    $(1+\kappa)/2$ times as long as v, $\kappa$ the condition number of J.
 
     The inverse is found from the least-squares problem $\min_p \|Jp - \omega\|^2 + \lambda\|p\|^2$. At a critical point
     $\lambda = 0$; where J is singular there, the shortest solution is taken, and the Jacobian of d is

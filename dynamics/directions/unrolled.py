@@ -3,6 +3,7 @@ import jax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics._checks import as_leaf, check_number, check_whole
+from dynamics._trees import replaced
 from dynamics.directions.base import Direction
 from dynamics.game import Game, Players
 
@@ -47,9 +48,6 @@ class Unrolled(Direction):
     def __call__(self, game: Game, players: Players, key: PRNGKeyArray | None = None) -> Players:
         if self.player >= len(players):
             raise ValueError(f"Unrolled.player is {self.player}; expected one of 0 to {len(players) - 1}")
-
-        def replaced(point: Players, player: int, own: PyTree) -> Players:
-            return point[:player] + (own,) + point[player + 1 :]
 
         def unrolled(point: Players) -> Players:
             def ahead(own: PyTree, _: None) -> tuple[PyTree, None]:

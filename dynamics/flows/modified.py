@@ -6,12 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_leaf, check_number, check_whole, is_concrete
 from dynamics.flows.base import AbstractFlow
-from dynamics.game import Game, Players, as_callable
+from dynamics.game import FunctionGame, Game, Losses, Players, as_callable
 from dynamics.optimisers import sgd
 from dynamics.updates import Alternating, ProximalPoint
 from dynamics.updates.base import State, Update
@@ -50,8 +50,8 @@ class ModifiedFlow(AbstractFlow):
 
     Raises:
         TypeError: `build` is no function, or returns no update.
-        ValueError: a number is out of bounds; the update with step 0 moves the players, or its memory does not settle
-            while the players stand still; an order above 0 for `ProximalPoint`.
+        ValueError: a number is out of bounds; the update with step 0 moves the players (here, or with other gradients),
+            or its memory does not settle while the players stand still; an order above 0 for `ProximalPoint`.
 
     >>> from dynamics.games import Bilinear
     >>> from dynamics.updates import Simultaneous
@@ -75,8 +75,8 @@ class ModifiedFlow(AbstractFlow):
         check_whole(self, "order", 0)
 
     def init(self, game: Game, players: Players) -> State:
-        moved, unsettled = _defects(self, game, players)
-        if is_concrete((moved, unsettled)):
+        moved, tilted, unsettled = _defects(self, game, players)
+        if is_concrete((moved, tilted, unsettled)):
             tolerance = float(jnp.finfo(moved.dtype).eps) ** 0.5
             if not float(unsettled) <= tolerance:
                 raise ValueError(
@@ -84,9 +84,10 @@ class ModifiedFlow(AbstractFlow):
                     f"{float(unsettled):.3g}); expected one that forgets. Without a slow manifold of the memory there "
                     "is no flow of the players alone."
                 )
-            if not float(moved) <= tolerance:
+            if not float(moved) <= tolerance or float(tilted) > tolerance:
+                how = f"{float(moved):.3g}" if not float(moved) <= tolerance else f"{float(tilted):.3g} per gradient"
                 raise ValueError(
-                    f"the update with step 0 moves the players by {float(moved):.3g}, relative to their size; expected "
+                    f"the update with step 0 moves the players by {how}, relative to their size; expected "
                     "an update that then stands still. Scale every rate with the step, e.g. "
                     "lambda h: Simultaneous(sgd(h), sgd(2 * h))."
                 )
@@ -102,8 +103,8 @@ class ModifiedFlow(AbstractFlow):
     def terms(self, game: Game, players: Players) -> tuple[Players, ...]:
         r"""The coefficients $c_1, \dots, c_{p+1}$ at the players, each a tuple of the shape of `players`.
 
-        They do not depend on the step. $c_1$ is the plain flow; the others are not a number where the update with
-        step 0 moves the players.
+        They do not depend on the step; $c_1$ is the plain flow. They are not a number where the update with step 0
+        moves the players.
         """
         return _terms(self, game, players)
 
@@ -140,15 +141,44 @@ def _terms(flow: ModifiedFlow, game: Game, players: Players) -> tuple[Players, .
         return total
 
     nothing, *derivatives = _derivatives(logarithm, flow.order + 1, zero)
-    moved = jnp.max(jnp.abs(nothing), initial=0) > _tolerance(flat)
+    tilted, _ = _motion(flow, _Tilted(game, players), players)
+    moves = (jnp.max(jnp.abs(nothing), initial=0) > _tolerance(flat)) | (tilted > jnp.finfo(flat.dtype).eps ** 0.5)
     return tuple(
-        unravel(jnp.where(moved, jnp.nan, derivative / math.factorial(k)))
+        unravel(jnp.where(moves, jnp.nan, derivative / math.factorial(k)))
         for k, derivative in enumerate(derivatives, start=1)
     )
 
 
 @eqx.filter_jit
-def _defects(flow: ModifiedFlow, game: Game, players: Players) -> tuple[Array, Array]:
+def _defects(flow: ModifiedFlow, game: Game, players: Players) -> tuple[Array, Array, Array]:
+    """How far the update with step 0 moves the players, as it is and with gradients moved by 1, and its memory."""
+    moved, unsettled = _motion(flow, game, players)
+    return moved, _motion(flow, _Tilted(game, players), players)[0], unsettled
+
+
+class _Tilted(Game):
+    """The same losses at a point, all gradients there moved by 1: what stands still at an equilibrium may move."""
+
+    game: Game
+    point: Players
+
+    def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
+        def tilt(player: int) -> Array:
+            moved = jax.tree.map(lambda a, b: jnp.sum(a - b), players[player], self.point[player])
+            return sum(jax.tree.leaves(moved))
+
+        return tuple(loss + tilt(player) for player, loss in enumerate(self.game.losses(players, key)))
+
+    def equilibria(self) -> tuple[Players, ...]:
+        return ()
+
+    @classmethod
+    def example(cls) -> tuple[Game, Players]:
+        game, players = FunctionGame.example()
+        return cls(game, players), players
+
+
+def _motion(flow: ModifiedFlow, game: Game, players: Players) -> tuple[Array, Array]:
     """How far the update with step 0 moves the players, and the memory that ought to rest; relative."""
     zero = _zero(flow, players)
     memory = _Memory(flow, game, players, zero)

@@ -13,9 +13,11 @@ from dynamics.updates.base import State, Update
 class Lookahead(Update):
     r"""Lookahead: some steps of another update, then all players go back part of the way, together.
 
-    One step is one whole cycle: k steps of the inner update from z to $z_k$, then $z^+ = z + a\,(z_k - z)$. An inner
-    eigenvalue $\mu$ becomes $1 - a + a\mu^k$ per cycle. The memory of the inner update is kept as it is after the k
-    steps, as in the authors' code: only the players go back. Wraps any update, itself too (nested lookahead).
+    One step is one whole cycle: k steps of the inner update from z to $z_k$, then $z^+ = z + a\,(z_k - z)$. The memory
+    of the inner update is kept as it is after the k steps, as in the authors' code: only the players go back. With M
+    the Jacobian of the inner update on players and memory, that of a cycle is $(I-S) + S M^k$, where S is a on the
+    players and 1 on the memory. Without memory an eigenvalue $\mu$ of M becomes $1 - a + a\mu^k$; with memory there is
+    no such rule for single eigenvalues. Wraps any update, itself too (nested lookahead).
 
     With a key every inner step draws its own minibatch.
     Source: Zhang, Lucas, Hinton, Ba, Lookahead Optimizer, 2019; for games Chavdarova, Pagliardini, Stich, Fleuret,
