@@ -2,7 +2,9 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import dynamics as dy
@@ -35,6 +37,24 @@ def test_what_cannot_be_told_is_left_out():
     alone = dy.examine(dy.Game.from_losses(lambda p, key=None: (p[0] ** 2 / 2,), [(0.0,)]), dy.flows.Flow())
     assert alone.timescale is None and alone.classification.nash == "yes"
     assert "two time scales" not in alone.describe()
+
+
+def test_transients_are_told_of_one_isolated_smooth_map_only():
+    """Not of memory that stays where it is put, and not of one piece of a kinked map; a player may be empty."""
+
+    def quadratic(players, key=None):
+        return players[0] ** 2 / 2, 0 * players[0]
+
+    def kinked(players, key=None):
+        x = players[0]
+        return jnp.where(x >= 0, x**2 / 2, 1.5 * x**2), 0 * x
+
+    amsgrad = dy.Optimiser(optax.amsgrad, 0.2, b1=0.0, eps=2.0)
+    for losses, optimiser in ((quadratic, amsgrad), (kinked, optimisers.sgd(0.1))):
+        found = dy.examine(dy.Game.from_losses(losses, [(0.0, ())]), twice(optimiser))
+        assert found.stability.verdict == "stable"
+        assert found.growth is None and found.kreiss is None and found.distance is None
+        assert np.all(found.alignment.fractions[:, 1] == 0)
 
 
 def test_adam_is_told_as_adam():

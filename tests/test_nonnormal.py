@@ -287,6 +287,28 @@ def test_memory_has_its_share():
     assert dy.kreiss_constant(report).constant == dy.kreiss_constant(report.jacobian, kind="map").constant
 
 
+def test_neutral_directions_are_left_out():
+    """A manifold of equilibria through the plane of the others at an angle: only what is in the plane counts."""
+    rng = np.random.default_rng(3)
+    matrix, mix = stable(3, 2, "flow"), np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    plane = mix[:, :2]  # invariant, orthonormal; the third direction is neutral, and not orthogonal to it
+    mixed = np.concatenate([plane, mix[:, 2:] + 0.7 * plane[:, :1]], axis=1)
+    jacobian = mixed @ scipy.linalg.block_diag(matrix, 0.0) @ np.linalg.inv(mixed)
+    report = dy.stability(dy.games.Quadratic(-jacobian), dy.flows.Flow(), at=(0.0, 0.0, 0.0))
+    assert report.neutral == 1
+    for call in (dy.kreiss_constant, dy.transient_growth, distance_to_instability):
+        found, wanted = call(report), call(matrix, kind="flow")
+        name = {"Kreiss": "constant", "Growth": "growth", "Distance": "distance"}[type(found).__name__]
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-6)
+    distance, growth = distance_to_instability(report), dy.transient_growth(report)
+    assert dy.pseudospectrum(report, points=3).distance == distance.distance > 0
+    moved = np.linalg.eigvals(report.jacobian + distance.perturbation)
+    assert np.min(np.abs(moved - distance.point)) < 1e-7
+    np.testing.assert_allclose(
+        scipy.linalg.expm(growth.time * report.jacobian) @ growth.initial, growth.final, atol=1e-9
+    )
+
+
 def test_single_precision():
     """On the boundary of stability up to single precision is marginal, and grows no further."""
     game = dy.games.Bilinear(np.float32(1.0))

@@ -40,7 +40,8 @@ class Examination:
             where no ratio can be told from the boundary.
         field: potential and Hamiltonian parts of the Jacobian of the game's field.
         alignment: which player, or the memory, every eigenvector belongs to.
-        growth: transient growth; `None` when the Jacobian is not finite, or the point is not stable.
+        growth: transient growth; `None` where the point is not stable, is not isolated or keeps some of its memory,
+            and where the Jacobian is not finite or that of one piece of the map only.
         kreiss: Kreiss constant, likewise.
         distance: smallest change of the Jacobian that makes it unstable, likewise.
     """
@@ -155,7 +156,8 @@ def examine_report(game: Game, report: Stability, *, key: PRNGKeyArray | None = 
     """The examination that belongs to a stability report."""
     at = report.players
     finite = report.smoothness != "not differentiable"
-    stable = finite and report.verdict is Verdict.stable and not report.manifold_dimension
+    told = report.smoothness in ("smooth", "stiff") and not report.neutral
+    stable = told and report.verdict is Verdict.stable
     threshold = None
     if len(at) > 1:
         try:

@@ -1,6 +1,8 @@
 """Beyond eigenvalues: what a Jacobian whose eigenvectors are far from orthogonal does before it decays.
 
-Every function takes a `Stability` report, or a real square matrix with `kind="map"` or `kind="flow"`.
+Every function takes a `Stability` report, or a real square matrix with `kind="map"` or `kind="flow"`. Of a report with
+neutral directions (along a manifold of equilibria, or of memory that stays where it is put) transient growth, the
+Kreiss constant and the distance to instability are those on the invariant subspace of all others.
 """
 
 import dataclasses
@@ -131,7 +133,7 @@ class Pseudospectrum:
         eigenvalues: of J.
         epsilons: the sizes of perturbation asked for.
         reach: for each of them the largest real part (flows) or modulus (maps) of an eigenvalue of a matrix so near.
-        distance: distance to instability, 0 when J is not stable.
+        distance: distance to instability, 0 when J is not stable; neutral directions of a report left out.
     """
 
     kind: str
@@ -262,13 +264,14 @@ def distance_to_instability(report: Stability | ArrayLike, *, kind: str | None =
     >>> round(result.distance, 12)
     1.0
     """
-    matrix, kind = _matrix(report, kind)
+    report, kind, basis = _without_neutral(report, kind)
+    matrix = _square(report)
     if _side(report, kind) != "stable":
         values = _ordered(np.linalg.eigvals(matrix), kind)
-        return Distance(kind, 0.0, complex(values[0]), np.zeros_like(matrix))
+        return Distance(kind, 0.0, complex(values[0]), np.zeros((len(basis),) * 2))
     distance, point = _nearest(matrix, kind)
     left, values, right = np.linalg.svd(point * np.eye(len(matrix)) - matrix)
-    return Distance(kind, distance, point, values[-1] * np.outer(left[:, -1], right[-1]))
+    return Distance(kind, distance, point, values[-1] * basis @ np.outer(left[:, -1], right[-1]) @ basis.T)
 
 
 def kreiss_constant(report: Stability | ArrayLike, *, kind: str | None = None) -> Kreiss:
@@ -289,7 +292,8 @@ def kreiss_constant(report: Stability | ArrayLike, *, kind: str | None = None) -
     >>> kreiss_constant([[-1.0, 20.0], [0.0, -1.0]], kind="flow").constant > 4
     True
     """
-    matrix, kind = _matrix(report, kind)
+    report, kind, _ = _without_neutral(report, kind)
+    matrix = _square(report)
     size = len(matrix)
     side = _side(report, kind)
     if side == "unstable":
@@ -342,14 +346,15 @@ def transient_growth(report: Stability | ArrayLike, *, kind: str | None = None) 
     >>> int(result.time), round(result.growth, 3)
     (1, 10.025)
     """
-    matrix, kind = _matrix(report, kind)
+    report, kind, basis = _without_neutral(report, kind)
+    matrix = _square(report)
     outermost = _ordered(np.linalg.eigvals(matrix), kind)[0]
     with np.errstate(divide="ignore"):
         rate = float(outermost.real if kind == "flow" else np.log(np.abs(outermost)))
         slope = numerical_abscissa(matrix) if kind == "flow" else float(np.log(np.linalg.norm(matrix, 2)))
     side = _side(report, kind)
     if side == "unstable":
-        nothing, ends = np.full(len(matrix), np.nan), np.array([0.0])
+        nothing, ends = np.full(len(basis), np.nan), np.array([0.0])
         return Growth(kind, np.inf, np.inf, np.inf, nothing, nothing, rate, slope, ends, ends + 1, ())
     search = _growth_of_flow if kind == "flow" else _growth_of_map
     time, bound, times, norms = search(matrix, rate, slope, side)
@@ -357,9 +362,8 @@ def transient_growth(report: Stability | ArrayLike, *, kind: str | None = None) 
     left, values, right = np.linalg.svd(power)
     notes = () if side == "stable" else (_MARGINAL,)
     growth = float(values[0]) if time else 1.0
-    return Growth(
-        kind, growth, max(bound, growth), time, right[0], values[0] * left[:, 0], rate, slope, times, norms, notes
-    )
+    initial, final = basis @ right[0], basis @ (values[0] * left[:, 0])
+    return Growth(kind, growth, max(bound, growth), time, initial, final, rate, slope, times, norms, notes)
 
 
 def pseudospectrum(
@@ -405,7 +409,7 @@ def pseudospectrum(
         raise ValueError(f"epsilons is {epsilons}; expected positive sizes of perturbation")
     real, imaginary = np.linspace(low.real, high.real, points), np.linspace(low.imag, high.imag, points)
     smallest = _smallest(matrix, (real + 1j * imaginary[:, None]).ravel()).reshape(points, points)
-    distance = _nearest(matrix, kind)[0] if _side(report, kind) == "stable" else 0.0
+    distance = distance_to_instability(report, kind=kind).distance
     reach = np.array([_reach(matrix, kind, size) for size in epsilons])
     return Pseudospectrum(kind, real, imaginary, smallest, values, epsilons, reach, distance)
 
@@ -502,6 +506,19 @@ def _matrix(report: Stability | ArrayLike, kind: str | None) -> tuple[np.ndarray
     if kind not in ("map", "flow"):
         raise ValueError(f"kind is {kind!r}; expected 'map' or 'flow' with a bare matrix")
     return matrix, kind
+
+
+def _without_neutral(report: Stability | ArrayLike, kind: str | None) -> tuple[np.ndarray, str, np.ndarray]:
+    """The Jacobian in its dtype on the invariant subspace without neutral directions, its kind, and a basis of it."""
+    matrix, kind = _matrix(report, kind)
+    raw, count = _raw(report), report.neutral if isinstance(report, Stability) else 0
+    if count in (0, len(matrix)):
+        return raw, kind, np.eye(len(matrix))
+    neutral = 1.0 if kind == "map" else 0.0
+    apart = np.sort(np.abs(np.linalg.eigvals(matrix) - neutral))
+    cut = (apart[count - 1] + apart[count]) / 2
+    triangle, basis, found = scipy.linalg.schur(matrix, sort=lambda x, y=0.0: abs(complex(x, y) - neutral) > cut)
+    return triangle[:found, :found].astype(raw.dtype), kind, basis[:, :found]
 
 
 def _rounding(report: Stability | ArrayLike) -> float:
