@@ -130,12 +130,25 @@ def classify(game: Game, at: Any = None, *, rates: Any = 1.0, key: PRNGKeyArray 
     error = rounding_bound(whole.astype(dtype)) if whole.size else 0.0
     margins = tuple(float(np.min(np.linalg.eigvalsh((h + h.T) / 2), initial=np.inf)) for h in hessians)
     nash = _all([_sign(margin, error) for margin in margins])
+    if report.smoothness in ("kinked", "discontinuous"):  # one-sided second derivatives do not decide
+        return Classification(
+            nash=Answer.undecided,
+            own_margins=margins,
+            leaderships=(),
+            zero_sum=False,
+            flow=report.verdict,
+            flow_margin=report.margin,
+            error=error,
+            kind=f"undecided: the field is {report.smoothness} at the point",
+            players=players,
+        )
     leaderships, zero_sum = (), False
-    if len(players) == 2:
+    if len(players) == 2 and all(hessian.size for hessian in hessians):
         game = _trees.cast(game, _trees.float_dtype(players))
         zero_sum = _is_zero_sum(game, players, key, whole, error)
         leaderships = tuple(
-            _leadership(game, players, leader, margins[1 - leader], whole, error, zero_sum, key) for leader in (0, 1)
+            _leadership(game, players, leader, margins[1 - leader], whole, error, zero_sum, key, dtype)
+            for leader in (0, 1)
         )
     return Classification(
         nash=nash,
@@ -190,12 +203,14 @@ def _total_gradient(game: Game, players: Players, leader: int, key: PRNGKeyArray
     return aims(flat), jax.jacfwd(aims)(flat)
 
 
-def _leadership(game, players, leader, follower_margin, whole, error, zero_sum, key) -> Leadership:
+def _leadership(game, players, leader, follower_margin, whole, error, zero_sum, key, dtype) -> Leadership:
     sizes = [_trees.size(player) for player in players]
     own = slice(0, sizes[0]) if leader == 0 else slice(sizes[0], None)
     other = slice(sizes[0], None) if leader == 0 else slice(0, sizes[0])
-    if abs(follower_margin) <= error:
-        return Leadership(leader, float("nan"), float("nan"), Answer.undecided)
+    curvatures = np.abs(np.linalg.eigvalsh((whole[other, other] + whole[other, other].T) / 2))
+    if np.min(curvatures, initial=np.inf) <= error:
+        answer = Answer.no if follower_margin < -error else Answer.undecided
+        return Leadership(leader, float("nan"), float("nan"), answer)
     response = -np.linalg.solve(whole[other, other], whole[other, own])
     amplified = error * (1 + np.linalg.norm(response, 2)) ** 2
     if zero_sum:
@@ -205,7 +220,7 @@ def _leadership(game, players, leader, follower_margin, whole, error, zero_sum, 
         total, gradient = -(jacobian[own, own] + jacobian[own, other] @ response), float(np.linalg.norm(aims[own]))
     margin = float(np.min(np.linalg.eigvalsh((total + total.T) / 2), initial=np.inf))
     answers = [_sign(follower_margin, error), _sign(margin, amplified)]
-    if gradient > np.sqrt(np.finfo(whole.dtype).eps) * (1 + np.linalg.norm(whole)):
+    if gradient > np.sqrt(np.finfo(dtype).eps) * np.linalg.norm(whole):
         answers.append(Answer.no)
     return Leadership(leader, margin, gradient, _all(answers))
 

@@ -123,13 +123,25 @@ def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: 
         return 0
     flat, unravel = ravel_pytree(players)
     # Long enough for high powers, which fade near the point, to be told from nothing.
-    length = epsilon**0.125 * (1 + float(jnp.linalg.norm(flat)))
-    stayed = []
-    for direction in null:
+    size = 1 + float(jnp.linalg.norm(flat))
+    lengths = [epsilon**0.125 * size, 0.025 * size, 0.05 * size, 0.1 * size]
+    allowed = 64 * jacobian.shape[0] * epsilon * scale
+
+    def reached(direction: np.ndarray, length: float) -> tuple[np.ndarray, float]:
+        """Where Newton's method ends from a point that far away, and the field there, both relative to the length."""
         start = unravel(flat + length * jnp.asarray(direction, flat.dtype))
         found, _, field, _ = _newton(game, start, key, 50)
-        moved = np.asarray(ravel_pytree(found)[0] - flat) / length
-        on_it = float(np.linalg.norm(field)) <= epsilon**0.75 * length * scale
+        return np.asarray(ravel_pytree(found)[0] - flat) / length, float(np.linalg.norm(field)) / length
+
+    stayed = []
+    for direction in null:
+        (_, near), (_, quarter), (_, half), (moved, far) = (reached(direction, length) for length in lengths)
+        # On a manifold the field is rounding everywhere; one that grows like a power of the distance, however small its
+        # factor, is none.
+        grows = far > allowed / 16 and far > 3 * half
+        if quarter > 0 and far > 2.5 * half > 2.5 * 2.5 * quarter:
+            grows = grows or abs(np.log2(far / half) - np.log2(half / quarter)) < 0.05
+        on_it = near <= epsilon**0.75 * scale and far <= allowed and not grows
         # A direction may be a mixture: only its part along the manifold stays.
         stayed.append(null @ moved if on_it and np.linalg.norm(moved) < 2 else np.zeros(len(null)))
     dimension = int(np.sum(np.linalg.svd(np.array(stayed), compute_uv=False) > 0.5))

@@ -28,16 +28,17 @@ class Linearisation(NamedTuple):
         defect: norm of `map(state) - state`, or of the flow's field.
         residual: norm of the game's field at the players.
         game_jacobian: of the game's field, at the players.
-        kinks: how far one-sided difference quotients disagree, at a step and at a sixteenth of it.
-        errors: how far central difference quotients disagree with the Jacobian, at the same two steps.
+        kinks: how far one-sided difference quotients disagree, at a step and at a sixteenth of it, by coordinate and in
+            units of what rounding explains.
+        errors: how far central difference quotients disagree with the Jacobian, likewise.
     """
 
     jacobian: Float[Array, "n n"]
     defect: Array
     residual: Array
     game_jacobian: Float[Array, "m m"]
-    kinks: Float[Array, "2"]
-    errors: Float[Array, "2"]
+    kinks: Float[Array, "2 n"]
+    errors: Float[Array, "2 n"]
 
 
 def linearise(
@@ -76,22 +77,34 @@ def linearise(
     def field(vector: Array) -> Array:
         return ravel_pytree(game.field(unravel_players(vector), key))[0]
 
-    # The columns of the Jacobian and the values at the probes in one batch: one copy of the map to compile.
-    # The probes move the players only: the memory follows, and parts of it (a mean square) must not be negative.
-    directions = jnp.asarray(_probe_directions(flat_players.size), dtype)
-    directions = jnp.pad(directions, ((0, 0), (0, flat.size - flat_players.size)))
-    lengths = [step * (1 + jnp.max(jnp.abs(flat_players), initial=0)) for step in _probe_steps(dtype)]
-    shifts = jnp.concatenate([sign * length * directions for length in lengths for sign in (1, -1)])
+    # The columns of the Jacobian and the values at the probes in one batch: one copy of the map to compile. The probes
+    # move players, also those that a wrapping update keeps in its memory; other memory follows, and parts of it (a mean
+    # square) must not be negative.
+    is_player = player_coordinates(state)
+    directions = jnp.asarray(_probe_directions(is_player), dtype)
+    reach = 1 + jnp.sqrt(jnp.abs(flat))  # a shift by far less than a coordinate's rounding would show nothing
+    lengths = _probe_steps(dtype)
+    epsilon = float(jnp.finfo(dtype).eps)
+    tiny = 64 * epsilon * reach * directions  # so small that what is not linear there is rounding
+    shifts = jnp.concatenate([*(sign * length * reach * directions for length in lengths for sign in (1, -1)), tiny])
     points = jnp.concatenate([jnp.broadcast_to(flat, (flat.size, flat.size)), flat + shifts])
     tangents = jnp.concatenate([jnp.eye(flat.size, dtype=dtype), jnp.zeros_like(shifts)])
     values, columns = jax.vmap(lambda point, tangent: jax.jvp(function, (point,), (tangent,)))(points, tangents)
     value, jacobian = values[0], columns[: flat.size].T
-    probed = values[flat.size :].reshape(len(lengths), 2, directions.shape[0], flat.size)
+    probed = values[flat.size :].reshape(2 * len(lengths) + 1, directions.shape[0], flat.size)
+    expected = (reach * directions) @ jacobian.T
+    # What rounding makes of a value and of a difference quotient, coordinate by coordinate; a jump is no rounding.
+    noise = jnp.max(jnp.abs(probed[-1] - value - tiny @ jacobian.T), axis=0, initial=0)
+    noise = jnp.minimum(8 * noise, epsilon**0.75 * (1 + jnp.abs(value)))
+    noise = noise + 64 * epsilon * (jnp.abs(value) + jnp.abs(jacobian) @ jnp.abs(flat))
+    rounding = 64 * epsilon * (jnp.abs(jacobian) @ reach) + noise / lengths[-1]
+    rounding = jnp.maximum(rounding, jnp.finfo(dtype).tiny)
     kinks, errors = [], []
-    for length, (ahead, back) in zip(lengths, probed, strict=True):
+    for index, length in enumerate(lengths):
+        ahead, back = probed[2 * index], probed[2 * index + 1]
         right, left = (ahead - value) / length, (value - back) / length
-        kinks.append(jnp.max(jnp.linalg.norm(right - left, axis=1)))
-        errors.append(jnp.max(jnp.linalg.norm((right + left) / 2 - directions @ jacobian.T, axis=1)))
+        kinks.append(jnp.max(jnp.abs(right - left) / rounding, axis=0, initial=0))
+        errors.append(jnp.max(jnp.abs((right + left) / 2 - expected) / rounding, axis=0, initial=0))
     at_players, slopes = jax.vmap(lambda tangent: jax.jvp(field, (flat_players,), (tangent,)))(
         jnp.eye(flat_players.size, dtype=dtype)
     )
@@ -256,7 +269,7 @@ def one_sided_jacobians(game, method, players, key, directions: Float[Array, "k 
     game, method = _trees.cast((game, method), dtype)
     state = rest_state(game, method, players, key)
     flat, moved = _on_vectors(method, state, key)
-    length = _probe_steps(dtype)[0] * (1 + jnp.max(jnp.abs(flat), initial=0))
+    length = _probe_steps(dtype)[0] * (1 + jnp.sqrt(jnp.abs(flat)))
     jacobian = jax.jacfwd(lambda vector: moved(game, vector))
     near, far = (jax.vmap(jacobian)(flat + part * length * directions) for part in (0.5, 1.0))
     return 2 * near - far
@@ -277,9 +290,32 @@ def _rest_of_flow(game, flow, players, floating, memory) -> PyTree:
     return eqx.combine(unravel(jax.lax.fori_loop(0, 10, newton, flat)), other)
 
 
-def _probe_directions(size: int) -> np.ndarray:
-    directions = np.random.default_rng(0).standard_normal((PROBES, size))
-    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+def player_coordinates(state: State) -> np.ndarray:
+    """Which coordinates of the floating part of a state are players, its own or those of a state in its memory."""
+
+    def mark(tree: PyTree, value: bool) -> PyTree:
+        return jax.tree.map(lambda leaf: np.full(jnp.shape(leaf), value), eqx.filter(tree, eqx.is_inexact_array))
+
+    def marks(tree: PyTree) -> PyTree:
+        if isinstance(tree, State):
+            return State(mark(tree.players, True), marks(tree.memory))
+        inner = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, State))
+        if not any(isinstance(node, State) for node in inner):
+            return mark(tree, False)
+        return jax.tree.map(
+            lambda node: marks(node) if isinstance(node, State) else mark(node, False),
+            tree,
+            is_leaf=lambda node: isinstance(node, State),
+        )
+
+    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(marks(state))]
+    return np.concatenate(leaves).astype(bool) if leaves else np.zeros(0, bool)
+
+
+def _probe_directions(is_player: np.ndarray) -> np.ndarray:
+    directions = np.random.default_rng(0).standard_normal((PROBES, len(is_player)))
+    directions = np.where(is_player, directions, 0)
+    return directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
 
 
 def _probe_steps(dtype) -> tuple[float, float]:
@@ -288,8 +324,13 @@ def _probe_steps(dtype) -> tuple[float, float]:
 
 
 def is_finite(jacobian: np.ndarray) -> bool:
-    """Whether a Jacobian is finite, and not the quotient by a memory that was moved off 0."""
-    return bool(np.all(np.abs(jacobian) < float(np.finfo(jacobian.dtype).max) ** 0.25))
+    """Whether all entries of a Jacobian are finite."""
+    return bool(np.all(np.isfinite(jacobian)))
+
+
+def without_limit(jacobian: np.ndarray) -> bool:
+    """Whether a Jacobian taken at memory that was moved off 0 shows the distance of that move: it has no limit."""
+    return not np.all(np.abs(jacobian) < float(np.finfo(jacobian.dtype).max) ** 0.3)
 
 
 def is_smooth(linearisation: Linearisation) -> str:
@@ -297,17 +338,15 @@ def is_smooth(linearisation: Linearisation) -> str:
 
     Of a smooth map both disagreements shrink in proportion to the step, or faster; at a kink the one-sided slopes stay
     apart; at a jump difference quotients grow like one over the step; a map with a scale far below the step differs
-    from its Jacobian at every step taken.
+    from its Jacobian at every step taken. Every coordinate is judged by itself, beside its own rounding.
     """
-    size = 1 + float(np.linalg.norm(linearisation.jacobian))
-    rounding = 1e-4 if linearisation.jacobian.dtype == np.float64 else 2e-2
     (coarse, fine), (wrong, still_wrong) = np.asarray(linearisation.kinks), np.asarray(linearisation.errors)
     if not is_finite(linearisation.jacobian):
         return "not differentiable"
-    if max(fine, still_wrong) > rounding * size and (fine > 4 * coarse or still_wrong > 4 * wrong):
+    if np.any((fine > 1) & (fine > 4 * coarse)) or np.any((still_wrong > 1) & (still_wrong > 4 * wrong)):
         return "discontinuous"
-    if fine > rounding * size and fine > coarse / 4:
+    if np.any((fine > 1) & (fine > coarse / 4)):
         return "kinked"
-    if still_wrong > rounding * size and still_wrong > wrong / 4:
+    if np.any((still_wrong > 1) & (still_wrong > wrong / 4)):
         return "stiff"
     return "smooth"

@@ -42,13 +42,18 @@ def sample_directions(size: int, memory_at_zero: np.ndarray, dtype) -> np.ndarra
     return np.where(memory_at_zero, 0, directions).astype(dtype)
 
 
-def distinct(jacobians: np.ndarray) -> np.ndarray:
-    """One of each of the Jacobians that differ by more than their extrapolation from nearby points explains."""
+def distinct(jacobians: np.ndarray, kind: str = "flow") -> np.ndarray:
+    """One of each of the Jacobians that differ by more than their extrapolation from nearby points explains.
+
+    Row by row, and for maps beside what differs from the identity: a kink counts beside its own coordinate's rate.
+    """
     found: list[np.ndarray] = []
     tolerance = 1e-5 if jacobians.dtype == np.float64 else 2e-2
+    still = np.eye(jacobians.shape[-1]) if kind == "map" else 0
     for jacobian in jacobians[np.all(np.isfinite(jacobians), axis=(1, 2))]:
-        size = 1 + np.linalg.norm(jacobian)
-        if all(np.linalg.norm(jacobian - other) > tolerance * size for other in found):
+        rows = tolerance * np.linalg.norm(jacobian - still, axis=1)
+        rows = rows + 64 * np.finfo(jacobians.dtype).eps * np.linalg.norm(jacobian, axis=1)
+        if all(np.any(np.linalg.norm(jacobian - other, axis=1) > rows) for other in found):
             found.append(jacobian)
     return np.array(found)
 

@@ -16,13 +16,16 @@ from dynamics.analysis._plain import plain
 from dynamics.analysis.certificates import keeps_its_side, rounding_bound, without_neutral
 from dynamics.analysis.equilibria import EquilibriumError, _short, manifold_dimension
 from dynamics.analysis.linearisation import (
+    COUNTER_LIMIT,
     Linearisation,
     is_finite,
     is_smooth,
     linearise,
     moved_memory,
     one_sided_jacobians,
+    player_coordinates,
     rest_state,
+    without_limit,
 )
 from dynamics.analysis.piecewise import (
     Pieces,
@@ -56,14 +59,15 @@ class Stability:
         abscissa: largest real part, likewise.
         margin: `1 - radius` for a map, `-abscissa` for a flow: positive when stable.
         error: bound on the rounding error of the margin.
-        verdict: stable, unstable or marginal; the first two are proved against rounding, see
-            `dynamics.analysis.certificates.keeps_its_side`.
+        verdict: stable, unstable or marginal; the first two hold for every matrix within the rounding error of the
+            Jacobian, see `dynamics.analysis.certificates.keeps_its_side` (a loss whose large terms cancel has larger
+            errors than that). At a jump the verdict is marginal.
         rate: log contraction per step, `log(radius)`, or per unit of time, the abscissa.
         rotation: angle per step, or per unit of time, of the outermost eigenvalue, >= 0.
         manifold_dimension: dimension of the manifold of equilibria through the point, 0 for an isolated one. Its
             directions are left out of radius, abscissa, rate and verdict.
         largest_step: for a flow, the largest step for which its Euler discretisation is stable; 0 when there is none.
-            Eigenvalues along a manifold do not count. NaN for a map.
+            Eigenvalues along a manifold do not count. NaN for a map, and at a kink.
         pieces: at a kink, the Jacobians of the pieces and what they do together; else `None`. Then the eigenvalues are
             those of the piece that contracts least; radius (maps), abscissa (flows), rate and margin are joint bounds.
         smoothness: "smooth"; or "kinked", "discontinuous", "stiff" (the Jacobian holds in a tiny neighbourhood only),
@@ -73,6 +77,8 @@ class Stability:
         players: the point.
         residual: norm of the game's field there.
         notes: what a reader should know, one sentence each.
+        neutral: number of eigenvalues that decide nothing and are left out: along a manifold of equilibria, and of
+            memory that stays where it is put.
     """
 
     kind: str
@@ -93,6 +99,7 @@ class Stability:
     residual: float
     notes: tuple[str, ...]
     pieces: Pieces | None = None
+    neutral: int = 0
 
     def describe(self) -> str:
         """The report as text."""
@@ -164,24 +171,46 @@ def stability(
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
     players = equilibrium_of(game) if at is None else as_players(at, "at")
+    _check_precision(players)
     noise = None if gradient_noise is None else as_rates(gradient_noise, len(players), "gradient_noise")
     if noise is not None and isinstance(method, AbstractFlow):
         raise ValueError("gradient_noise is for updates; a flow has no gradient noise in its memory")
     linear = jax.device_get(_linearise(game, method, players, key, gradient_noise=noise, limit=False))
+    return stability_of(linear, game, method, players, key, noise, require_equilibrium)
+
+
+def stability_of(
+    linear: Linearisation,
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Players,
+    key: PRNGKeyArray | None = None,
+    noise: tuple[jax.Array, ...] | None = None,
+    require_equilibrium: bool = False,
+) -> Stability:
+    """The report of a linearisation that was made with `limit=False`; arguments as in `stability`."""
     vanishing = not is_finite(linear.jacobian)
     if vanishing:
         linear = jax.device_get(_linearise(game, method, players, key, gradient_noise=noise))
+        if without_limit(linear.jacobian):
+            linear = linear._replace(jacobian=np.full_like(linear.jacobian, np.nan))
     if require_equilibrium:
-        _check_equilibrium(linear, players)
+        _check_equilibrium(linear, players, isinstance(method, Update))
     dimension = 0
-    if linear.residual <= _tolerance(linear, players):  # through any other point there is no manifold of equilibria
+    at_rest = linear.residual <= _tolerance(linear.game_jacobian, players)
+    if at_rest:  # through any other point there is no manifold of equilibria
         game = _trees.cast(game, _trees.float_dtype(players))
         dimension = manifold_dimension(game, players, linear.game_jacobian, key)
     sizes = [_trees.size(player) for player in players]
     kept = _kept_memory(game, method, players, key, noise, linear) if isinstance(method, Update) else 0
     report = assess(linear, "map" if isinstance(method, Update) else "flow", dimension, sizes, players, kept)
-    if report.smoothness == "kinked" and not dimension and not vanishing:
+    if report.smoothness == "kinked" and not report.neutral and not vanishing:
         report = _judge_pieces(game, method, players, key, report)
+    if _fades(method, game, players, report):
+        report = dataclasses.replace(report, notes=(*report.notes, _NOTES["fading"]))
+    if not at_rest:
+        moving = _NOTES["no equilibrium"].format(residual=report.residual)
+        report = dataclasses.replace(report, notes=(*report.notes, moving))
     if vanishing and report.smoothness != "not differentiable":
         # Beyond gradients as small as eps the map is nearly a sign: not a kink or a jump at the point itself.
         rough = report.smoothness in ("kinked", "discontinuous")
@@ -209,22 +238,23 @@ def equilibrium_of(game: Game) -> Players:
     return as_players(known[0], "equilibria")
 
 
-def _tolerance(linear: Linearisation, players: Players) -> float:
-    """The largest norm of the field that passes for an equilibrium."""
-    size = 1 + max(float(np.max(np.abs(leaf), initial=0)) for leaf in jax.tree.leaves(players))
-    scale = size * (1 + np.linalg.norm(linear.game_jacobian)) if np.all(np.isfinite(linear.game_jacobian)) else size
-    return float(np.finfo(linear.jacobian.dtype).eps) ** 0.5 * scale
+def _tolerance(jacobian: np.ndarray, players: Players) -> float:
+    """The largest norm of a field with this Jacobian that passes for 0: a small move of the players makes up for it."""
+    size = 1 + max((float(np.max(np.abs(leaf), initial=0)) for leaf in jax.tree.leaves(players)), default=0.0)
+    scale = float(np.linalg.norm(jacobian.astype(float))) if np.all(np.isfinite(jacobian)) else 1.0
+    return float(np.finfo(jacobian.dtype).eps) ** 0.5 * size * scale
 
 
-def _check_equilibrium(linear: Linearisation, players: Players) -> None:
-    tolerance = _tolerance(linear, players)
+def _check_equilibrium(linear: Linearisation, players: Players, is_map: bool) -> None:
+    tolerance = _tolerance(linear.game_jacobian, players)
     if not linear.residual <= tolerance:
         raise EquilibriumError(
             f"{_short(players)} is no equilibrium: the field has norm {float(linear.residual):.3g} there, more than "
             f"{tolerance:.1g}. Use find_equilibrium(game, start).players, or require_equilibrium=False to linearise "
             "anyway."
         )
-    if not linear.defect <= tolerance:
+    change = linear.jacobian - np.eye(len(linear.jacobian), dtype=linear.jacobian.dtype) if is_map else linear.jacobian
+    if not linear.defect <= max(_tolerance(change, players), tolerance):
         raise EquilibriumError(
             f"{_short(players)} is an equilibrium of the game but no fixed point of the method: one step moves the "
             f"state by {float(linear.defect):.3g}. Use require_equilibrium=False to linearise anyway."
@@ -246,14 +276,29 @@ def _kept_memory(game, update, players, key, noise, linear: Linearisation) -> in
     return int(np.sum(defects <= np.finfo(jacobian.dtype).eps ** 0.5))
 
 
+def _check_precision(players: Players) -> None:
+    dtype = np.dtype(_trees.float_dtype(players))
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"the players have dtype {dtype}; eigenvalues need float32 or float64. Convert them, for example with "
+            "jax.tree.map(lambda leaf: leaf.astype(float), players)."
+        )
+
+
+def _fades(method: Update | AbstractFlow, game: Game, players: Players, report: Stability) -> bool:
+    """Whether an eigenvalue is that of a weight one over the number of steps, held at its limit."""
+    memory = eqx.filter_eval_shape(method.init, game, players).memory
+    counts = any(np.issubdtype(leaf.dtype, np.integer) for leaf in jax.tree.leaves(memory))
+    return counts and bool(np.any(np.abs(report.eigenvalues - (1 - 1 / COUNTER_LIMIT)) < 1e-3 / COUNTER_LIMIT))
+
+
 def _judge_pieces(game, method, players, key, report: Stability) -> Stability:
     """The verdict of a piecewise smooth map or flow, from the Jacobians of all its pieces."""
     state = jax.device_get(_rest_state(game, method, players, key))
-    count = sum(np.size(leaf) for leaf in jax.tree.leaves(players))
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))])
-    still = (np.arange(len(flat)) >= count) & (flat == 0)
+    still = ~player_coordinates(state) & (flat == 0)
     nearby = sample_directions(len(flat), still, report.jacobian.dtype)
-    jacobians = distinct(np.asarray(one_sided_jacobians(game, method, players, key, nearby)))
+    jacobians = distinct(np.asarray(one_sided_jacobians(game, method, players, key, nearby)), report.kind)
     if len(jacobians) == 0:
         return report
     expanding = expanding_directions(jacobians, report.kind)[: len(nearby)]
@@ -262,7 +307,7 @@ def _judge_pieces(game, method, players, key, report: Stability) -> Stability:
         rays = np.resize([ray for _, ray in expanding], nearby.shape).astype(nearby.dtype)  # the shape compiled before
         along = np.asarray(one_sided_jacobians(game, method, players, key, rays))[: len(expanding)]
         invariant = any(
-            len(distinct(np.stack([jacobians[number], found]))) == 1
+            len(distinct(np.stack([jacobians[number], found]), report.kind)) == 1
             for (number, _), found in zip(expanding, along, strict=True)
         )
     lower, upper = joint_bounds(jacobians, report.kind)
@@ -288,7 +333,7 @@ def _judge_pieces(game, method, players, key, report: Stability) -> Stability:
         abscissa=float(values.real.max()) if is_map else worst,
         rate=float(np.log(max(worst, 1e-300))) if is_map else worst,
         rotation=float(abs(np.angle(values[0])) if is_map else abs(values[0].imag)),
-        largest_step=float("nan") if is_map else min(largest_euler_step(values) for values in spectra),
+        largest_step=float("nan"),
         verdict=verdict,
         margin=neutral - worst,
         error=error,
@@ -323,6 +368,7 @@ def assess(
         residual=float(linear.residual),
         smoothness=smoothness,
         manifold_dimension=dimension,
+        neutral=0,
     )
     if smoothness == "not differentiable":
         nan = float("nan")
@@ -339,25 +385,30 @@ def assess(
     outward = np.abs(values) if kind == "map" else values.real
     order = np.argsort(-outward, kind="stable")
     values, errors, outward = values[order], errors[order], outward[order]
-    # The neutral directions: the eigenvalues nearest to 1 (maps) or 0 (flows).
-    rest = np.sort(np.argsort(np.abs(values - neutral), kind="stable")[dimension + kept :])
+    # The neutral directions: the eigenvalues nearest to 1 (maps) or 0 (flows), as far as rounding explains the rest: a
+    # method need not rest wherever the game's field vanishes.
+    nearest = np.argsort(np.abs(values - neutral), kind="stable")
+    free = int(np.sum(np.abs(values - neutral)[nearest[: dimension + kept]] <= errors[nearest[: dimension + kept]]))
+    rest = np.sort(nearest[free:])
     radius = float(np.max(np.abs(values[rest]), initial=0.0))
     abscissa = float(np.max(values[rest].real, initial=-np.inf))
     margin = 1 - radius if kind == "map" else -abscissa
     # A verdict is a proof: no matrix within the rounding error has an eigenvalue on the boundary, or, when unstable, on
     # a curve outside it that leaves eigenvalues beyond.
-    free, amplification = without_neutral(jacobian.astype(float), neutral, dimension + kept)
+    remaining, amplification = without_neutral(jacobian.astype(float), neutral, free)
     perturbation = amplification * rounding_bound(jacobian)
-    proved = keeps_its_side(free, perturbation, kind)
+    proved = keeps_its_side(remaining, perturbation, kind)
     if not proved and margin < 0:
         beyond = np.sort(outward[rest][outward[rest] > neutral])
         curves = (beyond + np.concatenate([[neutral], beyond[:-1]])) / 2
         curve = float(curves[np.argmax(np.diff(beyond, prepend=neutral))])
         proved = (
-            keeps_its_side(free / curve, perturbation / curve, kind)
+            keeps_its_side(remaining / curve, perturbation / curve, kind)
             if kind == "map"
-            else keeps_its_side(free - curve * np.eye(len(free)), perturbation, kind)
+            else keeps_its_side(remaining - curve * np.eye(len(remaining)), perturbation, kind)
         )
+    # At a kink or a jump the eigenvalues are those of one side.
+    proved = proved and smoothness not in ("kinked", "discontinuous")
     verdict = Verdict.marginal if not proved else Verdict.stable if margin > 0 else Verdict.unstable
     # Every eigenvalue is moved by its own error; the margin by the largest of those that can become outermost.
     upper = np.max(outward[rest] + errors[rest], initial=-np.inf)
@@ -366,11 +417,14 @@ def assess(
     if proved:
         error = min(error, abs(margin))
     notes = []
+    common["neutral"] = free
     if dimension:
         notes.append(_NOTES["manifold"].format(dimension=dimension))
     if kept:
         notes.append(_NOTES["kept memory"].format(kept=kept))
-    if verdict is Verdict.marginal:
+    if free < dimension + kept:
+        notes.append(_NOTES["not at rest"])
+    if verdict is Verdict.marginal and smoothness in ("smooth", "stiff"):
         notes.append(_NOTES["marginal"])
     if smoothness != "smooth":
         notes.append(_NOTES[smoothness])
@@ -442,9 +496,14 @@ _NOTES = {
     "manifold": "The point lies on a manifold of equilibria of dimension {dimension}: the neutral directions along it "
     "do not count, and stable means that training ends somewhere on it.",
     "kept memory": "The memory stays where it is put in {kept} directions (a running maximum does); they do not count.",
+    "not at rest": "The method does not rest along the whole manifold of the game's equilibria: the directions count.",
+    "no equilibrium": "The point is no equilibrium of the game: its field has norm {residual:.3g} there.",
+    "fading": "Eigenvalues next to 1 belong to weights that fade like one over the number of steps: what they average "
+    "settles as slowly, at no geometric rate.",
     "marginal": "The outermost eigenvalue cannot be told from the stability boundary: the linear part does not decide, "
     "nonlinear terms do.",
-    "kinked": "One-sided derivatives differ at the point (a kink): the eigenvalues hold on one side of it only.",
+    "kinked": "One-sided derivatives differ at the point (a kink): the eigenvalues hold on one side only and do not "
+    "decide.",
     "pieces": "The map has a kink at the point: {count} pieces with Jacobians of their own were found. Whatever their "
     "order, the joint rate lies between {lower:.6g} and {upper:.6g}",
     "pieces stable": "; all of them contract in one common norm, and the point is stable.",
@@ -452,9 +511,9 @@ _NOTES = {
     "pieces marginal": "; they do not all contract in one norm that was found, and none expands along a direction of "
     "its own: the pieces do not decide.",
     "discontinuous": "The field jumps at the point: there is no linearisation, the eigenvalues describe a neighbour of "
-    "the map only, and a cycle around the point is to be expected.",
-    "stiff": "Difference quotients disagree with the Jacobian: it holds in a tiny neighbourhood only (Adam or RMSProp "
-    "with a small eps at a zero gradient do this).",
+    "the map only and do not decide; a cycle around the point is to be expected.",
+    "stiff": "Difference quotients disagree with the Jacobian: it holds in a tiny neighbourhood only. Losses that bend "
+    "on a tiny scale do this, and Adam or RMSProp with a small eps at a zero gradient.",
     "vanishing memory": "At the equilibrium the optimiser's memory of squared gradients vanishes, and the Jacobian is "
     "taken in that limit: there the step is learning rate / eps. Where that makes the point unstable, a larger eps "
     "or a smaller rate makes it stable; gradient_noise=... shows the spectrum that minibatch noise leads to.",

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+import operator
 from typing import Any
 
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
-from dynamics.analysis.certificates import keeps_its_side, rounding_bound
+from dynamics.analysis.certificates import keeps_its_side
 from dynamics.analysis.equilibria import EquilibriumError
 from dynamics.analysis.report import equilibrium_of, stability
 from dynamics.flows import Flow
@@ -38,10 +39,12 @@ class TimescaleThreshold:
     r"""Where the flow $\dot x = D_\tau v(x)$ is stable, as a function of the ratio $\tau$ of the rates.
 
     Attributes:
-        value: tau*: every ratio above it is stable; 0 when all are, infinite when no ratio is large enough.
+        value: tau*: every ratio above it is stable; 0 when all are, infinite when no ratio is large enough, NaN when
+            rounding errors hide the answer for large ratios.
         frequency: angular frequency of the crossing at tau*, 0 for a real eigenvalue, NaN without a crossing.
         crossings: all ratios at which the number of unstable eigenvalues changes, in increasing order.
         stable: the intervals of stable ratios, pairs (low, high); high may be infinite.
+        undecided: the intervals in which rounding errors hide the answer.
         exact: from one eigenvalue problem; otherwise found on a fine grid, where pairs of crossings may be missed.
         players: the point.
         fast: the players whose rate is multiplied by tau.
@@ -51,13 +54,16 @@ class TimescaleThreshold:
     frequency: float
     crossings: tuple[Crossing, ...]
     stable: tuple[tuple[float, float], ...]
+    undecided: tuple[tuple[float, float], ...]
     exact: bool
     players: Players
     fast: tuple[int, ...]
 
     def describe(self) -> str:
         """The result as text."""
-        if self.value == 0:
+        if math.isnan(self.value):
+            lines = ["undecided: for large ratios an eigenvalue cannot be told from the imaginary axis"]
+        elif self.value == 0:
             lines = ["stable for every ratio of the time scales"]
         elif math.isinf(self.value):
             lines = ["no ratio is large enough: the flow is not stable as the ratio grows"]
@@ -81,6 +87,7 @@ class TimescaleThreshold:
             "frequency": number(self.frequency),
             "crossings": [dataclasses.asdict(one) for one in self.crossings],
             "stable": [[number(end) for end in interval] for interval in self.stable],
+            "undecided": [[number(end) for end in interval] for interval in self.undecided],
             "exact": self.exact,
             "fast": list(self.fast),
         }
@@ -114,25 +121,37 @@ def timescale_threshold(
     0.7391304348
     """
     players = equilibrium_of(game) if at is None else as_players(at, "at")
-    fast = (fast,) if isinstance(fast, int) else tuple(fast)
+    try:
+        fast = tuple(operator.index(player) for player in (fast if isinstance(fast, (tuple, list)) else (fast,)))
+    except TypeError as error:
+        raise ValueError(f"fast is {fast!r}; expected the number of a player, or a tuple of them") from error
     if not fast or not set(fast) < set(range(len(players))):
         raise ValueError(f"fast is {fast}; expected some of the players 0 to {len(players) - 1}, not all of them")
     report = stability(game, Flow(), at=players, key=key)
+    if report.smoothness in ("kinked", "discontinuous"):
+        raise EquilibriumError(
+            f"the field is {report.smoothness} at the point: one linearisation does not tell its stability. Look at "
+            "dynamics.stability, whose verdict takes all pieces."
+        )
     jacobian = np.asarray(report.jacobian)
-    rounding = rounding_bound(jacobian)
+    epsilon = float(np.finfo(jacobian.dtype).eps)
     jacobian = jacobian.astype(float)
     sizes = [_trees.size(player) for player in players]
     is_fast = np.repeat([player in fast for player in range(len(players))], sizes)
     slow_part, fast_part = np.where(is_fast[:, None], 0, jacobian), np.where(is_fast[:, None], jacobian, 0)
-    if report.manifold_dimension:  # J_tau has the same null vectors for every tau
-        complement = np.linalg.svd(jacobian)[2][: len(jacobian) - report.manifold_dimension].T
+    # In units in which both groups of players are equally fast at the ratio 1.
+    slow_size, fast_size = (float(np.linalg.norm(part)) or 1.0 for part in (slow_part, fast_part))
+    slow_part, fast_part, unit = slow_part / slow_size, fast_part / fast_size, slow_size / fast_size
+    if report.neutral:  # J_tau has the same null vectors for every tau
+        complement = np.linalg.svd(slow_part + fast_part)[2][: len(jacobian) - report.neutral].T
         slow_part, fast_part = (complement.T @ part @ complement for part in (slow_part, fast_part))
+    rounding = 8 * np.sqrt(len(jacobian)) * epsilon
 
     def at_ratio(ratio: float) -> np.ndarray:
         return slow_part + ratio * fast_part
 
     exact = len(slow_part) <= EXACT_SIZE
-    candidates = _exact(slow_part, fast_part) if exact else np.geomspace(1e-6, 1e6, 4001)
+    candidates = _exact(slow_part, fast_part) if exact else np.geomspace(1e-8, 1e8, 4001)
     if candidates is None:
         raise EquilibriumError(
             "eigenvalues stay on the imaginary axis for every ratio of the time scales (a purely rotating game, such "
@@ -143,26 +162,40 @@ def timescale_threshold(
         ratios = _distinct([ratio for ratio in polished if ratio is not None])
     else:
         ratios = _bracketed(at_ratio, candidates)
-    # One ratio in every interval between neighbouring candidates.
-    inner = [math.sqrt(a * b) for a, b in zip(ratios, ratios[1:], strict=False)]
-    between = [ratios[0] / 2, *inner, ratios[-1] * 2] if ratios else [1.0]
-    unstable = [_unstable(at_ratio(ratio)) for ratio in between]
-    proved = [keeps_its_side(at_ratio(ratio), rounding * max(1.0, ratio), "flow") for ratio in between]
+    # Some ratios in every interval between neighbouring candidates: nothing changes within one.
+    if ratios:
+        far = np.array([2.0, 10.0, 100.0, 1e4])
+        inner = [[math.sqrt(a * b)] for a, b in zip(ratios, ratios[1:], strict=False)]
+        between = [list(ratios[0] / far), *inner, list(ratios[-1] * far)]
+    else:
+        between = [[1.0, 0.01, 100.0]]
+    unstable, proved = [], []
+    for some in between:
+        sure = [ratio for ratio in some if keeps_its_side(at_ratio(ratio), rounding * (1 + ratio), "flow")]
+        unstable.append(_unstable(at_ratio((sure or some)[0])))
+        proved.append(bool(sure))
     crossings = tuple(
-        Crossing(ratio, _frequency(at_ratio(ratio)), below, above)
+        Crossing(unit * ratio, slow_size * _frequency(at_ratio(ratio)), below, above)
         for ratio, below, above in zip(ratios, unstable, unstable[1:], strict=False)
         if below != above
     )
-    edges = [0.0, *ratios, math.inf]
+    edges = [0.0, *(unit * ratio for ratio in ratios), math.inf]
     stable: list[tuple[float, float]] = []
+    undecided: list[tuple[float, float]] = []
     for low, high, count, sure in zip(edges, edges[1:], unstable, proved, strict=False):
-        if count == 0 and sure:
+        if not sure:
+            undecided.append((low, high))
+        elif count == 0:
             if stable and stable[-1][1] == low and not any(one.ratio == low for one in crossings):
                 low = stable.pop()[0]  # a candidate at which nothing changes
             stable.append((low, high))
     value = stable[-1][0] if stable and math.isinf(stable[-1][1]) else math.inf
+    if undecided and math.isinf(undecided[-1][1]):
+        value = math.nan
     last = [one.frequency for one in crossings if one.ratio == value]
-    return TimescaleThreshold(value, last[0] if last else math.nan, crossings, tuple(stable), exact, players, fast)
+    return TimescaleThreshold(
+        value, last[0] if last else math.nan, crossings, tuple(stable), tuple(undecided), exact, players, fast
+    )
 
 
 def _unstable(matrix: np.ndarray) -> int:
@@ -180,19 +213,18 @@ def _exact(slow: np.ndarray, fast: np.ndarray) -> np.ndarray | None:
     constant, linear = _lyapunov_operator(slow), _lyapunov_operator(fast)
     # A ratio at which the operator is far from singular, so that the problem becomes an ordinary one.
     shifts = np.array([0.618, 1.414, 3.7, 0.21, 11.3])
-    scale = np.linalg.norm(slow) / max(np.linalg.norm(fast), 1e-300) or 1.0
-    operators = [constant + scale * shift * linear for shift in shifts]
+    operators = [constant + shift * linear for shift in shifts]
     conditions = [np.linalg.cond(operator) for operator in operators]
     best = int(np.argmin(conditions))
     if not conditions[best] < 1e13:
         return None
-    shift = scale * shifts[best]
+    shift = shifts[best]
     inverse = np.linalg.eigvals(np.linalg.solve(operators[best], linear))
     with np.errstate(all="ignore"):
         ratios = shift - 1 / inverse
     real = np.isfinite(ratios) & (np.abs(ratios.imag) <= 1e-4 * np.abs(ratios))
     # Ratios 0 and infinity, where one group of players stands still, come out as numbers near them.
-    real &= (ratios.real > 1e-9 * scale) & (ratios.real < 1e9 * scale)
+    real &= (ratios.real > 1e-12) & (ratios.real < 1e12)
     return np.sort(ratios[real].real)
 
 

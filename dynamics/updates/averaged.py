@@ -18,8 +18,8 @@ class Averaged(Update):
     Without a decay the uniform average of all iterates, the start included: $\bar z_t = \frac1{t+1}\sum_{s=0}^t z_s$.
     With a decay $\beta$ the exponential moving average, $\bar z_{t+1} = \beta\,\bar z_t + (1-\beta)\, z_{t+1}$, which
     starts at the start. The average does not act back on the iterates: their state, and for the uniform average the
-    number of iterates, are the memory. The eigenvalues are those of the inner update and the decay; those of the uniform
-    average, whose weights fade, are next to 1: it approaches its limit like 1/t, not geometrically.
+    number of iterates, are the memory. The eigenvalues are those of the inner update and the decay; those of the
+    uniform average, whose weights fade, are next to 1: it approaches its limit like 1/t, not geometrically.
     Source: Yazici, Foo, Winkler, Yap, Piliouras, Chandrasekhar, The Unusual Effectiveness of Averaging in GAN Training,
     2019.
 
