@@ -373,3 +373,14 @@ def test_training_goes_round_in_bounds_and_never_settles(method):
     path = np.stack(run.players, axis=1)
     radius = np.linalg.norm(path[3000:], axis=1)
     assert radius.min() > 0.3 and radius.max() < 2
+
+
+def test_a_game_made_outside_a_traced_function_knows_its_equilibria_within():
+    game = dy.games.Quadratic([[1.0, 10.0], [-10.0, 1.0]], offsets=[1.0, -2.0])
+    inside = jax.jit(lambda shift: [x + shift for x in game.equilibria()[0]])(0.0)
+    np.testing.assert_allclose(inside, game.equilibria()[0], atol=1e-12)
+
+    def build(step):
+        return game, dy.updates.Simultaneous(dy.optimisers.sgd(step), dy.optimisers.sgd(step))
+
+    np.testing.assert_allclose(dy.critical(build, 0.001, 0.1).value, 2 / 101, rtol=1e-9)

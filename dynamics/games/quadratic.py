@@ -158,8 +158,10 @@ class Quadratic(Game):
 
     def equilibria(self) -> tuple[Players, ...]:
         xp, parts = _namespace((self.matrices, self.offsets)), _parts(self.shapes)
-        matrix = xp.concatenate([whole[part] for whole, part in zip(self.matrices, parts)])
-        offset = xp.concatenate([whole[part] for whole, part in zip(self.offsets, parts)])
+        # As arrays of their own kind first: within a traced function slices of known JAX arrays would be tracers.
+        matrices, offsets = xp.asarray(self.matrices), xp.asarray(self.offsets)
+        matrix = xp.concatenate([whole[part] for whole, part in zip(matrices, parts)])
+        offset = xp.concatenate([whole[part] for whole, part in zip(offsets, parts)])
         z = -xp.linalg.lstsq(matrix, offset, rcond=None)[0]
         z = z - xp.linalg.lstsq(matrix, matrix @ z + offset, rcond=None)[0]  # one step of refinement
         if is_concrete(z):
