@@ -21,6 +21,7 @@ from dynamics._names import nearest
 
 ROOMS = ("games", "objectives", "penalties", "directions", "updates", "flows", "optimisers", "studies")
 DEFAULT_STUDY = "flagship"
+FEW = 3  # cells up to which `stability` tells everything about each
 
 
 class Failure(Exception):
@@ -113,6 +114,12 @@ def _parser() -> _Parser:
     text = "The eigenvalues of every cell of a study and what follows from them, without simulating."
     judge = commands.add_parser("stability", help="eigenvalues and verdicts", description=text)
     judge.add_argument("study", metavar="STUDY", help="name of a built-in study, or path of a TOML file")
+    judge.add_argument(
+        "--detail",
+        action="store_true",
+        help="everything about every cell: the kind of equilibrium, two time scales, transient growth, Kreiss constant "
+        f"(without it for up to {FEW} cells)",
+    )
     _common(judge)
 
     text = "Predict and simulate every cell of a study; write a report, pictures and data into a folder."
@@ -222,39 +229,18 @@ def _stability(options: argparse.Namespace) -> int:
     from dynamics import studies
 
     with _bad_input():
-        reports = _interruptible(studies.stabilities, study)
+        cells = _interruptible(studies.stabilities, study)
+    from dynamics.studies import prediction
+
     if options.json:
-        from dynamics.studies.report import plain_data
-
-        cells = [{"label": label, **report.to_dict()} for label, report in reports]
-        _print_json(plain_data({"study": study.name, "cells": cells}))
-        return 0
-    if len(reports) <= 3:
-        print("\n\n".join(f"{label}\n{report.describe()}" for label, report in reports))
-        return 0
-    _print_rich(_stability_table(reports))
-    for remark in dict.fromkeys(remark for _, report in reports for remark in report.notes):
-        print(f"- {remark}")
+        _print_json(_interruptible(lambda: prediction.to_json(study.name, cells, detail=options.detail)))
+    elif options.detail or len(cells) <= FEW:
+        print(_interruptible(lambda: prediction.text(cells, detail=True)))
+    else:
+        _print_rich(_interruptible(prediction.table, cells))
+        for remark in prediction.remarks(cells):
+            print(f"- {remark}")
     return 0
-
-
-def _stability_table(reports: Sequence[tuple[str, Any]]) -> Any:
-    import rich.box
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    grid.add_column("cell")
-    grid.add_column("verdict")
-    for name in ("radius or abscissa", "margin", "rate", "rotation"):
-        grid.add_column(name, justify="right")
-    colours = {"stable": "blue", "unstable": "red", "marginal": "yellow"}
-    for label, report in reports:
-        extent = report.radius if report.kind == "map" else report.abscissa
-        verdict = Text(str(report.verdict), style=colours[str(report.verdict)])
-        numbers = (f"{extent:.8g}", f"{report.margin:.3g}", f"{report.rate:.5g}", f"{report.rotation:.5g}")
-        grid.add_row(Text(label), verdict, *numbers)
-    return grid
 
 
 def _run(options: argparse.Namespace) -> int:

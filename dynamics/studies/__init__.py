@@ -12,8 +12,7 @@ from dynamics.studies.schema import StudyError as StudyError
 from dynamics.studies.schema import builtin as builtin
 
 if TYPE_CHECKING:
-    from dynamics.analysis import Stability
-    from dynamics.studies.results import Results
+    from dynamics.studies.results import Judged, Results
 
 
 def load(source: str, settings: Sequence[str] = (), plugins: Sequence[str] = ()) -> Study:
@@ -53,8 +52,8 @@ def execute(study: Study, progress: Callable[[int, int, str], None] | None = Non
     return run(study, progress)
 
 
-def stabilities(study: Study) -> "list[tuple[str, Stability]]":
-    """Label and `dynamics.analysis.Stability` of every cell, without simulating."""
+def stabilities(study: Study) -> "list[Judged]":
+    """Game, method and `dynamics.analysis.Stability` of every cell, without simulating."""
     from dynamics.studies.engine import stabilities as run
 
     return run(study)

@@ -5,6 +5,8 @@ import math
 
 from dynamics.analysis import Stability, Verdict
 
+INVISIBLE = 1e-3  # relative change over a whole run below which a prediction cannot be held against it
+
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
@@ -17,6 +19,7 @@ class Evidence:
             equilibrium of its end and its start.
         near_outcome, near_rate, near_distance, near_start: of the run that starts close to the equilibrium.
         length: steps or time of both runs.
+        noisy: noise moves the players, which the prediction leaves out.
     """
 
     stability: Stability
@@ -30,6 +33,7 @@ class Evidence:
     near_distance: float
     near_start: float
     length: float
+    noisy: bool = False
 
 
 def judge(evidence: Evidence) -> tuple[str, str]:
@@ -44,12 +48,19 @@ def judge(evidence: Evidence) -> tuple[str, str]:
             "explained",
             "The known equilibrium is no fixed point of this combination, so nothing is predicted there.",
         )
+    if evidence.noisy:
+        return _noisy(evidence)
     if stability.smoothness == "not differentiable":
         return "explained", "Not differentiable at the equilibrium: there are no eigenvalues to predict from."
     if stability.smoothness in ("discontinuous", "kinked", "stiff"):
         return _rough(evidence)
     if stability.verdict is Verdict.marginal:
         return _marginal(evidence)
+    if abs(stability.rate) * evidence.length < INVISIBLE:
+        return "explained", (
+            f"Too slow to be seen: at the predicted rate of {stability.rate:.2g} the run changes by less than a part "
+            f"in {1 / INVISIBLE:.0f} over its whole length."
+        )
     if not _local(evidence):
         return "unexplained", (
             f"Predicted {stability.verdict} at rate {stability.rate:.4g}, but close to the equilibrium the measured "
@@ -123,6 +134,14 @@ def _marginal(evidence: Evidence) -> tuple[str, str]:
         "undecided": "within these steps they have not decided either",
     }[evidence.outcome]
     return "explained", f"Marginal: eigenvalues on the boundary leave the decision to nonlinear terms; {what}."
+
+
+def _noisy(evidence: Evidence) -> tuple[str, str]:
+    if evidence.stability.verdict is Verdict.stable and evidence.outcome != "diverged":
+        return "agrees", "Stable without the noise, and with it the players stay near, in motion."
+    if evidence.stability.verdict is Verdict.unstable and evidence.outcome == "diverged":
+        return "agrees", "Unstable, and diverges."
+    return "explained", f"The prediction is without the noise that moves the players; the run ends {evidence.outcome}."
 
 
 def _rough(evidence: Evidence) -> tuple[str, str]:

@@ -3,8 +3,10 @@
 import functools
 import inspect
 import json
+import types
+import typing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -14,6 +16,7 @@ from jaxtyping import Array
 
 from dynamics import catalogue, optimisers
 from dynamics._names import nearest
+from dynamics.directions import Direction
 from dynamics.distributions import Sample
 from dynamics.flows import AbstractFlow
 from dynamics.game import Game, Players, as_players
@@ -22,8 +25,16 @@ from dynamics.penalties import Penalty, Sum
 from dynamics.studies.schema import Recipe, StudyError, arguments_of
 from dynamics.updates import Clip, Update
 
-# Arguments that hold components, and the catalogue that they come from.
-_ROOMS = {"objective": "objectives", "penalty": "penalties", "direction": "directions"}
+# The catalogue that a component comes from, by what its argument is annotated as.
+_ROOMS = {
+    Objective: "objectives",
+    Penalty: "penalties",
+    Direction: "directions",
+    Update: "updates",
+    AbstractFlow: "flows",
+}
+# Likewise by its name, where the annotation tells nothing.
+_NAMED = {"objective": "objectives", "penalty": "penalties", "direction": "directions"}
 
 
 def build(recipe: Recipe) -> tuple[Game, Update | AbstractFlow, Players]:
@@ -64,8 +75,9 @@ def _game(
         if not (isinstance(name, str) and not name.startswith("_") and inspect.ismethod(factory)):
             raise StudyError(f"{where}.constructor: got {name!r}; {cls.__name__} has no such constructor")
     game = _call(factory, data, where)
+    point = _point(start, f"{where}.start")
     try:
-        players = as_players(_numbers(start, f"{where}.start"))
+        players = as_players(point)
     except (TypeError, ValueError) as error:
         raise StudyError(f"{where}.start: {error}") from error
     return game, players, _ideal_loss(game)
@@ -170,45 +182,32 @@ def _component(room: str, spec: Any, where: str) -> Any:
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
         raise StudyError(f"{where}: got {spec!r}; expected a name, or a table with a name")
     arguments = {key: value for key, value in spec.items() if key not in ("name", "label")}
-    if room == "optimisers":
-        known: dict[str, Any] = optimisers.CATALOGUE
-        if spec["name"] not in known:
-            raise StudyError(
-                f"{where}.name: {spec['name']!r} is not one of the optimisers{nearest(spec['name'], known)}"
-            )
-        for key, value in arguments.items():
-            if key != "first" and (isinstance(value, bool) or not isinstance(value, (int, float))):
-                raise StudyError(f"{where}.{key}: got {value!r}; expected a number")
-        return _call(known[spec["name"]], arguments, where)
-    return _call(_find(room, spec["name"], f"{where}.name"), arguments, where)
+    if room != "optimisers":
+        return _call(_find(room, spec["name"], f"{where}.name"), arguments, where)
+    known: dict[str, Any] = optimisers.CATALOGUE
+    if spec["name"] not in known:
+        raise StudyError(f"{where}.name: {spec['name']!r} is not one of the optimisers{nearest(spec['name'], known)}")
+    factory = known[spec["name"]]
+    for key, value in arguments.items():
+        _check_scalar(value, arguments_of(factory).get(key), f"{where}.{key}", strict=True)
+    return _call(factory, arguments, where)
 
 
 def _call(factory: Callable, data: dict[str, Any], where: str) -> Any:
     """Call a constructor with data, components built and names checked."""
     parameters = arguments_of(factory)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(factory).parameters.values())
+    for key, parameter in parameters.items():
+        needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
+        if _is_function(parameter) and (needed or key in data):
+            raise StudyError(f"{where}: {factory.__qualname__} takes a function, {key!r}; use it from Python")
     positional, keywords = [], {}
     for key, value in data.items():
         here = f"{where}.{key}"
         parameter = parameters.get(key)
         if parameter is None and not open_ended:
             raise StudyError(f"{here}: {factory.__qualname__} takes no such argument{nearest(key, parameters)}")
-        if key == "optimisers":
-            value = [_component("optimisers", v, f"{here}.{i}") for i, v in enumerate(_list(value, here))]
-        elif key == "penalties":
-            value = [_component("penalties", v, f"{here}.{i}") for i, v in enumerate(_list(value, here))]
-        elif key == "projections":
-            value = [_projection(v, f"{here}.{i}") for i, v in enumerate(_list(value, here))]
-        elif key == "key":
-            value = jax.random.key(value)
-        elif key == "eigenvalues":
-            value = [complex(*v) if isinstance(v, list) else v for v in _list(value, here)]
-        elif key in _ROOMS and not isinstance(value, (eqx.Module, type(None))):
-            value = _component(_ROOMS[key], value, here)
-        elif isinstance(value, list) and not all(isinstance(v, int) for v in value):
-            value = _numbers(value, here) if key == "blocks" else np.asarray(_numbers(value, here))
-        elif isinstance(value, dict):
-            raise StudyError(f"{here}: got a table; expected a number, a list or a text")
+        value = _argument(key, value, parameter, here)
         if parameter is not None and parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             positional.extend(value)
         else:
@@ -217,6 +216,90 @@ def _call(factory: Callable, data: dict[str, Any], where: str) -> Any:
         return factory(*positional, **keywords)
     except (TypeError, ValueError) as error:
         raise StudyError(f"{where}: {error}") from error
+
+
+def _argument(key: str, value: Any, parameter: inspect.Parameter | None, where: str) -> Any:
+    """One argument of a constructor, from data."""
+    if key in ("optimisers", "penalties"):
+        return [_component(key, v, f"{where}.{i}") for i, v in enumerate(_list(value, where))]
+    if key == "projections":
+        return [_projection(v, f"{where}.{i}") for i, v in enumerate(_list(value, where))]
+    if key == "key":
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise StudyError(f"{where}: got {value!r}; expected a whole number, the seed of a random key")
+        return jax.random.key(value)
+    if key == "eigenvalues":
+        return [complex(*v) if isinstance(v, list) else v for v in _list(value, where)]
+    if key == "equilibria":
+        return [_point(v, f"{where}.{i}") for i, v in enumerate(_list(value, where))]
+    if isinstance(value, (eqx.Module, type(None))):
+        return value
+    room = _room_of(key, parameter)
+    if room is not None:
+        return _component(room, value, where)
+    if isinstance(value, list):
+        return _list_of_numbers(key, value, where)
+    _check_scalar(value, parameter, where)
+    return value
+
+
+def _list_of_numbers(key: str, value: list[Any], where: str) -> Any:
+    if all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+        return value  # players, sizes: whole numbers stay what they are
+    if key == "shapes":
+        return [tuple(_list(v, f"{where}.{i}")) for i, v in enumerate(value)]
+    numbers = _numbers(value, where)
+    if key in ("blocks", "offsets"):  # rows of unequal length, by players
+        return numbers
+    try:
+        return np.asarray(numbers)
+    except ValueError as error:
+        raise StudyError(f"{where}: got {value!r}; expected rows of equal length") from error
+
+
+def _annotations(parameter: inspect.Parameter | None) -> tuple[Any, ...]:
+    """What an argument is annotated as, and the alternatives where that is a union."""
+    if parameter is None:
+        return ()
+    is_union = typing.get_origin(parameter.annotation) in (typing.Union, types.UnionType)
+    return (parameter.annotation, *(typing.get_args(parameter.annotation) if is_union else ()))
+
+
+def _room_of(key: str, parameter: inspect.Parameter | None) -> str | None:
+    """The catalogue that an argument's component comes from; `None` where it is no component."""
+    for annotation in _annotations(parameter):
+        for base, room in _ROOMS.items():
+            if isinstance(annotation, type) and issubclass(annotation, base):
+                return room
+    untold = (
+        parameter is None or parameter.annotation in (Any, parameter.empty) or isinstance(parameter.annotation, str)
+    )
+    return _NAMED.get(key) if untold else None
+
+
+def _is_function(parameter: inspect.Parameter) -> bool:
+    return any(Callable in (annotation, typing.get_origin(annotation)) for annotation in _annotations(parameter))
+
+
+def _check_scalar(value: Any, parameter: inspect.Parameter | None, where: str, strict: bool = False) -> None:
+    """Hold a value against the argument's default and annotation.
+
+    With `strict` an argument of which neither tells anything is a number; without, its constructor decides.
+    """
+    default = inspect.Parameter.empty if parameter is None else parameter.default
+    annotations = _annotations(parameter)
+    flag = isinstance(default, bool) or annotations == (bool,)
+    text = isinstance(default, str) or str in annotations or any(typing.get_origin(a) is Literal for a in annotations)
+    if flag:
+        expected, fits = "true or false", isinstance(value, bool)
+    elif text:
+        expected, fits = "a text", isinstance(value, str)
+    else:
+        expected, fits = "a number", isinstance(value, (int, float)) and not isinstance(value, bool)
+        fits = fits or (isinstance(value, str) and not strict and not isinstance(default, (int, float)))
+    if not fits:
+        shown = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
+        raise StudyError(f"{where}: got {shown}; expected {expected}")
 
 
 def _projection(spec: Any, where: str) -> Any:
@@ -234,15 +317,23 @@ def _list(value: Any, where: str) -> list[Any]:
 
 
 def _numbers(value: Any, where: str) -> Any:
-    """Nested lists of numbers; a list of numbers becomes an array, a list of lists of unequal shape stays a list."""
+    """A number, or nested lists of numbers, as floats."""
     if isinstance(value, bool) or not isinstance(value, (int, float, list)):
         raise StudyError(f"{where}: got {value!r}; expected numbers")
     if not isinstance(value, list):
         return float(value)
-    entries = [_numbers(entry, f"{where}.{index}") for index, entry in enumerate(value)]
-    if where.endswith(".start"):
-        return tuple(np.asarray(entry) if isinstance(entry, list) else entry for entry in entries)
-    return entries
+    return [_numbers(entry, f"{where}.{index}") for index, entry in enumerate(value)]
+
+
+def _point(value: Any, where: str) -> Any:
+    """Players, from a list with a number or a list per player."""
+    numbers = _numbers(value, where)
+    if not isinstance(numbers, list):
+        raise StudyError(f"{where}: got {value!r}; expected a list with one entry per player")
+    try:
+        return tuple(np.asarray(entry) if isinstance(entry, list) else entry for entry in numbers)
+    except ValueError as error:
+        raise StudyError(f"{where}: got {value!r}; expected rows of equal length") from error
 
 
 def nearby(players: Players, equilibrium: Players, distance: float) -> Players:

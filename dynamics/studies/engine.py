@@ -21,22 +21,23 @@ import dynamics
 from dynamics import _trees
 from dynamics._names import nearest
 from dynamics.analysis import EquilibriumError, Stability, find_equilibrium
-from dynamics.analysis.equilibria import manifold_dimension
 from dynamics.analysis.linearisation import Linearisation, linearise
-from dynamics.analysis.report import assess
+from dynamics.analysis.report import stability_of
 from dynamics.flows import AbstractFlow
-from dynamics.game import Game, Players, as_players
+from dynamics.flows.noisy import NoisyFlow
+from dynamics.game import FunctionGame, Game, Losses, Players, as_players
 from dynamics.outcomes import Outcome
 from dynamics.simulation import simulate
 from dynamics.studies.agreement import Evidence, judge
 from dynamics.studies.building import build, nearby
-from dynamics.studies.results import Cell, Portrait, Results, label
+from dynamics.studies.results import Cell, Judged, Portrait, Results
 from dynamics.studies.schema import Recipe, Study, StudyError
 from dynamics.updates import Update
 
 NEARBY = 1e-3  # distance from the equilibrium of the second, local run of every cell
 NEIGHBOURHOOD = 0.05  # distance from it beyond which the local run has left
 CHUNK = 4096  # cells per compiled call
+MIXED = 512  # cells up to which different games share a program, though each of them is then computed for every cell
 Progress = Callable[[int, int, str], None]
 
 
@@ -91,7 +92,7 @@ def _equilibrium(game: Game, start: Players, recipe: Recipe) -> Players:
 def execute(study: Study, progress: Progress | None = None) -> Results:
     """Run all cells of a study: stability at the equilibrium, a run from the start, a run from close by.
 
-    Cells whose game, method and start have the same structure are stacked and run by one compiled program, two programs
+    Cells whose method and start have the same structure are stacked and run by one compiled program, several programs
     at a time.
 
     Args:
@@ -103,17 +104,11 @@ def execute(study: Study, progress: Progress | None = None) -> Results:
     """
     began = time.perf_counter()
     jobs = prepare(study)
-    groups: dict[Any, list[int]] = {}
-    for index, job in enumerate(jobs):
-        groups.setdefault(_structure(job), []).append(index)
-    chunks = [members[first : first + CHUNK] for members in groups.values() for first in range(0, len(members), CHUNK)]
     cells: list[Cell | None] = [None] * len(jobs)
     requests = _portrait_requests(study, jobs)
     total, done = len(jobs), 0
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        # Flows take longest to compile: they go first, so that the end is not one core waiting for the other.
-        chunks.sort(key=lambda members: jobs[members[0]].recipe.kind == "map")
-        futures = {pool.submit(_locked, _run_chunk, study, [jobs[i] for i in members]): members for members in chunks}
+        futures = {pool.submit(_locked, _run_chunk, study, [jobs[i] for i in own]): own for own in _chunks(jobs)}
         drawn = [pool.submit(_locked, _portrait, study, *request) for request in requests]
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -147,23 +142,83 @@ def execute(study: Study, progress: Progress | None = None) -> Results:
     )
 
 
-def stabilities(study: Study) -> list[tuple[str, Stability]]:
-    """Label and stability of every cell, without simulating."""
-    found = []
+def stabilities(study: Study) -> list[Judged]:
+    """The stability of every cell, without simulating; cells share programs as in `execute`."""
     jobs = prepare(study)
-    for job in jobs:
-        linear = jax.device_get(_linearise(job.game, job.method, job.equilibrium))
-        found.append((label(job.recipe), _assess(job, linear)))
+    found: list[Judged | None] = [None] * len(jobs)
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        futures = {pool.submit(_locked, _judge_chunk, [jobs[i] for i in own]): own for own in _chunks(jobs)}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                for index, judged in zip(futures[future], future.result(), strict=True):
+                    found[index] = judged
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return found
 
 
-_linearise = eqx.filter_jit(linearise)
+def _chunks(jobs: Sequence[_Job]) -> list[list[int]]:
+    """Numbers of the cells of every compiled call."""
+    chunks = [own[first : first + CHUNK] for own in _groups(jobs) for first in range(0, len(own), CHUNK)]
+    # Flows take longest to compile: they go first, so that the end is not one core waiting for the other.
+    return sorted(chunks, key=lambda own: jobs[own[0]].recipe.kind == "map")
 
 
-def _structure(job: _Job) -> Any:
-    arrays, rest = eqx.partition((job.game, job.method, job.start), eqx.is_array)
+def _groups(jobs: Sequence[_Job]) -> list[list[int]]:
+    """Numbers of the cells that share a program: equal structure of method and start, and of the game where many."""
+    groups: dict[Any, list[int]] = {}
+    for index, job in enumerate(jobs):
+        groups.setdefault(_structure((job.method, job.start)), []).append(index)
+    found = []
+    for members in groups.values():
+        games: dict[Any, list[int]] = {}
+        for index in members:
+            games.setdefault(_structure(jobs[index].game), []).append(index)
+        found += [members] if len(members) <= MIXED else list(games.values())
+    return found
+
+
+def _structure(tree: Any) -> Any:
+    arrays, rest = eqx.partition(tree, eqx.is_array)
     leaves, treedef = jax.tree.flatten(rest)
     return treedef, tuple(leaves), tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arrays))
+
+
+class _OneOf(Game):
+    """One of several games with the same players, by its number: most of a program is its method, not its game."""
+
+    games: tuple[Game, ...]
+    number: jax.Array
+
+    def losses(self, players: Players, key: jax.Array | None = None) -> Losses:
+        branches = [lambda point, game=game: tuple(game.losses(point, key)) for game in self.games]
+        return jax.lax.switch(self.number, branches, players)
+
+    def equilibria(self) -> tuple[Players, ...]:
+        return ()
+
+    @classmethod
+    def example(cls) -> tuple[Game, Players]:
+        game, players = FunctionGame.example()
+        return cls((game,), jnp.asarray(0, jnp.int32)), players
+
+
+def _alike(games: Sequence[Game]) -> list[Game]:
+    """The same games, such that all are of one structure."""
+    kinds: dict[Any, Game] = {}
+    for game in games:
+        kinds.setdefault(_structure(game), game)
+    if len(kinds) == 1:
+        return list(games)
+    numbers = {kind: number for number, kind in enumerate(kinds)}
+    some = list(kinds.values())
+
+    def one_of(game: Game) -> Game:
+        number = numbers[_structure(game)]
+        return _OneOf((*some[:number], game, *some[number + 1 :]), jnp.asarray(number, jnp.int32))
+
+    return [one_of(game) for game in games]
 
 
 def _stack(trees: Sequence[Any]) -> Any:
@@ -194,43 +249,68 @@ def _locked(function: Callable, *arguments: Any) -> Any:
 
 
 def _run_chunk(study: Study, jobs: list[_Job]) -> list[Cell]:
-    stacked = _stack([(job.game, job.method, job.start, job.near, job.equilibrium) for job in jobs])
-    steps, until = study.data["steps"], study.data["until"]
-    far, close, linear = _program(stacked, steps, until)
-    cells = []
-    for row, job in enumerate(jobs):
-        own_far, own_close, own_linear = jax.tree.map(lambda leaf, i=row: leaf[i], (far, close, linear))
-        cells.append(_cell(study, job, own_far, own_close, own_linear))
-    return cells
+    far, close, linear = _program(jobs, study.data)
+    return [_cell(study, job, *_row((far, close, linear), row)) for row, job in enumerate(jobs)]
 
 
-def _program(stacked, steps, until):
-    """All cells of one structure at once: far run, close run, linearisation.
+def _judge_chunk(jobs: list[_Job]) -> list[Judged]:
+    linear = _program(jobs, None)
+    return [
+        Judged(job.recipe, job.game, job.method, _stability(job, _row(linear, row))) for row, job in enumerate(jobs)
+    ]
+
+
+def _row(tree: Any, row: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[row], tree)
+
+
+def _stability(job: _Job, linear: Linearisation) -> Stability:
+    return stability_of(linear, job.game, job.method, job.equilibrium)
+
+
+def _program(jobs: list[_Job], settings: dict[str, Any] | None) -> Any:
+    """All cells of one structure at once: far run, close run, linearisation; without settings the last one alone.
 
     Most of a study's time goes into compiling, and its programs run for milliseconds: they are compiled quickly.
     """
-    (games, methods), points = stacked[:2], stacked[2:]
-    arrays, rest = eqx.partition((games, methods), eqx.is_array)
+    games = _alike([job.game for job in jobs])
+    cases = [(game, job.method, job.start, job.near, job.equilibrium) for game, job in zip(games, jobs, strict=True)]
+    *both, start, near, equilibrium = _stack(cases)
+    arrays, rest = eqx.partition(tuple(both), eqx.is_array)
 
     def one(arrays, start, near, equilibrium):
         game, method = eqx.combine(arrays, rest)
-        length: dict[str, Any] = {"steps": steps}
-        if isinstance(method, AbstractFlow):
+        linear = linearise(game, method, equilibrium, limit=False)
+        if settings is None:
+            return linear
+        length = _length(method, settings)
+        if isinstance(method, AbstractFlow) and not isinstance(method, NoisyFlow):
             # A field that jumps makes an adaptive solver chatter: its steps never get shorter than this.
-            controller = diffrax.PIDController(rtol=1e-10, atol=1e-11, dtmin=until / 2000, force_dtmin=True)
-            length = {"until": until, "dt0": until / 1000, "stepsize_controller": controller, "max_steps": 8000}
+            shortest = length["until"] / 2000
+            controller = diffrax.PIDController(rtol=1e-10, atol=1e-11, dtmin=shortest, force_dtmin=True)
+            length |= {"dt0": 2 * shortest, "stepsize_controller": controller, "max_steps": 8000}
 
         def run(players, limit):
             result = simulate(game, method, players, save_every="last", limit=limit, **length)
             return _Ending(result.outcome, result.rate, result.period, result.residual, result.final)
 
         size = jnp.maximum(1, _trees.norm(near))
-        both = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, near)
-        runs = jax.vmap(run)(both, jnp.stack([jnp.full_like(size, 1e6), NEIGHBOURHOOD / size]))
-        far, close = (jax.tree.map(lambda leaf, i=index: leaf[i], runs) for index in (0, 1))
-        return far, close, linearise(game, method, equilibrium)
+        ends = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, near)
+        runs = jax.vmap(run)(ends, jnp.stack([jnp.full_like(size, 1e6), NEIGHBOURHOOD / size]))
+        far, close = (_row(runs, index) for index in (0, 1))
+        return far, close, linear
 
-    return _run(jax.vmap(one), arrays, *points)
+    return _run(jax.vmap(one), arrays, start, near, equilibrium)
+
+
+def _length(method: Update | AbstractFlow, settings: dict[str, Any]) -> dict[str, Any]:
+    """How long a study's runs are, as arguments of `simulate`."""
+    if isinstance(method, Update):
+        return {"steps": settings["steps"]}
+    until = settings["until"]
+    if isinstance(method, NoisyFlow):
+        return {"until": until, "dt0": until / 4000, "key": jax.random.key(settings["seed"])}
+    return {"until": until}
 
 
 def _compile_quickly(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
@@ -252,21 +332,15 @@ class _Ending(eqx.Module):
     final: Players
 
 
-def _assess(job: _Job, linear: Linearisation) -> Stability:
-    game = _trees.cast(job.game, _trees.float_dtype(job.equilibrium))
-    dimension = manifold_dimension(game, job.equilibrium, linear.game_jacobian)
-    sizes = [_trees.size(player) for player in job.equilibrium]
-    return assess(linear, job.recipe.kind, dimension, sizes, job.equilibrium)
-
-
 def _cell(study: Study, job: _Job, far: _Ending, close: _Ending, linear: Linearisation) -> Cell:
-    stability = _assess(job, linear)
+    report = _stability(job, linear)
     length = study.data["steps"] if job.recipe.kind == "map" else study.data["until"]
     outcome = Outcome(int(far.outcome)).name
     distance = _distance(far.final, job.equilibrium)
     agreement, explanation = judge(
         Evidence(
-            stability=stability,
+            stability=report,
+            noisy=isinstance(job.method, NoisyFlow),
             defect=float(linear.defect),
             outcome=outcome,
             rate=float(far.rate),
@@ -286,13 +360,13 @@ def _cell(study: Study, job: _Job, far: _Ending, close: _Ending, linear: Lineari
         method=job.recipe.method,
         kind=job.recipe.kind,
         axes=job.recipe.axes,
-        predicted=str(stability.verdict),
-        predicted_rate=stability.rate,
-        rotation=stability.rotation,
-        extent=stability.radius if job.recipe.kind == "map" else stability.abscissa,
-        eigenvalues=stability.eigenvalues,
-        smoothness=stability.smoothness,
-        manifold_dimension=stability.manifold_dimension,
+        predicted=str(report.verdict),
+        predicted_rate=report.rate,
+        rotation=report.rotation,
+        extent=report.radius if job.recipe.kind == "map" else report.abscissa,
+        eigenvalues=report.eigenvalues,
+        smoothness=report.smoothness,
+        manifold_dimension=report.manifold_dimension,
         outcome=outcome,
         rate=float(close.rate),
         period=float(far.period),
@@ -343,10 +417,9 @@ def _portrait(study: Study, title: str, jobs: list[_Job], half_width: float) -> 
     centre = np.asarray(centre)
     trajectories = []
     for job in jobs:
-        length = {"steps": study.data["steps"]} if job.recipe.kind == "map" else {"until": study.data["until"]}
 
-        def path(start: Players, job: _Job = job, length: dict[str, Any] = length) -> jax.Array:
-            run = simulate(job.game, job.method, start, classify=False, **length)
+        def path(start: Players, job: _Job = job) -> jax.Array:
+            run = simulate(job.game, job.method, start, classify=False, **_length(job.method, study.data))
             return jax.vmap(lambda players: ravel_pytree(players)[0])(run.players)
 
         points = np.asarray(_run(path, job.start))

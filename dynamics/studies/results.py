@@ -1,9 +1,16 @@
 """What a study finds out: one record per cell, and pictures' worth of data for some of them."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from dynamics.analysis import Stability
+    from dynamics.flows import AbstractFlow
+    from dynamics.game import Game
+    from dynamics.studies.schema import Recipe
+    from dynamics.updates import Update
 
 
 def label(cell: Any) -> str:
@@ -66,6 +73,27 @@ class Cell:
     def label(self) -> str:
         """Game, objective, penalty, method and kind in one line."""
         return label(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A cell with its prediction alone.
+
+    Attributes:
+        recipe: its labels and its data.
+        game, method: what was judged.
+        stability: the prediction; `stability.players` is the point.
+    """
+
+    recipe: "Recipe"
+    game: "Game"
+    method: "Update | AbstractFlow"
+    stability: "Stability"
+
+    @property
+    def label(self) -> str:
+        """Game, objective, penalty, method and kind in one line."""
+        return label(self.recipe)
 
 
 @dataclasses.dataclass(frozen=True)
