@@ -384,3 +384,11 @@ def test_a_game_made_outside_a_traced_function_knows_its_equilibria_within():
         return game, dy.updates.Simultaneous(dy.optimisers.sgd(step), dy.optimisers.sgd(step))
 
     np.testing.assert_allclose(dy.critical(build, 0.001, 0.1).value, 2 / 101, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", dy.catalogue.members("games"))
+def test_every_game_knows_its_equilibria_within_a_traced_function(name):
+    game, _ = dy.catalogue.find("games", name).example()
+    inside = jax.jit(lambda shift: jax.tree.map(lambda x: x + shift, game.equilibria()))(0.0)
+    for found, known in zip(jax.tree.leaves(inside), jax.tree.leaves(game.equilibria()), strict=True):
+        np.testing.assert_allclose(found, known, atol=1e-12)

@@ -1,5 +1,6 @@
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics._checks import as_leaf, check_number, is_concrete
@@ -45,12 +46,13 @@ class Torus(Game):
     def equilibria(self) -> tuple[Players, ...]:
         pi = jnp.pi
         points = [(0.0, 0.0), (pi, pi), (0.0, pi), (pi, 0.0)]
-        if is_concrete((self.a, self.b)) and float(self.a * self.b) != 0:
-            ratio = self.a / self.b
-            cosine = (self.b**2 - self.a**2 - self.a**2 * self.b**2) / (2 * self.a**2 * self.b)
-            if abs(float(cosine)) < 1:
-                x = jnp.arccos(cosine)
-                y = jnp.arctan2(ratio * jnp.sin(x), self.a + ratio * cosine)
+        if is_concrete((self.a, self.b)):
+            # In NumPy: within a traced function JAX would make tracers of known numbers.
+            a, b = np.asarray(self.a), np.asarray(self.b)
+            cosine = (b**2 - a**2 - a**2 * b**2) / (2 * a**2 * b) if a * b else np.inf
+            if abs(cosine) < 1:
+                x = np.arccos(cosine)
+                y = np.arctan2(a / b * np.sin(x), a + a / b * cosine)
                 points += [(x, y), (-x, -y)]
         return tuple(as_players(point) for point in points)
 
