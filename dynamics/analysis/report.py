@@ -195,7 +195,8 @@ def stability_of(
         if without_limit(linear.jacobian):
             linear = linear._replace(jacobian=np.full_like(linear.jacobian, np.nan))
     if require_equilibrium:
-        _check_equilibrium(linear, players, isinstance(method, Update))
+        # Under noise the mean map rests only up to terms of second order in the rates.
+        _check_equilibrium(linear, players, isinstance(method, Update), still=noise is None)
     dimension = 0
     at_rest = linear.residual <= _tolerance(linear.game_jacobian, players)
     if at_rest:  # through any other point there is no manifold of equilibria
@@ -245,7 +246,7 @@ def _tolerance(jacobian: np.ndarray, players: Players) -> float:
     return float(np.finfo(jacobian.dtype).eps) ** 0.5 * size * scale
 
 
-def _check_equilibrium(linear: Linearisation, players: Players, is_map: bool) -> None:
+def _check_equilibrium(linear: Linearisation, players: Players, is_map: bool, still: bool) -> None:
     tolerance = _tolerance(linear.game_jacobian, players)
     if not linear.residual <= tolerance:
         raise EquilibriumError(
@@ -254,7 +255,7 @@ def _check_equilibrium(linear: Linearisation, players: Players, is_map: bool) ->
             "anyway."
         )
     change = linear.jacobian - np.eye(len(linear.jacobian), dtype=linear.jacobian.dtype) if is_map else linear.jacobian
-    if not linear.defect <= max(_tolerance(change, players), tolerance):
+    if still and not linear.defect <= max(_tolerance(change, players), tolerance):
         raise EquilibriumError(
             f"{_short(players)} is an equilibrium of the game but no fixed point of the method: one step moves the "
             f"state by {float(linear.defect):.3g}. Use require_equilibrium=False to linearise anyway."
