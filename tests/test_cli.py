@@ -369,6 +369,9 @@ methods = ["plain"]
 """
 
 
+KINDS = ("map", "flow", "map", "flow")
+
+
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -402,8 +405,41 @@ def test_real_stability(tiny, capsys):
     assert cli.main(["stability", "tiny.toml"]) == 0
     text = capsys.readouterr().out
     assert text.count("unstable") == 1 and "1.0198039" in text and "\x1b" not in text
+    headings = [line for line in text.splitlines() if line.startswith("Dirac / ")]
+    assert headings == [
+        "Dirac / Wasserstein / none: undecided: a Hessian is singular, marginal for the gradient flow; tau* -",
+        "Dirac / Wasserstein / R1: strict local Stackelberg, not Nash; tau* 0",
+    ]
+    rows = [line.split() for line in text.splitlines() if line.startswith(" plain")]
+    assert [row[2:4] for row in rows] == [
+        [kind, cell["verdict"]] for kind, cell in zip(KINDS, data["cells"], strict=True)
+    ]
+    assert [row[-1] for row in rows[:2]] == ["-", "-"] and float(rows[2][-1]) >= 1 and rows[3][-1] == "1"
+    assert max(len(line) for line in text.splitlines() if not line.startswith("- ")) <= 120
     ended = process("stability", "tiny.toml", "--set", 'game.0.each.penalty=["none"]', "--precision", "32")
     assert (ended.returncode, ended.stderr) == (0, "") and "radius 1.0198" in ended.stdout
+
+
+def test_stability_in_detail(tiny, capsys):
+    assert cli.main(["stability", "tiny.toml", "--detail"]) == 0
+    parts = capsys.readouterr().out.strip().split("\n\n")
+    assert [part.splitlines()[0] for part in parts] == [
+        f"Dirac / Wasserstein / {n} / plain / {k}" for n, k in zip(("none", "none", "R1", "R1"), KINDS, strict=True)
+    ]
+    assert all("own Hessians" in part and "field" in part for part in parts)
+    assert "Kreiss constant" in parts[2] and "Kreiss constant" not in parts[0]
+    assert cli.main(["stability", "tiny.toml", "--detail", "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert all(
+        {"label", "verdict", "radius", "classification", "timescale", "growth", "kreiss"} <= set(c) for c in cells
+    )
+    assert cells[2]["classification"]["kind"] in parts[2] and cells[2]["timescale"]["value"] == 0
+    assert cells[0]["growth"] is None and cells[2]["growth"]["growth"] >= 1
+    # Few cells are told in full without being asked to.
+    assert cli.main(["stability", "tiny.toml", "--set", 'game.0.each.penalty=["none"]']) == 0
+    few = capsys.readouterr().out.strip().split("\n\n")
+    assert [part.splitlines()[:1] for part in few] == [part.splitlines()[:1] for part in parts[:2]]
+    assert all("own Hessians" in part for part in few)
 
 
 @pytest.mark.parametrize(

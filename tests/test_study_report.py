@@ -117,6 +117,22 @@ def test_table_has_a_row_per_game_objective_and_penalty():
     assert row.split()[3:] == ["C/C", "?!/C", "C/C", "O*/C", "C/C", "C/-", "C/-"]
 
 
+def test_many_methods_are_rows():
+    cells = [
+        study_samples.cell(game=game, objective="", penalty=penalty, method=f"method {i}", kind=kind)
+        for game, penalty in (("A", "none"), ("A", "R1"), ("B", ""))
+        for i in range(report.MOST_COLUMNS + 1)
+        for kind in ("map", "flow")
+        if (game, i, kind) != ("B", 3, "flow")
+    ]
+    lines = shown(report.table(study_samples.results(cells)), width=100).splitlines()
+    assert any(line.split() == ["method", "A,", "none", "A,", "R1", "B"] for line in lines)
+    assert [line.split()[2:] for line in lines if line.strip().startswith("method 3")] == [["C/C", "C/C", "C/-"]]
+    text = report.markdown(study_samples.results(cells))
+    assert "| method | none, map | none, flow | R1, map | R1, flow |" in text and "| method | map | flow |" in text
+    assert "| method 3 | stable → converged ✓ |  |" in text.split("### B")[1]
+
+
 def test_table_fits_a_narrow_terminal():
     text = shown(report.table(study_samples.flagship()), width=80)
     assert "non-saturating, instance noise" in text and "…" not in text

@@ -5,7 +5,7 @@ import math
 
 from dynamics.analysis import Stability, Verdict
 
-INVISIBLE = 1e-3  # relative change over a whole run below which a prediction cannot be held against it
+INVISIBLE = 0.01  # relative change over a whole run below which a prediction cannot be held against it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +52,15 @@ def judge(evidence: Evidence) -> tuple[str, str]:
         return _noisy(evidence)
     if stability.smoothness == "not differentiable":
         return "explained", "Not differentiable at the equilibrium: there are no eigenvalues to predict from."
-    if stability.smoothness in ("discontinuous", "kinked", "stiff"):
+    judged_by_pieces = stability.pieces is not None and stability.verdict is not Verdict.marginal
+    if stability.smoothness != "smooth" and not judged_by_pieces:
         return _rough(evidence)
     if stability.verdict is Verdict.marginal:
         return _marginal(evidence)
     if abs(stability.rate) * evidence.length < INVISIBLE:
         return "explained", (
-            f"Too slow to be seen: at the predicted rate of {stability.rate:.2g} the run changes by less than a part "
-            f"in {1 / INVISIBLE:.0f} over its whole length."
+            f"Too slow to be seen: at the predicted rate of {stability.rate:.2g} the distance changes by less than "
+            f"{INVISIBLE:.0%} over the whole run."
         )
     if not _local(evidence):
         return "unexplained", (
@@ -147,7 +148,7 @@ def _noisy(evidence: Evidence) -> tuple[str, str]:
 def _rough(evidence: Evidence) -> tuple[str, str]:
     kind = {
         "discontinuous": "The field jumps at the equilibrium (discontinuous field)",
-        "kinked": "The map has a kink at the equilibrium",
+        "kinked": "There is a kink at the equilibrium",
         "stiff": "The linearisation holds in a tiny neighbourhood only",
     }[evidence.stability.smoothness]
     return "explained", f"{kind}: eigenvalues do not decide; the simulation ends {evidence.outcome}."

@@ -41,12 +41,7 @@ def table(cells: Sequence[Judged]) -> Any:
     width = max(len(_method(cell)) for cell in cells)
     parts: list[Any] = []
     for group in _by_game(cells):
-        grid = Table(
-            box=rich.box.SIMPLE_HEAD,
-            pad_edge=False,
-            title=Text(_heading(group[0]), style="bold"),
-            title_justify="left",
-        )
+        grid = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
         grid.add_column("method", min_width=min(width, 48))
         grid.add_column("verdict", min_width=8)
         extents = dict.fromkeys("radius" if cell.stability.kind == "map" else "abscissa" for cell in group)
@@ -59,7 +54,7 @@ def table(cells: Sequence[Judged]) -> Any:
             numbers = ((extent, 8), (report.margin, 3), (report.rate, 5), (report.rotation, 5))
             shown = (f"{number + 0.0:.{digits}g}" for number, digits in numbers)  # -0 is shown as 0
             grid.add_row(Text(_method(cell)), verdict, *shown, _growth(cell))
-        parts.append(grid)
+        parts += [Text(_heading(group[0]), style="bold"), grid]
     return Group(*parts)
 
 

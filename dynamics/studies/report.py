@@ -20,6 +20,7 @@ PICTURES = {
 }
 FILES = ("report.md", "results.json", "results.nc", "study.toml", *(f"{name}.png" for name in PICTURES))
 
+MOST_COLUMNS = 12  # methods beside each other in a table; more of them are its rows
 MOST_LISTED = 200  # cells of one explanation that the report lists one by one
 
 _LETTERS = {"converged": "C", "cycling": "O", "diverged": "D", "undecided": "?"}
@@ -67,7 +68,8 @@ def plain_data(value: Any) -> Any:
 
 
 def table(results: Results) -> Any:
-    """A `rich` table for the terminal: a row per game, objective and penalty, a column per method.
+    """A `rich` table for the terminal: a row per game, objective and penalty, a column per method; or the other way
+    round where there are many methods.
 
     An entry holds the outcomes as map and as flow; with numeric axes it counts them. The caption says what the letters
     mean.
@@ -91,26 +93,40 @@ def table(results: Results) -> Any:
         pad_edge=False,
         collapse_padding=True,
     )
+
+    def entry(own: Sequence[Cell], method: str) -> Any:
+        text = Text()
+        for kind in kinds:
+            if text:
+                text.append("/", style="dim")
+            _letters(text, [cell for cell in own if cell.method == method and cell.kind == kind])
+        return text
+
+    games = {game: _by(rows, _objective_and_penalty) for game, rows in _by(cells, lambda cell: cell.game).items()}
+    if len(methods) > MOST_COLUMNS:
+        grid.add_column(Text("method"), no_wrap=True)
+        for game, lines in games.items():
+            for label in lines:
+                grid.add_column(Text(", ".join(part for part in (game, label) if part)), justify="center")
+        for method in methods:
+            grid.add_row(Text(method), *(entry(own, method) for lines in games.values() for own in lines.values()))
+        return grid
     grid.add_column(Text("objective, penalty"), no_wrap=True)
     for method in methods:
         grid.add_column(Text(method), justify="center", overflow="fold")
-    for i, (game, rows) in enumerate(_by(cells, lambda cell: cell.game).items()):
+    for i, (game, lines) in enumerate(games.items()):
         if i:
             grid.add_section()
-        lines = _by(rows, lambda cell: ", ".join(part for part in (cell.objective, cell.penalty) if part))
         if "" not in lines:
             grid.add_row(Text(game, style="bold"))
         for label, own in lines.items():
-            entries = []
-            for method in methods:
-                entry = Text()
-                for kind in kinds:
-                    if entry:
-                        entry.append("/", style="dim")
-                    _letters(entry, [cell for cell in own if cell.method == method and cell.kind == kind])
-                entries.append(entry)
+            entries = (entry(own, method) for method in methods)
             grid.add_row(Text(f"  {label}") if label else Text(game, style="bold"), *entries)
     return grid
+
+
+def _objective_and_penalty(cell: Cell) -> str:
+    return ", ".join(part for part in (cell.objective, cell.penalty) if part)
 
 
 def _letters(entry: Any, cells: Sequence[Cell]) -> None:
@@ -231,14 +247,15 @@ def _tables(results: Results, numbers: dict[str, int]) -> str:
             )
             if wanted
         ]
-        lines += [
-            "| " + " | ".join([*heads, *(_escaped(m) for m in methods)]) + " |",
-            "|" + "---|" * (len(heads) + len(methods)),
-        ]
-        for own in _by(rows, lambda cell: (cell.objective, cell.penalty, cell.kind)).values():
-            entries = [_entry([c for c in own if c.method == method], numbers) for method in methods]
-            names = [_escaped(getattr(own[0], name)) for name in heads]
-            lines.append("| " + " | ".join([*names, *entries]) + " |")
+        groups = list(_by(rows, lambda cell: (cell.objective, cell.penalty, cell.kind)).values())
+        names = [[_escaped(getattr(own[0], name)) for name in heads] for own in groups]
+        entries = [[_entry([c for c in own if c.method == m], numbers) for m in methods] for own in groups]
+        labels = [_escaped(method) for method in methods]
+        if len(methods) > MOST_COLUMNS:
+            heads, labels, names = ["method"], [", ".join(filter(None, own)) for own in names], [[m] for m in labels]
+            entries = list(zip(*entries, strict=True))
+        lines += ["| " + " | ".join([*heads, *labels]) + " |", "|" + "---|" * (len(heads) + len(labels))]
+        lines += ["| " + " | ".join([*own, *found]) + " |" for own, found in zip(names, entries, strict=True)]
     return "\n".join(lines)
 
 

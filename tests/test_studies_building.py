@@ -1,0 +1,372 @@
+"""From a study's data to games and methods: every member of the catalogues, and what is refused."""
+
+import types
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tomli_w
+from rich.console import Console
+
+import dynamics as dy
+from dynamics import catalogue, optimisers, studies
+from dynamics.analysis import Stability
+from dynamics.studies import StudyError, engine, prediction, results
+from dynamics.studies.agreement import Evidence, judge
+from dynamics.studies.building import build
+
+SGD = [{"name": "sgd", "learning_rate": 0.1}, {"name": "sgd", "learning_rate": 0.2}]
+BILINEAR = {"name": "Bilinear", "matrix": [[1.0, 0.5, 0.0], [0.0, 0.8, 2.0]], "start": [[1.0, -0.5], [0.5, 1.0, 0.0]]}
+# What cannot be left out. A new member that is not built without any belongs here.
+NEEDED = {
+    "Simultaneous": {"optimisers": SGD},
+    "Alternating": {"optimisers": SGD},
+    "Extragradient": {"optimisers": SGD, "extrapolation": [0.1, 0.3]},
+    "PastExtrapolation": {"optimisers": SGD, "extrapolation": 0.1},
+    "Averaged": {"inner_update": {"name": "Simultaneous", "optimisers": SGD}},
+    "Lookahead": {"inner_update": {"name": "Alternating", "optimisers": SGD}},
+    "AlternatingFlow": {"step": 0.1},
+    "GapAwareFlow": {"ideal_loss": "game", "absolute_width": 0.1},
+    "NoisyFlow": {"flow": {"name": "Flow", "rates": [1.0, 2.0]}, "scale": [0.1, 0.2]},
+    "sgd": {"learning_rate": 0.1},
+    "momentum": {"learning_rate": 0.1, "momentum": -0.3},
+    "gap_aware_sgd": {"learning_rate": 0.1, "ideal_loss": 1.3, "decay": 0.9},
+    "Bilinear": {"matrix": [[1.0, -2.0, 0.5], [0.0, 1.0, 3.0]]},
+    "Covariance": {"sigma": 1.0},
+    "LinearWasserstein": {"mean": 1.5},
+    "MatrixGame": {
+        "first": [[1.0, -1.0, 3.0], [2, 0, 0]],
+        "second": [[2.0, 0.0, 4.0], [0.0, 1.0, -1.0]],
+        "strategies": "logits",
+        "equilibria": [[[0.0, 0.6931471805599453], [0.0, 0.6931471805599453, 0.0]]],
+    },
+    "Quadratic": {
+        "blocks": [[[[2.0, 0.5], [0.5, 1.0]], [[1], [-2]]], [[[-1.0, 2.0]], [[0.5]]]],
+        "offsets": [[1, 0], [-0.5]],
+    },
+}
+FROM_PYTHON = {"ModifiedFlow"}  # takes a function
+NETWORKS = {"RingGAN"}  # the players are no lists of numbers
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Games and methods of a study with these tables."""
+
+    def load(method, game=BILINEAR, **settings):
+        study = studies.load(write(tmp_path, method, game, **settings))
+        return [build(recipe) for recipe in study.recipes]
+
+    return load
+
+
+def write(folder, method, game=BILINEAR, **settings):
+    path = folder / "some.toml"
+    path.write_text(tomli_w.dumps({"game": game, "method": method, **settings}))
+    return str(path)
+
+
+def refused(load, method, game=BILINEAR):
+    with pytest.raises(StudyError) as error:
+        load(method, game)
+    return str(error.value)
+
+
+def adam(**choices):
+    return {"update": {"name": "Simultaneous", "optimisers": [{"name": "adam", "learning_rate": 0.1, **choices}] * 2}}
+
+
+# Every member
+
+
+@pytest.mark.parametrize("room", ["updates", "flows"])
+def test_every_method_is_built_from_data(room, load):
+    members = catalogue.members(room)
+    names = [name for name in members if name not in FROM_PYTHON]
+    key = "update" if room == "updates" else "flow"
+    found = load([{key: {"name": name, **NEEDED.get(name, {})}} for name in names])
+    assert [type(method) for _, method, _ in found] == [members[name] for name in names]
+
+
+def test_every_direction_is_built_from_data(load):
+    members = catalogue.members("directions")
+    directions = [{"name": name, **NEEDED.get(name, {})} for name in members]
+    flows = [{"flow": {"name": "Flow", "direction": direction}} for direction in directions]
+    updates = [{"update": {"name": "Simultaneous", "optimisers": SGD, "direction": name}} for name in members]
+    for methods in (flows, updates):
+        assert [type(method.direction) for _, method, _ in load(methods)] == list(members.values())
+
+
+def test_every_optimiser_is_built_from_data(load):
+    names = list(optimisers.CATALOGUE)
+    specs = [{"learning_rate": 0.1} | NEEDED.get(name, {}) for name in names]
+    tables = [[{"name": name, **spec}, SGD[1]] for name, spec in zip(names, specs, strict=True)]
+    found = load([{"update": {"name": "Simultaneous", "optimisers": table}} for table in tables])
+    for name, spec, (_, method, _) in zip(names, specs, found, strict=True):
+        assert eqx.tree_equal(method.steppers.optimisers[0], optimisers.CATALOGUE[name](**spec)), name
+
+
+@pytest.mark.parametrize("name", [name for name in catalogue.members("games") if name not in NETWORKS])
+def test_every_game_is_built_from_data(name, load):
+    start = {"Quadratic": [[1.0, -0.5], [0.5]]}.get(
+        name, [0.7, 0.2] if name in ("Covariance", "LinearWasserstein") else None
+    )
+    if start is None:
+        start = [np.asarray(player).tolist() for player in catalogue.find("games", name).example()[1]]
+    needed = {"strategies": "mixed"} if name == "MatchingPennies" else {}
+    [(game, _, players)] = load(
+        {"flow": {"name": "Flow"}}, {"name": name, "start": start, **needed, **NEEDED.get(name, {})}
+    )
+    assert type(game) is catalogue.find("games", name)
+    assert [np.shape(player) for player in players] == [np.shape(player) for player in start]
+
+
+# Values
+
+
+def test_wrapped_methods_are_those_of_python(load):
+    inner = {
+        "name": "Lookahead",
+        "steps": 3,
+        "weight": 0.4,
+        "inner_update": {
+            "name": "Extragradient",
+            "extrapolation": [0.1, 0.2],
+            "order": [1, 0],
+            "repeats": [2, 1],
+            "direction": {"name": "Noisy", "scale": 0.5, "direction": {"name": "SymplecticAdjustment", "align": False}},
+            "optimisers": [
+                {"name": "adam", "learning_rate": 0.1, "correct_mean": False, "nesterov": True},
+                {"name": "optimistic", "learning_rate": 0.2, "first": "zero", "strength": 0.3},
+            ],
+        },
+    }
+    [(_, found, _)] = load({"update": {"name": "Averaged", "decay": 0.9, "inner_update": inner}})
+    extragradient = dy.updates.Extragradient(
+        optimisers.adam(0.1, correct_mean=False, nesterov=True),
+        optimisers.optimistic(0.2, "zero", 0.3),
+        extrapolation=(0.1, 0.2),
+        order=(1, 0),
+        repeats=(2, 1),
+        direction=dy.directions.Noisy(dy.directions.SymplecticAdjustment(align=False), 0.5),
+    )
+    assert eqx.tree_equal(found, dy.updates.Averaged(dy.updates.Lookahead(extragradient, 3, 0.4), 0.9))
+
+
+def test_texts_lists_and_whole_numbers_stay_what_they_are(load):
+    found = load(
+        [
+            {"update": {"name": "RungeKutta", "method": "heun", "rates": [0.1, 0.3]}},
+            {"update": {"name": "ODEGAN", "rates": 1, "generator": 1, "discriminator": 0}},
+            {"flow": {"name": "NoisyFlow", "scale": 0.1, "flow": {"name": "GapAwareFlow", "ideal_loss": 1.0}}},
+            {"flow": {"name": "Flow", "direction": {"name": "Unrolled", "steps": 2, "higher_order": False}}},
+        ]
+    )
+    expected = [
+        dy.updates.RungeKutta((0.1, 0.3), "heun"),
+        dy.updates.ODEGAN(1.0, generator=1, discriminator=0),
+        dy.flows.NoisyFlow(dy.flows.GapAwareFlow(1.0), 0.1),
+        dy.flows.Flow(dy.directions.Unrolled(2, higher_order=False)),
+    ]
+    for (_, method, _), own in zip(found, expected, strict=True):
+        assert eqx.tree_equal(method, own)
+
+
+def test_payoff_matrices_and_whole_matrices_of_games(load):
+    flow = {"flow": {"name": "Flow"}}
+    data = {"name": "MatrixGame", "start": [[0.2, 0.1], [0.0, 0.0, 0.5]], **NEEDED["MatrixGame"]}
+    [(game, _, players)] = load(flow, data)
+    np.testing.assert_array_equal(game.first, [[1.0, -1.0, 3.0], [2.0, 0.0, 0.0]])
+    assert game.strategies == "logits" and float(game.duality_gap(game.equilibria()[0])) == pytest.approx(0, abs=1e-12)
+    data = {
+        "name": "IteratedPrisonersDilemma",
+        "payoffs": [[-1, -3], [0, -2]],
+        "normalised": True,
+        "start": [[0.1] * 5] * 2,
+    }
+    [(game, _, _)] = load(flow, data)
+    assert eqx.tree_equal(
+        game, dy.games.IteratedPrisonersDilemma(payoffs=jnp.asarray([[-1.0, -3.0], [0.0, -2.0]]), normalised=True)
+    )
+    matrices = [[[2, 0, 1], [0, 1, 0], [1, 0, 3]], [[0, 0, -1], [0, 0, 0], [-1, 0, 2]]]
+    data = {"name": "Quadratic", "blocks": matrices, "shapes": [[2], [1]], "start": [[1.0, 1.0], [1.0]]}
+    [(game, _, _)] = load(flow, data)
+    assert game.shapes == ((2,), (1,)) and float(game.matrices[0][2, 2]) == 3.0
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "method, parts",
+    [
+        ({"flow": {"name": "ModifiedFlow", "step": 0.1}}, ["method.flow", "ModifiedFlow", "'build'", "from Python"]),
+        ({"flow": {"name": "ModifiedFlow", "build": "sgd", "step": 0.1}}, ["ModifiedFlow", "use it from Python"]),
+        (
+            {"update": {"name": "Averaged", "inner_update": "Simultanous"}},
+            ["inner_update", "did you mean 'Simultaneous'"],
+        ),
+        ({"update": {"name": "Averaged", "inner_update": {"steps": 3}}}, ["inner_update", "a table with a name"]),
+        (
+            {"update": {"name": "Lookahead", "inner_update": {"name": "Lookahead"}}},
+            ["update.inner_update", "Lookahead"],
+        ),
+        ({"flow": {"name": "NoisyFlow", "scale": 0.1, "flow": {"name": "Flwo"}}}, ["flow.flow.name", "'Flow'"]),
+        ({"flow": {"name": "NoisyFlow", "scale": True, "flow": "Flow"}}, ["flow.scale", "True"]),
+        ({"flow": {"name": "Flow", "direction": {"name": "Noisy", "direction": 3}}}, ["direction.direction", "3"]),
+        ({"flow": {"name": "Flow", "rates": {"a": 1.0}}}, ["flow.rates", "a table", "a number"]),
+        ({"flow": {"name": "Flow", "rates": [[1.0], [1.0, 2.0]]}}, ["flow.rates", "equal length"]),
+        ({"flow": {"name": "Flow", "rates": [True, False]}}, ["flow.rates.0", "True", "numbers"]),
+        ({"update": {"name": "RungeKutta", "method": 4}}, ["update.method", "4", "a text"]),
+        ({"update": {"name": "RungeKutta", "method": "rk5"}}, ["rk5"]),
+        (
+            {"flow": {"name": "Flow", "direction": {"name": "Consensus", "weight": "big"}}},
+            ["weight", "'big'", "a number"],
+        ),
+        (
+            {"flow": {"name": "Flow", "direction": {"name": "Unrolled", "higher_order": 1}}},
+            ["higher_order", "true or false"],
+        ),
+        (adam(nesterov=1), ["optimisers.0.nesterov", "got 1", "true or false"]),
+        (adam(b1=True), ["optimisers.0.b1", "True", "a number"]),
+        (adam(b1="0.9"), ["optimisers.0.b1", "'0.9'", "a number"]),
+        (adam(b1=[0.9]), ["optimisers.0.b1", "a list", "a number"]),
+        (adam(b1={"name": "x"}), ["optimisers.0.b1", "a table", "a number"]),
+        (adam(b3=0.9), ["optimisers.0.b3", "no such argument", "'b2'"]),
+    ],
+)
+def test_what_data_cannot_say_is_refused_by_its_key(method, parts, load):
+    message = refused(load, method)
+    assert len(message.splitlines()) == 1 and message.count("method.") == 1
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    "game, parts",
+    [
+        ({"name": "MatchingPennies", "strategies": True}, ["game.strategies", "a text"]),
+        ({"name": "MatrixGame", "first": [[1.0, 2.0], [3.0]]}, ["game.first", "equal length"]),
+        ({"name": "MatrixGame", "first": [[1.0]], "equilibria": [0.5]}, ["game.equilibria.0", "one entry per player"]),
+        ({"name": "RingGAN", "key": 0.5}, ["game.key", "0.5", "whole number"]),
+        ({"name": "Bilinear", "start": 1.0}, ["game.start", "one entry per player"]),
+        ({"name": "Bilinear", "start": [1.0, "x"]}, ["game.start.1", "'x'", "numbers"]),
+    ],
+)
+def test_games_that_data_cannot_say(game, parts, load):
+    message = refused(load, {"flow": {"name": "Flow"}}, {"start": [[0.1, 0.1], [0.1, 0.1]], **game})
+    assert message.count("game.") == 1
+    for part in parts:
+        assert part in message
+
+
+# Running
+
+
+PLANAR = {"name": "PlanarQuadratic", "a": 0.4, "b": 1.0, "c": 0.2, "start": [1.0, 0.5]}
+DIRAC = {"name": "DiracGAN", "penalty": {"name": "R1", "weight": 0.3}, "start": [0.6, 0.5]}
+METHODS = [
+    {"update": {"name": "Alternating", "optimisers": [{"name": "rmsprop", "learning_rate": 0.02, "eps": 0.01}] * 2}},
+    {"update": {"name": "Simultaneous", "optimisers": [{"name": "amsgrad", "learning_rate": 0.02, "eps": 0.2}] * 2}},
+]
+
+
+def test_games_with_equal_players_share_a_program_and_nothing_else(tmp_path):
+    both, *alone = (
+        studies.load(write(tmp_path, METHODS[0], game, steps=300)) for game in ([PLANAR, DIRAC], PLANAR, DIRAC)
+    )
+    assert [len(group) for group in engine._groups(engine.prepare(both))] == [2]
+    cells = studies.execute(both).cells
+    for cell, own in zip(cells, (studies.execute(study).cells[0] for study in alone), strict=True):
+        for name in ("predicted_rate", "rate", "extent", "distance"):
+            assert getattr(cell, name) == pytest.approx(getattr(own, name), rel=1e-9)
+        assert (cell.label, cell.outcome, cell.agreement) == (own.label, own.outcome, own.agreement)
+
+
+def test_many_cells_of_different_games_do_not_share(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "MIXED", 1)
+    study = studies.load(write(tmp_path, METHODS[0], [PLANAR, DIRAC]))
+    assert [len(group) for group in engine._groups(engine.prepare(study))] == [1, 1]
+
+
+def test_predictions_are_those_of_stability(tmp_path):
+    """Also where a memory of squares vanishes, and where a maximum stays wherever it is put."""
+    study = studies.load(write(tmp_path, METHODS[1], DIRAC, steps=50))
+    [judged], [cell] = studies.stabilities(study), studies.execute(study).cells
+    expected = dy.stability(judged.game, judged.method)
+    assert any("vanishes" in note for note in expected.notes)
+    assert judged.stability.notes == expected.notes and judged.label == cell.label
+    assert judged.stability.radius == pytest.approx(expected.radius, rel=1e-12)
+    assert (cell.predicted, cell.smoothness) == (str(expected.verdict), expected.smoothness)
+    assert cell.extent == pytest.approx(expected.radius, rel=1e-12)
+
+
+def test_a_noisy_flow_is_run_with_the_study_s_seed(tmp_path):
+    flow = {"name": "NoisyFlow", "scale": 0.01, "flow": {"name": "Flow"}}
+    study = studies.load(write(tmp_path, {"flow": flow}, PLANAR, until=20.0, seed=3))
+    [cell] = studies.execute(study).cells
+    assert cell.agreement == "agrees" and cell.predicted == "stable" and "noise" in cell.explanation
+    assert 1e-4 < cell.distance < 0.2
+
+
+# Predictions in full
+
+
+def test_a_point_that_is_no_equilibrium_is_told_of_as_far_as_it_goes():
+    game = dy.Game.from_losses(lambda p, key=None: (p[0] ** 2 + p[0] * p[1], p[1] ** 2 - p[0]), [(1.0, 1.0)])
+    report = dy.stability(game, dy.flows.Flow(), require_equilibrium=False)
+    recipe = types.SimpleNamespace(game="g", objective="", penalty="", method="m", kind="flow", axes={"a.b": 0.5})
+    cell = results.Judged(recipe, game, dy.flows.Flow(), report)
+    assert prediction.text([cell], detail=True) == f"g / m / flow / a.b=0.5\n{report.describe()}"
+    assert prediction.to_json("s", [cell], detail=True)["cells"][0].keys() == {"label", *report.to_dict()}
+    console = Console(width=120)
+    with console.capture() as text:
+        console.print(prediction.table([cell]))
+    assert "g: -; tau* -" in text.get() and "m / flow / a.b=0.5" in text.get()
+
+
+# Agreement
+
+
+def evidence(verdict, rate, **others):
+    values = {name: None for name in Stability.__dataclass_fields__}
+    values |= dict(
+        kind="map", verdict=dy.analysis.Verdict(verdict), rate=rate, smoothness="smooth", manifold_dimension=0
+    )
+    known = dict(defect=0.0, outcome="undecided", rate=0.0, distance=1.0, start=1.0, near_outcome="undecided")
+    known |= dict(near_rate=0.0, near_distance=1e-3, near_start=1e-3, length=2000) | others
+    return Evidence(stability=Stability(**values | known.pop("stability", {})), **known)
+
+
+def test_a_rate_too_small_for_the_run_is_said_to_be_so():
+    for verdict, rate in (("stable", -1e-8), ("unstable", 1e-17)):
+        agreement, explanation = judge(evidence(verdict, rate, outcome="cycling", near_rate=float("nan")))
+        assert agreement == "explained" and "Too slow to be seen" in explanation and "1%" in explanation
+    assert judge(evidence("unstable", 0.02, near_rate=float("nan")))[0] == "unexplained"
+
+
+def test_a_verdict_from_all_pieces_is_held_against_the_run():
+    kinked = {"smoothness": "kinked"}
+    assert "kink" in judge(evidence("marginal", 0.0, stability=kinked, outcome="converged"))[1]
+    judged = kinked | {"pieces": object()}
+    converged = dict(outcome="converged", near_outcome="converged", distance=0.0, stability=judged)
+    assert judge(evidence("stable", -0.1, **converged))[0] == "agrees"
+    assert judge(evidence("stable", -0.1, near_rate=0.1, stability=judged))[0] == "unexplained"
+
+
+# The built-in study of all methods
+
+
+def test_the_study_of_all_methods_has_every_method():
+    study = studies.load("methods")
+    found = [build(recipe)[1] for recipe in study.recipes]
+    names = {type(method).__name__ for method in found} | {
+        type(method.direction).__name__ for method in found if hasattr(method, "direction")
+    }
+    left_out = {"FictitiousPlay", "ModifiedFlow", "Noisy", "NoisyFlow"}
+    members = {name for room in ("updates", "flows", "directions") for name in catalogue.members(room)}
+    assert members - names == left_out
+    text = str(study.data["method"])
+    assert all(f"'name': '{name}'" in text for name in optimisers.CATALOGUE)
+    assert len({results.label(recipe) for recipe in study.recipes}) == len(study.recipes)
