@@ -1,13 +1,19 @@
 """Settings of the whole test suite: double precision and reproducible property tests."""
 
+import importlib.metadata
 import os
 
 import hypothesis
 
 # Most of the time goes into compiling programs that run for milliseconds. Set before JAX reads it, and only where the
 # user has not chosen; a test of what the optimising compiler makes of a program runs in a process of its own.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# The fusion emitters take a third of the compile time.
+QUICK = "--xla_backend_optimization_level=0"
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later compilers stop at a flag that they do not know
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", QUICK)
 
+import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
@@ -22,3 +28,16 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deterministic"))
+
+# Every compiled program keeps some memory mappings, of which Linux grants a process 65,530; beyond that the compiler
+# crashes. Dropping the programs now and then keeps each process of the suite far below, and its memory small.
+TESTS_BETWEEN_CLEARINGS = 150
+finished = 0
+
+
+def pytest_runtest_teardown(item):
+    global finished
+    finished += 1
+    if finished % TESTS_BETWEEN_CLEARINGS == 0:
+        eqx.clear_caches()
+        jax.clear_caches()
