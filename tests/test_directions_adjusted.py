@@ -276,6 +276,7 @@ def test_curvature_exploitation_has_a_jacobian_where_nothing_is_curved():
     np.testing.assert_array_equal(found[0][1], -np.diag([1.0, 2.0]))
 
 
+@pytest.mark.slow
 def test_power_iterations_find_the_smallest_eigenvalue():
     game = asymmetric.make(2)
     for z in POINTS[:6, :5]:

@@ -968,6 +968,7 @@ def forsaken_run(sign, distance):
     return run.outcome, run.period, jnp.stack(run.players)[:, 450:]
 
 
+@pytest.mark.slow
 def test_forsaken_has_an_unstable_cycle_within_a_stable_one():
     inner = scipy.optimize.brentq(lambda d: turn_by_scipy(d)[0] - d, 0.1, 0.15, xtol=1e-7)
     outer = scipy.optimize.brentq(lambda d: turn_by_scipy(d)[0] - d, 1.2, 1.35, xtol=1e-7)

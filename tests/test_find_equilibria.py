@@ -288,6 +288,7 @@ def random_cubic(seed):
     return Cubic(jnp.asarray(coefficients)), field
 
 
+@pytest.mark.slow
 def test_all_equilibria_of_random_polynomial_games_are_found():
     counts = []
     for seed in (1, 2, 5, 6):
@@ -316,6 +317,7 @@ def test_few_starts_find_the_same_with_the_help_of_deflation():
     np.testing.assert_allclose(few, many, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_search_is_deterministic_and_other_starts_find_the_same():
     game, _ = random_cubic(1)
     box = ((-3, -3), (3, 3))

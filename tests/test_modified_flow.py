@@ -83,6 +83,7 @@ def test_the_error_over_a_fixed_time_falls_like_the_next_power_of_the_step(name)
     np.testing.assert_allclose(found, np.broadcast_to([1.0, 2.0, 3.0, 4.0], found.shape), atol=0.3)
 
 
+@pytest.mark.slow
 def test_an_update_follows_its_flow_once_its_memory_has_forgotten_the_start():
     """Adam: a memory of two averages, one of squares, and a counter."""
     found = slopes("adam", 1, 0.05, 40, (64, 128, 256))

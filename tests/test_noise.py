@@ -174,6 +174,7 @@ def paths():
 TURNING = -np.diag([1.0, 1.5]) @ MATRIX
 
 
+@pytest.mark.slow
 def test_many_paths_of_the_stochastic_differential_equation_have_the_covariance(paths):
     spread = dy.stationary_covariance(GAME, NoisyFlow(Flow(rates=(1.0, 1.5)), (0.3, 0.5)))
     np.testing.assert_allclose(spread.matrix, vectorised_flow(TURNING, np.diag([0.09, 0.25])), rtol=1e-10)
@@ -204,6 +205,7 @@ def test_minibatches_of_a_linear_gan():
     np.testing.assert_allclose(spread.matrix, expected, rtol=0.1, atol=0.1 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_minibatches_of_instance_noise():
     game = dy.games.DiracGAN(noise=0.5, penalty=dy.penalties.R1(1.0), batch_size=64, nodes=8)
     update = Alternating(optimisers.sgd(0.3), optimisers.sgd(0.2))

@@ -160,6 +160,7 @@ def test_growth_without_bound(matrix, kind):
 # Brute force
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed, size", [(0, 2), (1, 3), (2, 5), (3, 8)])
 def test_random_matrices_by_brute_force(kind, seed, size):

@@ -73,6 +73,7 @@ def moving(shift, decay):
     return dy.Game.from_losses(losses), dy.updates.Alternating(optimisers.momentum(0.1, 0.3), careful)
 
 
+@pytest.mark.slow
 def test_moving_equilibrium_and_memory_against_differences():
     def point(numbers):
         return find_equilibrium(moving(*numbers)[0], (0.1, 0.1)).players

@@ -302,6 +302,7 @@ def test_predictions_are_those_of_stability(tmp_path):
     assert cell.extent == pytest.approx(expected.radius, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_noisy_flow_is_run_with_the_study_s_seed(tmp_path):
     flow = {"name": "NoisyFlow", "scale": 0.01, "flow": {"name": "Flow"}}
     study = studies.load(write(tmp_path, {"flow": flow}, PLANAR, until=20.0, seed=3))

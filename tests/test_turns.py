@@ -406,6 +406,7 @@ def test_fictitious_play_solves_matching_pennies(plays, expected):
     assert gap(game, found) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_fictitious_play_cycles_in_shapleys_game():
     game = matrix_game(np.eye(3), [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
     state = iterate(FictitiousPlay(), game, (FIRST[3], FIRST[3]), 4999)
