@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 # Names are imported on first use, so that `dynamics --help` does not wait for JAX.
 _MODULES = (
     "catalogue",
+    "claims",
     "directions",
     "distributions",
     "flows",

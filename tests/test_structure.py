@@ -29,7 +29,7 @@ ROWS = [
     ["outcomes"],
     ["simulation", "analysis"],
     ["catalogue"],
-    ["studies", "plots"],
+    ["studies", "plots", "claims"],
     ["cli"],
     ["__main__"],
 ]

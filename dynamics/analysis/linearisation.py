@@ -118,6 +118,16 @@ def linearise(
     )
 
 
+def jacobian_of(
+    game: Game, method: Update | AbstractFlow, players: Players, key: PRNGKeyArray | None = None
+) -> Float[Array, "n n"]:
+    """The Jacobian of the map or of the flow's field alone, as in `linearise` but without its probes; traceable."""
+    game, method = _trees.cast((game, method), _trees.float_dtype(players))
+    state = rest_state(game, method, players, key)
+    flat, moved = _on_vectors(method, State(state.players, jax.tree.map(_above_zero, state.memory)), key)
+    return jax.jacfwd(lambda vector: moved(game, vector))(flat)
+
+
 def _on_vectors(
     method: Update | AbstractFlow, state: State, key: PRNGKeyArray | None
 ) -> tuple[Array, Callable[[Game, Array], Array]]:

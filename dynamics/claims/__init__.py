@@ -1,0 +1,31 @@
+"""Claims: published statements on training dynamics, as checks that a search tries to refute.
+
+See `README.md` of this folder for how to write one.
+"""
+
+from dynamics._names import nearest
+from dynamics.claims import bilinear as bilinear
+from dynamics.claims.base import Claim as Claim
+from dynamics.claims.base import Kind as Kind
+from dynamics.claims.base import claim as claim
+from dynamics.claims.base import registered
+from dynamics.claims.search import Result as Result
+from dynamics.claims.search import search as search
+from dynamics.claims.search import shown_value as shown_value
+
+
+def catalogue() -> dict[str, Claim]:
+    """All claims by identifier, twins after the theorem whose hypothesis they drop."""
+    return registered()
+
+
+def find(identifier: str) -> Claim:
+    """The claim of this identifier.
+
+    Raises:
+        ValueError: there is none; the message gives the nearest identifier.
+    """
+    known = registered()
+    if identifier not in known:
+        raise ValueError(f"{identifier!r} is not one of the claims{nearest(identifier, known)}")
+    return known[identifier]

@@ -1,0 +1,281 @@
+"""The search for counterexamples: hypothesis draws and shrinks, compiled programs check many examples at once."""
+
+import contextlib
+import dataclasses
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import hypothesis
+import jax
+import numpy as np
+from hypothesis import HealthCheck, Phase
+from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
+
+from dynamics._checks import as_whole
+from dynamics.claims.base import Claim
+
+Example = dict[str, Any]
+BATCH = 125  # examples per call of a compiled program
+# Examples are checked once or a few times, so that compiling costs more than running.
+CHEAP = {"xla_backend_optimization_level": 0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a search has found.
+
+    Attributes:
+        claim: the claim.
+        examples: examples tried that fulfil the hypotheses.
+        margin: the smallest margin of an example tried; NaN when none fulfilled the hypotheses.
+        verdict: "holds" (no counterexample found), "refuted", or "undecided" (nothing to check, or a margin was NaN).
+        counterexample: the smallest one found, by argument; or `None`.
+        counterexample_margin: its margin; NaN without one.
+        seed: of the draws.
+        precision: bits of the numbers.
+    """
+
+    claim: Claim
+    examples: int
+    margin: float
+    verdict: str
+    counterexample: Example | None
+    counterexample_margin: float
+    seed: int
+    precision: int
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the verdict is the one that the claim announces."""
+        return self.verdict == self.claim.verdict
+
+    def describe(self) -> str:
+        """The verdict, the smallest counterexample and the reason, as text."""
+        claim = self.claim
+        surprise = "" if self.as_expected else f", but was expected to be {claim.verdict}"
+        lines = [
+            f"{claim.identifier} ({claim.kind}): {self.verdict}{surprise}; "
+            f"{self.examples} examples, smallest margin {self.margin:.3g}",
+            claim.statement,
+        ]
+        if self.counterexample is not None:
+            shown = ", ".join(f"{name} = {shown_value(value)}" for name, value in self.counterexample.items())
+            lines.append(f"Counterexample: {shown}; margin {self.counterexample_margin:.3g}.")
+        return "\n".join([*lines, claim.because, f"Source: {claim.source}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python data, ready for JSON; what is not finite is `None`."""
+        claim = self.claim
+        return {
+            "id": claim.identifier,
+            "statement": claim.statement,
+            "source": claim.source,
+            "kind": str(claim.kind),
+            "parent": claim.parent,
+            "examples": self.examples,
+            "margin": _finite(self.margin),
+            "verdict": self.verdict,
+            "expected": claim.verdict,
+            "as_expected": self.as_expected,
+            "counterexample": None
+            if self.counterexample is None
+            else {name: plain_value(value) for name, value in self.counterexample.items()},
+            "counterexample_margin": _finite(self.counterexample_margin),
+            "because": claim.because,
+            "seed": self.seed,
+            "precision": self.precision,
+        }
+
+
+def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = True) -> Result:
+    """Look for a counterexample to a claim.
+
+    Examples are drawn by hypothesis, which likes the corners of the domain, and checked in batches of one shape. The
+    first counterexample ends the search; it is then made as small and simple as possible.
+
+    Args:
+        claim: the claim.
+        examples: how many examples to try; those that do not fulfil the hypotheses do not count, but no more than five
+            times as many are drawn.
+        seed: the same seed draws the same examples.
+        shrink: make the counterexample small.
+
+    Raises:
+        ValueError: `examples` is no whole number >= 1.
+
+    >>> from dynamics import claims
+    >>> result = search(claims.find("bilinear/simultaneous"), examples=50)
+    >>> result.verdict, result.as_expected
+    ('holds', True)
+    """
+    examples = as_whole("examples", examples)
+    strategy = st.fixed_dictionaries(dict(claim.domain))
+    checker = _Checker(claim)
+    tried, smallest, broken, failing, margin = 0, np.inf, False, None, np.nan
+    with jax.default_device(jax.devices("cpu")[0]):  # eigenvalues of general matrices are for CPUs
+        for run, size in enumerate(_sizes(examples)):
+            stream = f"{seed}/{run}"
+            batch = _draw(strategy, size, stream)
+            margins = checker(batch)
+            tried += int(np.sum(~np.isposinf(margins)))
+            broken |= bool(np.isnan(margins).any())
+            smallest = np.min(margins, initial=smallest, where=~np.isnan(margins))
+            if (margins < 0).any():
+                failing = batch[int(np.argmax(margins < 0))]
+                if shrink:
+                    failing = _simplest(strategy, size, stream, checker, batch, margins)
+                margin = float(checker([failing])[0])
+                break
+            if tried >= examples or len(batch) < size:  # hypothesis stops early when it has seen the whole domain
+                break
+    verdict = "refuted" if failing is not None else "undecided" if broken or not tried else "holds"
+    precision = jax.numpy.finfo(jax.numpy.result_type(float)).bits
+    return Result(
+        claim=claim,
+        examples=tried,
+        margin=float(min(smallest, margin) if failing is not None else smallest) if tried else np.nan,
+        verdict=verdict,
+        counterexample=failing,
+        counterexample_margin=margin,
+        seed=seed,
+        precision=precision,
+    )
+
+
+class _Checker:
+    """The margins of examples, batch by batch; one compiled program per shape."""
+
+    def __init__(self, claim: Claim):
+        self.claim = claim
+        self.programs: dict[tuple, Callable] = {}
+
+    def __call__(self, batch: Sequence[Example]) -> np.ndarray:
+        margins = np.empty(len(batch))
+        if not self.claim.compiled:
+            for index, example in enumerate(batch):
+                margins[index] = np.min(self.claim.check(**example))
+            return margins
+        groups: dict[tuple, list[int]] = {}
+        for index, example in enumerate(batch):
+            groups.setdefault(_structure(example), []).append(index)
+        for structure, members in groups.items():
+            for start in range(0, len(members), BATCH):
+                chosen = members[start : start + BATCH]
+                margins[chosen] = self._compiled(structure, [batch[index] for index in chosen])
+        return margins
+
+    def _compiled(self, structure: tuple, batch: Sequence[Example]) -> np.ndarray:
+        numbers = {name for name, kind in structure if isinstance(kind, _Shape)}
+        if structure not in self.programs:
+            constants = {name: value for name, value in batch[0].items() if name not in numbers}
+
+            def check(values):
+                return jax.numpy.min(jax.numpy.asarray(self.claim.check(**values, **constants)))
+
+            self.programs[structure] = jax.jit(jax.vmap(check), compiler_options=CHEAP)
+        padded = [*batch, *(batch[-1:] * (BATCH - len(batch)))]  # one length, one program
+        values = {name: np.stack([np.asarray(example[name], float) for example in padded]) for name in sorted(numbers)}
+        return np.asarray(self.programs[structure](values))[: len(batch)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+    shape: tuple[int, ...]
+
+
+def _structure(example: Example) -> tuple:
+    """What the compiled program depends on: shapes of the numbers, and everything that is no number."""
+
+    def kind(value: Any) -> Any:
+        if isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
+            return _Shape(np.shape(value))
+        return value
+
+    return tuple(sorted(((name, kind(value)) for name, value in example.items()), key=lambda pair: pair[0]))
+
+
+def _settings(examples: int) -> hypothesis.settings:
+    return hypothesis.settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+        verbosity=hypothesis.Verbosity.quiet,
+    )
+
+
+def _sizes(examples: int) -> Iterator[int]:
+    """How many examples to draw, batch by batch: a first look, the rest, and more where the hypotheses are rare."""
+    first = min(BATCH, examples)
+    yield first
+    if examples > first:
+        yield examples - first
+    for _ in range(4):
+        yield examples
+
+
+def _draw(strategy: st.SearchStrategy, size: int, stream: str) -> list[Example]:
+    """So many examples as hypothesis draws them; fewer when there are no more."""
+    drawn: list[Example] = []
+
+    def collect(example: Example) -> bool:
+        drawn.append(example)
+        return False
+
+    with contextlib.suppress(NoSuchExample):
+        hypothesis.find(strategy, collect, settings=_settings(size), random=random.Random(stream))
+    return drawn
+
+
+def _simplest(
+    strategy: st.SearchStrategy,
+    size: int,
+    stream: str,
+    checker: _Checker,
+    batch: Sequence[Example],
+    margins: np.ndarray,
+) -> Example:
+    """The simplest counterexample that hypothesis finds: the same draws once more, then it shrinks the first one."""
+    known = {_key(example): bool(margin < 0) for example, margin in zip(batch, margins)}
+
+    def fails(example: Example) -> bool:
+        key = _key(example)
+        if key not in known:
+            known[key] = bool(checker([example])[0] < 0)
+        return known[key]
+
+    return hypothesis.find(strategy, fails, settings=_settings(size), random=random.Random(stream))
+
+
+def _key(example: Example) -> tuple:
+    return tuple(
+        (name, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else (name, repr(value))
+        for name, value in example.items()
+    )
+
+
+def plain_value(value: Any) -> Any:
+    """An argument of an example as plain Python data."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
+
+
+def shown_value(value: Any) -> str:
+    """An argument of an example as text, in full: arrays as nested lists."""
+    value = plain_value(value)
+
+    def shown(item: Any) -> str:
+        if isinstance(item, list):
+            return "[" + ", ".join(map(shown, item)) + "]"
+        return repr(int(item)) if isinstance(item, float) and item == int(item) else repr(item)
+
+    return shown(value)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

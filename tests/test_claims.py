@@ -1,0 +1,40 @@
+"""Every claim of the catalogue gets the verdict that it announces, and the catalogue is complete."""
+
+import importlib
+import pathlib
+
+import numpy as np
+import pytest
+
+from dynamics import claims
+from dynamics.claims.base import PROVED, Kind
+
+CLAIMS = claims.catalogue()
+FOLDER = pathlib.Path(claims.__file__).parent
+EXAMPLES = 60
+
+
+@pytest.mark.parametrize("identifier", CLAIMS)
+def test_a_claim_gets_the_verdict_it_announces(identifier):
+    result = claims.search(CLAIMS[identifier], examples=EXAMPLES)
+    assert result.as_expected, result.describe()
+
+
+def test_every_file_of_claims_is_in_the_catalogue():
+    known = {claim.check.__module__ for claim in CLAIMS.values()}
+    for path in FOLDER.glob("*.py"):
+        if "@claim(" in path.read_text().replace('"@claim(', ""):
+            assert f"dynamics.claims.{path.stem}" in known
+
+
+def test_every_theorem_with_hypotheses_has_a_twin_or_says_why_not():
+    parents = {claim.parent for claim in CLAIMS.values()}
+    for claim in CLAIMS.values():
+        if claim.kind is Kind.theorem and claim.hypotheses:
+            assert claim.identifier in parents or claim.unshown, claim.identifier
+
+
+def test_twins_are_refuted_and_belong_to_a_proved_claim():
+    for claim in CLAIMS.values():
+        if claim.parent is not None:
+            assert CLAIMS[claim.parent].kind in PROVED and not claim.holds
