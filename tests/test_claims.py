@@ -1,9 +1,7 @@
 """Every claim of the catalogue gets the verdict that it announces, and the catalogue is complete."""
 
-import importlib
 import pathlib
 
-import numpy as np
 import pytest
 
 from dynamics import claims
