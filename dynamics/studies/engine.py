@@ -37,7 +37,7 @@ from dynamics.updates import Update
 NEARBY = 1e-3  # distance from the equilibrium of the second, local run of every cell
 NEIGHBOURHOOD = 0.05  # distance from it beyond which the local run has left
 CHUNK = 4096  # cells per compiled call
-MIXED = 512  # cells up to which different games share a program, though each of them is then computed for every cell
+MIXED = 16  # cells up to which different games share a program: each game is then computed for every cell
 Progress = Callable[[int, int, str], None]
 
 
@@ -278,29 +278,38 @@ def _program(jobs: list[_Job], settings: dict[str, Any] | None) -> Any:
     *both, start, near, equilibrium = _stack(cases)
     arrays, rest = eqx.partition(tuple(both), eqx.is_array)
 
-    def one(arrays, start, near, equilibrium):
+    def judge_one(arrays, equilibrium):
+        return linearise(*eqx.combine(arrays, rest), equilibrium, limit=False)
+
+    def run_one(arrays, start, limit, speed):
         game, method = eqx.combine(arrays, rest)
-        linear = linearise(game, method, equilibrium, limit=False)
-        if settings is None:
-            return linear
         length = _length(method, settings)
         if isinstance(method, AbstractFlow) and not isinstance(method, NoisyFlow):
-            # A field that jumps makes an adaptive solver chatter: its steps never get shorter than this.
-            shortest = length["until"] / 2000
+            # A field that jumps makes an adaptive solver chatter: its steps do not get shorter than this, but short
+            # enough for the fastest eigenvalue.
+            until = length["until"]
+            shortest = until * jnp.clip(1 / (until * speed + 1e-9), 1 / 7000, 1 / 2000)
             controller = diffrax.PIDController(rtol=1e-10, atol=1e-11, dtmin=shortest, force_dtmin=True)
-            length |= {"dt0": 2 * shortest, "stepsize_controller": controller, "max_steps": 8000}
+            length |= {"dt0": until / 1000, "stepsize_controller": controller, "max_steps": 8000}
+        run = simulate(game, method, start, save_every="last", limit=limit, **length)
+        return _Ending(run.outcome, run.rate, run.period, run.residual, run.final)
 
-        def run(players, limit):
-            result = simulate(game, method, players, save_every="last", limit=limit, **length)
-            return _Ending(result.outcome, result.rate, result.period, result.residual, result.final)
+    def program(arrays, start, near, equilibrium):
+        linear = jax.vmap(judge_one)(arrays, equilibrium)
+        if settings is None:
+            return linear
+        # Far and close runs are one batch: a batch of batches takes longer to trace.
+        size = jnp.maximum(1, jax.vmap(_trees.norm)(near))
+        limits = jnp.concatenate([jnp.full_like(size, 1e6), NEIGHBOURHOOD / size])
+        speed = jnp.nan_to_num(jnp.linalg.norm(linear.jacobian, axis=(1, 2)))
+        twice, starts, speeds = (
+            jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *pair)
+            for pair in ((arrays, arrays), (start, near), (speed, speed))
+        )
+        runs = jax.vmap(run_one)(twice, starts, limits, speeds)
+        return *(jax.tree.map(lambda leaf, i=i: jnp.split(leaf, 2)[i], runs) for i in (0, 1)), linear
 
-        size = jnp.maximum(1, _trees.norm(near))
-        ends = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, near)
-        runs = jax.vmap(run)(ends, jnp.stack([jnp.full_like(size, 1e6), NEIGHBOURHOOD / size]))
-        far, close = (_row(runs, index) for index in (0, 1))
-        return far, close, linear
-
-    return _run(jax.vmap(one), arrays, start, near, equilibrium)
+    return _run(program, arrays, start, near, equilibrium)
 
 
 def _length(method: Update | AbstractFlow, settings: dict[str, Any]) -> dict[str, Any]:
