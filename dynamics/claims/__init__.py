@@ -5,6 +5,7 @@ See `README.md` of this folder for how to write one.
 
 from dynamics._names import nearest
 from dynamics.claims import bilinear as bilinear
+from dynamics.claims import concepts as concepts
 from dynamics.claims.base import Claim as Claim
 from dynamics.claims.base import Kind as Kind
 from dynamics.claims.base import claim as claim
@@ -12,6 +13,8 @@ from dynamics.claims.base import registered
 from dynamics.claims.search import Result as Result
 from dynamics.claims.search import search as search
 from dynamics.claims.search import shown_value as shown_value
+from dynamics.claims.session import matching as matching
+from dynamics.claims.session import search_all as search_all
 
 
 def catalogue() -> dict[str, Claim]:
