@@ -6,6 +6,7 @@ catalogue, from which the command line, the conformance tests and the documentat
 
 import importlib
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -29,6 +30,19 @@ def add(module: types.ModuleType) -> None:
     """Add a module's own games, objectives, penalties, directions, updates and flows to the catalogues."""
     if module not in _ADDED:
         _ADDED.append(module)
+
+
+def plug_in(names: Sequence[str]) -> None:
+    """Import modules by name and add what they define.
+
+    Raises:
+        ImportError: one of them cannot be imported.
+    """
+    for name in names:
+        try:
+            add(importlib.import_module(name))
+        except ImportError as error:
+            raise ImportError(f"--plugin {name}: cannot be imported: {error}") from error
 
 
 def members(room: str) -> dict[str, type]:

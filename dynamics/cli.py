@@ -19,7 +19,7 @@ from typing import Any
 from dynamics import __version__
 from dynamics._names import nearest
 
-ROOMS = ("games", "objectives", "penalties", "directions", "updates", "flows", "optimisers", "studies")
+ROOMS = ("games", "objectives", "penalties", "directions", "updates", "flows", "optimisers", "studies", "claims")
 DEFAULT_STUDY = "flagship"
 FEW = 3  # cells up to which `stability` tells everything about each
 
@@ -135,6 +135,25 @@ def _parser() -> _Parser:
     run.add_argument("--quiet", action="store_true", help="no progress")
     run.add_argument("--strict", action="store_true", help="exit code 1 when a disagreement has no explanation")
     _common(run)
+
+    text = "Search for counterexamples to published claims; write a report and pictures of those found into a folder."
+    claims = commands.add_parser("claims", help="published claims, attacked by search", description=text)
+    claims.add_argument(
+        "pattern",
+        nargs="?",
+        default="*",
+        metavar="PATTERN",
+        help="a topic such as bilinear, or a shell pattern such as '*/optimistic*' (default all of them)",
+    )
+    claims.add_argument(
+        "--examples", type=_whole(1), default=200, metavar="N", help="examples to try of each claim (default 200)"
+    )
+    claims.add_argument("--seed", type=_whole(0), default=0, metavar="S", help="seed of the examples (default 0)")
+    claims.add_argument("--workers", type=_whole(1), metavar="W", help="processes (default one per core)")
+    claims.add_argument("--out", type=_folder, metavar="DIR", help="folder for the report (default results/claims)")
+    claims.add_argument("--quiet", action="store_true", help="no progress")
+    claims.add_argument("--strict", action="store_true", help="exit code 1 when a verdict is not the one announced")
+    _precision_and_plugins(claims)
     return parser
 
 
@@ -148,6 +167,10 @@ def _common(parser: argparse.ArgumentParser) -> None:
         type=_setting,
         help="change one entry of the study, e.g. --set steps=100; may be repeated",
     )
+    _precision_and_plugins(parser)
+
+
+def _precision_and_plugins(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         type=_precision,
@@ -176,6 +199,15 @@ def _precision(text: str) -> int:
     if text not in ("32", "64"):
         raise argparse.ArgumentTypeError(f"got {text!r}; expected 32 or 64")
     return int(text)
+
+
+def _whole(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d+", text) or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"got {text!r}; expected a whole number >= {minimum}")
+        return int(text)
+
+    return parse
 
 
 def _folder(text: str) -> Path:
@@ -213,6 +245,10 @@ def _members(room: str) -> dict[str, str]:
         from dynamics import studies
 
         return dict(studies.builtin())
+    if room == "claims":
+        from dynamics import claims
+
+        return {name: " ".join(claim.statement.split()) for name, claim in claims.catalogue().items()}
     from dynamics import catalogue
 
     if room == "optimisers":
@@ -270,16 +306,67 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if options.strict and unexplained else 0
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"list": _list, "stability": _stability, "run": _run}
+def _claims(options: argparse.Namespace) -> int:
+    out = options.out or Path("results") / "claims"
+    _probe(out)
+    _set_precision(options)
+    from dynamics import catalogue, claims
+    from dynamics.claims import report
+
+    try:
+        _interruptible(catalogue.plug_in, options.plugins)
+        chosen = claims.matching(options.pattern)
+    except (ImportError, ValueError) as error:
+        raise Failure(str(error)) from error
+    searches = claims.search_all(
+        chosen, options.examples, seed=options.seed, workers=options.workers, plugins=options.plugins
+    )
+    results: list[Any] = []
+    interrupted = False
+    with _cannot_write(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with _progress(options.quiet) as progress:
+            try:
+                while (result := _interruptible(next, searches, None)) is not None:
+                    results.append(result)
+                    report.write_data(results, out)  # whatever happens, what has been found out is kept
+                    if progress is not None:
+                        progress(len(results), len(chosen), result.claim.identifier)
+            except KeyboardInterrupt:
+                interrupted = True
+                searches.close()
+        report.write(results, out, command=_command(options))
+    if options.json:
+        _print_json(report.to_json(results))
+    else:
+        _print_rich(report.table(results))
+        print(report.summary(results))
+        print(f"The report, the pictures and the data are in {out}{os.sep}")
+    if interrupted:
+        raise KeyboardInterrupt
+    return 1 if options.strict and not all(result.as_expected for result in results) else 0
 
 
-def _load(options: argparse.Namespace) -> Any:
-    """Set the precision, which must come before anything is computed, and load the study."""
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "list": _list,
+    "stability": _stability,
+    "run": _run,
+    "claims": _claims,
+}
+
+
+def _set_precision(options: argparse.Namespace) -> None:
+    """Set the precision, which must come before anything is computed, and let plugins be found."""
     import jax
 
     jax.config.update("jax_enable_x64", options.precision == 64)
     if options.plugins and os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())  # at the end: a plugin never stands in for an installed module
+
+
+def _load(options: argparse.Namespace) -> Any:
+    """Set the precision and load the study."""
+    _set_precision(options)
     with _bad_input():
         from dynamics import studies
 
@@ -313,10 +400,14 @@ def _bad_input() -> Iterator[None]:
 
 
 def _command(options: argparse.Namespace) -> str:
-    """What to type for the same run."""
-    words = ["dynamics", "run", options.study]
-    for setting in options.settings:
-        words += ["--set", setting]
+    """What to type for the same results."""
+    if options.command == "claims":
+        words = ["dynamics", "claims", options.pattern, "--examples", str(options.examples)]
+        words += ["--seed", str(options.seed)]
+    else:
+        words = ["dynamics", "run", options.study]
+        for setting in options.settings:
+            words += ["--set", setting]
     for plugin in options.plugins:
         words += ["--plugin", plugin]
     return shlex.join([*words, "--precision", str(options.precision)])

@@ -6,6 +6,7 @@ See `README.md` of this folder for how to write one.
 from dynamics._names import nearest
 from dynamics.claims import bilinear as bilinear
 from dynamics.claims import concepts as concepts
+from dynamics.claims import timescale as timescale
 from dynamics.claims.base import Claim as Claim
 from dynamics.claims.base import Kind as Kind
 from dynamics.claims.base import claim as claim

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis
 import jax
@@ -18,8 +18,23 @@ from dynamics.claims.base import Claim
 
 Example = dict[str, Any]
 BATCH = 125  # examples per call of a compiled program
+SLICE = 2 * BATCH  # points of a slice through a counterexample
 # Examples are checked once or a few times, so that compiling costs more than running.
 CHEAP = {"xla_backend_optimization_level": 0}
+
+
+class Slice(NamedTuple):
+    """The margin over one number of a counterexample, the others kept.
+
+    Attributes:
+        values: what the number was set to, over the range of the examples drawn.
+        margins: the margins there.
+        value: the number of the counterexample.
+    """
+
+    values: np.ndarray
+    margins: np.ndarray
+    value: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +45,14 @@ class Result:
         claim: the claim.
         examples: examples tried that fulfil the hypotheses.
         margin: the smallest margin of an example tried; NaN when none fulfilled the hypotheses.
-        verdict: "holds" (no counterexample found), "refuted", or "undecided" (nothing to check, or a margin was NaN).
+        verdict: "holds" (no counterexample found), "refuted", "undecided" (nothing to check, or a margin was NaN), or
+            "broken" (the check raised an error).
         counterexample: the smallest one found, by argument; or `None`.
         counterexample_margin: its margin; NaN without one.
         seed: of the draws.
         precision: bits of the numbers.
+        slices: around a counterexample, how the margin depends on each of its numbers, by name, e.g. "matrix[0, 1]".
+        error: why the check failed to give a margin; then the verdict is "broken".
     """
 
     claim: Claim
@@ -45,6 +63,8 @@ class Result:
     counterexample_margin: float
     seed: int
     precision: int
+    slices: dict[str, Slice] = dataclasses.field(default_factory=dict)
+    error: str = ""
 
     @property
     def as_expected(self) -> bool:
@@ -63,6 +83,8 @@ class Result:
         if self.counterexample is not None:
             shown = ", ".join(f"{name} = {shown_value(value)}" for name, value in self.counterexample.items())
             lines.append(f"Counterexample: {shown}; margin {self.counterexample_margin:.3g}.")
+        if self.error:
+            lines.append(f"The check failed: {self.error}")
         return "\n".join([*lines, claim.because, f"Source: {claim.source}"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,12 +106,13 @@ class Result:
             else {name: plain_value(value) for name, value in self.counterexample.items()},
             "counterexample_margin": _finite(self.counterexample_margin),
             "because": claim.because,
+            "error": self.error,
             "seed": self.seed,
             "precision": self.precision,
         }
 
 
-def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = True) -> Result:
+def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = True, slices: bool = False) -> Result:
     """Look for a counterexample to a claim.
 
     Examples are drawn by hypothesis, which likes the corners of the domain, and checked in batches of one shape. The
@@ -101,6 +124,7 @@ def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = T
             times as many are drawn.
         seed: the same seed draws the same examples.
         shrink: make the counterexample small.
+        slices: find out how the margin depends on each number of the counterexample, for a picture.
 
     Raises:
         ValueError: `examples` is no whole number >= 1.
@@ -114,6 +138,7 @@ def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = T
     strategy = st.fixed_dictionaries(dict(claim.domain))
     checker = _Checker(claim)
     tried, smallest, broken, failing, margin = 0, np.inf, False, None, np.nan
+    around: dict[str, Slice] = {}
     with jax.default_device(jax.devices("cpu")[0]):  # eigenvalues of general matrices are for CPUs
         for run, size in enumerate(_sizes(examples)):
             stream = f"{seed}/{run}"
@@ -127,11 +152,12 @@ def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = T
                 if shrink:
                     failing = _simplest(strategy, size, stream, checker, batch, margins)
                 margin = float(checker([failing])[0])
+                if slices:
+                    around = _slices(checker, failing, batch)
                 break
             if tried >= examples or len(batch) < size:  # hypothesis stops early when it has seen the whole domain
                 break
     verdict = "refuted" if failing is not None else "undecided" if broken or not tried else "holds"
-    precision = jax.numpy.finfo(jax.numpy.result_type(float)).bits
     return Result(
         claim=claim,
         examples=tried,
@@ -140,8 +166,14 @@ def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = T
         counterexample=failing,
         counterexample_margin=margin,
         seed=seed,
-        precision=precision,
+        precision=precision_in_use(),
+        slices=around,
     )
+
+
+def precision_in_use() -> int:
+    """Bits of the numbers in which claims are checked."""
+    return int(jax.numpy.finfo(jax.numpy.result_type(float)).bits)
 
 
 class _Checker:
@@ -167,16 +199,24 @@ class _Checker:
         return margins
 
     def _compiled(self, structure: tuple, batch: Sequence[Example]) -> np.ndarray:
-        numbers = {name for name, kind in structure if isinstance(kind, _Shape)}
+        definition, kinds = structure
+        leaves = [jax.tree.leaves(example, is_leaf=_is_none) for example in batch]
+        moving = [place for place, kind in enumerate(kinds) if isinstance(kind, _Shape)]
         if structure not in self.programs:
-            constants = {name: value for name, value in batch[0].items() if name not in numbers}
+            constants = list(leaves[0])
 
             def check(values):
-                return jax.numpy.min(jax.numpy.asarray(self.claim.check(**values, **constants)))
+                all_leaves = list(constants)
+                for place, value in zip(moving, values):
+                    all_leaves[place] = value
+                example = jax.tree.unflatten(definition, all_leaves)
+                return jax.numpy.min(jax.numpy.asarray(self.claim.check(**example)))
 
             self.programs[structure] = jax.jit(jax.vmap(check), compiler_options=CHEAP)
-        padded = [*batch, *(batch[-1:] * (BATCH - len(batch)))]  # one length, one program
-        values = {name: np.stack([np.asarray(example[name], float) for example in padded]) for name in sorted(numbers)}
+        padded = [*leaves, *(leaves[-1:] * (BATCH - len(batch)))]  # one length, one program
+        values = [np.stack([np.asarray(example[place], float) for example in padded]) for place in moving]
+        if not values:  # nothing varies
+            return np.full(len(batch), np.min(self.claim.check(**batch[0])))
         return np.asarray(self.programs[structure](values))[: len(batch)]
 
 
@@ -187,13 +227,19 @@ class _Shape:
 
 def _structure(example: Example) -> tuple:
     """What the compiled program depends on: shapes of the numbers, and everything that is no number."""
+    leaves, definition = jax.tree.flatten(example, is_leaf=_is_none)
+    return definition, tuple(map(_kind, leaves))
 
-    def kind(value: Any) -> Any:
-        if isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
-            return _Shape(np.shape(value))
-        return value
 
-    return tuple(sorted(((name, kind(value)) for name, value in example.items()), key=lambda pair: pair[0]))
+def _is_none(value: Any) -> bool:
+    return value is None  # which JAX takes for a tree without leaves
+
+
+def _kind(value: Any) -> Any:
+    """The shape of a number or an array of numbers; anything else itself."""
+    if isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
+        return _Shape(np.shape(value))
+    return value
 
 
 def _settings(examples: int) -> hypothesis.settings:
@@ -251,17 +297,47 @@ def _simplest(
     return hypothesis.find(strategy, fails, settings=_settings(size), random=random.Random(stream))
 
 
+def _slices(checker: _Checker, failing: Example, batch: Sequence[Example]) -> dict[str, Slice]:
+    """The margin over each number of a counterexample, the others kept."""
+    alike = [example for example in batch if _structure(example) == _structure(failing)] + [failing]
+    paths, definition = jax.tree_util.tree_flatten_with_path(failing, is_leaf=_is_none)
+    leaves = [leaf for _, leaf in paths]
+    found = {}
+    for index, (path, value) in enumerate(paths):
+        if not isinstance(_kind(value), _Shape):
+            continue
+        drawn = np.stack([np.asarray(jax.tree.leaves(e, is_leaf=_is_none)[index], float) for e in alike])
+        low, high = drawn.min(axis=0), drawn.max(axis=0)
+        for place in np.ndindex(np.shape(value)):
+            if not low[place] < high[place]:
+                continue
+            values = np.linspace(low[place], high[place], SLICE)
+            others = []
+            for number in values:
+                moved = np.array(value, float)
+                moved[place] = number
+                changed = moved if np.ndim(value) else float(number)
+                others.append(jax.tree.unflatten(definition, [*leaves[:index], changed, *leaves[index + 1 :]]))
+            found[_label(path, place)] = Slice(values, checker(others), float(np.asarray(value)[place]))
+    return found
+
+
+def _label(path: tuple, place: tuple[int, ...]) -> str:
+    name, *inner = (str(getattr(key, "key", getattr(key, "idx", key))) for key in path)
+    return name + "".join(f"[{key}]" for key in inner) + (f"[{', '.join(map(str, place))}]" if place else "")
+
+
 def _key(example: Example) -> tuple:
-    return tuple(
-        (name, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else (name, repr(value))
-        for name, value in example.items()
-    )
+    leaves, definition = jax.tree.flatten(example, is_leaf=_is_none)
+    return definition, *((v.shape, v.tobytes()) if isinstance(v, np.ndarray) else repr(v) for v in leaves)
 
 
 def plain_value(value: Any) -> Any:
     """An argument of an example as plain Python data."""
     if isinstance(value, np.ndarray):
         return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain_value(item) for item in value]
     return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
 
 

@@ -11,12 +11,20 @@ Shape = tuple[int, ...]
 def numbers(low: float, high: float) -> st.SearchStrategy[float]:
     """Real numbers between two bounds, both included; they shrink to whole numbers, halves, quarters ...
 
+    Where 0 is between the bounds, numbers below 1e-9 in modulus are 0.
+
     Raises:
         ValueError: the bounds are not finite, or in the wrong order.
     """
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"the bounds are {low} and {high}; expected two finite numbers, the smaller one first")
-    return st.floats(float(low), float(high), allow_nan=False, allow_infinity=False, allow_subnormal=False)
+    found = st.floats(float(low), float(high), allow_nan=False, allow_infinity=False, allow_subnormal=False)
+    return found.map(_without_dust) if low <= 0 <= high else found
+
+
+def _without_dust(number: float) -> float:
+    """0 for numbers far below any scale of a game, whose squares would underflow."""
+    return number if abs(number) > 1e-9 else 0.0
 
 
 def signed(low: float, high: float) -> st.SearchStrategy[float]:

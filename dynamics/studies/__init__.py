@@ -3,7 +3,6 @@
 Nothing here imports JAX before a study is loaded.
 """
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -33,11 +32,10 @@ def load(source: str, settings: Sequence[str] = (), plugins: Sequence[str] = ())
     from dynamics import catalogue
     from dynamics.studies.schema import read
 
-    for name in plugins:
-        try:
-            catalogue.add(importlib.import_module(name))
-        except ImportError as error:
-            raise StudyError(f"--plugin {name}: cannot be imported: {error}") from error
+    try:
+        catalogue.plug_in(plugins)
+    except ImportError as error:
+        raise StudyError(str(error)) from error
     study = read(source, settings)
     from dynamics.studies.engine import prepare
 
