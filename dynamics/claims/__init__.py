@@ -4,8 +4,12 @@ See `README.md` of this folder for how to write one.
 """
 
 from dynamics._names import nearest
+from dynamics.claims import adjustment as adjustment
 from dynamics.claims import bilinear as bilinear
 from dynamics.claims import concepts as concepts
+from dynamics.claims import cycles as cycles
+from dynamics.claims import drift as drift
+from dynamics.claims import play as play
 from dynamics.claims import timescale as timescale
 from dynamics.claims.base import Claim as Claim
 from dynamics.claims.base import Kind as Kind
