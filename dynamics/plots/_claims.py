@@ -12,8 +12,8 @@ MOST = 6  # panels
 def counterexample(result: Result) -> Figure:
     """The margin of a claim over each number of its counterexample, the others kept; below 0 the claim is refuted.
 
-    At most six numbers are shown, those first that make the margin change its sign, and none that does not matter. The scale of the margin is
-    logarithmic away from 0 where margins differ by orders of magnitude.
+    At most six numbers are shown, those first that make the margin change its sign, and none that does not matter.
+    The scale of the margin is logarithmic away from 0 where margins differ by orders of magnitude.
 
     Raises:
         ValueError: the result has no slices; they come from `search(claim, slices=True)` of a refuted claim.
