@@ -9,6 +9,7 @@ Everything is drawn as small matrices, from which the objects are built outside 
 What fails shrinks to small whole numbers, halves and quarters; `shown` writes an object out with its numbers.
 """
 
+import copy
 import dataclasses
 import functools
 import inspect
@@ -40,6 +41,7 @@ from dynamics.game import Game, Losses, Players, as_players
 from dynamics.games import Bilinear, DiracGAN, Quadratic
 from dynamics.gan import GAN
 from dynamics.updates import Update
+from dynamics.updates.base import Steppers
 
 Sizes = Sequence[tuple[int, ...]]
 PLANAR_OR_UNEQUAL = ((1, 1), (2, 1))
@@ -128,7 +130,8 @@ def quadratic_games(
     Drawn: for as many pairs as possible $a \pm i b$ with a within `real` and b within `imaginary`, a real eigenvalue
     within `real` for each parameter left; a factor between the players (so that the Jacobian is not normal, unless
     it is 1), a rotation of each player's parameters, an equilibrium. The eigenvalues are those drawn whatever the rest
-    is. By default the flow is stable; `real=(-2, 2)` mixes both.
+    is, up to 1e-12 (entries are rounded so that they can be read). By default the flow is stable; `real=(-2, 2)` mixes.
+
     Shrinks to two scalar players without rotation, with the equilibrium at 0.
 
     Args:
@@ -185,7 +188,7 @@ def monotone_games(sizes: Sizes = THREE_TOO, smooth: bool = False) -> st.SearchS
     >>> import hypothesis
     >>> game = hypothesis.find(monotone_games(), lambda game: abs(game.matrices[0, 0, 1]) > 1)
     >>> shown(game)
-    'Quadratic(matrices=[[[0, 2], [2, 0]], [[0, -2], [-2, 0]]], offsets=[[0, 0], [0, 0]], shapes=((1,), (1,)))'
+    'Quadratic([[[0, 2], [2, 0]], [[0, -2], [-2, 0]]], [[0, 0], [0, 0]], shapes=((1,), (1,)))'
     """
     return strongly_monotone_games(0.0, sizes, smooth)
 
@@ -523,11 +526,18 @@ def shown(value: Any) -> str:
     if isinstance(value, optimisers.Optimiser):
         given = [*map(shown, value.positional), *(f"{name}={shown(entry)}" for name, entry in value.keywords.items())]
         return f"{getattr(value.factory, '__name__', value.factory)}({', '.join(given)})"
+    if isinstance(value, Quadratic):  # as its constructor takes it
+        return f"Quadratic({shown(value.matrices)}, {shown(value.offsets)}, shapes={value.shapes})"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [
-            f"{f.name}={shown(getattr(value, f.name))}" for f in dataclasses.fields(value) if hasattr(value, f.name)
-        ]
-        return f"{type(value).__name__}({', '.join(fields)})"
+        given = []
+        for name in (field.name for field in dataclasses.fields(value) if hasattr(value, field.name)):
+            entry = getattr(value, name)
+            if isinstance(entry, Steppers):
+                given += [*map(shown, entry.optimisers)]
+                given += [] if entry.projections is None else [f"projections={shown(entry.projections)}"]
+            else:
+                given.append(f"{name}={shown(entry)}")
+        return f"{type(value).__name__}({', '.join(given)})"
     if isinstance(value, jax.tree_util.Partial):
         return shown(value.func)
     if inspect.isfunction(value):
@@ -552,13 +562,13 @@ def _plainly(strategy: st.SearchStrategy) -> st.SearchStrategy:
 
     @st.composite
     def drawn(draw):
-        return draw(strategy)
+        return copy.copy(draw(strategy))  # hypothesis knows by identity what was made by a call
 
     return drawn()
 
 
 def _bilinear(matrix: np.ndarray) -> Bilinear:
-    return Bilinear(matrix)
+    return Bilinear(_readable(matrix))
 
 
 def _dirac(objective, penalty) -> DiracGAN:
@@ -579,6 +589,11 @@ def _realisable(drawn, objective, penalty) -> GAN:
     return GAN(_translate, _linear_score, points, points - shift, objective, penalty, equilibria=known)
 
 
+def _readable(values: np.ndarray) -> np.ndarray:
+    """Rounded to twelve digits after the point, without negative zeros: a rotation by 3/5 and 4/5 looks like one."""
+    return np.round(values, 12) + 0.0
+
+
 def _inside(own: Sequence[int]) -> np.ndarray:
     """Which entries of a matrix of all players belong to one player's own block."""
     owner = np.repeat(np.arange(len(own)), own)
@@ -587,8 +602,9 @@ def _inside(own: Sequence[int]) -> np.ndarray:
 
 def _quadratic(matrix: np.ndarray, own: Sequence[int], centre: np.ndarray) -> Quadratic:
     """The quadratic game of a matrix H, with the equilibrium at the centre."""
+    matrix = _readable(matrix)
     parts = np.split(np.arange(len(matrix)), np.cumsum(own)[:-1])
-    offset = -matrix @ centre + 0.0  # no negative zeros
+    offset = _readable(-matrix @ centre)
     blocks = []
     for part in parts:
         whole = np.zeros_like(matrix)

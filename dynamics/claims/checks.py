@@ -1,0 +1,1079 @@
+"""One call that holds somebody's own method, or game, against what the library promises and knows.
+
+`check_update` and `check_game` answer; `test_of_update` and `test_of_game` make a pytest test of it in one line:
+
+    test_my_method = dynamics.claims.test_of_update(lambda rate: MyUpdate(rate))
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PRNGKeyArray
+
+from dynamics import _trees
+from dynamics._names import nearest
+from dynamics.analysis import classify
+from dynamics.analysis._plain import plain
+from dynamics.claims.measures import field_jacobian, path, radius
+from dynamics.game import Game, Losses, Players, as_players
+from dynamics.games import Quadratic, SpuriousAttractor, Torus
+from dynamics.gan import GAN
+from dynamics.simulation import simulate
+from dynamics.updates import Simultaneous, State, Update
+
+CHEAP = {"xla_backend_optimization_level": 0}  # programs that run once
+OUTCOMES = ("pass", "fail", "info", "skipped")
+
+LANES = 160  # radii per call of the compiled program
+LONGEST = 4.0  # the longest step times singular value that is scanned
+STEPS, SAVED = 256, 8  # of the runs on quadratic games: how many, and every how many are kept
+RATE = 0.05  # of these runs
+SMALL = 0.005  # a small step, for what holds near the flow
+HALVED = [2.0**-power for power in range(6, 14)]  # steps at which a method is compared with the flow
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """The answer to one question.
+
+    Attributes:
+        name: of the question.
+        outcome: "pass" or "fail" for what every method (game) has to fulfil; "info" for a property, whatever it is;
+            "skipped" where the question makes no sense.
+        value: the answer as numbers, strings, tuples and dictionaries of these.
+        text: the answer in words.
+    """
+
+    name: str
+    outcome: str
+    value: Any
+    text: str
+
+    def __post_init__(self):
+        if self.outcome not in OUTCOMES:
+            raise ValueError(f"the outcome is {self.outcome!r}{nearest(str(self.outcome), OUTCOMES)}")
+
+    def describe(self) -> str:
+        """The check as one line."""
+        return f"{self.name} ({self.outcome}): {self.text}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Checks:
+    """All answers on one method or game; `checks["cost"]` is one of them."""
+
+    subject: str
+    checks: tuple[Check, ...]
+
+    def __getitem__(self, name: str) -> Check:
+        known = {check.name: check for check in self.checks}
+        if name not in known:
+            raise KeyError(f"{name!r} is not one of the checks{nearest(name, known)}")
+        return known[name]
+
+    def __iter__(self):
+        return iter(self.checks)
+
+    def __len__(self) -> int:
+        return len(self.checks)
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed: contracts that are broken."""
+        return tuple(check for check in self.checks if check.outcome == "fail")
+
+    def describe(self) -> str:
+        """A table of all answers, and above it how many failed."""
+        width = max((len(check.name) for check in self.checks), default=0)
+        failed = ", ".join(check.name for check in self.failed)
+        head = f"{self.subject}: {len(self.checks)} checks, " + (f"failed: {failed}" if failed else "none failed")
+        return "\n".join([head, *(f"  {c.outcome:7}  {c.name:{width}}  {c.text}" for c in self.checks)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python data, ready for JSON; what is not finite is `None`."""
+        return {
+            "subject": self.subject,
+            "failed": [check.name for check in self.failed],
+            "checks": [plain(dataclasses.asdict(check)) for check in self.checks],
+        }
+
+
+Answer = tuple[str, Any, str]
+UPDATE_CHECKS: dict[str, Callable[["_OfUpdate"], Answer]] = {}
+GAME_CHECKS: dict[str, Callable[["_OfGame"], Answer]] = {}
+
+
+def check_update(method: Callable[[Any], Update] | Update, only: Iterable[str] | None = None) -> Checks:
+    """Hold a method for two players against the catalogue: what it does to games, and what it promises as a program.
+
+    Only broken contracts fail: it cannot be traced, moves a fixed point of the game, gives NaN or another result each
+    time, compiles again for another number, changes the dtype, does not take pytrees. All else is information.
+
+    Args:
+        method: a function of the rate that returns the update, `lambda rate: MyUpdate(rate)`; or an update, whose steps
+            are then scaled through the losses: a "rate" r is the update itself on the game with r times its losses.
+        only: names of checks; default all of them, some seconds together, most of which is compiling.
+
+    Raises:
+        TypeError: the method is no update and returns none.
+        ValueError: an unknown name.
+
+    >>> from dynamics.optimisers import sgd
+    >>> from dynamics.updates import Extragradient
+    >>> found = check_update(lambda rate: Extragradient(sgd(rate), sgd(rate), extrapolation=rate), only=["cost"])
+    >>> found["cost"].value["fields"], found.failed
+    (2.0, ())
+    """
+    return _all(_OfUpdate(method), UPDATE_CHECKS, only)
+
+
+def check_game(game: Game, players: Any = None, only: Iterable[str] | None = None) -> Checks:
+    """Check that a game is one the library can work with, and tell what kind of game it is.
+
+    Args:
+        game: the game.
+        players: where to look at it, besides its known equilibria; default near the first of these, or else the
+            example of its class.
+        only: names of checks; default all.
+
+    Raises:
+        TypeError: no game.
+        ValueError: no players are known, or an unknown name.
+
+    >>> from dynamics.games import Bilinear
+    >>> check_game(Bilinear([[1.0, 2.0]]), only=["zero-sum"])["zero-sum"].value
+    True
+    """
+    return _all(_OfGame(game, players), GAME_CHECKS, only)
+
+
+def test_of_update(method: Callable[[Any], Update] | Update, only: Iterable[str] | None = None) -> Callable:
+    """A pytest test of a method, one item per check; arguments as for `check_update`.
+
+    In a test file one line is enough: `test_my_method = dynamics.claims.test_of_update(lambda rate: MyUpdate(rate))`.
+    What is shared by several checks is computed by the first one that runs.
+    """
+    return _test(_OfUpdate(method), UPDATE_CHECKS, only)
+
+
+def test_of_game(game: Game, players: Any = None, only: Iterable[str] | None = None) -> Callable:
+    """A pytest test of a game, one item per check; arguments as for `check_game`."""
+    return _test(_OfGame(game, players), GAME_CHECKS, only)
+
+
+# pytest collects functions of these names wherever they are imported: they make tests, they are none.
+test_of_update.__test__ = False
+test_of_game.__test__ = False
+
+
+def _test(subject: "_Subject", known: dict[str, Callable], only: Iterable[str] | None) -> Callable:
+    import pytest
+
+    @pytest.mark.parametrize("check", _chosen(known, only))
+    def test(check):
+        found = subject.check(check, known[check])
+        print(found.describe())
+        if found.outcome == "fail":
+            pytest.fail(f"{subject.name}: {found.describe()}", pytrace=False)
+        if found.outcome == "skipped":
+            pytest.skip(found.text)
+
+    return test
+
+
+def _chosen(known: dict[str, Callable], only: Iterable[str] | None) -> list[str]:
+    names = list(known) if only is None else [only] if isinstance(only, str) else list(only)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name!r} is not one of the checks{nearest(name, known)}")
+    return names
+
+
+def _all(subject: "_Subject", known: dict[str, Callable], only: Iterable[str] | None) -> Checks:
+    names = _chosen(known, only)
+    return Checks(subject.name, tuple(subject.check(name, known[name]) for name in names))
+
+
+def _question(known: dict[str, Callable], name: str) -> Callable:
+    def decorate(function: Callable) -> Callable:
+        known[name] = function
+        return function
+
+    return decorate
+
+
+class _Subject:
+    """Something that is checked, with what several checks need."""
+
+    name: str
+
+    def check(self, name: str, question: Callable) -> Check:
+        # Double precision whatever the user has set: margins and orders of convergence need it.
+        with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+            try:
+                outcome, value, text = question(self)
+            except Exception as error:  # whatever somebody's code does
+                first = (str(error).strip().splitlines() or [""])[0]
+                outcome, value, text = "fail", type(error).__name__, f"raised {type(error).__name__}: {first}"
+        return Check(name, outcome, value, text)
+
+
+# Methods
+
+
+class _Scaled(Game):
+    """A game with all its losses multiplied by one number."""
+
+    game: Game
+    scale: Array
+
+    def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
+        return tuple(self.scale * loss for loss in self.game.losses(players, key))
+
+    def equilibria(self) -> tuple[Players, ...]:
+        return self.game.equilibria()
+
+    @classmethod
+    def example(cls) -> tuple[Game, Players]:
+        game, players = Quadratic.example()
+        return cls(game, jnp.asarray(0.5)), players
+
+
+class _OnScaledLosses(Update):
+    """An update on the game with scaled losses: for a method without memory of squares, one with scaled rates."""
+
+    inner: Update
+    scale: Any
+
+    def init(self, game: Game, players: Players) -> State:
+        return self.inner.init(_Scaled(game, self.scale), players)
+
+    def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
+        return self.inner.step(_Scaled(game, self.scale), state, key)
+
+    @classmethod
+    def example(cls, players: int = 2) -> Update:
+        return cls(Simultaneous.example(players), 0.5)
+
+
+class _Trees(Game):
+    """A quadratic game whose players are pytrees."""
+
+    game: Quadratic
+
+    def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
+        return self.game.losses(tuple(ravel_pytree(player)[0] for player in players), key)
+
+    def equilibria(self) -> tuple[Players, ...]:
+        return ()
+
+    @classmethod
+    def example(cls) -> tuple[Game, Players]:
+        return cls(_unequal()), ({"a": jnp.asarray([1.0, -0.5]), "b": jnp.asarray(0.5)}, [jnp.ones(1), jnp.zeros(1)])
+
+
+class _Counted(Game):
+    """A game whose gradients leave a mark in the program: digamma for player 0, a Bessel function for player 1."""
+
+    def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
+        x, y = players
+        return jnp.sum(jax.lax.lgamma(2 + x + 2 * y)), jnp.sum(jax.lax.bessel_i0e(1 + 2 * x - y))
+
+    def equilibria(self) -> tuple[Players, ...]:
+        return ()
+
+    @classmethod
+    def example(cls) -> tuple[Game, Players]:
+        return cls(), (jnp.asarray([0.5]), jnp.asarray([0.25]))
+
+
+def _rotation(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+# A general-sum game of two planar players whose flow is stable, and the same with each player on its own.
+_MATRIX = np.array([[1.0, 0.5, 1.0, -0.5], [0.5, 0.75, 0.25, 1.5], [-1.0, 0.5, 0.5, 0.25], [-0.5, -1.25, 0.25, 1.0]])
+_ALONE = _MATRIX * np.kron(np.eye(2), np.ones((2, 2)))
+_CENTRE, _SHIFT = np.array([0.5, -1.0, 0.25, 1.0]), np.array([1.0, -0.5, 0.75, 0.5])
+_TURN = scipy.linalg.block_diag(_rotation(0.7), _rotation(-0.4))
+_EXCHANGE = np.kron([[0.0, 1.0], [1.0, 0.0]], np.eye(2))
+
+
+def _unequal() -> Quadratic:
+    blocks = [[np.diag([1.0, 0.5, 0.75]), np.arange(6.0).reshape(3, 2) / 4], [np.ones((2, 3)) / -2, np.eye(2)]]
+    return Quadratic(blocks, [[0.5, 0.0, -0.25], [0.0, 1.0]])
+
+
+class _OfUpdate(_Subject):
+    def __init__(self, method: Any):
+        self.instance = method if isinstance(method, Update) else None
+        if self.instance is not None:
+            self.name = type(method).__name__
+            self.make = functools.partial(_OnScaledLosses, method)
+        elif callable(method):
+            made = method(0.1)
+            if not isinstance(made, Update):
+                raise TypeError(
+                    f"the function returned {made!r} for the rate 0.1; expected an update (dynamics.updates.Update)"
+                )
+            self.name, self.make = type(made).__name__, method
+        else:
+            raise TypeError(
+                f"method is {method!r}; expected a function of the rate that returns an update, "
+                "e.g. lambda rate: MyUpdate(rate), or an update"
+            )
+
+    # What several checks need
+
+    @functools.cached_property
+    def radius_program(self) -> Callable:
+        def one(rate, matrix):
+            blocks = [[matrix[:1, :1], matrix[:1, 1:]], [matrix[1:, :1], matrix[1:, 1:]]]
+            return radius(Quadratic(blocks), self.make(rate), (jnp.zeros(1), jnp.zeros(1)))
+
+        return jax.jit(jax.vmap(one), compiler_options=CHEAP)
+
+    def radii(self, rates: Any, matrices: Any) -> np.ndarray:
+        """Radii on games of two scalars given by H, for all rates and matrices (or one)."""
+        rates = np.atleast_1d(np.asarray(rates, float))
+        matrices = np.broadcast_to(np.asarray(matrices, float), (len(rates), 2, 2))
+        found = []
+        for first in range(0, len(rates), LANES):
+            batch = (
+                np.resize(rates[first : first + LANES], LANES),
+                np.resize(matrices[first : first + LANES], (LANES, 2, 2)),
+            )
+            found.append(np.asarray(self.radius_program(*batch)))
+        return np.concatenate(found)[: len(rates)]
+
+    @functools.cached_property
+    def runs_program(self) -> Callable:
+        def one(rate, matrix, offset, start):
+            rows = [matrix[:2], matrix[2:]]
+            blocks = [[row[:, :2], row[:, 2:]] for row in rows]
+            game = Quadratic(blocks, [offset[:2], offset[2:]])
+            players = path(game, self.make(rate), (start[:2], start[2:]), steps=STEPS, save_every=SAVED)
+            return jnp.concatenate(players, axis=-1)
+
+        return jax.jit(jax.vmap(one), compiler_options=CHEAP)
+
+    @functools.cached_property
+    def runs(self) -> dict[str, np.ndarray]:
+        """Runs on quadratic games, by name: shape (saved points, 4), or of one per step for `halved`."""
+        start, centre = _CENTRE + _SHIFT, _CENTRE
+        lanes = [(rate, _MATRIX, centre, start) for rate in HALVED]
+        lanes += [
+            (RATE, _MATRIX, centre, start),
+            (RATE, _TURN @ _MATRIX @ _TURN.T, _TURN @ centre, _TURN @ start),
+            (RATE, _EXCHANGE @ _MATRIX @ _EXCHANGE.T, _EXCHANGE @ centre, _EXCHANGE @ start),
+            (RATE, _ALONE, centre, start),
+            (RATE, _MATRIX, centre, centre),
+        ]
+        # A diagonal block is symmetric but for the rounding of the turn.
+        rates, matrices, centres, starts = (np.stack(column) for column in zip(*lanes))
+        offsets = -np.einsum("lij,lj->li", matrices, centres)
+        found = np.asarray(self.runs_program(rates, matrices, offsets, starts))
+        names = ["plain", "turned", "exchanged", "alone", "resting"]
+        return {"halved": found[: len(HALVED)], **dict(zip(names, found[len(HALVED) :]))}
+
+    @functools.cached_property
+    def single(self) -> float:
+        """Largest difference of the run in float32 from that in double precision, relative to the points."""
+        arguments = (RATE, _MATRIX, -_MATRIX @ _CENTRE, _CENTRE + _SHIFT)
+        found = self.runs_program(*[np.asarray(value, np.float32)[None] for value in arguments])
+        kept = slice(0, 9)
+        plain_run = self.runs["plain"][kept]
+        return float(np.max(np.abs(np.asarray(found)[0][kept] - plain_run)) / (1 + np.max(np.abs(plain_run))))
+
+    @functools.cached_property
+    def step_of(self) -> tuple[Game, Players]:
+        return _unequal(), (jnp.asarray([1.0, -0.5, 0.25]), jnp.asarray([0.5, 2.0]))
+
+    def one_step(self, rate: float) -> np.ndarray:
+        """The players after one step, by a program of its own, traced anew."""
+        game, players = self.step_of
+        moved = jax.jit(lambda own: self.make(rate).step(game, self.make(rate).init(game, own)).players)(players)
+        return np.asarray(ravel_pytree(moved)[0])
+
+    @functools.cached_property
+    def first_step(self) -> np.ndarray:
+        return self.one_step(RATE)
+
+    @functools.cached_property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """What the method makes of the equilibrium of planar quadratic games at a small step."""
+        own, matrices = (-1.0, -0.5, 0.25, 1.0), []
+        for a in own:
+            for d in own:
+                matrices += [(a, b, -b, d) for b in (0.5, 1.5)]
+                matrices += [(a, *both, d) for both in ((1.5, -0.5), (0.5, 0.75), (1.5, 0.5))]
+        matrices = np.array(matrices).reshape(-1, 2, 2)
+        flow = np.array([np.linalg.eigvals(matrix).real.min() for matrix in matrices])
+        matrices = matrices[np.abs(flow) > 0.05]
+        found = []
+        for matrix, value in zip(matrices, self.radii(np.full(len(matrices), SMALL), matrices)):
+            (a, b), (c, d) = matrix
+            zero_sum = b == -c
+            found.append(
+                {
+                    "matrix": matrix.tolist(),
+                    "nash": bool(a > 0 and d > 0),
+                    "minimax": bool(d > 0 and a - b * c / d > 0) if zero_sum else None,
+                    "flow": bool(np.linalg.eigvals(matrix).real.min() > 0),
+                    "stable": bool(value < 1 - 1e-9),
+                }
+            )
+        return found
+
+    @functools.cached_property
+    def ends(self) -> dict[str, dict[str, Any]]:
+        """Where runs from a grid of starts end on games with several critical points."""
+        ticks = np.linspace(-1, 1, 6)
+        first, second = (grid.ravel() for grid in np.meshgrid(ticks, ticks + 0.05))
+        boxes = {"Torus": (Torus(), 3 * first, 3 * second), "SpuriousAttractor": (
+            SpuriousAttractor(), 4 * first - 2, 3.5 * second + 1.5)}  # fmt: skip
+        found = {}
+        for name, (game, x, y) in boxes.items():
+
+            def one(x, y, game=game):
+                run = simulate(game, self.make(jnp.asarray(RATE)), (x, y), steps=4000, save_every=2000, classify=False)
+                points = jnp.stack(run.players, axis=-1)
+                field = jnp.stack(game.field(run.final))
+                return points[-1], points[-1] - points[-2], field, field_jacobian(game, run.final)
+
+            end, moved, field, slopes = map(np.asarray, jax.jit(jax.vmap(one), compiler_options=CHEAP)(x, y))
+            kinds: dict[str, Any] = collections.Counter()
+            created = []
+            for point, change, push, slope in zip(end, moved, field, slopes):
+                size = 1 + np.linalg.norm(point)
+                if not (np.linalg.norm(change) <= 1e-4 * size and size < 1e3):
+                    kinds["not at rest"] += 1
+                elif not np.linalg.norm(push) <= 1e-3 * size:
+                    kinds["no equilibrium"] += 1
+                    if not any(np.linalg.norm(point - other) < 1e-3 for other in created):
+                        created.append(np.round(point, 6).tolist())
+                elif slope[0, 0] < 0 and slope[1, 1] < 0:
+                    kinds["Nash"] += 1
+                elif slope[1, 1] < 0 and slope[0, 0] - slope[0, 1] * slope[1, 0] / slope[1, 1] < 0:
+                    kinds["minimax, not Nash"] += 1
+                else:
+                    kinds["neither Nash nor minimax"] += 1
+            found[name] = {**kinds, "created": created}
+        return found
+
+
+_of_update = functools.partial(_question, UPDATE_CHECKS)
+
+
+@_of_update("traceable")
+def _traceable(subject: _OfUpdate) -> Answer:
+    game, players = subject.step_of
+
+    def step(rate, own):
+        update = subject.make(rate)
+        return update.step(game, update.init(game, own))
+
+    before = jax.eval_shape(lambda own: subject.make(RATE).init(game, own), players)
+    after = jax.eval_shape(step, jax.ShapeDtypeStruct((), jnp.result_type(float)), players)
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        return "fail", False, "a step changes the structure of the state, so that no loop can be compiled"
+    return "pass", True, "a step can be traced with the rate and the players unknown, and keeps the state's structure"
+
+
+@_of_update("deterministic")
+def _deterministic(subject: _OfUpdate) -> Answer:
+    gap = float(np.max(np.abs(subject.first_step - subject.one_step(RATE))))
+    if gap == 0:
+        return "pass", gap, "without a key two traces of a step give the same numbers"
+    return "fail", gap, f"without a key two traces of the same step differ by {gap:.3g}; draw from the key of `step`"
+
+
+@_of_update("finite")
+def _finite(subject: _OfUpdate) -> Answer:
+    for name, where in (("plain", "from a general start"), ("resting", "from an equilibrium")):
+        if not np.all(np.isfinite(subject.runs[name])):
+            return "fail", False, f"a run {where} of a quadratic game with a stable flow, rate {RATE:g}, is not finite"
+    return "pass", True, "runs from a general start and from an equilibrium stay finite"
+
+
+@_of_update("keeps equilibria")
+def _keeps(subject: _OfUpdate) -> Answer:
+    moved = float(np.max(np.abs(subject.runs["resting"] - _CENTRE)))
+    if moved <= 1e-9:
+        return "pass", moved, f"a player at an equilibrium stays there for {STEPS} steps"
+    return "fail", moved, f"players put on an equilibrium of the game are moved away from it by {moved:.3g}"
+
+
+@_of_update("recompiles")
+def _recompiles(subject: _OfUpdate) -> Answer:
+    game, players = subject.step_of
+    if subject.instance is None:
+        pair = subject.make(0.1), subject.make(0.05)
+    else:
+        numbers, rest = eqx.partition(subject.instance, eqx.is_inexact_array)
+        if not jax.tree.leaves(numbers):
+            if any(callable(leaf) for leaf in jax.tree.leaves(rest)):
+                return "fail", True, _CONSTANTS
+            return "skipped", None, "it has no numbers"
+        pair = subject.instance, eqx.combine(jax.tree.map(lambda leaf: leaf * 0.5, numbers), rest)
+    traces = 0
+
+    @eqx.filter_jit
+    def step(update, own):
+        nonlocal traces
+        traces += 1
+        return update.step(game, update.init(game, own)).players
+
+    for update in pair:
+        step(update, players)
+    if traces == 1:
+        return "pass", False, "another rate runs in the same compiled program"
+    return "fail", True, _CONSTANTS
+
+
+_CONSTANTS = (
+    "another rate compiles a new program: its numbers are constants. Keep them as array leaves, e.g. "
+    "dynamics.Optimiser(optax.sgd, rate) instead of optax.sgd(rate)"
+)
+
+
+@_of_update("vmap")
+def _vmap(subject: _OfUpdate) -> Answer:
+    game, players = subject.step_of
+
+    def step(own):
+        update = subject.make(RATE)
+        return ravel_pytree(update.step(game, update.init(game, own)).players)[0]
+
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf + 1, leaf, leaf * 2]), players)
+    gap = float(np.max(np.abs(np.asarray(jax.jit(jax.vmap(step))(several))[1] - subject.first_step)))
+    if gap <= 1e-6:
+        return "pass", gap, "several games at once give what each gives alone"
+    return "fail", gap, f"a step under vmap differs from a single one by {gap:.3g}"
+
+
+@_of_update("pytrees")
+def _pytrees(subject: _OfUpdate) -> Answer:
+    game, start = _Trees.example()
+    flat = tuple(ravel_pytree(player)[0] for player in start)
+
+    def steps(rate):
+        update, ends = subject.make(rate), []
+        for where, own in ((game, start), (game.game, flat)):
+            state = update.init(where, own)
+            for _ in range(2):
+                state = update.step(where, state)
+            ends.append(state.players)
+        return ends
+
+    trees, arrays = jax.jit(steps)(RATE)
+    if jax.tree.structure(trees) != jax.tree.structure(start):
+        return "fail", False, "players that are pytrees come back as something else"
+    gap = float(jnp.max(jnp.abs(ravel_pytree(trees)[0] - ravel_pytree(arrays)[0])))
+    if gap <= 1e-6:
+        return "pass", gap, "players may be pytrees of unequal sizes; how they are nested makes no difference"
+    return "info", gap, f"how a player's numbers are nested makes a difference, {gap:.3g} after two steps"
+
+
+@_of_update("dtype")
+def _dtype(subject: _OfUpdate) -> Answer:
+    game, players = subject.step_of
+    game, update, players = _trees.cast((game, subject.make(RATE), players), jnp.float32)
+
+    def step(own):
+        return update.step(game, update.init(game, own))
+
+    after = jax.eval_shape(step, players)
+    for where, leaf in jax.tree_util.tree_leaves_with_path(after):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype != jnp.float32:
+            name = jax.tree_util.keystr(where)
+            return "fail", str(leaf.dtype), f"with players in float32 the state{name} is {leaf.dtype} after a step"
+    return "pass", "float32", "players in float32 stay in float32, and so does the memory"
+
+
+@_of_update("float32")
+def _single(subject: _OfUpdate) -> Answer:
+    if subject.single <= 1e-3:
+        return "pass", subject.single, f"64 steps in float32 follow those in float64, difference {subject.single:.1g}"
+    return (
+        "fail",
+        subject.single,
+        f"64 steps in float32 differ from those in float64 by {subject.single:.3g} (relative)",
+    )
+
+
+@_of_update("cost")
+def _cost(subject: _OfUpdate) -> Answer:
+    game, players = _Counted.example()
+    update = subject.make(RATE)
+    floating, other = eqx.partition(update.init(game, players), eqx.is_array)
+
+    def step(own, arrays):
+        return eqx.filter(update.step(game, State(own, eqx.combine(arrays, other).memory)), eqx.is_array)
+
+    count = _evaluations(jax.make_jaxpr(step)(players, floating).jaxpr)
+    gradients = (count["digamma"], count["bessel_i1e"])
+    products = count["linear field"] or count["differentiated field"]
+    value = {
+        "gradients": gradients,
+        "fields": sum(gradients) / 2,
+        "products": products,
+        "unknown loops": count["while"] > 0,
+    }
+    text = f"{gradients[0]} + {gradients[1]} gradients of the two players per step, {sum(gradients) / 2:g} fields"
+    text += f", {products} product{'s' * (products > 1)} with the Jacobian" if products else ""
+    text += "; loops whose length depends on numbers counted once" if count["while"] else ""
+    return "info", value, text
+
+
+def _evaluations(jaxpr: Any, wanted: Sequence[bool] | None = None) -> collections.Counter:
+    """How often each primitive runs, without what nobody needs; and passes over the field of the game."""
+    count: collections.Counter = collections.Counter()
+    outs = [var for var, want in zip(jaxpr.outvars, wanted or [True] * len(jaxpr.outvars)) if want]
+    needed = {var for var in outs if not hasattr(var, "val")}
+    for equation in reversed(jaxpr.eqns):
+        used = [var in needed for var in equation.outvars]
+        if not any(used):
+            continue
+        needed.update(var for var in equation.invars if not hasattr(var, "val"))
+        name = equation.primitive.name
+        count[name] += 1
+        times = equation.params.get("length", 1) if name == "scan" else 1
+        for inner in _inner(equation.params):
+            same = len(inner.outvars) == len(used) and name in ("jit", "pjit")
+            inside = _evaluations(inner, used if same else None)
+            if equation.params.get("name") == "_field":
+                marks = inside["digamma"] + inside["bessel_i1e"]
+                inside["linear field"] += marks == 0
+                inside["differentiated field"] += marks > 0 and inside["polygamma"] > 0
+            for key, number in inside.items():
+                count[key] += times * number
+    return count
+
+
+def _inner(parameters: Any) -> list[Any]:
+    """The traced programs among the parameters of an equation."""
+    found = []
+    for value in parameters.values():
+        for part in value if isinstance(value, (tuple, list)) else [value]:
+            part = getattr(part, "jaxpr", part)
+            if hasattr(part, "eqns"):
+                found.append(part)
+    return found
+
+
+@_of_update("bilinear games")
+def _bilinear_games(subject: _OfUpdate) -> Answer:
+    matrix = np.array([[0.0, 1.0], [-1.0, 0.0]])
+    grid = np.linspace(0, LONGEST, LANES + 1)[1:]
+    found = subject.radii(grid, matrix)
+    if not np.any(np.isfinite(found)):
+        return "info", {"stable": [], "marginal": []}, "its Jacobian at the equilibrium is not finite"
+
+    def stable(radii):
+        return radii < 1 - 1e-12
+
+    points, inside = np.concatenate([[0.0], grid]), stable(found)
+    # Close to 0 rounding hides what a method of high order gains; a step there counts unless it is clearly unstable.
+    near = subject.radii([1e-3, 3e-3, 1e-2], matrix)
+    inside = np.concatenate([[bool(inside[0] and np.all(near <= 1 + 1e-12))], inside])
+    changes = np.flatnonzero(inside[1:] != inside[:-1])
+    edges = [0.0] if inside[0] else []
+    if len(changes) > LANES // 8:
+        return "info", {"stable": None, "marginal": None}, f"stable for {np.mean(inside):.0%} of the steps, in pieces"
+    low, high = points[changes], points[changes + 1]
+    per = LANES // max(len(changes), 1)
+    for _ in range(6 if len(changes) else 0):
+        between = low[:, None] + (high - low)[:, None] * np.arange(1, per + 1) / (per + 1)
+        verdict = stable(subject.radii(between.ravel(), matrix)).reshape(between.shape)
+        for row, index in enumerate(changes):
+            flipped = np.flatnonzero(verdict[row] != inside[index])
+            where = flipped[0] if len(flipped) else per
+            high[row] = between[row, where] if where < per else high[row]
+            low[row] = between[row, where - 1] if where > 0 else low[row]
+    edges += list((low + high) / 2)
+    edges += [LONGEST] if inside[-1] else []
+    intervals = [(float(a), float(b)) for a, b in zip(edges[::2], edges[1::2])]
+    still = (np.abs(found - 1) <= 1e-7) & ~stable(found)
+    marginal = _ranges(grid, still)
+    text = f"converges for h sigma in {_listed(intervals)}" if intervals else f"converges for no step up to {LONGEST:g}"
+    text += f"; neither converges nor diverges (to first order) in about {_listed(marginal)}" if marginal else ""
+    return "info", {"stable": intervals, "marginal": marginal}, text
+
+
+def _ranges(grid: np.ndarray, mask: np.ndarray) -> list[tuple[float, float]]:
+    """First and last grid point of every run of true entries that has more than one."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+    return [(float(grid[a]), float(grid[b - 1])) for a, b in zip(edges[::2], edges[1::2]) if b - a > 1]
+
+
+def _listed(intervals: Sequence[tuple[float, float]]) -> str:
+    return ", ".join(f"({a:.6g}, {b:.6g})" for a, b in intervals)
+
+
+@_of_update("gradient flow")
+def _gradient_flow(subject: _OfUpdate) -> Answer:
+    points = subject.runs["halved"]
+    half, last = points[:, STEPS // 2 // SAVED], points[:, STEPS // SAVED]
+    if not np.all(np.isfinite(last)):
+        return "info", None, "runs at small steps are not finite"
+
+    def flown(scales, index):
+        time = STEPS // 2 * HALVED[index]
+        matrix = np.repeat(scales, 2)[:, None] * _MATRIX
+        return _CENTRE + scipy.linalg.expm(-time * matrix) @ (half[index] - _CENTRE)
+
+    travelled = np.linalg.norm(last - half, axis=1)
+    if np.any(travelled == 0):
+        return "info", None, "it does not move at small steps"
+
+    def fitted(index):
+        field = -_MATRIX @ (half[index] - _CENTRE)
+        moved = (last - half)[index] / (STEPS // 2 * HALVED[index])
+        guess = [moved[part] @ field[part] / (field[part] @ field[part]) for part in (slice(0, 2), slice(2, 4))]
+        found = scipy.optimize.least_squares(
+            lambda scales: (flown(scales, index) - last[index]) / travelled[index],
+            guess,
+            xtol=1e-14,
+            ftol=1e-14,
+            gtol=1e-14,
+        )
+        return found.x
+
+    scales = 2 * fitted(-1) - fitted(-2)  # without the first error term
+    scales = np.where(np.abs(scales - 1) < 1e-5, 1.0, scales)
+    errors = np.array([np.linalg.norm(flown(scales, i) - last[i]) / travelled[i] for i in range(len(HALVED))])
+    rounding = 1e4 * np.finfo(float).eps * (1 + np.linalg.norm(last, axis=1)) / travelled
+    clear = np.flatnonzero(errors[1:] > rounding[1:])
+    index = clear[-1] if len(clear) else 0
+    order = float(np.log2(errors[index] / errors[index + 1])) if errors[index + 1] > 0 else np.inf
+    shown = tuple(float(np.round(scale, 4)) for scale in scales)
+    equivalent = bool(errors[-1] < 0.01 and order > 0.6)
+    value = {"equivalent": equivalent, "order": round(order, 1), "time": shown, "error": float(errors[-1])}
+    if not equivalent:
+        text = f"small steps do not follow the gradient flow: {errors[-1]:.2g} of the way is elsewhere"
+        return "info", value | {"order": None, "time": None}, text + f" at a step of {HALVED[-1]:.2g}"
+    per = "h" if shown == (1.0, 1.0) else f"{shown[0]:g} h" if shown[0] == shown[1] else None
+    time = per or f"{shown[0]:g} h for player 0 and {shown[1]:g} h for player 1"
+    return "info", value, f"small steps follow the gradient flow, one step for a time of {time}, to order {order:.1f}"
+
+
+@_of_update("gradient descent")
+def _gradient_descent(subject: _OfUpdate) -> Answer:
+    step = np.eye(4) - RATE * _ALONE
+    powers = [np.linalg.matrix_power(step, SAVED * index) for index in range(9)]
+    expected = np.array([_CENTRE + power @ _SHIFT for power in powers])
+    gap = float(np.max(np.abs(subject.runs["alone"][:9] - expected)))
+    if gap <= 1e-9:
+        return "info", True, "for a player alone (losses that are not coupled) it is gradient descent"
+    return "info", False, f"for a player alone it is not gradient descent: {gap:.3g} apart within 64 steps of {RATE:g}"
+
+
+@_of_update("rotations")
+def _rotations(subject: _OfUpdate) -> Answer:
+    gap = _apart(subject.runs["turned"] @ _TURN, subject.runs["plain"])
+    if gap <= 1e-8:
+        return "info", True, "turning each player's parameters turns the run with them"
+    return "info", False, f"depends on the coordinates: turning each player's parameters changes a run by {gap:.2g}"
+
+
+@_of_update("exchange of players")
+def _exchange(subject: _OfUpdate) -> Answer:
+    gap = _apart(subject.runs["exchanged"] @ _EXCHANGE, subject.runs["plain"])
+    if gap <= 1e-8:
+        return "info", True, "treats the players alike"
+    return "info", False, f"the players have different roles: exchanging them changes a run by {gap:.2g}"
+
+
+def _apart(run: np.ndarray, other: np.ndarray, kept: slice = slice(0, 9)) -> float:
+    return float(np.max(np.abs(run[kept] - other[kept])) / (1 + np.max(np.abs(other[kept]))))
+
+
+@_of_update("stable Nash points")
+def _nash(subject: _OfUpdate) -> Answer:
+    nash = [one for one in subject.verdicts if one["nash"] and one["flow"]]
+    lost = [one["matrix"] for one in nash if not one["stable"]]
+    if not lost:
+        return (
+            "info",
+            [],
+            f"all {len(nash)} strict Nash points that are stable for the flow are stable for steps {SMALL:g}",
+        )
+    text = f"{len(lost)} of {len(nash)} strict Nash points that are stable for the flow are lost at steps {SMALL:g}"
+    return "info", lost, f"{text}, e.g. for the game's matrix {lost[0]}"
+
+
+@_of_update("other stable points")
+def _others(subject: _OfUpdate) -> Answer:
+    stable = [one for one in subject.verdicts if one["stable"]]
+    value = {
+        "not Nash": [one["matrix"] for one in stable if not one["nash"]],
+        "not minimax": [one["matrix"] for one in stable if one["minimax"] is False],
+        "unstable for the flow": [one["matrix"] for one in stable if not one["flow"]],
+    }
+    parts = [f"{len(found)} that are {name}" for name, found in value.items() if found]
+    text = f"of {len(subject.verdicts)} equilibria of quadratic games it makes {len(stable)} stable"
+    return "info", value, text + (", among them " + ", ".join(parts) if parts else ", all strict Nash")
+
+
+@_of_update("created points")
+def _created(subject: _OfUpdate) -> Answer:
+    value, texts = subject.ends, []
+    for name, ends in value.items():
+        kinds = ", ".join(f"{number} {kind}" for kind, number in ends.items() if kind != "created")
+        texts.append(f"{name}: {kinds}")
+    points = [f"{tuple(point)} of {name}" for name, ends in value.items() for point in ends["created"]]
+    head = f"with steps {RATE:g} comes to rest at {points[0]}, no equilibrium" if points else "none found"
+    head += f" ({len(points)} such points)" if len(points) > 1 else ""
+    return "info", value, head + "; ends of runs on " + "; on ".join(texts)
+
+
+# Games
+
+
+class _OfGame(_Subject):
+    def __init__(self, game: Any, players: Any):
+        if not isinstance(game, Game):
+            raise TypeError(f"game is {game!r}; expected a game, e.g. dynamics.Game.from_losses(...)")
+        self.game, self.name = game, type(game).__name__
+        known = [as_players(point, "equilibria") for point in game.equilibria()][:12]
+        if players is not None:
+            start = as_players(players)
+        elif known:
+            flat, unravel = ravel_pytree(known[0])
+            start = unravel(flat + jnp.asarray(0.25 * (-0.75) ** np.arange(flat.size), flat.dtype))
+        else:
+            start = as_players(type(game).example()[1])
+            try:
+                jax.eval_shape(game.losses, start)
+            except Exception as error:
+                raise ValueError(
+                    f"{self.name} knows no equilibrium, and the players of its class' example do not fit; "
+                    "pass check_game(game, players=...)"
+                ) from error
+        self.players, self.known = start, known
+
+    @functools.cached_property
+    def wide(self) -> tuple[Game, Players, list[Players]]:
+        return _trees.cast((self.game, self.players, self.known), jnp.float64)
+
+    @functools.cached_property
+    def looked_at(self) -> dict[str, np.ndarray]:
+        """Losses, field and Jacobian at the start and the known equilibria, and along shifts from them."""
+        game, start, known = self.wide
+        unravel = ravel_pytree(start)[1]
+        points = np.stack([np.asarray(ravel_pytree(point)[0]) for point in (start, *known)])
+        directions = np.random.default_rng(0).standard_normal((2, points.shape[1]))
+        directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
+        length = float(np.finfo(float).eps ** (1 / 3)) * (1 + np.max(np.abs(points)))
+        owner = np.concatenate([np.full(_trees.size(player), i) for i, player in enumerate(start)])
+        moves = [directions[0] * (owner == player) for player in range(len(start))] + [directions[1]]
+        shifts = np.array([sign * length * move for move in moves for sign in (1, -1)])
+        shifted = points[:, None] + shifts
+
+        def at(vector):
+            players = unravel(vector)
+            return jnp.stack(game.losses(players)), ravel_pytree(game.field(players))[0]
+
+        def program(points, shifted):
+            every = jnp.concatenate([points[:, None], shifted], axis=1)
+            values = jax.vmap(jax.vmap(at))(every)
+            slopes = jax.vmap(lambda vector: jax.jacfwd(lambda x: at(x)[1])(vector))(points)
+            return *values, slopes
+
+        losses, field, jacobian = map(np.asarray, jax.jit(program, compiler_options=CHEAP)(points, shifted))
+        return dict(
+            points=points,
+            losses=losses,
+            field=field,
+            jacobian=jacobian,
+            moves=np.array(moves),
+            length=length,
+            owner=owner,
+        )
+
+
+_of_game = functools.partial(_question, GAME_CHECKS)
+
+
+@_of_game("players")
+def _players(subject: _OfGame) -> Answer:
+    sizes = tuple(_trees.size(player) for player in subject.players)
+    shapes = [str(jax.tree.map(jnp.shape, player)) for player in subject.players]
+    return "info", sizes, f"{len(sizes)} players of {', '.join(map(str, sizes))} numbers: {'; '.join(shapes)}"
+
+
+@_of_game("losses")
+def _losses(subject: _OfGame) -> Answer:
+    found = jax.eval_shape(subject.game.losses, subject.players)
+    shapes = tuple(tuple(loss.shape) for loss in found)
+    if len(shapes) != len(subject.players):
+        return "fail", shapes, f"{len(shapes)} losses for {len(subject.players)} players; expected one per player"
+    if any(shape != () for shape in shapes):
+        return "fail", shapes, f"losses of shapes {shapes}; expected scalars, e.g. by a mean"
+    return "pass", shapes, "one scalar loss per player"
+
+
+@_of_game("finite")
+def _finite_game(subject: _OfGame) -> Answer:
+    for name in ("losses", "field", "jacobian"):
+        if not np.all(np.isfinite(subject.looked_at[name])):
+            return "fail", False, f"{name}: not finite at the players looked at"
+    return "pass", True, "losses, field and Jacobian are finite at the start and at the known equilibria"
+
+
+@_of_game("field")
+def _field_game(subject: _OfGame) -> Answer:
+    seen = subject.looked_at
+    error, scale = 0.0, 1 + np.max(np.abs(seen["field"]))
+    for player in range(len(subject.players)):
+        ahead, back = (seen["losses"][:, 1 + 2 * player + side, player] for side in (0, 1))
+        slope = (ahead - back) / (2 * seen["length"])
+        error = max(error, float(np.max(np.abs(slope + seen["field"][:, 0] @ seen["moves"][player]))))
+    return _close(error / scale, "field is minus the gradient of every player's own loss", "losses have a kink, or a")
+
+
+@_of_game("Jacobian")
+def _jacobian_game(subject: _OfGame) -> Answer:
+    seen = subject.looked_at
+    ahead, back = seen["field"][:, -2], seen["field"][:, -1]
+    slope = (ahead - back) / (2 * seen["length"])
+    error = np.max(np.abs(slope - seen["jacobian"] @ seen["moves"][-1])) / (1 + np.max(np.abs(seen["jacobian"])))
+    return _close(float(error), "Jacobian of the field has the right blocks", "field has a kink, or a")
+
+
+def _close(error: float, promise: str, reason: str) -> Answer:
+    if error <= 1e-5:
+        return "pass", error, f"the {promise}: finite differences agree to {error:.1g}"
+    return "fail", error, f"finite differences are {error:.2g} off: the {reason} derivative is wrong (stop_gradient?)"
+
+
+@_of_game("equilibria")
+def _equilibria_game(subject: _OfGame) -> Answer:
+    if not subject.known:
+        return "skipped", None, "none is known"
+    seen = subject.looked_at
+    norms = np.linalg.norm(seen["field"][1:, 0], axis=1)
+    scale = (1 + np.max(np.abs(seen["points"]))) * (1 + np.max(np.abs(seen["jacobian"])))
+    worst = float(np.max(norms))
+    if worst <= 1e-7 * scale:
+        return "pass", worst, f"the field vanishes at all {len(norms)} known equilibria (norm at most {worst:.1g})"
+    return "fail", worst, f"known equilibrium {int(np.argmax(norms))} is none: the field has norm {worst:.3g} there"
+
+
+@_of_game("dtype")
+def _dtype_game(subject: _OfGame) -> Answer:
+    for dtype in (jnp.float32, jnp.float64):
+        game, players = _trees.cast((subject.game, subject.players), dtype)
+        found = jax.eval_shape(lambda own, game=game: (game.losses(own), game.field(own)), players)
+        wrong = {str(leaf.dtype) for leaf in jax.tree.leaves(found) if leaf.dtype != dtype}
+        if wrong:
+            return "fail", sorted(wrong), f"players in {jnp.dtype(dtype)} give {', '.join(sorted(wrong))}"
+    return "pass", ["float32", "float64"], "losses and field follow the players' dtype"
+
+
+@_of_game("float32")
+def _single_game(subject: _OfGame) -> Answer:
+    game, players = _trees.cast((subject.game, subject.players), jnp.float32)
+    found = np.asarray(ravel_pytree(game.field(players))[0], float)
+    expected = subject.looked_at["field"][0, 0]
+    error = float(np.max(np.abs(found - expected), initial=0) / (1 + np.max(np.abs(expected), initial=0)))
+    if error <= 1e-3:
+        return "pass", error, f"the field in float32 is that in float64 to {error:.1g}"
+    return "fail", error, f"the field in float32 differs from that in float64 by {error:.3g} (relative)"
+
+
+@_of_game("vmap")
+def _vmap_game(subject: _OfGame) -> Answer:
+    game, players, _ = subject.wide
+    gap = float(np.max(np.abs(np.asarray(ravel_pytree(game.field(players))[0]) - subject.looked_at["field"][0, 0])))
+    if gap <= 1e-9 * (1 + np.max(np.abs(subject.looked_at["field"]))):
+        return "pass", gap, "works compiled and vmapped, with the same field"
+    return "fail", gap, f"the field under vmap differs from a single one by {gap:.3g}"
+
+
+@_of_game("deterministic")
+def _deterministic_game(subject: _OfGame) -> Answer:
+    game, players, _ = subject.wide
+    two = [np.asarray(jnp.stack(jax.jit(lambda own: game.losses(own))(players))) for _ in range(2)]
+    gap = float(np.max(np.abs(two[0] - two[1])))
+    if gap == 0:
+        return "pass", gap, "without a key two traces give the same losses"
+    return "fail", gap, f"without a key the losses change by {gap:.3g} from trace to trace; draw from the key"
+
+
+@_of_game("zero-sum")
+def _zero_sum_game(subject: _OfGame) -> Answer:
+    losses = subject.looked_at["losses"]
+    gap = float(np.max(np.abs(np.sum(losses, axis=-1))) / (1 + np.max(np.abs(losses))))
+    found = gap <= 1e-12
+    return "info", found, "the losses add up to 0" if found else f"the losses add up to something else ({gap:.2g})"
+
+
+@_of_game("potential")
+def _potential_game(subject: _OfGame) -> Answer:
+    slopes = subject.looked_at["jacobian"]
+    scale = 1 + np.max(np.abs(slopes))
+    turned = np.swapaxes(slopes, 1, 2)
+    symmetric = bool(np.max(np.abs(slopes - turned)) <= 1e-9 * scale)
+    skew = bool(np.max(np.abs(slopes + turned)) <= 1e-9 * scale)
+    total = np.sum(slopes**2)
+    rotation = float(np.sum(((slopes - turned) / 2) ** 2) / total) if total else 0.0
+    text = "potential: the Jacobian is symmetric" if symmetric else "Hamiltonian: the Jacobian is skew" if skew else (
+        f"neither potential nor Hamiltonian, {rotation:.0%} rotation"
+    )  # fmt: skip
+    value = {"potential": symmetric, "hamiltonian": skew, "rotation": rotation}
+    return "info", value, f"{text} where it was looked at"
+
+
+@_of_game("monotone")
+def _monotone_game(subject: _OfGame) -> Answer:
+    slopes = subject.looked_at["jacobian"]
+    values = [float(np.min(np.linalg.eigvalsh(-(slope + slope.T) / 2), initial=np.inf)) for slope in slopes]
+    modulus = min(values)
+    words = "monotone" if abs(modulus) <= 1e-9 else "strongly monotone" if modulus > 0 else "not monotone"
+    return "info", modulus, f"{words} where it was looked at (smallest modulus {modulus:.4g})"
+
+
+@_of_game("realisable")
+def _realisable_game(subject: _OfGame) -> Answer:
+    game, _, known = subject.wide
+    if not isinstance(game, GAN) or not known:
+        return "skipped", None, "no `GAN` with a known equilibrium"
+    real, fake = game.samples(known[0])
+    values, weights = [], []
+    for sample in (real, fake):
+        points = np.asarray(jax.vmap(lambda point: ravel_pytree(point)[0])(sample.values))
+        values.append(points)
+        weights.append(np.full(len(points), 1 / len(points)) if sample.weights is None else np.asarray(sample.weights))
+    moments = [
+        np.concatenate([[w @ f(x @ d) for d in np.eye(x.shape[1]) for f in (np.sin, np.cos, np.square)]])
+        for x, w in zip(values, weights)
+    ]
+    gap = float(np.max(np.abs(moments[0] - moments[1])))
+    found = gap <= 1e-9
+    return (
+        "info",
+        found,
+        "fake and real points agree there" if found else f"moments of fake and real differ by {gap:.2g}",
+    )
+
+
+@_of_game("kinds of equilibria")
+def _kinds_game(subject: _OfGame) -> Answer:
+    game, _, known = subject.wide
+    if not known:
+        return "skipped", None, "none is known"
+    found = [classify(game, at=point) for point in known]
+    value = [{"kind": one.kind, "flow": str(one.flow), "margin": one.flow_margin} for one in found]
+    return "info", value, "; ".join(f"{one.kind} (flow: {one.flow})" for one in found)
