@@ -74,7 +74,8 @@ class Result:
     def describe(self) -> str:
         """The verdict, the smallest counterexample and the reason, as text."""
         claim = self.claim
-        surprise = "" if self.as_expected else f", but was expected to be {claim.verdict}"
+        expected = "hold" if claim.holds else "be refuted"
+        surprise = "" if self.as_expected else f", but was expected to {expected}"
         lines = [
             f"{claim.identifier} ({claim.kind}): {self.verdict}{surprise}; "
             f"{self.examples} examples, smallest margin {self.margin:.3g}",

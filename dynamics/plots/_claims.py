@@ -28,7 +28,7 @@ def counterexample(result: Result) -> Figure:
         margins = result.slices[name].margins
         finite = margins[np.isfinite(margins)]
         signs = bool((margins < 0).any() and (margins >= 0).any())
-        return 2 if signs else int(finite.size > 0 and np.ptp(finite) > 1e-6 * np.max(np.abs(finite)))
+        return 2 if signs else int(finite.size > 0 and np.ptp(finite) > 1e-3 * np.max(np.abs(finite)))
 
     names = sorted(result.slices, key=interest, reverse=True)
     names = [name for name in names if interest(name)][:MOST] or names[:1]
