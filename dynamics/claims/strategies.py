@@ -1,9 +1,13 @@
 """Hypothesis strategies for numbers, matrices, games, updates and starts; they shrink to what a reader can check."""
 
+import importlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+
+from dynamics._names import nearest
 
 Shape = tuple[int, ...]
 
@@ -88,3 +92,36 @@ def definite_matrices(low: float, high: float, size: int) -> st.SearchStrategy[n
         return (matrix + matrix.T) / 2
 
     return st.builds(build, several(numbers(low, high), size), rotations(size))
+
+
+# Strategies for games, updates and starts live in `game_strategies.py`, which builds on this file; users find all here.
+_OF_GAMES = (
+    "PerturbedQuadratic",
+    "bilinear_games",
+    "cocoercive_games",
+    "dirac_gans",
+    "general_sum_games",
+    "hamiltonian_games",
+    "monotone_games",
+    "potential_games",
+    "quadratic_games",
+    "rates",
+    "realisable_gans",
+    "shown",
+    "starts",
+    "strongly_monotone_games",
+    "updates",
+    "zero_sum_games",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_GAMES:
+        raise AttributeError(f"module 'dynamics.claims.strategies' has no attribute {name!r}{nearest(name, _OF_GAMES)}")
+    value = getattr(importlib.import_module("dynamics.claims.game_strategies"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_OF_GAMES])
