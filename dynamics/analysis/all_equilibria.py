@@ -17,7 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_whole
-from dynamics.analysis.equilibria import Equilibrium, _newton_step
+from dynamics.analysis.equilibria import Equilibrium, _newton_step, singular_rounding
 from dynamics.game import Game, Players, as_players
 
 SEARCH_STEPS = 64  # Levenberg-Marquardt steps on the deflated field
@@ -165,7 +165,7 @@ class _Search:
     def certified(self, point: _Point) -> Equilibrium:
         unravel = ravel_pytree(self.template)[1]
         players, start = self.low + self.width * point.position, self.low + self.width * point.start
-        floor = 64 * len(self.low) * self.rounding * point.singular[0]
+        floor = singular_rounding(len(self.low), self.low.dtype) * point.singular[0]
         condition = float(point.singular[0] / point.singular[-1]) if point.singular[-1] > floor else float("inf")
         distance = float(np.linalg.norm(players - start))
         return Equilibrium(unravel(jnp.asarray(players)), point.residual, distance, condition, point.steps)
@@ -203,7 +203,9 @@ def _labels(search: _Search, points: list[_Point]) -> np.ndarray:
                 number = int(point.start[0])
                 moved = np.linalg.norm(point.position - padded[chunk[number]])
                 edge = min(chunk[number], len(middles) - 1)
-                near[chunk[number]] |= moved <= gaps[tree.row[edge], tree.col[edge]] / 4
+                # Along a manifold Newton's method drifts by what rounding leaves open.
+                allowed = max(gaps[tree.row[edge], tree.col[edge]] / 4, search.rounding**0.25)
+                near[chunk[number]] |= moved <= allowed
     joined = near[: len(middles)]
     graph = scipy.sparse.coo_array(
         (np.ones(joined.sum()), (tree.row[joined], tree.col[joined])), shape=(len(points), len(points))
@@ -255,7 +257,9 @@ def _rows(game, template, starts, low, width, key):
 
 def _newton(field, position, rows):
     epsilon = float(jnp.finfo(position.dtype).eps)
-    solver = optx.Newton(rtol=4 * epsilon, atol=epsilon, linear_solver=lx.SVD())
+    solver = optx.Newton(
+        rtol=4 * epsilon, atol=epsilon, linear_solver=lx.SVD(singular_rounding(position.size, position.dtype))
+    )
     return optx.root_find(lambda x, _: field(x) / rows, solver, position, max_steps=POLISH_STEPS, throw=False)
 
 

@@ -93,7 +93,7 @@ def _newton(game: Game, players: Players, key: PRNGKeyArray | None, max_steps: i
         return ravel_pytree(game.field(unravel(vector), key))[0]
 
     epsilon = float(jnp.finfo(flat.dtype).eps)
-    solver = optx.Newton(rtol=4 * epsilon, atol=epsilon, linear_solver=lx.SVD())
+    solver = optx.Newton(rtol=4 * epsilon, atol=epsilon, linear_solver=lx.SVD(singular_rounding(flat.size, flat.dtype)))
     solution = optx.root_find(field, solver, flat, max_steps=max_steps, throw=False)
     end = solution.value
     return unravel(end), solution.stats["num_steps"], field(end, None), jax.jacfwd(field)(end, None)
@@ -103,8 +103,13 @@ def _newton_step(jacobian: np.ndarray, field: np.ndarray) -> float:
     """Length of the next step of Newton's method, infinite where there is none."""
     if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(field))):
         return float("inf")
-    rounding = 64 * len(field) * float(np.finfo(jacobian.dtype).eps)
+    rounding = singular_rounding(len(field), jacobian.dtype)
     return float(np.linalg.norm(np.linalg.pinv(jacobian, rcond=rounding) @ field))
+
+
+def singular_rounding(size: int, dtype: Any) -> float:
+    """Singular values below this fraction of the largest are rounding: along them Newton's method does not step."""
+    return 64 * size * float(np.finfo(dtype).eps)
 
 
 def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: PRNGKeyArray | None = None) -> int:

@@ -128,9 +128,12 @@ def moved(players: Players, rates: Sequence[Array], aims: Players) -> Players:
     return tuple(_trees.add_scaled(own, rate, aim) for own, rate, aim in zip(players, rates, aims, strict=True))
 
 
-def krylov(tolerance: Any) -> lx.GMRES:
-    """The solver of every linear system of an implicit step; it needs products with the matrix only."""
-    return lx.GMRES(rtol=tolerance, atol=tolerance, restart=64)
+DENSE = 64  # unknowns up to which the linear system of an implicit step is solved by elimination
+
+
+def linear_solver(size: int, tolerance: float) -> lx.AbstractLinearSolver:
+    """The solver of the linear systems of implicit steps: elimination for few unknowns, products alone for many."""
+    return lx.LU() if size <= DENSE else lx.GMRES(rtol=tolerance, atol=tolerance, restart=64)
 
 
 def linear_solution(matrix: Callable[[PyTree], PyTree], right: PyTree) -> PyTree:
@@ -140,10 +143,11 @@ def linear_solution(matrix: Callable[[PyTree], PyTree], right: PyTree) -> PyTree
     """
     structure = jax.eval_shape(lambda: right)
     tolerance = 8 * float(jnp.finfo(_trees.float_dtype(right)).eps)
+    solver = linear_solver(_trees.size(right), tolerance)
 
     def solve(matrix: Callable[[PyTree], PyTree], right: PyTree) -> PyTree:
         operator = lx.FunctionLinearOperator(matrix, structure)
-        return lx.linear_solve(operator, right, krylov(tolerance), throw=False).value
+        return lx.linear_solve(operator, right, solver, throw=False).value
 
     return jax.lax.custom_linear_solve(matrix, right, solve, transpose_solve=solve)
 

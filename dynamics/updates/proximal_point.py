@@ -10,7 +10,7 @@ from jaxtyping import Array, PRNGKeyArray
 from dynamics._checks import as_leaf, as_rates, check_number
 from dynamics.directions import Direction, Gradient
 from dynamics.game import Game, Players
-from dynamics.updates.base import State, Update, krylov, linear_solution, moved, rates_of
+from dynamics.updates.base import State, Update, linear_solution, linear_solver, moved, rates_of
 
 NEWTON_STEPS = 64
 
@@ -18,7 +18,7 @@ NEWTON_STEPS = 64
 class ProximalPoint(Update):
     r"""The implicit step: every player moves along the direction at the point where all of them arrive.
 
-    $x^+ = x + h\, d(x^+)$, solved by Newton's method with GMRES for its linear systems, from a start at x. On a
+    $x^+ = x + h\, d(x^+)$, solved by Newton's method from a start at x (GMRES for large systems). On a
     bilinear game every singular value is damped by $1/\sqrt{1 + h^2\sigma^2}$, whatever the step.
 
     A step that cannot be solved to the tolerance is NaN, so that the run ends as diverged. With a key both ends of the
@@ -96,7 +96,7 @@ def _solve(shift: Any, start: Array, given: Any, tolerance: Any) -> Array:
     def residual(move: Array, given: Any) -> Array:
         return move - shift(start + scale * move, given) / scale
 
-    solver = optx.Newton(rtol=tolerance, atol=tolerance, linear_solver=krylov(tolerance))
+    solver = optx.Newton(rtol=tolerance, atol=tolerance, linear_solver=linear_solver(start.size, tolerance))
     found = optx.root_find(residual, solver, jnp.zeros_like(start), given, max_steps=NEWTON_STEPS, throw=False)
     solved = found.result == optx.RESULTS.successful
     return jnp.where(solved, start + scale * jax.lax.stop_gradient(found.value), jnp.nan)
