@@ -7,9 +7,13 @@ from dynamics._names import nearest
 from dynamics.claims import adjustment as adjustment
 from dynamics.claims import bilinear as bilinear
 from dynamics.claims import concepts as concepts
+from dynamics.claims import consensus as consensus
 from dynamics.claims import cycles as cycles
+from dynamics.claims import dirac_gan as dirac_gan
 from dynamics.claims import drift as drift
+from dynamics.claims import gap_aware as gap_aware
 from dynamics.claims import play as play
+from dynamics.claims import realisable_gans as realisable_gans
 from dynamics.claims import timescale as timescale
 from dynamics.claims.base import Claim as Claim
 from dynamics.claims.base import Kind as Kind
