@@ -549,9 +549,9 @@ def _printed(value: Any, printer: Any, cycle: bool) -> None:
     printer.text(shown(value))
 
 
-# What hypothesis prints of a falsifying example.
-pretty.for_type_by_name("dynamics.game", "Game", _printed)
-pretty.for_type_by_name("dynamics.updates.base", "Update", _printed)
+# What hypothesis prints of a falsifying example. It asks for the class itself, not for what it is derived from.
+for _kind in (*catalogue.members("games").values(), *catalogue.members("updates").values(), GAN, PerturbedQuadratic):
+    pretty.for_type_by_name(_kind.__module__, _kind.__name__, _printed)
 
 
 # Parts
