@@ -4,17 +4,23 @@ See `README.md` of this folder for how to write one.
 """
 
 from dynamics._names import nearest
+from dynamics.claims import adaptive as adaptive
 from dynamics.claims import adjustment as adjustment
 from dynamics.claims import bilinear as bilinear
+from dynamics.claims import competitive as competitive
 from dynamics.claims import concepts as concepts
 from dynamics.claims import consensus as consensus
 from dynamics.claims import cycles as cycles
 from dynamics.claims import dirac_gan as dirac_gan
 from dynamics.claims import drift as drift
+from dynamics.claims import folklore as folklore
 from dynamics.claims import gap_aware as gap_aware
+from dynamics.claims import landscape as landscape
+from dynamics.claims import opponent_shaping as opponent_shaping
 from dynamics.claims import play as play
 from dynamics.claims import realisable_gans as realisable_gans
 from dynamics.claims import timescale as timescale
+from dynamics.claims import zhang_yu as zhang_yu
 from dynamics.claims.base import Claim as Claim
 from dynamics.claims.base import Kind as Kind
 from dynamics.claims.base import claim as claim

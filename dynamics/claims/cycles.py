@@ -13,11 +13,10 @@ from dynamics.claims.measures import (
     path,
     radius,
     same_sign,
-    when,
 )
 from dynamics.claims.strategies import numbers
 from dynamics.flows import Flow
-from dynamics.games import AlmostBilinear, Forsaken, PlanarQuadratic
+from dynamics.games import AlmostBilinear, Forsaken
 from dynamics.optimisers import optimistic, sgd
 from dynamics.updates import Alternating, Extragradient, RungeKutta, Simultaneous
 
@@ -172,20 +171,6 @@ def forsaken_point(ratio):
     matrix = field_jacobian(game)
     own, other = -matrix[0, 0], matrix[1, 1]
     return every(other, same_sign(own / other - ratio, -abscissa(game, Flow(rates=(1.0, ratio)))))
-
-
-@claim(
-    "cycles/attracting-means-minimax",
-    "A point that attracts the flow of a zero-sum game is a local minimax point: player 1 is at a maximum there.",
-    source="refuted by Daskalakis and Panageas, The Limit Points of (Optimistic) Gradient Descent in Min-Max "
-    "Optimization, 2018; Forsaken is another example",
-    kind="refuted",
-    domain=dict(own=numbers(-2, 2), coupling=numbers(-2, 2), other=numbers(-2, 2)),
-    because="Player 0's convexity and the coupling hold the point together while player 1 climbs down a valley.",
-)
-def attracting_means_minimax(own, coupling, other):
-    game = PlanarQuadratic(own, coupling, other)
-    return when(abscissa(game, Flow()) < -1e-6, -field_jacobian(game)[1, 1])
 
 
 @claim(

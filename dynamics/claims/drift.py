@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from dynamics.claims.base import claim
-from dynamics.claims.measures import agree, eigenvalues, every, jacobian, radius, same_sign, same_spectrum, when
+from dynamics.claims.measures import agree, eigenvalues, every, radius, same_sign, same_spectrum, when
 from dynamics.claims.strategies import arrays, matrices_with_singular_values, numbers, several
 from dynamics.flows import AlternatingFlow, Flow, ModifiedFlow
 from dynamics.game import Game, ZeroSum, as_players
@@ -491,51 +491,28 @@ def limit_flow(losses, point, rates):
     return every(close(ravel_pytree(flow)[0], expected), *(close(term, expected) for term in found))
 
 
+def penalised_steps(weight, h):
+    """ODE-GAN with the classical Runge-Kutta method and rates in proportion to the step."""
+    return ODEGAN((h, 2 * h), weight=weight)
+
+
 @claim(
     "drift/ode-gan",
-    r"On a bilinear game ODE-GAN's step is the truncated exponential of $hA$ minus $2h\lambda\sigma^2$ in the "
-    r"discriminator; with Euler's method its eigenvalues are $1 + h(-\lambda\sigma^2 \pm i\sigma"
-    r"\sqrt{1 - \lambda^2\sigma^2})$.",
-    source=f"{QIN}, algorithm 1, with the authors' code; eigenvalues by hand",
+    r"The limit of ODE-GAN for small steps is the flow of v with $-\lambda\nabla_y\|\nabla_x L_0\|^2$ added for the "
+    r"discriminator; on $f = xy$ with equal rates its eigenvalues are $-\lambda \pm i\sqrt{1 - \lambda^2}$.",
+    source=f"{QIN}, algorithm 1 with the authors' code, which has no factor of one half",
     kind="closed form",
-    domain=dict(
-        matrix=SQUARE,
-        rate=numbers(0.01, 1),
-        weight=numbers(0, 1),
-        terms=st.sampled_from([1, 4]),
-    ),
-    because=r"The penalty on the generator's gradient A y is lambda times y^T A^T A y, without a factor of one half.",
+    domain=dict(losses=LOSSES, point=POINT, weight=numbers(0, 2)),
+    because="The Runge-Kutta step follows the flow of v to fourth order, and the penalty is one more Euler step.",
 )
-def ode_gan(matrix, rate, weight, terms):
-    game, size = Bilinear(matrix), len(matrix)
-    found = jacobian(game, ODEGAN(rate, weight=weight, method={1: "euler", 4: "rk4"}[terms]))
-    nothing = jnp.zeros((size, size))
-    one = rate * jnp.block([[nothing, -matrix], [matrix.T, nothing]])
-    expected = term = jnp.eye(2 * size)
-    for k in range(1, terms + 1):
-        term = term @ one / k
-        expected = expected + term
-    expected = expected.at[size:, size:].add(-2 * rate * weight * matrix.T @ matrix)
-    whole = close(found, expected)
-    if terms > 1:
-        return whole
-    sigma = jnp.linalg.svd(matrix, compute_uv=False)
-    turn = 1j * sigma * jnp.sqrt(1 - (weight * sigma) ** 2 + 0j)
-    middle = 1 - rate * weight * sigma**2
-    both = jnp.concatenate([middle + rate * turn, middle - rate * turn])
-    return every(whole, same_spectrum(jnp.linalg.eigvals(found), both))
-
-
-@claim(
-    "drift/ode-gan-frozen",
-    r"With steps in which each player takes the other as frozen, that is Euler's method, ODE-GAN is stable on the "
-    r"bilinear game of strength $\sigma$ if and only if $h < 2\lambda$ and $h\sigma^2(4\lambda - h) < 4$.",
-    source=f"{QIN}, with the authors' code, whose step is of this kind; by hand",
-    kind="closed form",
-    domain=dict(sigma=numbers(0.25, 4), rate=numbers(0.01, 2), weight=numbers(0.01, 1)),
-    because=r"The step has the determinant 1 - 2 h lambda sigma^2 + h^2 sigma^2 and the trace 2 - 2 h lambda sigma^2.",
-)
-def ode_gan_frozen(sigma, rate, weight):
-    found = radius(Bilinear(sigma), ODEGAN(rate, weight=weight, method="euler"))
-    margin = jnp.minimum(2 * weight - rate, 4 - rate * sigma**2 * (4 * weight - rate))
-    return same_sign(margin, 1 - found)
+def ode_gan(losses, point, weight):
+    game = general_sum(losses)
+    field, scale = flat_field(game), jnp.asarray([1.0, 1.0, 2.0])
+    penalty = jax.grad(lambda z: jnp.sum(field(z)[FIRST] ** 2))(point).at[FIRST].set(0)
+    expected = scale * (field(point) - weight * penalty)
+    limit = ModifiedFlow(Partial(lambda weight, h: ODEGAN(h, weight=weight), weight), 1.0, 0)
+    turn = jnp.sqrt(1 - weight**2 + 0j) * jnp.asarray([1j, -1j])
+    return every(
+        close(modified(game, Partial(penalised_steps, weight), point, 0)[0], expected),
+        same_spectrum(eigenvalues(Bilinear(1.0), limit), turn - weight),
+    )

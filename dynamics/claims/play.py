@@ -145,7 +145,7 @@ def converges(shift):
     "rate was observed",
     kind="conjecture",
     domain=dict(payoffs=arrays((2, 2, 2))),
-    because="Up to constants that change nothing a 2 x 2 game is zero-sum, of common interest, or has a dominant action.",
+    because="Up to constants that change nothing a 2 x 2 game is zero-sum, of common interest or dominated.",
 )
 def two_by_two(payoffs):
     return like_root(payoffs, 2)
