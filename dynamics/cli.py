@@ -327,14 +327,13 @@ def _claims(options: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
         with _progress(options.quiet) as progress:
             try:
-                while (result := _interruptible(next, searches, None)) is not None:
+                for result in searches:
                     results.append(result)
                     report.write_data(results, out)  # whatever happens, what has been found out is kept
                     if progress is not None:
                         progress(len(results), len(chosen), result.claim.identifier)
             except KeyboardInterrupt:
                 interrupted = True
-                searches.close()
         report.write(results, out, command=_command(options))
     if options.json:
         _print_json(report.to_json(results))
