@@ -154,7 +154,7 @@ def invariant(players, first, second):
     because="Both players move with the same factor f'(theta psi), in opposite senses.",
 )
 def conserved(start, objective, first, second):
-    update = RungeKutta((0.04 * first, 0.04 * second), "rk4")  # a hundred turns of the fastest flow
+    update = RungeKutta((0.02 * first, 0.02 * second), "rk4")
     along = invariant(path(gan(objective), update, tuple(start), 400), first, second)
     return agree(along, jnp.full_like(along, along[0]), tolerance=1e-5)
 
@@ -557,7 +557,7 @@ def clipping(start, bound, first, second, moves):
     theta, psi = path(DiracGAN(Wasserstein()), update, tuple(start), 400)
     square = theta**2 / first + psi**2 / second - (theta * psi if turns else 0)
     least = jnp.minimum(square[0], bound**2 * (1 / second - (first / 4 if turns else 0)))
-    return below(least, jnp.min(square), 1e-9 * (1 + square[0]))
+    return every(below(least, jnp.min(square), 1e-9 * (1 + square[0])), below(jnp.abs(psi[1:]), bound))
 
 
 @claim(
