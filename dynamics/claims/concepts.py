@@ -302,7 +302,7 @@ follow_the_ridge.without(
 @claim(
     "concepts/nash-is-minimax",
     "Every strict local Nash point of a zero-sum game is a strict local minimax point: it attracts Stackelberg's "
-    "gradient and follow-the-ridge.",
+    r"gradient and follow-the-ridge, at the rate of the least eigenvalue of the Schur complement and of $-D_{yy}f$.",
     source=f"{JIN}, proposition on the relation of the concepts",
     kind="theorem",
     hypotheses="the point is a strict local Nash point",
@@ -310,9 +310,14 @@ follow_the_ridge.without(
     because="The Schur complement adds something positive to the minimiser's own curvature.",
 )
 def nash_is_minimax(own, coupling, c):
-    game = Quadratic.zero_sum(own, coupling, jnp.reshape(c, (1, 1)))
+    other = jnp.reshape(c, (1, 1))
+    game = Quadratic.zero_sum(own, coupling, other)
+    curvature = smallest_eigenvalue(schur_complement(own, coupling, other))
     flows = [Flow(direction) for direction in (Stackelberg(solver="dense"), FollowTheRidge(solver="dense"))]
-    return every(*(-abscissa(game, flow) for flow in flows))
+    rates = [-abscissa(game, flow) for flow in flows]
+    expected = jnp.minimum(curvature, c)
+    agreeing = [agree(rate, expected, 10 * epsilon() ** 0.5) for rate in rates]
+    return every(*rates, *agreeing, below(smallest_eigenvalue(own), curvature))
 
 
 nash_is_minimax.without(
