@@ -262,3 +262,16 @@ def test_workers_agree_with_one_process_and_an_interruption_keeps_what_there_is(
     )
     alone = json.loads(done.stdout)
     assert alone == [entry for entry in kept if entry["id"] in ("mine/number-0", "mine/number-1")]
+
+
+def test_a_counterexample_put_together_from_others_is_simplified_too():
+    """It needs two rare values at once, which hypothesis draws apart."""
+
+    def check(x, y):
+        return jnp.where((x > 0.9) & (y > 0.9), -1.0, 1.0)
+
+    results = [
+        claims.search(make(check, kind="refuted", x=numbers(0, 1), y=numbers(0, 1)), 1000, seed=s) for s in (0, 1)
+    ]
+    for result in results:
+        assert result.verdict == "refuted" and result.counterexample == {"x": 1.0, "y": 1.0}

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import hypothesis
@@ -18,6 +18,8 @@ from dynamics.claims.base import Claim
 
 Example = dict[str, Any]
 BATCH = 125  # examples per call of a compiled program
+DRAWN = 4  # one in so many examples after the first batch is drawn, the others are put together from those drawn
+SHRINKING = 60  # draws of one argument in the search for a simpler one
 SLICE = 2 * BATCH  # points of a slice through a counterexample
 # Examples are checked once or a few times, so that compiling costs more than running.
 CHEAP = {"xla_backend_optimization_level": 0}
@@ -116,8 +118,9 @@ class Result:
 def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = True, slices: bool = False) -> Result:
     """Look for a counterexample to a claim.
 
-    Examples are drawn by hypothesis, which likes the corners of the domain, and checked in batches of one shape. The
-    first counterexample ends the search; it is then made as small and simple as possible.
+    Examples are drawn by hypothesis, which likes the corners of the domain, and checked in batches of one shape. Of
+    many examples only a part is drawn; the others put together anew what the arguments have got, as every argument has
+    a strategy of its own. The first counterexample ends the search; it is then made as small and simple as possible.
 
     Args:
         claim: the claim.
@@ -141,23 +144,34 @@ def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = T
     tried, smallest, broken, failing, margin = 0, np.inf, False, None, np.nan
     around: dict[str, Slice] = {}
     with jax.default_device(jax.devices("cpu")[0]):  # eigenvalues of general matrices are for CPUs
-        for run, size in enumerate(_sizes(examples)):
-            stream = f"{seed}/{run}"
-            batch = _draw(strategy, size, stream)
+        pool: list[Example] = []
+        run, left = 0, 5 * examples
+        while tried < examples and left > 0:
+            # A first look; then what is missing, and somewhat more, as some will not fulfil the hypotheses.
+            size = min(BATCH, examples) if run == 0 else min(max(examples - tried, BATCH), left)
+            share = size if run == 0 or len(claim.domain) == 1 else -(-size // DRAWN)
+            drawn = _draw(strategy, share, f"{seed}/{run}")
+            pool += drawn
+            batch = drawn + _recombined(pool, size - share, np.random.default_rng([seed, run]))
             margins = checker(batch)
             tried += int(np.sum(~np.isposinf(margins)))
             broken |= bool(np.isnan(margins).any())
             smallest = np.min(margins, initial=smallest, where=~np.isnan(margins))
             if (margins < 0).any():
-                failing = batch[int(np.argmax(margins < 0))]
-                if shrink:
-                    failing = _simplest(strategy, size, stream, checker, batch, margins)
+                first = int(np.argmax(margins < 0))
+                failing = batch[first]
+                if shrink and first < len(drawn):
+                    known = {_key(example): bool(margin < 0) for example, margin in zip(batch, margins)}
+                    failing = _simplest(strategy, share, f"{seed}/{run}", checker, known, failing)
+                elif shrink:
+                    failing = _simpler_arguments(claim, checker, failing, seed)
                 margin = float(checker([failing])[0])
                 if slices:
                     around = _slices(checker, failing, batch)
                 break
-            if tried >= examples or len(batch) < size:  # hypothesis stops early when it has seen the whole domain
+            if len(drawn) < share:  # hypothesis stops early when it has seen the whole domain
                 break
+            run, left = run + 1, left - size
     verdict = "refuted" if failing is not None else "undecided" if broken or not tried else "holds"
     return Result(
         claim=claim,
@@ -255,16 +269,6 @@ def _settings(examples: int) -> hypothesis.settings:
     )
 
 
-def _sizes(examples: int) -> Iterator[int]:
-    """How many examples to draw, batch by batch: a first look, the rest, and more where the hypotheses are rare."""
-    first = min(BATCH, examples)
-    yield first
-    if examples > first:
-        yield examples - first
-    for _ in range(4):
-        yield examples
-
-
 def _draw(strategy: st.SearchStrategy, size: int, stream: str) -> list[Example]:
     """So many examples as hypothesis draws them; fewer when there are no more."""
     drawn: list[Example] = []
@@ -278,16 +282,21 @@ def _draw(strategy: st.SearchStrategy, size: int, stream: str) -> list[Example]:
     return drawn
 
 
+def _recombined(pool: Sequence[Example], count: int, random: np.random.Generator) -> list[Example]:
+    """Examples made of the arguments of others, each argument from another one."""
+    choices = {name: random.integers(len(pool), size=count) for name in pool[0]} if count else {}
+    return [{name: pool[chosen[index]][name] for name, chosen in choices.items()} for index in range(count)]
+
+
 def _simplest(
     strategy: st.SearchStrategy,
     size: int,
     stream: str,
-    checker: _Checker,
-    batch: Sequence[Example],
-    margins: np.ndarray,
+    checker: Callable[[Sequence[Example]], np.ndarray],
+    known: dict[tuple, bool],
+    failing: Example,
 ) -> Example:
     """The simplest counterexample that hypothesis finds: the same draws once more, then it shrinks the first one."""
-    known = {_key(example): bool(margin < 0) for example, margin in zip(batch, margins)}
 
     def fails(example: Example) -> bool:
         key = _key(example)
@@ -295,7 +304,30 @@ def _simplest(
             known[key] = bool(checker([example])[0] < 0)
         return known[key]
 
-    return hypothesis.find(strategy, fails, settings=_settings(size), random=random.Random(stream))
+    try:
+        return hypothesis.find(strategy, fails, settings=_settings(size), random=random.Random(stream))
+    except NoSuchExample:
+        return failing
+
+
+def _simpler_arguments(claim: Claim, checker: _Checker, failing: Example, seed: int) -> Example:
+    """A counterexample simplified one argument at a time, where hypothesis finds a simpler one."""
+    for name, strategy in claim.domain.items():
+        known = {_key({name: failing[name]}): True}
+
+        def whole(one: Example, others: Example = failing) -> Example:
+            return {**others, **one}
+
+        simplest = _simplest(
+            st.fixed_dictionaries({name: strategy}),
+            SHRINKING,
+            f"{seed}/{name}",
+            lambda batch, whole=whole: checker([whole(one) for one in batch]),
+            known,
+            {name: failing[name]},
+        )
+        failing = whole(simplest)
+    return failing
 
 
 def _slices(checker: _Checker, failing: Example, batch: Sequence[Example]) -> dict[str, Slice]:
