@@ -224,7 +224,9 @@ step.without(
     because="The formula has the modulus of Re: an eigenvalue to the right is unstable for every step.",
     check=lambda **example: step_margin(**example)[0],
     coupling=PLANAR["coupling"],
-    damping=definite_matrices(-2, 2, 2),
+    damping=numbers(-2, -0.25).map(lambda damping: damping * np.eye(2)),
+    weight=numbers(0.05, 0.5),
+    rate=numbers(0.01, 0.5),
 )
 
 
@@ -272,7 +274,9 @@ alternating.without(
     "not-dissipative",
     "the symmetric part of A is at most 0",
     because="A field that points outwards by more than gamma a^2 is followed outwards.",
-    damping=EXPANDING,
+    coupling=PLANAR["coupling"],
+    damping=numbers(-2, -0.25).map(lambda damping: damping * np.eye(2)),
+    weight=numbers(0.05, 0.5),
 )
 
 
