@@ -101,7 +101,6 @@ def averaging_helps(a, b, c, rate):
     "same eigenvalues, whatever the rates, the inner steps and the momentum.",
     source="by hand: AB and BA have the same eigenvalues",
     kind="theorem",
-    hypotheses="two players",
     domain=dict(matrix=MATRIX, rates=RATES, coefficients=several(numbers(-0.5, 0.5), 2).map(np.asarray)),
     because="A step of one order is a step of the other one, begun half a round later.",
 )
