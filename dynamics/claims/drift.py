@@ -238,8 +238,8 @@ def equal_rates(losses, point, rates):
 
 @claim(
     "drift/own-time",
-    "With unequal rates and the coefficients as printed, each player's drift in its own time, simultaneous descent with "
-    r"rates $h r_i$ follows $\dot x_i = r_i v_i - \frac h2 r_i^2\sum_j (D_j v_i) v_j$, up to $O(h^3)$ a step.",
+    "With unequal rates and the coefficients as printed, each player's drift in its own time, simultaneous descent "
+    r"with rates $h r_i$ follows $\dot x_i = r_i v_i - \frac h2 r_i^2\sum_j (D_j v_i) v_j$, up to $O(h^3)$ a step.",
     source=f"a reading of {ROSCA}, theorem 3.1 for unequal rates",
     kind="refuted",
     domain=dict(losses=LOSSES, point=POINT, rates=RATES),
