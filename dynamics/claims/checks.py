@@ -21,6 +21,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
+from dynamics._compiling import quick_jit
 from dynamics._names import nearest
 from dynamics.analysis import classify
 from dynamics.analysis._plain import plain
@@ -31,7 +32,6 @@ from dynamics.gan import GAN
 from dynamics.simulation import simulate
 from dynamics.updates import Simultaneous, State, Update
 
-CHEAP = {"xla_backend_optimization_level": 0}  # programs that run once
 OUTCOMES = ("pass", "fail", "info", "skipped")
 
 LANES = 160  # radii per call of the compiled program
@@ -352,7 +352,7 @@ class _OfUpdate(_Subject):
             blocks = [[matrix[:1, :1], matrix[:1, 1:]], [matrix[1:, :1], matrix[1:, 1:]]]
             return radius(Quadratic(blocks), self.make(rate), (jnp.zeros(1), jnp.zeros(1)))
 
-        return jax.jit(jax.vmap(one), compiler_options=CHEAP)
+        return quick_jit(jax.vmap(one))
 
     def radii(self, rates: Any, matrices: Any) -> np.ndarray:
         """Radii on games of two scalars given by H, for all rates and matrices (or one)."""
@@ -376,7 +376,7 @@ class _OfUpdate(_Subject):
             players = path(game, self.make(rate), (start[:2], start[2:]), steps=STEPS, save_every=SAVED)
             return jnp.concatenate(players, axis=-1)
 
-        return jax.jit(jax.vmap(one), compiler_options=CHEAP)
+        return quick_jit(jax.vmap(one))
 
     @functools.cached_property
     def runs(self) -> dict[str, np.ndarray]:
@@ -462,7 +462,7 @@ class _OfUpdate(_Subject):
                 field = jnp.stack(game.field(run.final))
                 return points[-1], points[-1] - points[-2], field, field_jacobian(game, run.final)
 
-            end, moved, field, slopes = map(np.asarray, jax.jit(jax.vmap(one), compiler_options=CHEAP)(x, y))
+            end, moved, field, slopes = map(np.asarray, quick_jit(jax.vmap(one))(x, y))
             kinds: dict[str, Any] = collections.Counter()
             created = []
             for point, change, push, slope in zip(end, moved, field, slopes):
@@ -908,7 +908,7 @@ class _OfGame(_Subject):
             slopes = jax.vmap(lambda vector: jax.jacfwd(lambda x: at(x)[1])(vector))(points)
             return *values, slopes
 
-        losses, field, jacobian = map(np.asarray, jax.jit(program, compiler_options=CHEAP)(points, shifted))
+        losses, field, jacobian = map(np.asarray, quick_jit(program)(points, shifted))
         return dict(
             points=points,
             losses=losses,

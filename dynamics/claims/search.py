@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from dynamics._checks import as_whole
+from dynamics._compiling import quick_jit
 from dynamics.claims.base import Claim
 
 Example = dict[str, Any]
 BATCH = 125  # examples per call of a compiled program
-DRAWN = 4  # one in so many examples after the first batch is drawn, the others are put together from those drawn
+DRAWN = 7  # one in so many examples after the first batch is drawn, the others are put together from those drawn
 SHRINKING = 60  # draws of one argument in the search for a simpler one
 SLICE = 2 * BATCH  # points of a slice through a counterexample
-# Examples are checked once or a few times, so that compiling costs more than running.
-CHEAP = {"xla_backend_optimization_level": 0}
 
 
 class Slice(NamedTuple):
@@ -227,7 +226,7 @@ class _Checker:
                 example = jax.tree.unflatten(definition, all_leaves)
                 return jax.numpy.min(jax.numpy.asarray(self.claim.check(**example)))
 
-            self.programs[structure] = jax.jit(jax.vmap(check), compiler_options=CHEAP)
+            self.programs[structure] = quick_jit(jax.vmap(check))
         padded = [*leaves, *(leaves[-1:] * (BATCH - len(batch)))]  # one length, one program
         values = [np.stack([np.asarray(example[place], float) for example in padded]) for place in moving]
         if not values:  # nothing varies

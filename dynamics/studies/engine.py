@@ -19,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 
 import dynamics
 from dynamics import _trees
+from dynamics._compiling import compile_quickly
 from dynamics._names import nearest
 from dynamics.analysis import EquilibriumError, Stability, find_equilibrium
 from dynamics.analysis.linearisation import Linearisation, linearise
@@ -238,7 +239,7 @@ def _run(function: Callable, *arguments: Any) -> Any:
     lowered = jax.jit(function).lower(*arguments)
     _tracing.release()
     try:
-        return jax.device_get(_compile_quickly(lowered)(*arguments))
+        return jax.device_get(compile_quickly(lowered)(*arguments))
     finally:
         _tracing.acquire()
 
@@ -320,17 +321,6 @@ def _length(method: Update | AbstractFlow, settings: dict[str, Any]) -> dict[str
     if isinstance(method, NoisyFlow):
         return {"until": until, "dt0": until / 4000, "key": jax.random.key(settings["seed"])}
     return {"until": until}
-
-
-def _compile_quickly(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-    """Compile without the costly optimisations, as far as this version of the compiler knows the options."""
-    options: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-    while options:
-        try:
-            return lowered.compile(compiler_options=options)
-        except Exception:  # an option of the compiler's own that is gone
-            options.popitem()
-    return lowered.compile()
 
 
 class _Ending(eqx.Module):
