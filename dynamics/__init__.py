@@ -18,6 +18,7 @@ _MODULES = (
     "claims",
     "directions",
     "distributions",
+    "ensembles",
     "flows",
     "games",
     "objectives",
@@ -57,6 +58,7 @@ _NAMES = {
     "split_module": "dynamics.gan",
     "stability": "dynamics.analysis",
     "stationary_covariance": "dynamics.analysis",
+    "sweep": "dynamics.ensembles",
     "timescale_threshold": "dynamics.analysis",
     "transient_growth": "dynamics.analysis",
 }

@@ -28,6 +28,7 @@ ROWS = [
     ["flows"],
     ["outcomes"],
     ["simulation", "analysis"],
+    ["ensembles"],
     ["catalogue"],
     ["studies", "plots", "claims"],
     ["cli"],

@@ -1,0 +1,9 @@
+"""Many games at once: sweeps over named axes."""
+
+from dynamics.ensembles.designs import log_uniform as log_uniform
+from dynamics.ensembles.designs import seeds as seeds
+from dynamics.ensembles.designs import uniform as uniform
+from dynamics.ensembles.prediction import Predicted as Predicted
+from dynamics.ensembles.prediction import Smoothness as Smoothness
+from dynamics.ensembles.running import SweepInterrupted as SweepInterrupted
+from dynamics.ensembles.running import sweep as sweep

@@ -1,0 +1,260 @@
+"""Many cells in one compiled program, and how many at a time."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PRNGKeyArray
+
+from dynamics import _trees
+from dynamics._checks import is_concrete
+from dynamics._names import nearest
+from dynamics.analysis.linearisation import linearise
+from dynamics.flows.base import AbstractFlow
+from dynamics.game import Game, Players, as_players
+from dynamics.outcomes import Outcome, rounding_floor
+from dynamics.simulation import SEGMENTS, Run, simulate
+from dynamics.updates.base import Update
+
+# A block of lanes goes through the whole run before the next one begins: its state stays in the cache, and a game's
+# numbers do not depend on how many blocks a chunk has.
+LANES = {"cpu": 256}
+LANES_ELSEWHERE = 16_384
+BLOCK_BYTES = 2**22
+CHUNK_BYTES = 2**25
+LARGEST_CHUNK = 65_536
+FLOW_SAMPLES = 513  # times that `simulate` saves of a flow
+
+Built = tuple[Game, Update | AbstractFlow, Players]
+
+
+class Recipe(eqx.Module):
+    """What all cells have in common: how one is built and run. Numbers are leaves, the rest belongs to the program.
+
+    Attributes:
+        build: the caller's function.
+        seeds: names of the arguments that are random keys.
+        dtype: of the numbers, or `None`: as they are.
+        steps: of an update.
+        until: of a flow.
+        key: of minibatches.
+        thresholds: tolerance and limit.
+        measures: pairs of a name and a function.
+        options: of `dynamics.simulate`, for flows.
+        predict: whether to linearise at the first known equilibrium.
+        starts: the key from which those of the starts are made, or `None`.
+    """
+
+    build: Callable[..., Built]
+    seeds: tuple[str, ...] = eqx.field(static=True)
+    dtype: Any = eqx.field(static=True)
+    steps: int | None = eqx.field(static=True)
+    until: Array | None
+    key: PRNGKeyArray | None
+    thresholds: tuple[Array, Array]
+    measures: tuple[tuple[str, Callable], ...]
+    options: dict[str, Any]
+    predict: bool = eqx.field(static=True)
+    starts: PRNGKeyArray | None
+
+    def built(self, values: dict[str, Any]) -> Built:
+        """Game, method and players of one cell."""
+        given = {name: value for name, value in values.items() if name != "start"}
+        given |= {name: jax.random.key(given[name]) for name in self.seeds}
+        if self.starts is not None:
+            given["start_key"] = jax.random.fold_in(self.starts, values["start"])
+        try:
+            parts = self.build(**given)
+            if not isinstance(parts, tuple) or len(parts) != 3:
+                raise TypeError(f"it returned {parts!r}; expected a tuple (game, update or flow, players)")
+            game, method, players = parts
+            if not isinstance(game, Game):
+                raise TypeError(f"the first thing it returned is {game!r}; expected a game")
+            if not isinstance(method, (Update, AbstractFlow)):
+                raise TypeError(
+                    f"the second thing it returned is {method!r}; expected an update (dynamics.updates) or a flow "
+                    "(dynamics.flows)"
+                )
+            players = as_players(players)
+        except Exception as error:
+            raise _failed(error, given) from error
+        if self.dtype is not None:
+            game, method, players = _trees.cast((game, method, players), self.dtype)
+        return game, method, players
+
+    def run(self, parts: Built, index: Array) -> Run:
+        """Simulate one cell."""
+        game, method, players = parts
+        key = None if self.key is None else jax.random.fold_in(self.key, index)
+        duration = (
+            dict(steps=self.steps, save_every=self.steps // samples_of(self.steps))
+            if isinstance(method, Update)
+            else dict(until=self.until)
+        )
+        tolerance, limit = self.thresholds
+        return simulate(game, method, players, key=key, tolerance=tolerance, limit=limit, **duration, **self.options)
+
+
+def check_arguments(build: Any, names: list[str]) -> None:
+    """Compare the arguments that `build` takes with the names of the axes.
+
+    Raises:
+        TypeError: `build` is no function.
+        ValueError: an argument is missing or unknown.
+    """
+    if not callable(build):
+        raise TypeError(f"build is {build!r}; expected a function that returns (game, update or flow, players)")
+    try:
+        parameters = inspect.signature(build).parameters.values()
+    except (TypeError, ValueError):  # of no function that is written in Python
+        return
+    named = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    needed = [one.name for one in parameters if one.default is one.empty and one.name in named]
+    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    for name in names:
+        if name not in named and not takes_all:
+            if name == "start_key":
+                raise ValueError(
+                    f"with several starts build gets a random key, start_key, from which to draw the players, but it "
+                    f"takes ({', '.join(named)}); add the argument start_key"
+                )
+            raise ValueError(f"build takes ({', '.join(named)}), and there is an axis {name!r}{nearest(name, named)}")
+    for name in needed:
+        if name not in names:
+            hint = "pass starts=n" if name == "start_key" else "add it to axes, as a number if it is constant"
+            raise ValueError(f"build needs {name!r}, and the axes are {', '.join(names) or 'none'}; {hint}")
+
+
+def _failed(error: Exception, given: dict[str, Any]) -> Exception:
+    """What to tell about an error of `build`."""
+    call = ", ".join(f"{name}={_shown(value)}" for name, value in given.items())
+    text = f"build({call}) failed: {type(error).__name__}: {error}"
+    if not is_concrete(given):
+        text += (
+            "\nIt is traced once for all cells: use jax.numpy instead of numpy, jnp.where(condition, a, b) instead of "
+            "if, and dynamics.ensembles.seeds for random keys. What decides about shapes or types can be no axis."
+        )
+    return (TypeError if isinstance(error, TypeError) else ValueError)(text)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, jax.core.Tracer) or jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return f"{value.dtype}{list(value.shape)}"
+    return f"{float(value):.6g}"
+
+
+def samples_of(steps: int) -> int:
+    """Number of samples along the run of an update: that of the stretches that `simulate` looks at."""
+    if steps <= SEGMENTS:
+        return steps
+    return next((n for n in range(SEGMENTS, min(2 * SEGMENTS, steps) + 1) if steps % n == 0), SEGMENTS)
+
+
+def lanes_of(recipe: Recipe, parts: Built, cells: int, platform: str) -> int:
+    """Number of cells in a block: depends on the sweep, but not on its chunks."""
+    _, method, players = parts
+    size, state = _trees.size(players), _state_size(parts)
+    samples = samples_of(recipe.steps) if isinstance(method, Update) else 3 * FLOW_SAMPLES
+    each = 8 * (size * samples + 4 * state + recipe.predict * state * (state + 40))
+    most = LANES.get(platform, LANES_ELSEWHERE)
+    return max(1, min(most, _power_below(BLOCK_BYTES // each), 1 << max(0, cells - 1).bit_length()))
+
+
+def chunk_of(recipe: Recipe, parts: Built, cells: int, lanes: int) -> int:
+    """Number of cells in a chunk: as many as memory allows, equal chunks, full blocks."""
+    size, state = _trees.size(parts[2]), _state_size(parts)
+    each = 8 * (size + 8 + recipe.predict * (state**2 + size**2 + 4 * state + 8))
+    most = max(lanes, min(LARGEST_CHUNK, _power_below(CHUNK_BYTES // each)))
+    chunks = -(-cells // most)
+    return -(-cells // (chunks * lanes)) * lanes
+
+
+def _state_size(parts: Built) -> int:
+    game, method, players = parts
+    state = eqx.filter_eval_shape(method.init, game, players)
+    return sum(leaf.size for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.ShapeDtypeStruct))
+
+
+def _power_below(number: int) -> int:
+    return 1 << max(0, int(number).bit_length() - 1)
+
+
+@eqx.filter_jit
+def run_chunk(recipe: Recipe, values: dict[str, Array], indices: Array) -> dict[str, Any]:
+    """Simulate and linearise the cells of a chunk.
+
+    Args:
+        recipe: what they have in common.
+        values: of the axes, each of shape (blocks, lanes).
+        indices: the cells' numbers, likewise.
+    """
+    return jax.lax.map(partial(_block, recipe), (values, indices))
+
+
+def _block(recipe: Recipe, cells: tuple[dict[str, Array], Array]) -> dict[str, Any]:
+    found = jax.vmap(partial(_simulated, recipe))(*cells)
+    if recipe.predict:
+        first = jax.vmap(partial(_linearised, recipe, False))(cells[0])
+        if first is not None:
+            finite = jnp.isfinite(first[0].jacobian).all(axis=(1, 2))
+
+            def in_the_limit():
+                limit = jax.vmap(partial(_linearised, recipe, True))(cells[0])
+                return jax.vmap(partial(jax.tree.map, jnp.where))(jax.tree.map(lambda _: finite, first), first, limit)
+
+            # Memory that vanishes at the equilibrium is rare, and without memory there is none.
+            linear, size = first
+            if first[0].jacobian.shape[-1] > first[0].game_jacobian.shape[-1]:
+                linear, size = jax.lax.cond(jnp.all(finite), lambda: first, in_the_limit)
+            found |= dict(linear=linear._asdict(), vanishing=~finite, size=size)
+    return found
+
+
+def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[str, Any]:
+    parts = recipe.built(values)
+    run = recipe.run(parts, index)
+    game = _trees.cast(parts[0], _trees.float_dtype(run.final))
+    return dict(
+        outcome=run.outcome,
+        rate=run.rate,
+        period=run.period,
+        residual=run.residual,
+        steps_to_tolerance=_steps_to_tolerance(run, recipe),
+        final=run.final,
+        measures={name: function(game, run.final) for name, function in recipe.measures},
+    )
+
+
+def _steps_to_tolerance(run: Run, recipe: Recipe) -> Array:
+    """When the distance to the end has fallen for good below the tolerance times its largest value."""
+    end = ravel_pytree(run.final)[0]
+    tolerance, duration = recipe.thresholds[0], recipe.until if recipe.steps is None else recipe.steps
+    points = jax.vmap(lambda point: ravel_pytree(point)[0])(run.players)
+    distances = jnp.append(jnp.linalg.norm(points - end, axis=1), 0)
+    times = jnp.append(run.steps.astype(end.dtype), jnp.asarray(duration, end.dtype))
+    level = tolerance.astype(end.dtype) * jnp.max(distances)
+    count = jnp.arange(len(distances))
+    last = jnp.max(jnp.where(distances > level, count, -1))
+    floor = rounding_floor(jnp.linalg.norm(end))
+    before, after = distances[last], jnp.maximum(distances[last + 1], floor)
+    # The distance falls geometrically between two samples, more or less.
+    part = jnp.log(before / level) / jnp.log(before / after)
+    part = jnp.where((before > after) & (level > after), part, 1)
+    found = times[last] + (times[last + 1] - times[last]) * part
+    found = jnp.where(last < 0, 0, found)
+    return jnp.where(run.outcome == Outcome.converged, found, jnp.nan)
+
+
+def _linearised(recipe: Recipe, limit: bool, values: dict[str, Array]) -> Any:
+    game, method, _ = recipe.built(values)
+    known = game.equilibria()
+    if not known:
+        return None
+    point = as_players(known[0], "equilibria")
+    size = jnp.max(jnp.abs(ravel_pytree(point)[0]), initial=0)
+    return linearise(game, method, point, limit=limit), size

@@ -1,0 +1,151 @@
+"""The results of a sweep as arrays on the host, and as an `xarray.Dataset`."""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+import dynamics
+from dynamics.ensembles.designs import Cells
+from dynamics.ensembles.prediction import Predicted, Smoothness
+from dynamics.outcomes import Outcome
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+NOT_DONE = -1
+PREDICTED = ("predicted_verdict", "predicted_smoothness", "predicted_rate", "predicted_radius", "predicted_abscissa")
+RESERVED = ("outcome", "simulated_rate", "period", "residual", "steps_to_tolerance", *PREDICTED)
+
+
+@dataclasses.dataclass
+class Table:
+    """One array per variable, with a leading axis of cells; cells that are not done hold NaN, or -1."""
+
+    cells: Cells
+    columns: dict[str, np.ndarray]
+    attributes: dict[str, dict[str, Any]]
+    done: int = 0
+
+    def add(self, rows: dict[str, np.ndarray]) -> None:
+        """The results of the next cells."""
+        for name, values in rows.items():
+            if name not in self.columns:
+                self.columns[name] = np.full((self.cells.count, *values.shape[1:]), _blank(values.dtype), values.dtype)
+            self.columns[name][self.done : self.done + len(values)] = values
+        self.done += len(next(iter(rows.values())))
+
+    def counts(self) -> str:
+        """How many of the cells that are done have which outcome."""
+        counts = np.bincount(self.columns["outcome"][: self.done], minlength=len(Outcome))
+        return ", ".join(f"{count} {outcome.name}" for outcome, count in zip(Outcome, counts, strict=True) if count)
+
+    def dataset(self, attributes: dict[str, Any]) -> "xr.Dataset":
+        """All of it, named."""
+        import xarray as xr
+
+        columns = self.columns or {"outcome": np.full(self.cells.count, NOT_DONE, np.int8)}
+        variables = {}
+        for name, values in columns.items():
+            own = tuple(f"{name}_axis_{axis}" for axis in range(values.ndim - 1))
+            shaped = values.reshape(*self.cells.shape, *values.shape[1:])
+            variables[name] = ((*self.cells.dims, *own), shaped, self.attributes.get(name, {}))
+        along = self.cells.dims[0] if "cell" in self.cells.dims else None
+        coordinates: dict[str, Any] = {
+            name: ((along or name,) if axis.values.ndim else (), axis.values, axis.attributes)
+            for name, axis in self.cells.axes.items()
+        }
+        if self.cells.starts is not None:
+            coordinates["start"] = ("start", np.arange(self.cells.starts), {"long_name": "number of the start"})
+        return xr.Dataset(variables, coordinates, attributes)
+
+
+def _blank(dtype: np.dtype) -> Any:
+    if dtype.kind in "fc":
+        return np.nan
+    return -1 if dtype.kind == "i" else 0
+
+
+def flags(members: Iterable[Any]) -> dict[str, Any]:
+    """Attributes that say which number means what, as the conventions for climate and forecast data have it."""
+    pairs = [(int(member), member.name) for member in members]
+    return {
+        "flag_values": np.array([value for value, _ in pairs], np.int8),
+        "flag_meanings": " ".join(name for _, name in pairs),
+    }
+
+
+def described(kind: str, resolution: float) -> dict[str, dict[str, Any]]:
+    """Long names, units and meanings of the variables that every sweep has."""
+    time = "steps" if kind == "map" else "time"
+    per = "1/step" if kind == "map" else "1/time"
+    outcome = flags(Outcome)
+    values, meanings = np.append(outcome["flag_values"], np.int8(NOT_DONE)), outcome["flag_meanings"] + " not_done"
+    return {
+        "outcome": {"long_name": "what became of the run", "flag_values": values, "flag_meanings": meanings},
+        "simulated_rate": {"long_name": "slope of the logarithm of the amplitude along the run", "units": per},
+        "period": {"long_name": "length of one turn of a cycle", "units": time},
+        "residual": {"long_name": "norm of the field at the end", "units": "1"},
+        "steps_to_tolerance": {
+            "long_name": "when the distance to the end has fallen for good below the tolerance times its largest value",
+            "units": time,
+            "resolution": resolution,
+        },
+        "predicted_verdict": {"long_name": "whether training stays near the equilibrium", **flags(Predicted)},
+        "predicted_smoothness": {"long_name": "how smooth the method is at the equilibrium", **flags(Smoothness)},
+        "predicted_radius": {"long_name": "largest modulus of an eigenvalue of the map's Jacobian", "units": "1"},
+        "predicted_abscissa": {"long_name": "largest real part of an eigenvalue of the flow's Jacobian", "units": per},
+        "predicted_rate": {"long_name": "logarithm of the contraction at the equilibrium", "units": per},
+    }
+
+
+def player_names(players: Any) -> list[tuple[str, str]]:
+    """Name and description of the variable of every leaf of the players."""
+    found = []
+    for path, _ in jax.tree_util.tree_leaves_with_path(players):
+        text = jax.tree_util.keystr(path, simple=True, separator="_")
+        name = "player_" + "".join(letter if letter.isalnum() else "_" for letter in text)
+        label = f"player {jax.tree_util.keystr(path[:1], simple=True)}{jax.tree_util.keystr(path[1:])} at the end"
+        found.append((name, label))
+    return _distinct(found)
+
+
+def measured(name: str, value: Any) -> list[str]:
+    """Names of the variables of a measure, one per leaf."""
+    paths = [
+        jax.tree_util.keystr(path, simple=True, separator="_") for path, _ in jax.tree_util.tree_leaves_with_path(value)
+    ]
+    return [name + f"_{path}" * bool(path) for path in paths]
+
+
+def _distinct(names: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    taken: set[str] = set()
+    found = []
+    for name, label in names:
+        unique, number = name, 2
+        while unique in taken:
+            unique, number = f"{name}_{number}", number + 1
+        taken.add(unique)
+        found.append((unique, label))
+    return found
+
+
+def provenance(settings: dict[str, Any], dtype: Any, key: Any) -> dict[str, Any]:
+    """Attributes of the dataset: versions, precision, random key and settings, all plain text."""
+    key = None if key is None else (jax.random.key_data(key) if _is_typed(key) else key)
+    return {
+        "dynamics": dynamics.__version__,
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "platform": jax.default_backend(),
+        "dtype": str(np.dtype(dtype)),
+        "key": "none" if key is None else " ".join(str(word) for word in np.asarray(key).tolist()),
+        "settings": json.dumps(settings),
+    }
+
+
+def _is_typed(key: Any) -> bool:
+    return jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
