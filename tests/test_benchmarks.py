@@ -95,3 +95,26 @@ def test_the_attack_knows_a_wrong_verdict(monkeypatch):
     monkeypatch.setattr(verdicts, "ask", lambda *_: "stable")
     monkeypatch.setattr(verdicts, "composed_case", lambda *_: ("stable", "stable"))
     assert sum(row["wrong"] for row in verdicts.attack((2,), games=4)) > 5
+
+
+@pytest.mark.parametrize(
+    "place, kind, catcher",
+    [
+        ("consensus:Consensus", "missing transpose", "consensus/jacobian"),
+        ("updates.base:alternating_step", "stale gradient", "bilinear/alternating"),
+        ("opponent_shaping:_shaping", "factor one half", "opponent-shaping/lola"),
+        ("game:_field", "swapped player", "bilinear/unrolled"),
+    ],
+)
+def test_a_planted_error_is_caught_and_taken_away_again(place, kind, catcher):
+    mutations = load("mutations")
+    (mutant,) = [m for m in mutations.MUTANTS if place in m.where and m.kind == kind]
+    found = dy.claims.find(catcher)
+    with mutations.planted(mutant):
+        assert not dy.claims.search(found, 60, shrink=False).as_expected
+    assert dy.claims.search(found, 60).as_expected
+
+
+def test_every_planted_error_fits_the_source():
+    for mutant in load("mutations").MUTANTS:
+        assert callable(mutant.changed()), mutant.name
