@@ -3,7 +3,6 @@
 See `README.md` of this folder for how to write one.
 """
 
-from dynamics._names import nearest
 from dynamics.claims import adaptive as adaptive
 from dynamics.claims import adjustment as adjustment
 from dynamics.claims import bilinear as bilinear
@@ -34,6 +33,7 @@ from dynamics.claims.checks import test_of_update as test_of_update
 from dynamics.claims.search import Result as Result
 from dynamics.claims.search import search as search
 from dynamics.claims.search import shown_value as shown_value
+from dynamics.claims.session import hint
 from dynamics.claims.session import matching as matching
 from dynamics.claims.session import search_all as search_all
 
@@ -51,5 +51,5 @@ def find(identifier: str) -> Claim:
     """
     known = registered()
     if identifier not in known:
-        raise ValueError(f"{identifier!r} is not one of the claims{nearest(identifier, known)}")
+        raise ValueError(f"{identifier!r} is not one of the claims{hint(identifier)}")
     return known[identifier]

@@ -29,12 +29,15 @@ def matching(pattern: str = "*") -> list[str]:
     known = registered()
     found = [name for name in known if fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern.rstrip("/") + "/")]
     if not found:
-        raise ValueError(f"no claim matches {pattern!r}{nearest(pattern, [*known, *_topics(known)])}")
+        raise ValueError(f"no claim matches {pattern!r}{hint(pattern)}")
     return found
 
 
-def _topics(known: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(name.split("/")[0] for name in known))
+def hint(name: str) -> str:
+    """What may have been meant, for a message: the nearest claim or topic, or the list of topics."""
+    topics = {known.split("/")[0] for known in registered()}
+    close = nearest(name, [*registered(), *topics])
+    return close if "did you mean" in close else nearest("", topics)  # all of the names would be too many
 
 
 def search_all(
