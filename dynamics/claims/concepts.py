@@ -14,6 +14,7 @@ from dynamics.claims.measures import (
     end,
     epsilon,
     every,
+    field_jacobian,
     jacobian,
     norm,
     radius,
@@ -122,6 +123,36 @@ optimistic_inclusion.without(
     because="Next to no coupling a curvature a allows steps up to 2/a to descent, but only up to 2/(3a) to the "
     "optimistic method.",
     share=numbers(1, 4),
+)
+
+
+@claim(
+    "concepts/optimistic-sharp",
+    r"A point of any smooth game that attracts simultaneous descent with rate $h < \sqrt{2/5}/L$, L the norm of the "
+    r"Jacobian, attracts the optimistic method with the same rate; the constant cannot be improved.",
+    source="by hand, see the notebook on this conjecture; 1/2 in the theorem of Daskalakis and Panageas, 2018",
+    kind="theorem",
+    hypotheses="h L is below sqrt(2/5)",
+    domain=dict(decay=numbers(0, 1), turn=numbers(0, 4), shear=numbers(-1, 1), share=numbers(0.5, 0.998)),
+    because="For an eigenvalue -m/h both regions of stability end at m = (1 +- 3i)/5, which is sqrt(2/5) away from 0; "
+    "what is nearer lies in both, or outside the one of descent.",
+)
+def optimistic_sharp(decay, turn, shear, share):
+    game = Quadratic([[decay, turn + shear], [-turn, decay]])
+    rate = share * np.sqrt(0.4) / jnp.maximum(jnp.linalg.norm(field_jacobian(game), 2), 1e-3)
+    plain = radius(game, Simultaneous(sgd(rate), sgd(rate)))
+    found = radius(game, Simultaneous(optimistic(rate), optimistic(rate)))
+    return when(plain < 1 - 1e-6, 1 - found)
+
+
+optimistic_sharp.without(
+    "two-per-cent-longer",
+    "h L is below sqrt(2/5)",
+    because="Just beyond m = (1 +- 3i)/5 descent is stable and the optimistic method is not.",
+    decay=numbers(0.9375, 1.0625),
+    turn=numbers(3, 3),
+    shear=numbers(0, 0),
+    share=numbers(1.005, 1.02),
 )
 
 
