@@ -310,10 +310,10 @@ MUTANTS = (
         "replaced(players, self.player, players[self.player]), key)[self.player]",
     ),
     Mutant(
-        "directions._blocks:block",
+        "directions.stackelberg:Stackelberg.__call__",
         TRANSPOSE,
-        "key)[row]",
-        "key)[row if jnp.shape(players[row]) != jnp.shape(players[column]) else column]",
+        "_blocks.transpose(_blocks.block(game, players, follower, leader, key), players[leader])",
+        "_blocks.block(game, players, leader, follower, key)",
     ),
     # Flows
     Mutant("flows.alternating:AlternatingFlow.field", SIGN, "v + d - self.step / 2 * s", "v + d + self.step / 2 * s"),
@@ -358,7 +358,7 @@ MUTANTS = (
 
 
 def touched(claim: Claim) -> frozenset[tuple[str, str]]:
-    """The functions of the package that a claim runs through, as (file, name), on a few examples."""
+    """The functions of the package that a claim runs through, as (file, name)."""
     root = str(Path(dy.__file__).parent)
     seen = set()
 
@@ -370,7 +370,7 @@ def touched(claim: Claim) -> frozenset[tuple[str, str]]:
     _forget()
     sys.setprofile(watch)
     try:
-        claims.search(claim, 3, shrink=False)
+        claims.search(claim, 40, shrink=False)
     finally:
         sys.setprofile(None)
     return frozenset(seen)

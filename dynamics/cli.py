@@ -153,7 +153,7 @@ def _parser() -> _Parser:
     claims.add_argument("--out", type=_folder, metavar="DIR", help="folder for the report (default results/claims)")
     claims.add_argument("--quiet", action="store_true", help="no progress")
     claims.add_argument("--strict", action="store_true", help="exit code 1 when a verdict is not the one announced")
-    _precision_and_plugins(claims)
+    _plugins(claims)
     return parser
 
 
@@ -167,10 +167,6 @@ def _common(parser: argparse.ArgumentParser) -> None:
         type=_setting,
         help="change one entry of the study, e.g. --set steps=100; may be repeated",
     )
-    _precision_and_plugins(parser)
-
-
-def _precision_and_plugins(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         type=_precision,
@@ -178,6 +174,10 @@ def _precision_and_plugins(parser: argparse.ArgumentParser) -> None:
         metavar="BITS",
         help="floating-point numbers of 32 or 64 bits (default 64)",
     )
+    _plugins(parser)
+
+
+def _plugins(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plugin",
         action="append",
@@ -309,7 +309,7 @@ def _run(options: argparse.Namespace) -> int:
 def _claims(options: argparse.Namespace) -> int:
     out = options.out or Path("results") / "claims"
     _probe(out)
-    _set_precision(options)
+    _find_plugins(options)
     from dynamics import catalogue, claims
     from dynamics.claims import report
 
@@ -354,18 +354,18 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 }
 
 
-def _set_precision(options: argparse.Namespace) -> None:
-    """Set the precision, which must come before anything is computed, and let plugins be found."""
-    import jax
-
-    jax.config.update("jax_enable_x64", options.precision == 64)
+def _find_plugins(options: argparse.Namespace) -> None:
+    """Let plugins be found in the current folder."""
     if options.plugins and os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())  # at the end: a plugin never stands in for an installed module
 
 
 def _load(options: argparse.Namespace) -> Any:
-    """Set the precision and load the study."""
-    _set_precision(options)
+    """Set the precision, which must come before anything is computed, and load the study."""
+    import jax
+
+    jax.config.update("jax_enable_x64", options.precision == 64)
+    _find_plugins(options)
     with _bad_input():
         from dynamics import studies
 
@@ -409,7 +409,9 @@ def _command(options: argparse.Namespace) -> str:
             words += ["--set", setting]
     for plugin in options.plugins:
         words += ["--plugin", plugin]
-    return shlex.join([*words, "--precision", str(options.precision)])
+    if options.command != "claims":  # whose precision is double
+        words += ["--precision", str(options.precision)]
+    return shlex.join(words)
 
 
 def _folder_name(name: str) -> str:

@@ -9,11 +9,14 @@ from dynamics.claims.base import claim
 from dynamics.claims.measures import (
     agree,
     below,
+    difference,
     eigenvalues,
+    end,
     epsilon,
     every,
     field_jacobian,
     jacobian,
+    norm,
     path,
     radius,
     same_sign,
@@ -261,6 +264,23 @@ def proximal_point(matrix, first, second):
     s = jnp.sqrt(first * second) * couplings(matrix)
     found = eigenvalues(Bilinear(matrix), ProximalPoint((first, second)))
     return same_spectrum(found, 1 / both(1, 1j * s))
+
+
+@claim(
+    "bilinear/proximal-step",
+    r"A step of the proximal point method ends at the point whose own field leads back: $z^+ - h\,v(z^+) = z$.",
+    source="Martinet 1970; Rockafellar, Monotone operators and the proximal point algorithm, 1976",
+    kind="closed form",
+    domain=dict(matrix=ROW, first=numbers(0.01, 20), second=numbers(0.01, 20), x=arrays((1,)), y=arrays((2,))),
+    because="It is the definition of the step, which Newton's method solves.",
+)
+def proximal_step(matrix, first, second, x, y):
+    game = Bilinear(matrix)
+    found = end(game, ProximalPoint((first, second)), (x, y), steps=1)
+    one, two = game.field(found)
+    back = found[0] - first * one, found[1] - second * two
+    size = 1 + norm((x, y)) * (1 + (first + second) * largest(matrix))
+    return 1 - difference(back, (x, y)) / (1e4 * epsilon() * size)
 
 
 @claim(

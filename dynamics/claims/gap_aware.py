@@ -1,5 +1,6 @@
 """Objectives and the gap-aware schedule: the ideal loss, the multiplier of the rate, and what it leaves as it is."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
@@ -328,6 +329,28 @@ def ideal_score(weights, objective, low, high):
     expected = {"Minimax": jnp.log(4.0), "LeastSquares": (high - low) ** 2 / 4, "Hinge": 2.0, "Wasserstein": 0.0}
     found = payment.discriminator(sample, sample)
     return every(agree(found, expected[objective]), agree(found, payment.ideal_discriminator_loss))
+
+
+@claim(
+    "gap-aware/best-scores",
+    r"Where the data have the density p and the model q, the discriminator's loss is least at the score $\log(p/q)$ "
+    r"for the minimax and the non-saturating objective, at $(bp + aq)/(p + q)$ for least squares with targets a, b.",
+    source="Goodfellow et al., Generative Adversarial Nets, 2014, proposition 1; Mao et al., Least Squares GAN, 2017",
+    kind="closed form",
+    domain=dict(
+        data=WEIGHTS,
+        model=WEIGHTS,
+        objective=st.sampled_from(["LeastSquares", "Minimax", "NonSaturating"]),
+        low=numbers(-2, 2),
+        high=numbers(-2, 2),
+    ),
+    because="The loss is a sum over points, convex in each score, and its slope vanishes there.",
+)
+def best_scores(data, model, objective, low, high):
+    payment = paid(objective, low, high)
+    best = (high * data + low * model) / (data + model) if objective == "LeastSquares" else jnp.log(data / model)
+    slope = jax.grad(lambda scores: payment.discriminator(Sample(scores, data), Sample(scores, model)))(best)
+    return agree(slope, jnp.zeros_like(slope))
 
 
 @claim(

@@ -80,13 +80,12 @@ def markdown(results: Sequence[Result], command: str | None = None, pictures: Se
             lines += ["", f"## {topic.replace('-', ' ').capitalize()}"]
         lines += ["", *_entry(result, pictures)]
     seeds = sorted({result.seed for result in results})
-    bits = sorted({result.precision for result in results})
     lines += [
         "",
         "## How this was made",
         "",
         f"dynamics {__version__}, JAX {jax.__version__}, NumPy {np.__version__}, Python {platform.python_version()}; "
-        f"{', '.join(map(str, bits))} bits, seed {', '.join(map(str, seeds))}.",
+        f"double precision, seed {', '.join(map(str, seeds))}.",
     ]
     if command:
         lines += ["", f"`{command}`"]

@@ -51,7 +51,6 @@ class Result:
         counterexample: the smallest one found, by argument; or `None`.
         counterexample_margin: its margin; NaN without one.
         seed: of the draws.
-        precision: bits of the numbers.
         slices: around a counterexample, how the margin depends on each of its numbers, by name, e.g. "matrix[0, 1]".
         error: why the check failed to give a margin; then the verdict is "broken".
     """
@@ -63,7 +62,6 @@ class Result:
     counterexample: Example | None
     counterexample_margin: float
     seed: int
-    precision: int
     slices: dict[str, Slice] = dataclasses.field(default_factory=dict)
     error: str = ""
 
@@ -110,12 +108,11 @@ class Result:
             "because": claim.because,
             "error": self.error,
             "seed": self.seed,
-            "precision": self.precision,
         }
 
 
 def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = True, slices: bool = False) -> Result:
-    """Look for a counterexample to a claim.
+    """Look for a counterexample to a claim, in double precision.
 
     Examples are drawn by hypothesis, which likes the corners of the domain, and checked in batches of one shape. Of
     many examples only a part is drawn; the others put together anew what the arguments have got, as every argument has
@@ -142,7 +139,8 @@ def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = T
     checker = _Checker(claim)
     tried, smallest, broken, failing, margin = 0, np.inf, False, None, np.nan
     around: dict[str, Slice] = {}
-    with jax.default_device(jax.devices("cpu")[0]):  # eigenvalues of general matrices are for CPUs
+    # Tolerances are those of double precision, whatever the caller's is; eigenvalues of general matrices are for CPUs.
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         pool: list[Example] = []
         run, left = 0, 5 * examples
         while tried < examples and left > 0:
@@ -180,14 +178,8 @@ def search(claim: Claim, examples: int = 100, *, seed: int = 0, shrink: bool = T
         counterexample=failing,
         counterexample_margin=margin,
         seed=seed,
-        precision=precision_in_use(),
         slices=around,
     )
-
-
-def precision_in_use() -> int:
-    """Bits of the numbers in which claims are checked."""
-    return int(jax.numpy.finfo(jax.numpy.result_type(float)).bits)
 
 
 class _Checker:

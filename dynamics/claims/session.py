@@ -11,13 +11,11 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
-
 from dynamics import catalogue
 from dynamics._checks import as_whole
 from dynamics._names import nearest
 from dynamics.claims.base import Claim, registered
-from dynamics.claims.search import Result, precision_in_use, search
+from dynamics.claims.search import Result, search
 
 
 def matching(pattern: str = "*") -> list[str]:
@@ -66,9 +64,8 @@ def search_all(
             yield _result(known[identifier], examples, seed)
         return
     context = multiprocessing.get_context("spawn")  # a forked process would share JAX's threads, which it has not got
-    double = bool(jax.config.jax_enable_x64)
     with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (tuple(plugins),)) as pool:
-        jobs = [pool.submit(_search_there, identifier, examples, seed, double) for identifier in identifiers]
+        jobs = [pool.submit(_search_there, identifier, examples, seed) for identifier in identifiers]
         try:
             for job in concurrent.futures.as_completed(jobs):
                 identifier, fields = job.result()
@@ -84,7 +81,7 @@ def _result(claim: Claim, examples: int, seed: int) -> Result:
         return search(claim, examples, seed=seed, slices=True)
     except Exception as error:
         text = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Result(claim, 0, math.nan, "broken", None, math.nan, seed, precision_in_use(), error=text)
+        return Result(claim, 0, math.nan, "broken", None, math.nan, seed, error=text)
 
 
 def _start_worker(plugins: Sequence[str]) -> None:
@@ -93,9 +90,8 @@ def _start_worker(plugins: Sequence[str]) -> None:
     catalogue.plug_in(plugins)
 
 
-def _search_there(identifier: str, examples: int, seed: int, double: bool) -> tuple[str, dict[str, Any]]:
-    with jax.enable_x64(double):  # the caller's precision
-        result = _result(registered()[identifier], examples, seed)
+def _search_there(identifier: str, examples: int, seed: int) -> tuple[str, dict[str, Any]]:
+    result = _result(registered()[identifier], examples, seed)
     # A claim holds functions, which do not travel between processes.
     return identifier, {
         field.name: getattr(result, field.name) for field in dataclasses.fields(result) if field.name != "claim"
