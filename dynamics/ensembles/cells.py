@@ -14,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import is_concrete
 from dynamics._names import nearest
+from dynamics.analysis.equilibria import _newton
 from dynamics.analysis.linearisation import linearise
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
@@ -64,10 +65,9 @@ class Recipe(eqx.Module):
 
     def built(self, values: dict[str, Any]) -> Built:
         """Game, method and players of one cell."""
-        given = {name: value for name, value in values.items() if name != "start"}
-        given |= {name: jax.random.key(given[name]) for name in self.seeds}
+        given = dict(values) | {name: jax.random.key(values[name]) for name in self.seeds}
         if self.starts is not None:
-            given["start_key"] = jax.random.fold_in(self.starts, values["start"])
+            given["start_key"] = jax.random.fold_in(self.starts, values["start_key"])
         try:
             parts = self.build(**given)
             if not isinstance(parts, tuple) or len(parts) != 3:
@@ -156,22 +156,26 @@ def samples_of(steps: int) -> int:
 
 
 def lanes_of(recipe: Recipe, parts: Built, cells: int, platform: str) -> int:
-    """Number of cells in a block: depends on the sweep, but not on its chunks."""
+    """Number of cells in a block: depends on the sweep, but not on its chunks. Even small sweeps have two blocks."""
     _, method, players = parts
     size, state = _trees.size(players), _state_size(parts)
     samples = samples_of(recipe.steps) if isinstance(method, Update) else 3 * FLOW_SAMPLES
     each = 8 * (size * samples + 4 * state + recipe.predict * state * (state + 40))
     most = LANES.get(platform, LANES_ELSEWHERE)
-    return max(1, min(most, _power_below(BLOCK_BYTES // each), 1 << max(0, cells - 1).bit_length()))
+    return max(1, min(most, _power_below(BLOCK_BYTES // each), 1 << max(0, (cells - 1) // 2).bit_length()))
 
 
-def chunk_of(recipe: Recipe, parts: Built, cells: int, lanes: int) -> int:
-    """Number of cells in a chunk: as many as memory allows, equal chunks, full blocks."""
-    size, state = _trees.size(parts[2]), _state_size(parts)
-    each = 8 * (size + 8 + recipe.predict * (state**2 + size**2 + 4 * state + 8))
-    most = max(lanes, min(LARGEST_CHUNK, _power_below(CHUNK_BYTES // each)))
-    chunks = -(-cells // most)
-    return -(-cells // (chunks * lanes)) * lanes
+def chunk_of(recipe: Recipe, parts: Built, cells: int, lanes: int, wanted: int | None) -> int:
+    """Number of cells in a chunk: what the caller wants or what memory allows, equal chunks of full blocks.
+
+    There are at least two blocks: the compiler takes the body out of a loop that runs once, and rounds otherwise then.
+    """
+    if wanted is None:
+        size, state = _trees.size(parts[2]), _state_size(parts)
+        each = 8 * (size + 8 + recipe.predict * (state**2 + size**2 + 4 * state + 8))
+        wanted = min(LARGEST_CHUNK, _power_below(CHUNK_BYTES // each))
+    chunks = -(-cells // max(wanted, 2 * lanes))
+    return max(2, -(-cells // (chunks * lanes))) * lanes
 
 
 def _state_size(parts: Built) -> int:
@@ -258,3 +262,38 @@ def _linearised(recipe: Recipe, limit: bool, values: dict[str, Array]) -> Any:
     point = as_players(known[0], "equilibria")
     size = jnp.max(jnp.abs(ravel_pytree(point)[0]), initial=0)
     return linearise(game, method, point, limit=limit), size
+
+
+@eqx.filter_jit
+def reach_along(recipe: Recipe, values: dict[str, Array], directions: Array) -> tuple[Array, Array]:
+    """Where Newton's method ends from points along directions from the equilibria of some cells.
+
+    Args:
+        recipe, values: as for `run_chunk`, the values of shape (cells,).
+        directions: shape (cells, directions, n).
+
+    Returns:
+        how far it ends from the equilibrium, in units of the longest of four lengths, shape (cells, directions, n), and
+        the norm of the field there, for every length and in its units, shape (cells, directions, 4).
+    """
+
+    def one(values: dict[str, Array], directions: Array) -> tuple[Array, Array]:
+        game, _, _ = recipe.built(values)
+        point = as_players(game.equilibria()[0], "equilibria")
+        flat, unravel = ravel_pytree(point)
+        game = _trees.cast(game, flat.dtype)
+        # Those of `dynamics.analysis.equilibria.manifold_dimension`.
+        lengths = (1 + jnp.linalg.norm(flat)) * jnp.asarray(
+            [float(jnp.finfo(flat.dtype).eps) ** 0.125, 0.025, 0.05, 0.1], flat.dtype
+        )
+
+        def reached(direction: Array, length: Array) -> tuple[Array, Array]:
+            found, _, field, _ = _newton(game, unravel(flat + length * direction), None, 50)
+            return (ravel_pytree(found)[0] - flat) / length, jnp.linalg.norm(field) / length
+
+        moved, fields = jax.vmap(lambda direction: jax.vmap(lambda length: reached(direction, length))(lengths))(
+            directions.astype(flat.dtype)
+        )
+        return moved[:, -1], fields
+
+    return jax.vmap(one)(values, directions)

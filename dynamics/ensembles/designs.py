@@ -127,7 +127,7 @@ class Cells:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def at(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The value of every axis at the cells with these numbers; those of the starts under the name `start`."""
+        """The value of every axis at the cells with these numbers; the number of the start as `start_key`."""
         places = dict(zip(self.dims, np.unravel_index(indices, self.shape), strict=True)) if self.dims else {}
         found = {}
         for name, axis in self.axes.items():
@@ -135,7 +135,7 @@ class Cells:
             constant = axis.values.ndim == 0
             found[name] = np.broadcast_to(axis.values, len(indices)) if constant else axis.values[place]
         if self.starts is not None:
-            found["start"] = places["start"]
+            found["start_key"] = places["start"]
         return found
 
     def extremes(self) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ def resolve(axes: Any, design: Design, starts: int | None) -> Cells:
     for name in axes:
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"an axis is called {name!r}; expected the name of an argument of build")
-        if name in ("cell", "start", "start_key"):
+        if name in ("cell", "start_key") or (name == "start" and starts is not None):
             raise ValueError(f"an axis is called {name!r}, a name that the result needs; rename the argument of build")
     drawn = [name for name, axis in axes.items() if isinstance(axis, Interval)]
     if drawn and count is None:

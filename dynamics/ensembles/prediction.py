@@ -8,7 +8,7 @@ import numpy as np
 
 from dynamics.analysis.equilibria import EquilibriumError
 from dynamics.analysis.linearisation import Linearisation, without_limit
-from dynamics.analysis.report import FAINT, Stability, Verdict
+from dynamics.analysis.report import FAINT, Stability, Verdict, assess
 
 
 class Predicted(enum.IntEnum):
@@ -40,30 +40,37 @@ class Predictions(NamedTuple):
     rate: np.ndarray
 
 
+# From rows of cells and directions from their equilibria, (cells, directions, n): where Newton's method ends from a
+# point along each, (cells, directions, n), and the field there, (cells, directions, 4); see `cells.reach_along`.
+Reach = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
 def judge(
     linear: Linearisation,
     vanishing: np.ndarray,
     sizes: np.ndarray,
     kind: str,
+    reach_along: Reach,
     one_by_one: Callable[[int], Stability],
 ) -> Predictions:
     """Verdicts of a batch of linearisations.
 
-    Almost all cells are decided by the Bauer-Fike theorem, many at a time. The others are handed to `one_by_one`: a
-    verdict that needs more than that theorem, a manifold of equilibria, memory that stays where it is put.
+    Almost all cells are decided by the Bauer-Fike theorem, many at a time. Where it decides nothing, and on manifolds
+    of equilibria, `assess` looks at the cell; where memory stays where it is put, `one_by_one` does.
 
     Args:
         linear: arrays with a leading axis.
         vanishing: whether the Jacobian was taken in the limit of vanishing memory.
         sizes: largest coordinate of each equilibrium in absolute value.
         kind: "map" or "flow".
-        one_by_one: the report on one cell.
+        reach_along: see `Reach`.
+        one_by_one: the full report on the cell of a row.
     """
     with np.errstate(all="ignore"):
-        return _judge(linear, vanishing, sizes, kind, one_by_one)
+        return _judge(linear, vanishing, sizes, kind, reach_along, one_by_one)
 
 
-def _judge(linear, vanishing, sizes, kind, one_by_one) -> Predictions:
+def _judge(linear, vanishing, sizes, kind, reach_along, one_by_one) -> Predictions:
     is_map = kind == "map"
     neutral = 1.0 if is_map else 0.0
     jacobian = np.array(linear.jacobian)
@@ -82,29 +89,37 @@ def _judge(linear, vanishing, sizes, kind, one_by_one) -> Predictions:
     reach, rate = np.full(count, np.nan), np.full(count, np.nan)
     smoothness[~known] = Smoothness.none
     verdict[known & ~finite] = Predicted.marginal
-    sharp = (smoothness == Smoothness.kinked) & ~vanishing
-    faint = sharp & (np.max(linear.kinks, axis=(1, 2)) < FAINT)
-    alone = known & finite & (faint | (~sharp & _neutral(linear, jacobian, is_map)))
+    kinked = (smoothness == Smoothness.kinked) & ~vanishing
+    rough = np.isin(smoothness, (Smoothness.kinked, Smoothness.discontinuous))
+    faint = kinked & (np.max(linear.kinks, axis=(1, 2)) < FAINT)
+    usable = known & finite
+    full = usable & (faint | (~kinked & _keeps_memory(linear, jacobian, is_map)))
+    usable &= ~kinked & ~full
+    dimension = _dimensions(np.asarray(linear.game_jacobian), usable, reach_along)
 
-    for index in np.array_split(np.flatnonzero(known & finite & ~sharp & ~alone), max(1, count // 8192)):
-        proved, open_, reach[index], rate[index] = _proved(jacobian[index], is_map)
-        rough = np.isin(smoothness[index], (Smoothness.kinked, Smoothness.discontinuous))
+    open_ = usable & (dimension > 0)
+    for index in np.array_split(np.flatnonzero(usable & ~open_), max(1, count // 8192)):
+        proved, undecided, reach[index], rate[index] = _proved(jacobian[index], is_map)
         decided = np.where(reach[index] < neutral, Predicted.stable, Predicted.unstable)
-        verdict[index] = np.where(proved & ~rough, decided, Predicted.marginal)
-        alone[index] |= open_ & ~rough
-    smoothness[known & vanishing & np.isin(smoothness, (Smoothness.kinked, Smoothness.discontinuous))] = (
-        Smoothness.stiff
-    )
-    for index in np.flatnonzero(alone):
+        verdict[index] = np.where(proved & ~rough[index], decided, Predicted.marginal)
+        open_[index] = undecided & ~rough[index]
+    smoothness[vanishing & rough] = Smoothness.stiff
+
+    def enter(row: int, report: Stability) -> None:
+        verdict[row] = Predicted[Verdict(report.verdict).value]
+        reach[row], rate[row] = report.radius if is_map else report.abscissa, report.rate
+
+    for row in np.flatnonzero(open_):
+        own = Linearisation(*(leaf[row] for leaf in linear))._replace(jacobian=jacobian[row])
+        enter(row, assess(own, kind, int(dimension[row]), [len(own.game_jacobian)], ()))
+    for row in np.flatnonzero(full):
         try:
-            report = one_by_one(int(index))
+            report = one_by_one(int(row))
         except EquilibriumError:
-            verdict[index], smoothness[index] = Predicted.none, Smoothness.none
-            reach[index] = rate[index] = np.nan
-            continue
-        verdict[index] = Predicted[Verdict(report.verdict).value]
-        smoothness[index] = Smoothness[report.smoothness.replace(" ", "_")]
-        reach[index], rate[index] = report.radius if is_map else report.abscissa, report.rate
+            smoothness[row] = Smoothness.none
+        else:
+            enter(row, report)
+            smoothness[row] = Smoothness[report.smoothness.replace(" ", "_")]
     return Predictions(verdict, smoothness, reach, rate)
 
 
@@ -132,20 +147,50 @@ def _rounding_bound(jacobian: np.ndarray) -> np.ndarray:
     return 8 * np.sqrt(jacobian.shape[-1]) * float(np.finfo(jacobian.dtype).eps) * norms
 
 
-def _neutral(linear: Linearisation, jacobian: np.ndarray, is_map: bool) -> np.ndarray:
-    """Where there may be directions that decide nothing: along a manifold of equilibria, or of memory that stays."""
-    game = np.asarray(linear.game_jacobian)
-    size = game.shape[-1]
-    usable = np.isfinite(game).all(axis=(1, 2))
-    singular = np.linalg.svd(np.where(usable[:, None, None], game, 0), compute_uv=False)
-    scale = np.where(singular[:, 0] > 0, singular[:, 0], 1)
-    found = usable & (singular[:, -1] <= 64 * size * float(np.finfo(game.dtype).eps) * scale)
+def _keeps_memory(linear: Linearisation, jacobian: np.ndarray, is_map: bool) -> np.ndarray:
+    """Where there may be memory that stays where it is put."""
+    size = linear.game_jacobian.shape[-1]
+    found = np.zeros(len(jacobian), bool)
     if is_map and jacobian.shape[-1] > size:
         usable = np.isfinite(jacobian).all(axis=(1, 2))
         rest = np.where(usable[:, None, None], jacobian - np.eye(jacobian.shape[-1], dtype=jacobian.dtype), 0)
         singular = np.linalg.svd(rest[:, :, size:], compute_uv=False)
-        found |= usable & (singular[:, -1] <= _rounding_bound(jacobian))
+        found = usable & (singular[:, -1] <= _rounding_bound(jacobian))
     return found
+
+
+def _dimensions(game: np.ndarray, usable: np.ndarray, reach_along: Reach) -> np.ndarray:
+    """`dynamics.analysis.equilibria.manifold_dimension` for many cells, by the same rules."""
+    count, size, _ = game.shape
+    epsilon = float(np.finfo(game.dtype).eps)
+    usable = usable & np.isfinite(game).all(axis=(1, 2))
+    dimension = np.zeros(count, int)
+    singular = np.linalg.svd(np.where(usable[:, None, None], game, 0), compute_uv=False)
+    scale = np.where(singular[:, 0] > 0, singular[:, 0], 1).astype(float)
+    allowed = 64 * size * epsilon * scale
+    chosen = np.flatnonzero(usable & (singular[:, -1] <= allowed))
+    if not len(chosen):
+        return dimension
+    scale, allowed = scale[chosen, None], allowed[chosen, None]
+    _, singular, directions = np.linalg.svd(game[chosen])
+    null = singular <= allowed
+    most = min(size, 1 << int(null.sum(axis=1).max() - 1).bit_length())  # few numbers of directions, few programs
+    null, directions = null[:, -most:], directions[:, -most:]
+    moved, fields = reach_along(chosen, directions)
+    near, quarter, half, far = np.moveaxis(np.asarray(fields, float), -1, 0)
+    grows = (far > allowed / 16) & (far > 3 * half)
+    power = np.abs(np.log2(far / half) - np.log2(half / quarter)) < 0.05
+    grows |= (quarter > 0) & (far > 2.5 * half) & (half > 2.5 * quarter) & power
+    on_it = null & (near <= epsilon**0.75 * scale) & (far <= allowed) & ~grows & (np.linalg.norm(moved, axis=-1) < 2)
+    stayed = np.einsum("cji,cki->ckj", directions, moved)
+    stayed = np.where(on_it[:, :, None] & null[:, None, :], stayed, 0)
+    found = np.sum(np.linalg.svd(stayed, compute_uv=False) > 0.5, axis=1)
+    # Eigenvalues that rounding alone does not explain belong to a slow direction, not to a manifold.
+    sizes = np.sort(np.abs(np.linalg.eigvals(game[chosen].astype(float))), axis=1)
+    explained = max(0.5, size / 64) * epsilon * np.linalg.norm(game[chosen], axis=(1, 2))
+    small = (sizes <= explained[:, None]) | (np.arange(size) >= found[:, None])
+    dimension[chosen] = np.where(small.all(axis=1), found, 0)
+    return dimension
 
 
 def _proved(jacobian: np.ndarray, is_map: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

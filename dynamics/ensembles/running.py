@@ -22,6 +22,7 @@ from dynamics.ensembles.cells import (
     check_arguments,
     chunk_of,
     lanes_of,
+    reach_along,
     run_chunk,
     samples_of,
 )
@@ -95,7 +96,7 @@ def sweep(
             with `jax.random.fold_in(key, i)`. `None`: exact expectations.
         predict: linearise at the game's first known equilibrium.
         tolerance, limit: as in `dynamics.simulate`.
-        chunk: number of cells at a time, rounded up to full blocks; it decides about memory and not about the result.
+        chunk: number of cells at a time, about; it decides about memory and not about the result.
             `None`: as many as memory allows, at most 65,536.
         dtype: float32 or float64, of the axes, the game, the method and the players; `None`: as `build` makes them from
             axes of JAX's default precision.
@@ -147,9 +148,8 @@ def sweep(
     if reason:
         recipe = _without_prediction(recipe)
     lanes = lanes_of(recipe, parts, cells.count, jax.default_backend())
-    size = chunk_of(recipe, parts, cells.count, lanes)
-    if chunk is not None:
-        size = min(-(-as_whole("chunk", chunk) // lanes) * lanes, -(-cells.count // lanes) * lanes)
+    chunk = None if chunk is None else as_whole("chunk", chunk)
+    size = chunk_of(recipe, parts, cells.count, lanes, chunk)
     kind = "map" if is_map else "flow"
     resolution = steps // samples_of(steps) if is_map else float(until) / (FLOW_SAMPLES - 1)
     table = tables.Table(cells, {}, tables.described(kind, resolution))
@@ -178,7 +178,7 @@ def sweep(
                 found = jax.device_get(run_chunk(recipe, blocks, indices.astype(np.uint32).reshape(-1, lanes)))
                 left = cells.count - begin
                 found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:left], found)  # noqa: B023
-                table.add(_rows(recipe, cells, found, indices, names, kind, dtype))
+                table.add(_rows(recipe, cells, found, indices, names, kind, dtype, lanes))
                 show(table.done, table.counts())
         except KeyboardInterrupt as error:
             raise SweepInterrupted(table.dataset(attributes), table.done, cells.count) from error
@@ -279,7 +279,7 @@ def _as_arguments(values: Mapping[str, Any], cells: Cells, dtype: Any) -> dict[s
     usual = jnp.result_type(float)
 
     def one(name: str, value: Any) -> np.ndarray:
-        if name == "start" or cells.axes[name].is_seed:
+        if name == "start_key" or cells.axes[name].is_seed:
             return np.asarray(value, np.uint32)
         own = np.asarray(value).dtype
         kind = dtype if dtype is not None else own if own in (np.float32, np.float64) else usual
@@ -289,7 +289,7 @@ def _as_arguments(values: Mapping[str, Any], cells: Cells, dtype: Any) -> dict[s
 
 
 def _rows(
-    recipe: Recipe, cells: Cells, found: dict[str, Any], indices, names, kind: str, dtype
+    recipe: Recipe, cells: Cells, found: dict[str, Any], indices, names, kind, dtype, lanes
 ) -> dict[str, np.ndarray]:
     """The variables of the cells of a chunk."""
     rows = {name: found[name] for name in ("outcome", "period", "residual", "steps_to_tolerance")}
@@ -301,15 +301,26 @@ def _rows(
     if "linear" in found:
         linear = Linearisation(**found["linear"])
 
+        def arguments(rows: np.ndarray) -> dict[str, np.ndarray]:
+            return _as_arguments(cells.at(indices[rows]), cells, dtype)
+
+        def along(rows: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            found = []
+            for begin in range(0, len(rows), lanes):
+                block = np.minimum(np.arange(begin, begin + lanes), len(rows) - 1)
+                ends = jax.device_get(reach_along(recipe, arguments(rows[block]), directions[block]))
+                found.append([leaf[: len(rows) - begin] for leaf in ends])
+            moved, fields = zip(*found, strict=True)
+            return np.concatenate(moved), np.concatenate(fields)
+
         def one_by_one(row: int) -> Stability:
-            values = {name: column[0] for name, column in cells.at(indices[row : row + 1]).items()}
-            game, method, _ = recipe.built(_as_arguments(values, cells, dtype))
+            game, method, _ = recipe.built({name: column[0] for name, column in arguments(np.array([row])).items()})
             own = Linearisation(*(leaf[row] for leaf in linear))
             if found["vanishing"][row]:
                 own = own._replace(jacobian=np.full_like(own.jacobian, np.nan))
             return stability_of(own, game, method, equilibrium_of(game), require_equilibrium=True)
 
-        judged = judge(linear, found["vanishing"], found["size"], kind, one_by_one)
+        judged = judge(linear, found["vanishing"], found["size"], kind, along, one_by_one)
         rows["predicted_verdict"], rows["predicted_smoothness"] = judged.verdict, judged.smoothness
         rows["predicted_rate"] = judged.rate
         rows["predicted_radius" if kind == "map" else "predicted_abscissa"] = judged.reach

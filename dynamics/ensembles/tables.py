@@ -51,7 +51,7 @@ class Table:
         variables = {}
         for name, values in columns.items():
             own = tuple(f"{name}_axis_{axis}" for axis in range(values.ndim - 1))
-            shaped = values.reshape(*self.cells.shape, *values.shape[1:])
+            shaped = values.reshape((*self.cells.shape, *values.shape[1:]))
             variables[name] = ((*self.cells.dims, *own), shaped, self.attributes.get(name, {}))
         along = self.cells.dims[0] if "cell" in self.cells.dims else None
         coordinates: dict[str, Any] = {
