@@ -7,6 +7,8 @@ import nbclient
 import nbformat
 import pytest
 
+# Most of a notebook's time is compiling. These are run by `pytest -m slow`, the others by every run.
+LONG = ("03", "04", "05")
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -32,7 +34,11 @@ def test_notebook_is_stored_without_outputs(path):
 
 
 @pytest.mark.filterwarnings("default")  # of the Jupyter client itself
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=pytest.mark.slow if p.name.startswith(LONG) else ()) for p in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_notebook_runs(path, tmp_path):
     book = _read(path)
     resources = {"metadata": {"path": str(tmp_path)}}
