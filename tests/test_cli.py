@@ -14,7 +14,7 @@ import study_samples
 import xarray
 
 import dynamics
-from dynamics import catalogue, cli, optimisers, studies
+from dynamics import catalogue, claims, cli, optimisers, studies
 from dynamics.studies import report
 
 SMALL = dataclasses.replace(study_samples.small(), draw=("outcomes",))
@@ -104,8 +104,8 @@ assert not heavy, heavy
 
 @pytest.mark.parametrize("room", cli.ROOMS)
 def test_list_names_every_member_in_one_line(room, capsys, fake):
-    if room == "studies":
-        names = studies.builtin()
+    if room in ("studies", "claims"):
+        names = studies.builtin() if room == "studies" else claims.catalogue()
     else:
         names = optimisers.CATALOGUE if room == "optimisers" else catalogue.members(room)
     assert cli.main(["list", room]) == 0
