@@ -166,16 +166,16 @@ def lanes_of(recipe: Recipe, parts: Built, cells: int, platform: str) -> int:
 
 
 def chunk_of(recipe: Recipe, parts: Built, cells: int, lanes: int, wanted: int | None) -> int:
-    """Number of cells in a chunk: what the caller wants or what memory allows, equal chunks of full blocks.
+    """Number of cells in a chunk, a multiple of the lanes: what the caller wants, or what memory allows.
 
     There are at least two blocks: the compiler takes the body out of a loop that runs once, and rounds otherwise then.
     """
     if wanted is None:
         size, state = _trees.size(parts[2]), _state_size(parts)
         each = 8 * (size + 8 + recipe.predict * (state**2 + size**2 + 4 * state + 8))
-        wanted = min(LARGEST_CHUNK, _power_below(CHUNK_BYTES // each))
-    chunks = -(-cells // max(wanted, 2 * lanes))
-    return max(2, -(-cells // (chunks * lanes))) * lanes
+        most = max(2 * lanes, min(LARGEST_CHUNK, _power_below(CHUNK_BYTES // each)))
+        wanted = -(-cells // -(-cells // most))  # chunks of equal size
+    return max(2, -(-min(wanted, cells) // lanes)) * lanes
 
 
 def _state_size(parts: Built) -> int:

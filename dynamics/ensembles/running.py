@@ -74,7 +74,7 @@ def sweep(
     """Simulate a method on a game for all values of named axes, and predict each outcome from the eigenvalues.
 
     `build` is traced once, and one compiled program serves all cells, also those of another sweep with the same
-    `build`, number of steps and size of a chunk. A cell that blows up disturbs nobody. Every cell's numbers are the
+    `build`, number of steps, precision and chunk. A cell that blows up disturbs nobody. Every cell's numbers are the
     same to the bit however the sweep is cut into chunks.
 
     Args:
@@ -96,8 +96,8 @@ def sweep(
             with `jax.random.fold_in(key, i)`. `None`: exact expectations.
         predict: linearise at the game's first known equilibrium.
         tolerance, limit: as in `dynamics.simulate`.
-        chunk: number of cells at a time, about; it decides about memory and not about the result.
-            `None`: as many as memory allows, at most 65,536.
+        chunk: number of cells at a time, rounded up to full blocks (of 256, or fewer large games); it decides about
+            memory and not about the result. `None`: as many as memory allows, at most 65,536.
         dtype: float32 or float64, of the axes, the game, the method and the players; `None`: as `build` makes them from
             axes of JAX's default precision.
         progress: show a bar with the cells done, their rate, the time left and the outcomes so far; or a function of

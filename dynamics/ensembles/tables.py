@@ -35,7 +35,9 @@ class Table:
         for name, values in rows.items():
             if name not in self.columns:
                 self.columns[name] = np.full((self.cells.count, *values.shape[1:]), _blank(values.dtype), values.dtype)
-            self.columns[name][self.done : self.done + len(values)] = values
+        # The outcome last: an interruption leaves no cell that looks done and is not.
+        for name in sorted(rows, key=lambda name: name == "outcome"):
+            self.columns[name][self.done : self.done + len(rows[name])] = rows[name]
         self.done += len(next(iter(rows.values())))
 
     def counts(self) -> str:
