@@ -18,6 +18,7 @@ from typing import Any
 
 from dynamics import __version__
 from dynamics._names import nearest
+from dynamics._text import readable
 
 ROOMS = ("games", "objectives", "penalties", "directions", "updates", "flows", "optimisers", "studies", "claims")
 DEFAULT_STUDY = "flagship"
@@ -236,7 +237,7 @@ def _list(options: argparse.Namespace) -> int:
             print(("\n" if i else "") + room)
         width = max(map(len, members), default=0)
         for name, summary in members.items():
-            print(f"{'' if options.room else '  '}{name:{width}}  {_readable(summary)}".rstrip())
+            print(f"{'' if options.room else '  '}{name:{width}}  {readable(summary)}".rstrip())
     return 0
 
 
@@ -531,58 +532,3 @@ class _Lines:
         if tenths > self.tenths:
             self.tenths = tenths
             print(f"dynamics: {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
-
-
-_SYMBOLS = {
-    "nabla": "∇",
-    "leftarrow": "←",
-    "to": "→",
-    "rangle": "⟩",
-    "dots": "…",
-    "cdot": "·",
-    "eta": "η",
-    "alpha": "α",
-    "beta": "β",
-    "gamma": "γ",
-    "delta": "δ",
-    "epsilon": "ε",
-    "lambda": "λ",
-    "sigma": "σ",
-    "theta": "θ",
-    "rho": "ρ",
-    "psi": "ψ",
-    "mu": "μ",
-    "in": "∈",
-    "le": "≤",
-    "ge": "≥",
-}
-
-
-def _readable(text: str) -> str:
-    """A line of documentation with its formulas as plain text."""
-    return re.sub(r"\$([^$]*)\$", lambda match: _formula(match[1]), text)
-
-
-def _formula(text: str) -> str:
-    for pattern, replacement in _FORMULAS:
-        text = re.sub(pattern, replacement, text)
-    text = re.sub(r"\\([a-zA-Z]+)", lambda match: _SYMBOLS.get(match[1], match[1]), text)
-    return re.sub(r"\s+", " ", re.sub(r"\\.|[{}]", "", text)).strip()
-
-
-# What is rewritten before symbols are put in, in this order.
-_FORMULAS = (
-    (r"([_^]){(\w+)}", r"\1\2"),
-    (r"\\d?frac\s*{([^{}]*)}\s*{([^{}]*)}", r"\1/\2"),
-    (r"\\d?frac\s*(\w)\s*(\w)", r"\1/\2 "),
-    (r"\\dot\b\s*(\w(?:_\w)?)", r"d\1/dt"),
-    (r"\\(?:hat|bar|tilde|mathrm|text)\b\s*", ""),
-    (r"\\\|", "‖"),
-    (r"\\,", " "),
-    (r"\^\\top\b", "ᵀ"),
-    (r"\\langle\s*", "⟨"),
-    (r"\\sqrt\s*{([^{}]*)}", r"√(\1)"),
-    (r"\\(cos|sin|log|exp)\b\s*(?=\()", r" \1"),
-    (r"\\(cos|sin|log|exp)\b\s*", r" \1 "),
-    (r"([_^]){([^{}]*)}", r"\1(\2)"),
-)

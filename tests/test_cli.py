@@ -15,6 +15,7 @@ import xarray
 
 import dynamics
 from dynamics import catalogue, claims, cli, optimisers, studies
+from dynamics._text import readable
 from dynamics.studies import report
 
 SMALL = dataclasses.replace(study_samples.small(), draw=("outcomes",))
@@ -138,7 +139,7 @@ def test_list_of_everything(capsys, fake):
     ],
 )
 def test_formulas_as_plain_text(formula, text):
-    assert cli._readable(formula) == text
+    assert readable(formula) == text
 
 
 # What is typed wrongly
