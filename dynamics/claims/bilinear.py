@@ -121,7 +121,7 @@ def flow(matrix, first, second, x, y):
     "bilinear/simultaneous",
     r"Simultaneous gradient descent diverges on every bilinear game, whatever the rates: its radius is "
     r"$\sqrt{1 + h_1 h_2 \sigma_{max}^2} > 1$.",
-    source=f"{GIDEL}, proposition 1; eigenvalues by hand",
+    source=f"{GIDEL}, on bilinear games; eigenvalues by hand",
     kind="theorem",
     domain=dict(matrix=MATRICES, **RATES),
     because="The step matrix is I plus a skew one (after scaling the players), whose eigenvalues are 1 +- i s.",

@@ -299,7 +299,7 @@ def stable_is_stackelberg(a, b, c):
     r"With steps $h_0, h_1$ and the ratio $\rho = h_0/h_1$, follow-the-ridge has at an equilibrium of a zero-sum game "
     r"with invertible $D_{yy}f$ the real eigenvalues of $I - h_0 S$ and of $I + h_1 D_{yy}f$, S the Schur complement: "
     r"for small steps it attracts if and only if the point is a strict local minimax point.",
-    source="Wang, Zhang, Ba, On Solving Minimax Optimization Locally: A Follow-the-Ridge Approach, 2020, theorem 1",
+    source="Wang, Zhang, Ba, On Solving Minimax Optimization Locally: A Follow-the-Ridge Approach, 2020",
     kind="theorem",
     hypotheses="the ratio is that of the steps",
     domain=dict(
@@ -377,7 +377,7 @@ def minimax_is_nash(a, b, c):
     r"Where $D_{yy}f\prec0$ and the Schur complement $D_{xx}f - D_{xy}f(D_{yy}f)^{-1}D_{yx}f\succ0$, the point is a "
     r"local minimax point: $f(x^*,y)\le f(x^*,y^*)\le f(x,r(x))$ for all x and y, with the answer "
     r"$r(x) = -(D_{yy}f)^{-1}D_{yx}f\,x$ of player 1, as long as x.",
-    source=f"{JIN}, propositions 18 to 20 (sufficient condition)",
+    source=f"{JIN}, second-order sufficient condition",
     kind="theorem",
     hypotheses="the Schur complement is positive definite",
     domain=dict(schur=POSITIVE, coupling=COUPLING, c=numbers(0.25, 4), x=arrays((2,)), y=arrays((1,))),

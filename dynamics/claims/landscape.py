@@ -243,7 +243,7 @@ def half_square(game):
     "landscape/conserved",
     r"In a bilinear game the flow conserves $\frac12\|v\|^2$, and with the rates $r_i$ it conserves "
     r"$\frac12\sum_i r_i\|v_i\|^2$.",
-    source=f"{BALDUZZI}, theorem 4 on Hamiltonian games; with rates by hand",
+    source=f"{BALDUZZI}, on Hamiltonian games; with rates by hand",
     kind="theorem",
     hypotheses="the norm has the weights of the rates",
     domain=dict(coupling=COUPLING, rates=RATES, point=arrays((2,)), power=numbers(1, 1)),

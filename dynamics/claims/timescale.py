@@ -50,7 +50,7 @@ def fast_player(ratio):
     "timescale/scalar-threshold",
     r"At a strict local minimax point of a zero-sum game of two scalars the flow with player 1 faster by $\tau$ is "
     r"stable if and only if $\tau > \tau^* = \max(0, D_{xx}f / D_{yy}f)$.",
-    source=f"{FIEZ}, theorem 1, with one number per player",
+    source=f"{FIEZ}, with one number per player",
     kind="theorem",
     hypotheses="player 1 is at a strict maximum; the Schur complement is positive",
     domain=dict(schur=numbers(0.25, 2), b=numbers(-2, 2), c=numbers(0.5, 2), ratio=RATIOS),
@@ -80,7 +80,7 @@ scalar_threshold.without(
     "timescale/minimax",
     r"For all large $\tau$ the flow is stable if and only if the point is a strict local minimax point, "
     r"$D_{yy}f\prec0$ and Schur complement $S\succ0$: its eigenvalues tend to those of $-S$ and $\tau D_{yy}f$.",
-    source=f"{FIEZ}, theorem 1; Jin, Netrapalli, Jordan 2020, on the limit points of gradient descent-ascent",
+    source=f"{FIEZ}; Jin, Netrapalli, Jordan 2020, on the limit points of gradient descent-ascent",
     kind="theorem",
     hypotheses="S and the follower's own Hessian are invertible",
     domain=dict(schur=NONSINGULAR, coupling=COUPLING, c=signed(0.25, 2), ratio=numbers(1e6, 1e7)),
@@ -156,7 +156,7 @@ def threshold(own, coupling, other):
     r"imaginary axis at $\tau^*$, the largest positive eigenvalue of $-(A\otimes C^{-1}) + 2[(B\otimes C^{-1})D_n, "
     r"(I\otimes C^{-1}A_{21})D_m]\,\mathrm{diag}(\bar C^{-1}, -\bar S^{-1})\,[D_n^+(A_{21}\otimes I); "
     r"D_m^+(S\otimes BC^{-1})]$, $A_{21} = -B^\top$; 0 where there is none.",
-    source=f"{FIEZ}, theorem 1 and the authors' code",
+    source=f"{FIEZ}, and the authors' code",
     kind="closed form",
     domain=dict(
         schur=definite_matrices(0.25, 2, 2),
