@@ -15,8 +15,11 @@ import xarray as xr
 
 import dynamics as dy
 from dynamics import optimisers
+from dynamics.analysis import Linearisation
+from dynamics.analysis.report import assess
 from dynamics.ensembles import Predicted, Smoothness, cells, log_uniform, seeds, uniform
 from dynamics.ensembles.designs import resolve
+from dynamics.ensembles.prediction import judge
 
 RATES, WEIGHTS = np.array([0.1, 0.5, 1.5, 4.5]), np.array([0.0, 0.3, 1.0])
 
@@ -186,6 +189,31 @@ def test_verdicts_are_those_of_stability():
                 cell["predicted_" + ("radius" if kind == "map" else "abscissa")], reach, atol=1e-9
             )
         assert set(found.predicted_verdict.values) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("kind", ["map", "flow"])
+def test_a_batch_is_judged_as_its_cells_are(kind):
+    """Where the Bauer-Fike theorem decides and where it does not; at a boundary, and next to it."""
+
+    def blocks(value, coupling, other):
+        return np.array([[value, coupling, 0], [0, value, 0], [0, 0, other]])
+
+    rng = np.random.default_rng(1)
+    matrices = [blocks(1 + gap, 1.0, 0.5) for gap in (-1e-9, 1e-9, -1e-3, 1e-3, -1e-15)]
+    matrices += [blocks(2.0, 1e3, 1.0), blocks(2.0, 0.0, 1.0), blocks(1 + 1e-9, 1.0, 1.0), blocks(0.5, 1e7, 0.2)]
+    matrices += [scale * rng.normal(size=(3, 3)) for scale in (0.2, 0.5, 2.0) for _ in range(4)]
+    if kind == "flow":
+        matrices = [matrix - np.eye(3) for matrix in matrices]
+    jacobian, zeros = np.array(matrices), np.zeros(len(matrices))
+    nothing, game = np.zeros((len(matrices), 2, 3)), np.broadcast_to(np.eye(3), jacobian.shape)
+    linear = Linearisation(jacobian, zeros, zeros, game, nothing, nothing)
+    found = judge(linear, zeros > 0, zeros, kind, None, None)
+    for row in range(len(matrices)):
+        report = assess(Linearisation(*(leaf[row] for leaf in linear)), kind, 0, [3], ())
+        assert Predicted(found.verdict[row]).name == report.verdict, row
+        np.testing.assert_allclose(found.reach[row], report.radius if kind == "map" else report.abscissa, atol=1e-12)
+        np.testing.assert_allclose(found.rate[row], report.rate, atol=1e-12)
+    assert found.verdict[:2].tolist() == [Predicted.marginal] * 2 and found.verdict[5] == Predicted.unstable
 
 
 def test_manifolds_of_equilibria_are_told_from_flat_directions():
