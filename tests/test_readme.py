@@ -17,7 +17,8 @@ def test_python_blocks_run_in_order(capsys):
         exec(compile(block, "README.md", "exec"), namespace)
     printed = capsys.readouterr().out
     assert "converged" in printed and "stable" in printed and "Neimark-Sacker" in printed
-    assert sorted(set(namespace["outcomes"].tolist())) != [3]
+    assert "Counterexample" in printed and "none failed" in printed
+    assert 0.3 < float((namespace["chart"].outcome == 0).mean()) < 0.9
 
 
 def test_there_are_two_commands():
