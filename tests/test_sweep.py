@@ -598,3 +598,40 @@ def test_bad_input_is_refused_at_the_door(name):
     call, kind, message = BAD[name]
     with pytest.raises(kind, match="(?s)" + message):
         call()
+
+
+DEVICES = """
+import sys
+import jax
+jax.config.update("jax_num_cpu_devices", 3)
+jax.config.update("jax_enable_x64", True)
+import numpy as np
+import dynamics as dy
+
+def build(rate, weight):
+    sgd = dy.optimisers.sgd(rate)
+    return dy.games.DiracGAN(penalty=dy.penalties.R1(weight)), dy.updates.Alternating(sgd, sgd), (1.0, 1.0)
+
+axes = {"rate": np.linspace(0.1, 4.5, 37), "weight": np.linspace(0.0, 2.0, 29)}
+charts = [
+    dy.sweep(build, axes, steps=64, devices=devices, chunk=chunk)
+    for devices, chunk in ((jax.local_devices()[:1], None), (None, None), (jax.local_devices()[1:], 300))
+]
+for other in charts[1:]:
+    for name, values in charts[0].data_vars.items():
+        assert np.array_equal(values.values, other[name].values, equal_nan=values.dtype.kind == "f"), name
+for wrong in ([], [jax.local_devices()[0]] * 2, ["cpu"]):
+    try:
+        dy.sweep(build, axes, steps=64, devices=wrong)
+    except ValueError as error:
+        assert "expected different devices" in str(error)
+    else:
+        raise AssertionError(wrong)
+print(len(jax.local_devices()))
+"""
+
+
+def test_any_number_of_devices_gives_the_same_bits():
+    done = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "3"

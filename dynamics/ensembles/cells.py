@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
@@ -165,17 +166,18 @@ def lanes_of(recipe: Recipe, parts: Built, cells: int, platform: str) -> int:
     return max(1, min(most, _power_below(BLOCK_BYTES // each), 1 << max(0, (cells - 1) // 2).bit_length()))
 
 
-def chunk_of(recipe: Recipe, parts: Built, cells: int, lanes: int, wanted: int | None) -> int:
+def chunk_of(recipe: Recipe, parts: Built, cells: int, lanes: int, wanted: int | None, devices: int = 1) -> int:
     """Number of cells in a chunk, a multiple of the lanes: what the caller wants, or what memory allows.
 
-    There are at least two blocks: the compiler takes the body out of a loop that runs once, and rounds otherwise then.
+    Every device gets the same number of blocks, and at least two: the compiler takes the body out of a loop that runs
+    once, and rounds otherwise then.
     """
     if wanted is None:
         size, state = _trees.size(parts[2]), _state_size(parts)
         each = 8 * (size + 8 + recipe.predict * (state**2 + size**2 + 4 * state + 8))
-        most = max(2 * lanes, min(LARGEST_CHUNK, _power_below(CHUNK_BYTES // each)))
+        most = devices * max(2 * lanes, min(LARGEST_CHUNK, _power_below(CHUNK_BYTES // each)))
         wanted = -(-cells // -(-cells // most))  # chunks of equal size
-    return max(2, -(-min(wanted, cells) // lanes)) * lanes
+    return max(2, -(-min(wanted, cells) // (lanes * devices))) * lanes * devices
 
 
 def _state_size(parts: Built) -> int:
@@ -189,15 +191,27 @@ def _power_below(number: int) -> int:
 
 
 @eqx.filter_jit
-def run_chunk(recipe: Recipe, values: dict[str, Array], indices: Array) -> dict[str, Any]:
+def run_chunk(
+    recipe: Recipe, values: dict[str, Array], indices: Array, devices: tuple[jax.Device, ...]
+) -> dict[str, Any]:
     """Simulate and linearise the cells of a chunk.
 
     Args:
         recipe: what they have in common.
         values: of the axes, each of shape (blocks, lanes).
         indices: the cells' numbers, likewise.
+        devices: each gets an equal share of the blocks, two or more, so that all compile the same loop.
     """
-    return jax.lax.map(partial(_block, recipe), (values, indices))
+
+    def blocks(values: dict[str, Array], indices: Array) -> dict[str, Any]:
+        return jax.lax.map(partial(_block, recipe), (values, indices))
+
+    if len(devices) == 1:
+        return blocks(values, indices)
+    # No device needs anything of another one, so that nothing is exchanged.
+    shares = jax.sharding.PartitionSpec("cells")
+    mesh = jax.sharding.Mesh(np.array(devices), "cells")
+    return jax.shard_map(blocks, mesh=mesh, in_specs=shares, out_specs=shares, check_vma=False)(values, indices)
 
 
 def _block(recipe: Recipe, cells: tuple[dict[str, Array], Array]) -> dict[str, Any]:

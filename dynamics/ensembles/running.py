@@ -1,6 +1,6 @@
 """The public face of sweeps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -67,6 +67,7 @@ def sweep(
     tolerance: float = 1e-3,
     limit: float = 1e6,
     chunk: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
     dtype: Any = None,
     progress: bool | Progress = False,
     **options: Any,
@@ -98,6 +99,8 @@ def sweep(
         tolerance, limit: as in `dynamics.simulate`.
         chunk: number of cells at a time, rounded up to full blocks (of 256, or fewer large games); it decides about
             memory and not about the result. `None`: as many as memory allows, at most 65,536.
+        devices: which share every chunk; by default all local ones, as `jax.local_devices()` lists them. The numbers do
+            not depend on how many there are. A CPU is one device, unless `jax_num_cpu_devices` is set.
         dtype: float32 or float64, of the axes, the game, the method and the players; `None`: as `build` makes them from
             axes of JAX's default precision.
         progress: show a bar with the cells done, their rate, the time left and the outcomes so far; or a function of
@@ -147,9 +150,10 @@ def sweep(
     reason = _why_no_prediction(parts, state) if predict else "not asked for"
     if reason:
         recipe = _without_prediction(recipe)
-    lanes = lanes_of(recipe, parts, cells.count, jax.default_backend())
+    used = _devices(devices)
+    lanes = lanes_of(recipe, parts, cells.count, used[0].platform)
     chunk = None if chunk is None else as_whole("chunk", chunk)
-    size = chunk_of(recipe, parts, cells.count, lanes, chunk)
+    size = chunk_of(recipe, parts, cells.count, lanes, chunk, len(used))
     kind = "map" if is_map else "flow"
     resolution = steps // samples_of(steps) if is_map else float(until) / (FLOW_SAMPLES - 1)
     table = tables.Table(cells, {}, tables.described(kind, resolution))
@@ -175,7 +179,9 @@ def sweep(
                 indices = np.minimum(np.arange(begin, begin + size), cells.count - 1)
                 values = _as_arguments(cells.at(indices), cells, dtype)
                 blocks = {name: array.reshape(-1, lanes) for name, array in values.items()}
-                found = jax.device_get(run_chunk(recipe, blocks, indices.astype(np.uint32).reshape(-1, lanes)))
+                with jax.default_device(used[0]):
+                    ran = run_chunk(recipe, blocks, indices.astype(np.uint32).reshape(-1, lanes), used)
+                found = jax.device_get(ran)
                 left = cells.count - begin
                 found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:left], found)  # noqa: B023
                 table.add(_rows(recipe, cells, found, indices, names, kind, dtype, lanes))
@@ -225,6 +231,15 @@ def _recipe(build, cells: Cells, steps, until, measures, key, predict, threshold
         predict=bool(predict),
         starts=None if cells.starts is None else jax.random.key(0),
     )
+
+
+def _devices(devices: Sequence[jax.Device] | None) -> tuple[jax.Device, ...]:
+    used = tuple(jax.local_devices() if devices is None else devices)
+    if not used or not all(isinstance(device, jax.Device) for device in used) or len(set(used)) < len(used):
+        raise ValueError(f"devices is {devices!r}; expected different devices, for instance of jax.local_devices()")
+    if len({device.platform for device in used}) > 1:
+        raise ValueError(f"devices are of {sorted({device.platform for device in used})}; expected one platform")
+    return used
 
 
 def _is_key(key: Any) -> bool:
