@@ -179,6 +179,7 @@ def whole(array, unit=1.0):
     return np.all(np.asarray(array) / unit == np.round(np.asarray(array) / unit))
 
 
+@pytest.mark.slow
 def test_what_is_found_can_be_read():
     planar = ((1, 1),)
 

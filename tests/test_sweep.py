@@ -146,6 +146,7 @@ def test_flows():
     assert programs.count == 0
 
 
+@pytest.mark.slow
 def test_noisy_flows_need_a_key_and_a_step():
     def build(scale):
         return dy.games.Quadratic([[1.0, 2.0], [-2.0, 1.0]]), dy.flows.NoisyFlow(dy.flows.Flow(), scale), (1.0, 1.0)
@@ -216,6 +217,7 @@ def test_a_batch_is_judged_as_its_cells_are(kind):
     assert found.verdict[:2].tolist() == [Predicted.marginal] * 2 and found.verdict[5] == Predicted.unstable
 
 
+@pytest.mark.slow
 def test_manifolds_of_equilibria_are_told_from_flat_directions():
     def build(factor, rate):
         def losses(players, key=None):
@@ -436,6 +438,7 @@ def test_chunks_do_not_matter(monkeypatch, dtype):
         equal(one, found[-1])
 
 
+@pytest.mark.slow
 def test_chunks_do_not_matter_to_the_optimising_compiler():
     code = """
 import jax, numpy as np, jax.numpy as jnp, dynamics as dy
