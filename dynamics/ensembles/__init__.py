@@ -7,3 +7,4 @@ from dynamics.ensembles.prediction import Predicted as Predicted
 from dynamics.ensembles.prediction import Smoothness as Smoothness
 from dynamics.ensembles.running import SweepInterrupted as SweepInterrupted
 from dynamics.ensembles.running import sweep as sweep
+from dynamics.ensembles.store import StoreError as StoreError

@@ -1,8 +1,12 @@
 """The public face of sweeps."""
 
+import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +32,7 @@ from dynamics.ensembles.cells import (
 )
 from dynamics.ensembles.designs import Cells, Design, resolve
 from dynamics.ensembles.prediction import judge
+from dynamics.ensembles.store import Store, fingerprint
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.simulation import Measure, start_state
 from dynamics.updates.base import Update
@@ -69,6 +74,7 @@ def sweep(
     chunk: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     dtype: Any = None,
+    store: str | os.PathLike | None = None,
     progress: bool | Progress = False,
     **options: Any,
 ) -> "xr.Dataset":
@@ -103,6 +109,7 @@ def sweep(
             not depend on how many there are. A CPU is one device, unless `jax_num_cpu_devices` is set.
         dtype: float32 or float64, of the axes, the game, the method and the players; `None`: as `build` makes them from
             axes of JAX's default precision.
+        store: path of a folder in zarr format to which every chunk is committed when it is done; see below.
         progress: show a bar with the cells done, their rate, the time left and the outcomes so far; or a function of
             cells done, their total and a text.
         options: for flows, as in `dynamics.simulate`: solver, stepsize_controller, dt0, max_steps, adjoint.
@@ -123,9 +130,23 @@ def sweep(
 
         Attributes hold versions, precision, key and settings.
 
+    With `store="run.zarr"` nothing is lost. A chunk that is done is on the disk, whole, before the next one begins;
+    after a crash, a full disk or `kill -9` the same call goes on from there, and ends with the bits of an undisturbed
+    sweep (and of one without a store) on the same kind of processor. When all is done it returns at once. Memory is
+    bounded by the chunk: the dataset reads what is looked at from the folder, `.load()` all of it. A store keeps the
+    chunks it was begun with, whatever `chunk` is. `xarray.open_zarr("run.zarr")` opens it at any time, also while the
+    sweep runs: cells that are not done have outcome -1, and NaN; where there is an outcome, all else is there as well.
+    One process at a time writes to a store. The store of another sweep (axes, settings, `build`, key, precision,
+    versions of dynamics, JAX and NumPy) is refused with the difference: take another name, or delete the folder. What
+    `build` and the measures compute is compared as a program with its numbers; what a callback to Python computes
+    cannot be seen.
+
     Raises:
         TypeError: `build` is no function, or returns something else.
-        ValueError: a number is out of bounds, an axis is no list of finite numbers, names do not fit.
+        ValueError: a number is out of bounds, an axis is no list of finite numbers, names do not fit, or the store
+            belongs to another sweep.
+        dynamics.ensembles.StoreError: the store cannot be written, e.g. because the disk is full, or another process
+            writes to it. What is in it is kept.
         SweepInterrupted: on the interrupt key, with the cells that are done.
 
     >>> import dynamics as dy
@@ -156,9 +177,8 @@ def sweep(
     size = chunk_of(recipe, parts, cells.count, lanes, chunk, len(used))
     kind = "map" if is_map else "flow"
     resolution = steps // samples_of(steps) if is_map else float(until) / (FLOW_SAMPLES - 1)
-    table = tables.Table(cells, {}, tables.described(kind, resolution))
     names = tables.player_names(parts[2])
-    table.attributes |= {name: {"long_name": label} for name, label in names}
+    described = tables.described(kind, resolution) | {name: {"long_name": label} for name, label in names}
     settings = {
         "design": cells.design,
         "steps" if is_map else "until": steps if is_map else float(until),
@@ -172,23 +192,57 @@ def sweep(
     number = _trees.float_dtype(parts[2])
     attributes = tables.provenance(settings, number, key)
     attributes |= {"kind": kind, "prediction": reason or "eigenvalues at the game's first known equilibrium"}
-    with _shown(progress, cells.count) as show:
+    if store is None:
+        table = tables.Table(cells, {}, described)
+        begins = range(0, cells.count, size)
+        todo = [(number, begin, min(begin + size, cells.count)) for number, begin in enumerate(begins)]
+        opened, keep = contextlib.nullcontext(), lambda _, rows: table.add(rows)
+    else:
+        about = {"build": _name_of(build), "measures": [name for name, _ in recipe.measures]}
+        trace = partial(_traced, recipe, cells, names, kind, dtype, lanes, used[:1])
+        opened = table = Store(store, cells, lanes, size, attributes, described, about, trace)
+        # Every device gets the same number of blocks, and at least two.
+        size = max(2, -(-table.blocks // len(used))) * len(used) * lanes
+        todo, keep = table.parts(), table.add
+    with opened, _shown(progress, cells.count, table.done) as show:
         try:
-            for begin in range(0, cells.count, size):
-                # The last chunk is filled up with copies of the last cell, so that one program serves all.
-                indices = np.minimum(np.arange(begin, begin + size), cells.count - 1)
+            for number, begin, end in todo:
+                # Blocks are counted from the first cell, whatever the chunks. The last ones are filled up with copies
+                # of the last cell, so that one program serves all.
+                first = begin // lanes * lanes
+                indices = np.minimum(np.arange(first, first + size), cells.count - 1)
                 values = _as_arguments(cells.at(indices), cells, dtype)
                 blocks = {name: array.reshape(-1, lanes) for name, array in values.items()}
                 with jax.default_device(used[0]):
                     ran = run_chunk(recipe, blocks, indices.astype(np.uint32).reshape(-1, lanes), used)
                 found = jax.device_get(ran)
-                left = cells.count - begin
-                found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:left], found)  # noqa: B023
-                table.add(_rows(recipe, cells, found, indices, names, kind, dtype, lanes))
+                own = slice(begin - first, end - first)
+                found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[own], found)  # noqa: B023
+                keep(number, _rows(recipe, cells, found, indices[own], names, kind, dtype, lanes))
                 show(table.done, table.counts())
         except KeyboardInterrupt as error:
             raise SweepInterrupted(table.dataset(attributes), table.done, cells.count) from error
     return table.dataset(attributes)
+
+
+def _name_of(function: Any) -> str:
+    return f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else repr(function)
+
+
+def _traced(recipe: Recipe, cells: Cells, names, kind, dtype, lanes, devices) -> tuple[str, dict[str, Any]]:
+    """Fingerprint of what two blocks compute, and the types and shapes of their variables; nothing is compiled."""
+    shape = (2, lanes)
+    values = _as_arguments(cells.at(np.zeros(1, int)), cells, dtype)
+    values = {name: jax.ShapeDtypeStruct(shape, value.dtype) for name, value in values.items()}
+    indices = jax.ShapeDtypeStruct(shape, np.uint32)
+    jaxpr, found, _ = eqx.filter_make_jaxpr(run_chunk)(recipe, values, indices, devices)
+    shown = {name: part for name, part in found.items() if name != "linear"}
+    rows = _rows(recipe, cells, shown, None, names, kind, dtype, lanes)
+    if "linear" in found:
+        reach = "predicted_radius" if kind == "map" else "predicted_abscissa"
+        predicted = dict(predicted_verdict=np.int8, predicted_smoothness=np.int8, predicted_rate=float) | {reach: float}
+        rows |= {name: jax.ShapeDtypeStruct(shape, np.dtype(one)) for name, one in predicted.items()}
+    return fingerprint(jaxpr, recipe), rows
 
 
 def _recipe(build, cells: Cells, steps, until, measures, key, predict, thresholds, dtype, options) -> Recipe:
@@ -345,9 +399,10 @@ def _rows(
 class _shown:
     """Shows how far a sweep is: as a bar, by calling a function, or not at all."""
 
-    def __init__(self, progress: bool | Progress, total: int):
+    def __init__(self, progress: bool | Progress, total: int, done: int = 0):
         self.progress, self.total = progress, total
-        self.bar = tqdm.tqdm(total=total, unit="cell", desc="sweep", disable=callable(progress) or not progress)
+        disable = callable(progress) or not progress
+        self.bar = tqdm.tqdm(total=total, initial=done, unit="cell", desc="sweep", disable=disable)
 
     def __enter__(self) -> Callable[[int, str], None]:
         return self.show

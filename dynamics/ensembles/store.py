@@ -1,0 +1,587 @@
+"""Sweeps on disk: folders in zarr format to which finished chunks are committed, and that are gone on with.
+
+    run.zarr/zarr.json            the attributes, among them what the sweep is, and all arrays' metadata
+    run.zarr/outcome/c.3.0        the cells of a chunk, as plain numbers; a folder for every variable
+    run.zarr/commits/3.json       the record of a chunk: it counts if there is one and its checksums are right
+    run.zarr/commits/lock         process and machine that write
+
+A chunk's files are written aside, brought to the disk and renamed, its outcomes last, its record after them. Renaming
+is atomic: at every moment a chunk is there or is not.
+"""
+
+import contextlib
+import dataclasses
+import enum
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import socket
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from dynamics.ensembles import tables
+from dynamics.ensembles.designs import Cells
+from dynamics.outcomes import Outcome
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FULL = "make room on the disk"
+FIXES = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EFBIG: "allow larger files"}
+BEGUN = re.compile(r"(zarr\.json|c|c\.0)|\.(zarr\.json|c|c\.0)\.part")  # what there is before the first chunk
+FREE = ("chunk", "devices")  # settings on which no number depends
+VERSIONS = ("dynamics", "jax", "numpy")
+Shapes = dict[str, jax.ShapeDtypeStruct]
+
+
+class StoreError(OSError):
+    """Raised when a store cannot be made, read, written or locked; what was committed to it is kept."""
+
+
+# How a sweep is cut
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Chunks that are boxes of the result and ranges of cells at once, so that every chunk has files of its own.
+
+    Attributes:
+        shape: of the sweep.
+        axis: the one that is cut; those after it are whole, and those before it have length one.
+        length: of a chunk along that axis.
+        lanes: number of cells in a block.
+    """
+
+    shape: tuple[int, ...]
+    axis: int
+    length: int
+    lanes: int
+
+    @property
+    def box(self) -> tuple[int, ...]:
+        """Shape of a chunk."""
+        return (*(1 for _ in self.shape[: self.axis]), *[self.length][: len(self.shape)], *self.shape[self.axis + 1 :])
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of chunks along every axis."""
+        return tuple(-(-whole // part) for whole, part in zip(self.shape, self.box, strict=True))
+
+    @property
+    def count(self) -> int:
+        """Number of chunks."""
+        return math.prod(self.grid)
+
+    def cells(self, numbers: Any) -> tuple[Any, Any]:
+        """First cell of chunks, and the one after the last."""
+        if not self.shape:
+            return numbers * 0, numbers * 0 + 1
+        inner = math.prod(self.shape[self.axis + 1 :])
+        before, part = np.divmod(numbers, self.grid[self.axis])
+        first = before * self.shape[self.axis] + part * self.length
+        last = before * self.shape[self.axis] + np.minimum((part + 1) * self.length, self.shape[self.axis])
+        return first * inner, last * inner
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks, counted from the sweep's first cell, in which the cells of any chunk lie."""
+        begin, end = self.cells(np.arange(self.count))
+        return int(np.max(-(-end // self.lanes) - begin // self.lanes))
+
+    def file(self, number: int, more: int) -> str:
+        """Name of the file of a chunk; variables with more axes have these whole."""
+        places = np.unravel_index(number, self.grid) if self.shape else ()
+        return ".".join(["c", *(str(place) for place in places), *["0"] * more])
+
+
+def layout_of(shape: tuple[int, ...], lanes: int, wanted: int) -> Layout:
+    """Chunks of about so many cells. The blocks are those of a sweep without a store, so that the bits are the same.
+
+    Chunks whose borders lie within blocks compute these twice; of three lengths the one that computes least is taken.
+    """
+    if not shape:
+        return Layout((), 0, 1, lanes)
+    axis = next(axis for axis in range(len(shape)) if math.prod(shape[axis + 1 :]) <= wanted)
+    inner = math.prod(shape[axis + 1 :])
+    most = min(shape[axis], wanted // inner)
+    whole_blocks = lanes // math.gcd(inner, lanes)
+    lengths = {most, -(-shape[axis] // -(-shape[axis] // most)), max(1, most // whole_blocks * whole_blocks)}
+    layouts = [Layout(shape, axis, length, lanes) for length in sorted(lengths, reverse=True)]
+    return min(layouts, key=lambda layout: layout.count * layout.blocks)
+
+
+# What a sweep computes
+
+
+def fingerprint(jaxpr: ClosedJaxpr, numbers: Any) -> str:
+    """Hash of a program and of the numbers in it, the same in every process.
+
+    Args:
+        jaxpr: the program.
+        numbers: a pytree with what it is given.
+    """
+    known: dict[int, str] = {}
+
+    def text(value: Any) -> str:
+        if isinstance(value, (ClosedJaxpr, Jaxpr)):
+            if id(value) not in known:
+                known[id(value)] = hashlib.sha256(program(value).encode()).hexdigest()
+            return known[id(value)]
+        if isinstance(value, (np.ndarray, jax.Array)):
+            return hash_of(value)
+        if isinstance(value, (tuple, list)):
+            return "(" + ",".join(text(part) for part in value) + ")"
+        if isinstance(value, dict):
+            return "{" + ",".join(f"{key}:{text(part)}" for key, part in sorted(value.items())) + "}"
+        if value is None or isinstance(value, (str, int, float, complex, np.generic, np.dtype, enum.Enum)):
+            return repr(value)
+        return type(value).__name__  # functions, shardings and the like, which say where they lie in memory
+
+    def program(value: ClosedJaxpr | Jaxpr) -> str:
+        closed = isinstance(value, ClosedJaxpr)
+        jaxpr, constants = (value.jaxpr, value.consts) if closed else (value, ())
+        places: dict[Any, int] = {}
+
+        def name(atom: Any) -> str:
+            if isinstance(atom, Literal):
+                return f"{text(atom.val)}:{atom.aval}"
+            return f"{places.setdefault(atom, len(places))}:{atom.aval}"
+
+        lines = [" ".join(map(name, (*jaxpr.constvars, *jaxpr.invars))), *(text(one) for one in constants)]
+        for equation in jaxpr.eqns:
+            # The names of functions say nothing about what is computed.
+            parameters = {key: one for key, one in equation.params.items() if key != "name"}
+            inputs, outputs = " ".join(map(name, equation.invars)), " ".join(map(name, equation.outvars))
+            lines.append(f"{equation.primitive} {inputs} -> {outputs} {text(parameters)}")
+        return "\n".join([*lines, " ".join(map(name, jaxpr.outvars))])
+
+    given = [leaf for leaf in jax.tree.leaves(numbers) if isinstance(leaf, (np.ndarray, np.generic, jax.Array))]
+    return hashlib.sha256(text([jaxpr, *given]).encode()).hexdigest()
+
+
+def hash_of(values: Any) -> str:
+    """Hash of an array: numbers to the bit, type and shape."""
+    if hasattr(values, "dtype") and jax.dtypes.issubdtype(values.dtype, jax.dtypes.prng_key):
+        return f"{values.dtype} {hash_of(jax.random.key_data(values))}"
+    values = np.asarray(values)
+    return f"{values.dtype}{list(values.shape)} {hashlib.sha256(values.tobytes()).hexdigest()}"
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any], path: Path, cells: Cells) -> list[str]:
+    """What distinguishes the sweep that a store belongs to from the one that is asked for, one line each."""
+    old, new = (_flat(one) for one in (there, here))
+    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    found = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in names]
+    stored, own = (json.loads(one["sweep"])["axes"] for one in (there, here))
+    for name in dict.fromkeys([*stored, *own]):
+        if stored.get(name) == own.get(name):
+            continue
+        if name not in stored or name not in own:
+            found.append(f"axis {name!r}: only {'here' if name in own else 'there'}")
+        elif stored[name]["seeds"] != own[name]["seeds"]:
+            kinds = ["random keys" if one[name]["seeds"] else "numbers" for one in (stored, own)]
+            found.append(f"axis {name!r}: {kinds[0]} there, {kinds[1]} here")
+        else:
+            with _open(path) as dataset:
+                found.append(f"axis {name!r}: {_compared(dataset[name].values, cells.axes[name].values)}")
+    if not found and list(stored) != list(own):
+        found.append(f"order of the axes: {', '.join(stored)} there, {', '.join(own)} here")
+    return found
+
+
+def _flat(attributes: dict[str, Any]) -> dict[str, str]:
+    """All that has to be equal, as text."""
+    own = {name: value for name, value in attributes.items() if name not in ("settings", "sweep")}
+    settings = {name: value for name, value in json.loads(attributes["settings"]).items() if name not in FREE}
+    own |= settings | {"measures": ", ".join(json.loads(attributes["sweep"])["measures"]) or "none"}
+    return {name: re.sub(r" at 0x[0-9a-f]+", "", str(value)) for name, value in own.items()}
+
+
+def _compared(there: np.ndarray, here: np.ndarray) -> str:
+    if there.shape != here.shape:
+        return f"{_summary(there)} there, {_summary(here)} here"
+    if there.dtype != here.dtype:
+        return f"{there.dtype} there, {here.dtype} here"
+    places = np.flatnonzero(there.ravel() != here.ravel())
+    if not len(places):
+        return "its numbers are damaged there"
+    first = places[0]
+    pair = f"{there.ravel()[first]!s} there, {here.ravel()[first]!s} here"
+    return pair if there.ndim == 0 else f"value {first} is {pair} ({len(places)} of {there.size} values differ)"
+
+
+def _summary(values: np.ndarray) -> str:
+    if values.ndim == 0:
+        return f"the number {values!s}"
+    return f"{values.size} value{'s' * (values.size > 1)} from {values[0]!s} to {values[-1]!s}"
+
+
+# The folder
+
+
+class Store:
+    """The results of a sweep in a folder. Use it in a `with` statement: it is locked from the beginning to the end.
+
+    Args:
+        path: of the folder; it is made if there is none.
+        cells: of the sweep.
+        lanes, size: numbers of cells in a block and, at most, in a chunk; a store that is there keeps its chunks.
+        attributes: of the dataset: what is the same in equal sweeps.
+        described: attributes of the variables.
+        about: further things that belong to the sweep: name of `build` and names of measures.
+        trace: returns a fingerprint, and types and shapes of all variables, with blocks and lanes in front.
+
+    Raises:
+        StoreError: the folder cannot be made or read, or another process writes to it.
+        ValueError: it belongs to another sweep, or is no store of a sweep.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        cells: Cells,
+        lanes: int,
+        size: int,
+        attributes: dict[str, Any],
+        described: dict[str, dict[str, Any]],
+        about: dict[str, Any],
+        trace: Callable[[], tuple[str, Shapes]],
+    ):
+        if not isinstance(path, (str, os.PathLike)) or "://" in str(path):
+            raise ValueError(f'store is {path!r}; expected the path of a folder on this machine, e.g. "run.zarr"')
+        self.name, self.path = str(path), Path(path).absolute()
+        self.commits = self.path / "commits"
+        self.done_chunks: dict[int, list[int]] = {}
+        self._lock: _Lock | None = None
+        self.cells = cells
+        axes = {name: {"values": hash_of(axis.values), "seeds": axis.is_seed} for name, axis in cells.axes.items()}
+        with self._told("could not be read"):
+            there = self._read()
+        self._is_new = there is None
+        self.layout = layout_of(cells.shape, lanes, size)
+        if there is not None:
+            about = about | {"axes": axes}
+            differences = _differences(there, attributes | {"sweep": json.dumps(about)}, self.path, cells)
+            if differences:
+                raise self._refused(differences)
+            stored = json.loads(there["sweep"])
+            self.layout = dataclasses.replace(self.layout, **stored["chunks"])
+        found, shapes = trace()
+        if there is not None and stored["fingerprint"] != found:
+            raise self._refused([f"build: {stored['build']} computed something else there than {about['build']} here"])
+        chunks = {"axis": self.layout.axis, "length": self.layout.length}
+        about = about | {"axes": axes, "fingerprint": found, "chunks": chunks}
+        settings = json.loads(attributes["settings"]) | {"chunk": math.prod(self.layout.box)}
+        attributes = attributes | {"settings": json.dumps(settings), "sweep": json.dumps(about)}
+        blank = {
+            name: np.broadcast_to(np.asarray(tables._blank(one.dtype), one.dtype), (cells.count, *one.shape[2:]))
+            for name, one in shapes.items()
+        }
+        self.template = tables.Table(cells, blank, described).dataset(attributes)
+        with self._told("could not be read"):
+            self._scan()
+
+    def __enter__(self) -> "Store":
+        if self.done == self.cells.count:
+            return self
+        with self._told("could not be written"):
+            self.commits.mkdir(parents=True, exist_ok=True)
+            self._lock = _Lock(self.commits / "lock", self.name)
+            try:
+                there = self._read()
+                if there is None:
+                    self._make()
+                elif self._is_new and there != self.template.attrs:
+                    raise StoreError(f"store={self.name!r} was begun by another process just now; call again")
+                self._scan()
+            except BaseException:
+                self._lock.release()
+                raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks, counted from the sweep's first cell, in which the cells of any chunk lie."""
+        return self.layout.blocks
+
+    @property
+    def done(self) -> int:
+        """Number of cells that are done."""
+        return sum(sum(counts) for counts in self.done_chunks.values())
+
+    def counts(self) -> str:
+        """How many of the cells that are done have which outcome."""
+        counts = np.sum([*self.done_chunks.values()], axis=0) if self.done_chunks else np.zeros(len(Outcome), int)
+        return ", ".join(f"{count} {outcome.name}" for outcome, count in zip(Outcome, counts, strict=True) if count)
+
+    def parts(self) -> Iterator[tuple[int, int, int]]:
+        """Number, first cell and the one after the last of all chunks that are not done."""
+        for number in range(self.layout.count):
+            if number not in self.done_chunks:
+                begin, end = self.layout.cells(number)
+                yield number, int(begin), int(end)
+
+    def add(self, number: int, rows: dict[str, np.ndarray]) -> None:
+        """Commit the results of a chunk: all of it, or nothing."""
+        with self._told("could not be written"):
+            contents = {name: self._content(name, rows[name]) for name in self.template.data_vars}
+            files = {name: (self._file(name, number), content) for name, content in contents.items()}
+            # A cell that has an outcome has everything else as well, also for somebody who looks in between.
+            _write([files[name] for name in files if name != "outcome"])
+            _write([files["outcome"]])
+            counts = np.bincount(rows["outcome"], minlength=len(Outcome)).tolist()
+            sums = {name: zlib.crc32(content) for name, content in contents.items()}
+            cells = [int(cell) for cell in self.layout.cells(number)]
+            record = json.dumps({"cells": cells, "outcomes": counts, "checksums": sums})
+            _write([(self.commits / f"{number}.json", record.encode())])
+        self.done_chunks[number] = counts
+
+    def dataset(self, _: Any = None) -> "xr.Dataset":
+        """All of it; numbers are read from the disk when they are looked at."""
+        if not (self.path / "zarr.json").exists():
+            return self.template
+        found = _open(self.path)
+        for name in found.variables:
+            found[name].attrs = dict(self.template[name].attrs)
+        return found
+
+    def _read(self) -> dict[str, Any] | None:
+        """The attributes of a store that is there."""
+        if not self.path.exists():
+            return None
+        if not self.path.is_dir():
+            raise StoreError(f'store={self.name!r} is a file; a store is a folder: give another name, e.g. "run.zarr"')
+        header = self.path / "zarr.json"
+        if not header.exists():
+            # Killed while it was made, or something else.
+            if any(self.path.iterdir()) and not (self.commits / "lock").exists():
+                raise ValueError(f"store={self.name!r} is a folder that holds something else; give another name")
+            return None
+        try:
+            attributes = json.loads(header.read_text())["attributes"]
+            _ = attributes["settings"], json.loads(attributes["sweep"])["fingerprint"]
+            return attributes
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"store={self.name!r} is a zarr folder, but not of a sweep; give another name, or delete it"
+            ) from error
+
+    def _make(self) -> None:
+        """Write all metadata and coordinates, those of the whole last."""
+        import zarr
+
+        files: dict[str, Any] = {}
+        memory = zarr.storage.MemoryStore(files)
+        group = zarr.create_group(memory, attributes=_plain(self.template.attrs))
+        beside = [str(name) for name in self.template.coords if name not in self.template.dims]
+        for name, variable in self.template.variables.items():
+            is_data = name in self.template.data_vars
+            own = variable.shape[len(self.cells.shape) :]
+            array = group.create_array(
+                str(name),
+                shape=variable.shape,
+                chunks=(*self.layout.box, *own) if is_data else variable.shape,
+                dtype=variable.dtype,
+                fill_value=np.asarray(tables._blank(variable.dtype), variable.dtype)[()],
+                dimension_names=[str(dim) for dim in variable.dims],
+                attributes=_plain(variable.attrs) | ({"coordinates": " ".join(beside)} if is_data and beside else {}),
+                compressors=None,
+                filters=None,
+                chunk_key_encoding={"name": "default", "separator": "."},
+            )
+            if not is_data:
+                array[...] = variable.values
+        group.create_group("commits")  # a group, so that nobody wonders about it
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that one file with all metadata is not yet part of the standard
+            zarr.consolidate_metadata(memory)
+        files = {key: content.to_bytes() for key, content in files.items()}
+        last = files.pop("zarr.json")
+        for child in self.path.iterdir():  # of a store that was killed while it was made
+            if child.is_dir() and all(BEGUN.fullmatch(file.name) for file in child.iterdir()):
+                shutil.rmtree(child)
+        for key in files:
+            (self.path / key).parent.mkdir(exist_ok=True)
+        _write([(self.path / key, content) for key, content in files.items()])
+        _write([(self.path / "zarr.json", last)])
+
+    def _scan(self) -> None:
+        """Look which chunks are there."""
+        for number, *_ in [*self.parts()]:
+            try:
+                record = json.loads((self.commits / f"{number}.json").read_text())
+                if record["cells"] == [int(cell) for cell in self.layout.cells(number)] and all(
+                    zlib.crc32(self._file(name, number).read_bytes()) == record["checksums"][name]
+                    for name in self.template.data_vars
+                ):
+                    self.done_chunks[number] = record["outcomes"]
+            except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+                pass  # it is computed again
+
+    def _file(self, name: Any, number: int) -> Path:
+        return self.path / name / self.layout.file(number, self.template[name].ndim - len(self.cells.shape))
+
+    def _content(self, name: str, values: np.ndarray) -> bytes:
+        """The file of a chunk: at the end of an axis it is filled up."""
+        expected = self.template[name]
+        own = expected.shape[len(self.cells.shape) :]
+        if values.dtype != expected.dtype or values.shape[1:] != own:
+            raise TypeError(f"{name} is {values.dtype}{values.shape[1:]}; announced was {expected.dtype}{own}")
+        full = np.full((math.prod(self.layout.box), *own), tables._blank(values.dtype), values.dtype)
+        full[: len(values)] = values
+        return full.astype(full.dtype.newbyteorder("<")).tobytes()
+
+    def _refused(self, differences: list[str]) -> ValueError:
+        lines = "".join(f"\n  {line}" for line in differences)
+        fix = (
+            "give this one another name, or delete the folder if it is no longer needed; "
+            f"xarray.open_zarr({self.name!r}) opens what it holds"
+        )
+        if all(line.split(":")[0] in VERSIONS for line in differences):
+            fix = f"to go on with it, install the versions it was begun with; else {fix}"
+        return ValueError(f"store={self.name!r} belongs to another sweep:{lines}\n{fix[0].upper()}{fix[1:]}")
+
+    def _told(self, what: str) -> "_Told":
+        return _Told(self, what)
+
+
+class _Told:
+    """Says of errors of the disk what is kept, and how to go on."""
+
+    def __init__(self, store: Store, what: str):
+        self.store, self.what = store, what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, _: Any) -> None:
+        if not isinstance(error, OSError) or isinstance(error, StoreError):
+            return
+        store = self.store
+        text = f"store={store.name!r} {self.what}: {error.strerror or error}"
+        text += f" ({error.filename})" * bool(error.filename)
+        if store.done_chunks:
+            text += f"; {store.done:,} of {store.cells.count:,} cells are in it and are kept"
+        fix = FIXES.get(error.errno, "see to it that this process may read and write there, or give another name")
+        told = StoreError(f"{text}; {fix}; the same call goes on from there")
+        told.errno = error.errno
+        raise told from error
+
+
+class _Lock:
+    """A file that says who writes to a store; the system gives it free when that process is gone, however it ended."""
+
+    def __init__(self, file: Path, name: str):
+        self.stream = open(file, "a+")
+        try:
+            held = self._hold()
+            own = {"process": os.getpid(), "machine": socket.gethostname()}
+            holder = self._holder()
+            gone = holder is None or holder["machine"] == own["machine"] and (held or not _runs(holder["process"]))
+            if held is False or not gone:
+                who = f"process {holder['process']} on {holder['machine']}" if holder else "another process"
+                raise StoreError(
+                    f"store={name!r} is being written by {who}; wait for it, give another name, or, if that process is "
+                    f"gone, delete {file}"
+                )
+            self.stream.truncate(0)
+            self.stream.write(json.dumps(own))
+            self.stream.flush()
+        except BaseException:
+            self.stream.close()
+            raise
+
+    def _holder(self) -> dict[str, Any] | None:
+        """Who wrote last and did not say that it was done."""
+        self.stream.seek(0)
+        try:
+            found = json.loads(self.stream.read())
+            return {"process": int(found["process"]), "machine": str(found["machine"])}
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _hold(self) -> bool | None:
+        """Whether the file is ours now; `None` if the file system knows no locks."""
+        if fcntl is None:
+            return None
+        try:
+            fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        return True
+
+    def release(self) -> None:
+        """Say that nobody writes."""
+        if not self.stream.closed:
+            self.stream.truncate(0)
+            self.stream.close()
+
+
+def _runs(process: int) -> bool:
+    if fcntl is None:
+        return True  # there is no harmless way to ask
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _write(files: list[tuple[Path, bytes]]) -> None:
+    """Write files aside, bring them to the disk, and then give them their names, in this order."""
+    asides = [file.with_name(f".{file.name}.part") for file, _ in files]
+    try:
+        for aside, (_, content) in zip(asides, files, strict=True):
+            with open(aside, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        for aside, (file, _) in zip(asides, files, strict=True):
+            os.replace(aside, file)
+    except BaseException:
+        for aside in asides:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+        raise
+    if fcntl is not None:  # elsewhere folders cannot be opened
+        for folder in {file.parent for file, _ in files}:
+            number = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
+
+
+def _open(path: Path) -> "xr.Dataset":
+    import xarray as xr
+
+    return xr.open_zarr(path, chunks=None, decode_times=False).drop_encoding()
+
+
+def _plain(attributes: dict[Any, Any]) -> dict[str, Any]:
+    """Attributes without arrays."""
+    return {str(name): value.tolist() if hasattr(value, "tolist") else value for name, value in attributes.items()}
