@@ -20,7 +20,6 @@ import os
 import re
 import shutil
 import socket
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -412,18 +411,18 @@ class Store:
             if not is_data:
                 array[...] = variable.values
         group.create_group("commits")  # a group, so that nobody wonders about it
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that one file with all metadata is not yet part of the standard
-            zarr.consolidate_metadata(memory)
         files = {key: content.to_bytes() for key, content in files.items()}
-        last = files.pop("zarr.json")
+        header = json.loads(files.pop("zarr.json"))
+        # All metadata in one file, as zarr.consolidate_metadata has it, which warns that this is no standard yet.
+        parts = {key.removesuffix("/zarr.json"): json.loads(files[key]) for key in files if key.endswith("/zarr.json")}
+        header["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": parts}
         for child in self.path.iterdir():  # of a store that was killed while it was made
             if child.is_dir() and all(BEGUN.fullmatch(file.name) for file in child.iterdir()):
                 shutil.rmtree(child)
         for key in files:
             (self.path / key).parent.mkdir(exist_ok=True)
         _write([(self.path / key, content) for key, content in files.items()])
-        _write([(self.path / "zarr.json", last)])
+        _write([(self.path / "zarr.json", json.dumps(header, indent=1).encode())])
 
     def _scan(self) -> None:
         """Look which chunks are there."""
