@@ -77,7 +77,7 @@ def slopes(name, order, until, burn, counts):
     return -np.diff(np.log(errors), axis=0) / np.diff(np.log(counts))[:, None]
 
 
-@pytest.mark.parametrize("name", ["simultaneous", "alternating", "extragradient"])
+@pytest.mark.parametrize("name", ["simultaneous", "alternating", pytest.param("extragradient", marks=pytest.mark.slow)])
 def test_the_error_over_a_fixed_time_falls_like_the_next_power_of_the_step(name):
     found = slopes(name, 3, 0.3, 0, (16, 32, 64))
     np.testing.assert_allclose(found, np.broadcast_to([1.0, 2.0, 3.0, 4.0], found.shape), atol=0.3)
@@ -154,7 +154,7 @@ def test_the_leading_term_of_the_heavy_ball_has_the_rate_over_one_minus_the_coef
     asymmetric.same(found, scale * asymmetric.ByHand(2).field(asymmetric.flat(point)))
 
 
-@pytest.mark.parametrize("method, exact", [("heun", 2), ("kutta3", 3)])
+@pytest.mark.parametrize("method, exact", [("heun", 2), pytest.param("kutta3", 3, marks=pytest.mark.slow)])
 def test_a_runge_kutta_method_has_no_drift_below_its_order(method, exact):
     game, point = asymmetric.make(2), asymmetric.start(2)
     flow = ModifiedFlow(lambda h: RungeKutta([h * rate for rate in RATES[:2]], method), 0.1, exact)

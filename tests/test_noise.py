@@ -186,6 +186,7 @@ def test_many_paths_of_the_stochastic_differential_equation_have_the_covariance(
     assert_drawn_from(found[:, :, 1], spread.matrix - decay @ spread.matrix @ decay.T)
 
 
+@pytest.mark.slow
 def test_a_noisy_flow_without_noise_is_the_flow(paths):
     found = paths((0.0, 0.0), (1.0, -1.0))
     assert np.ptp(found, axis=1).max() < 1e-12

@@ -419,7 +419,13 @@ def test_conformance(name, players, dtype):
     asymmetric.same(jax.tree.map(lambda leaf: leaf[1], together.players), asymmetric.flat(state.players), dtype)
 
 
-@pytest.mark.parametrize("name", members("updates"))
+# Two implicit methods, whose programs take long to compile.
+LONG = ("ProximalPoint", "AdaptiveCompetitive")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in members("updates")]
+)
 def test_a_sampled_gan(name):
     game, start = dy.GAN.example()
     update = members("updates")[name].example(2)
