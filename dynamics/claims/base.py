@@ -142,17 +142,21 @@ def claim(
 
     def decorate(check: Callable[..., Any]) -> Claim:
         expected = kind != Kind.refuted if holds is None else holds
-        texts = dict(statement=statement, source=source, because=because, hypotheses=hypotheses, unshown=unshown)
-        new = Claim(
-            identifier=identifier,
-            kind=Kind(kind),
-            domain=dict(domain),
-            check=check,
-            holds=expected,
-            compiled=compiled,
-            **texts,
+        return register(
+            Claim(
+                identifier=identifier,
+                statement=statement,
+                source=source,
+                kind=Kind(kind),
+                domain=dict(domain),
+                check=check,
+                because=because,
+                holds=expected,
+                hypotheses=hypotheses,
+                unshown=unshown,
+                compiled=compiled,
+            )
         )
-        return register(new)
 
     return decorate
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from dynamics import __version__
 from dynamics.claims.base import registered
-from dynamics.claims.search import Result, shown_value
+from dynamics.claims.search import Result
 
 DATA, REPORT, PICTURES = "claims.json", "report.md", "counterexamples"
 
@@ -108,7 +108,7 @@ def write(results: Sequence[Result], folder: str | Path, command: str | None = N
     for result in ordered(results):
         if not result.slices:
             continue
-        name = f"{PICTURES}/{result.claim.identifier.replace('/', '--')}.png"
+        name = _picture(result)
         written.append(plots.save(plots.counterexample(result), folder / name))
         pictures.append(name)
     written.append(write_data(results, folder))
@@ -124,6 +124,11 @@ def write_data(results: Sequence[Result], folder: str | Path) -> Path:
     partial.write_text(json.dumps(to_json(results), indent=1, allow_nan=False) + "\n")
     os.replace(partial, path)
     return path
+
+
+def _picture(result: Result) -> str:
+    """Where the picture of a counterexample is, within the folder of the report."""
+    return f"{PICTURES}/{result.claim.identifier.replace('/', '--')}.png"
 
 
 def _kind(result: Result) -> str:
@@ -156,11 +161,10 @@ def _entry(result: Result, pictures: Sequence[str]) -> list[str]:
         f"{claim.because}",
     ]
     if result.counterexample is not None:
-        numbers = ", ".join(f"{name} = {shown_value(value)}" for name, value in result.counterexample.items())
-        lines += ["", f"Counterexample: {numbers}; margin {result.counterexample_margin:.3g}."]
+        lines += ["", result.counterexample_text]
     if result.error:
         lines += ["", f"The check failed: {result.error}"]
-    name = f"{PICTURES}/{claim.identifier.replace('/', '--')}.png"
+    name = _picture(result)
     if name in pictures:
         lines += ["", f"![margins around the counterexample]({name})"]
     return lines

@@ -15,6 +15,7 @@ from hypothesis.errors import NoSuchExample
 
 from dynamics._checks import as_whole
 from dynamics._compiling import quick_jit
+from dynamics.analysis._plain import plain
 from dynamics.claims.base import Claim
 
 Example = dict[str, Any]
@@ -70,6 +71,14 @@ class Result:
         """Whether the verdict is the one that the claim announces."""
         return self.verdict == self.claim.verdict
 
+    @property
+    def counterexample_text(self) -> str:
+        """The counterexample as a sentence; empty without one."""
+        if self.counterexample is None:
+            return ""
+        shown = ", ".join(f"{name} = {shown_value(value)}" for name, value in self.counterexample.items())
+        return f"Counterexample: {shown}; margin {self.counterexample_margin:.3g}."
+
     def describe(self) -> str:
         """The verdict, the smallest counterexample and the reason, as text."""
         claim = self.claim
@@ -81,8 +90,7 @@ class Result:
             claim.statement,
         ]
         if self.counterexample is not None:
-            shown = ", ".join(f"{name} = {shown_value(value)}" for name, value in self.counterexample.items())
-            lines.append(f"Counterexample: {shown}; margin {self.counterexample_margin:.3g}.")
+            lines.append(self.counterexample_text)
         if self.error:
             lines.append(f"The check failed: {self.error}")
         return "\n".join([*lines, claim.because, f"Source: {claim.source}"])
@@ -97,14 +105,14 @@ class Result:
             "kind": str(claim.kind),
             "parent": claim.parent,
             "examples": self.examples,
-            "margin": _finite(self.margin),
+            "margin": plain(self.margin),
             "verdict": self.verdict,
             "expected": claim.verdict,
             "as_expected": self.as_expected,
             "counterexample": None
             if self.counterexample is None
             else {name: plain_value(value) for name, value in self.counterexample.items()},
-            "counterexample_margin": _finite(self.counterexample_margin),
+            "counterexample_margin": plain(self.counterexample_margin),
             "because": claim.because,
             "error": self.error,
             "seed": self.seed,
@@ -375,7 +383,3 @@ def shown_value(value: Any) -> str:
         return repr(int(item)) if isinstance(item, float) and item == int(item) else repr(item)
 
     return shown(value)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
