@@ -1,15 +1,19 @@
 """Counterexamples: the margin of a claim over each of their numbers."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.figure import Figure
 
-from dynamics.claims.search import Result
 from dynamics.plots import _style as style
+
+if TYPE_CHECKING:  # who draws anything else need not wait for all claims
+    from dynamics.claims.search import Result
 
 MOST = 6  # panels
 
 
-def counterexample(result: Result) -> Figure:
+def counterexample(result: "Result") -> Figure:
     """The margin of a claim over each number of its counterexample, the others kept; below 0 the claim is refuted.
 
     At most six numbers are shown, those first that make the margin change its sign, and none that does not matter.
