@@ -123,14 +123,14 @@ def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: 
     _, singular, rows = np.linalg.svd(jacobian)
     epsilon = float(np.finfo(jacobian.dtype).eps)
     scale = singular[0] or 1.0
-    null = rows[singular <= 64 * jacobian.shape[0] * epsilon * scale]
+    allowed = singular_rounding(len(jacobian), jacobian.dtype) * scale
+    null = rows[singular <= allowed]
     if not len(null):
         return 0
     flat, unravel = ravel_pytree(players)
     # Long enough for high powers, which fade near the point, to be told from nothing.
     size = 1 + float(jnp.linalg.norm(flat))
     lengths = [epsilon**0.125 * size, 0.025 * size, 0.05 * size, 0.1 * size]
-    allowed = 64 * jacobian.shape[0] * epsilon * scale
 
     def reached(direction: np.ndarray, length: float) -> tuple[np.ndarray, float]:
         """Where Newton's method ends from a point that far away, and the field there, both relative to the length."""
