@@ -60,7 +60,13 @@ ELEMENTWISE = {
     *("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not", "max", "min", "clamp", "is_finite", "select_n"),
     *("shift_left", "shift_right_logical", "shift_right_arithmetic", "rem", "convert_element_type"),
 }
-SAME = {"copy", "copy_p", "optimization_barrier", "sharding_constraint", "device_put"}
+# Of known numbers, to the bit what JAX computes.
+EXACT = {name: getattr(np, name) for name in ("square", "sqrt", "abs", "sign", "floor", "ceil")}
+EXACT |= dict(add=np.add, sub=np.subtract, mul=np.multiply, div=np.divide, neg=np.negative, add_any=np.add)
+EXACT |= dict(eq=np.equal, ne=np.not_equal, lt=np.less, le=np.less_equal, gt=np.greater, ge=np.greater_equal)
+EXACT |= {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert, "is_finite": np.isfinite}
+EXACT |= dict(max=np.maximum, min=np.minimum, clamp=lambda low, number, high: np.minimum(np.maximum(low, number), high))
+SAME = {"copy", "copy_p", "optimization_barrier", "sharding_constraint", "reshard", "device_put"}
 CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
 CALLS |= {"remat", "remat2", "checkpoint"}
 LOOPS = {"while", "scan"}
@@ -178,6 +184,14 @@ class _Rewriter:
         """An elementwise operation on entries."""
         if all(isinstance(entry, np.generic) for entry in entries):
             return self.fold(primitive, params, entries)[()]
+        if primitive.name in ("mul", "div"):  # exact: to leave out a factor of 1, to divide by a power of 2
+            first, second = entries
+            if isinstance(second, np.generic) and second == 1:
+                return first
+            if primitive.name == "mul" and isinstance(first, np.generic) and first == 1:
+                return second
+            if primitive.name == "div" and isinstance(second, np.floating) and _is_power_of_two(second):
+                return self.apply(jax.lax.mul_p, {}, first, 1 / second)
         key = primitive.name, str(sorted(params.items(), key=str)), *map(self.key, entries)
         if key not in self.made:
             self.operations += 1
@@ -187,7 +201,10 @@ class _Rewriter:
             if any(np.ndim(entry) for entry in entries):
                 used = [self.lane(entry) for entry in entries]
             # Kept with its inputs, as otherwise their numbers could be given to others.
-            self.made[key] = self.bind(primitive, params, used), entries
+            made = self.bind(primitive, params, used)
+            self.made[key] = made, (*entries, *used)
+            if primitive.name == "neg":
+                self.made["negative of", id(made)] = used[0], made
         return self.made[key][0]
 
     def bind(self, primitive: Primitive, params: dict[str, Any], entries: list[Any]) -> Any:
@@ -198,8 +215,13 @@ class _Rewriter:
             # Those of Triton ignore not-a-number, and a game that has blown up must not look as if it had not.
             case "max" | "min" if jnp.issubdtype(kind, jnp.floating):
                 first, second = entries
+                if self.opposite(first, second):
+                    size = jax.lax.abs(first)
+                    return size if primitive.name == "max" else self.bind(jax.lax.neg_p, {}, [size])
                 ahead = (jax.lax.gt if primitive.name == "max" else jax.lax.lt)(first, second)
                 return jax.lax.select(ahead | jax.lax.ne(first, first), first, second)
+            case "neg" if jnp.issubdtype(kind, jnp.floating):  # Triton subtracts from 0, which costs an operation
+                return jax.lax.mul(entries[0], self.like(-1, entries[0]))
             case "clamp":
                 low, number, high = entries
                 over = self.bind(jax.lax.max_p, {}, [low, number])
@@ -222,12 +244,26 @@ class _Rewriter:
                 return jax.lax.select(jax.lax.gt(jax.lax.abs(number), nought), one, number)  # of 0 and not-a-number
         return primitive.bind(*entries, **params)
 
+    def opposite(self, first: Any, second: Any) -> bool:
+        return any(
+            self.made.get(("negative of", id(one)), (None,))[0] is other
+            for one, other in ((first, second), (second, first))
+        )
+
     def like(self, number: Any, entry: Any) -> Any:
         made = np.asarray(number, entry.dtype)[()]
         return self.lane(made) if np.ndim(entry) else made
 
     @staticmethod
     def fold(primitive: Primitive, params: dict[str, Any], arrays: Sequence[Any]) -> np.ndarray:
+        kind = np.dtype(arrays[-1].dtype)
+        if primitive.name == "convert_element_type":
+            return np.asarray(arrays[0]).astype(params["new_dtype"])
+        if primitive.name == "select_n" and len(arrays) == 3:
+            return np.where(arrays[0], arrays[2], arrays[1])
+        if primitive.name in EXACT and (primitive.name != "div" or np.issubdtype(kind, np.floating)):
+            with np.errstate(all="ignore"):
+                return np.asarray(EXACT[primitive.name](*arrays))
         with jax.ensure_compile_time_eval():
             return np.asarray(primitive.bind(*map(jnp.asarray, arrays), **params))
 
@@ -288,18 +324,20 @@ class _Rewriter:
         return [_Value(data, shape) for data, shape in zip(made, shapes, strict=True)]
 
     def _elementwise(self, primitive, params, shape, inputs: list[_Value]) -> _Value:
-        small = self.small(shape)
-        own = self.axis(shape)
+        small, own = self.small(shape), self.axis(shape)
+        data = []
         for value in inputs:
-            if value.shape and self.axis(value.shape) != own:
-                raise Unsupported(f"{primitive.name} of {value.shape} for {shape}")
+            entries, axis = value.data, self.axis(value.shape)
+            if value.shape and axis != own:
+                if own is None or len(value.shape) != len(shape) or value.shape[own] != 1:
+                    raise Unsupported(f"{primitive.name} of {value.shape} for {shape}")
+                entries = entries.squeeze(own)
+            data.append(np.broadcast_to(entries, small))
         if all(value.known for value in inputs):
-            arrays = [np.broadcast_to(value.data, small) for value in inputs]
-            return _Value(self.fold(primitive, params, arrays), shape)
+            return _Value(self.fold(primitive, params, data), shape)
         made = np.empty(small, object)
-        arrays = [np.broadcast_to(value.data, small) for value in inputs]
         for place in np.ndindex(small):
-            made[place] = self.apply(primitive, params, *(array[place] for array in arrays))
+            made[place] = self.apply(primitive, params, *(entries[place] for entries in data))
         return _Value(made, shape)
 
     # Shapes of arrays
@@ -608,12 +646,12 @@ class _Rewriter:
 
     def _scan(self, equation: JaxprEqn, inputs: list[_Value]) -> list[_Value]:
         params = equation.params
-        constants, carries, length = params["num_consts"], params["num_carry"], params["length"]
+        (constants, carries), length = _counts(params), params["length"]
         fixed, carry, rows = inputs[:constants], inputs[constants : constants + carries], inputs[constants + carries :]
         avals = [variable.aval for variable in equation.outvars]
         if length == self.games:
             raise Unsupported("a loop as long as there are games")
-        inner = [variable.aval for variable in params["jaxpr"].jaxpr.outvars[carries:]]
+        inner = [variable.aval for variable in _open(params["jaxpr"]).outvars[carries:]]
 
         def turn(carry: list[_Value], row: list[_Value]) -> tuple[list[_Value], list[_Value]]:
             found = self.closed(params["jaxpr"], [*fixed, *carry, *row])
@@ -713,6 +751,25 @@ class _Rewriter:
                 chosen = self.each(pick, chosen, self.objects(values[place].data))
             found.append(_Value(chosen, values[0].shape))
         return found
+
+
+def _is_power_of_two(number: np.floating) -> bool:
+    return bool(np.isfinite(number)) and abs(np.frexp(number)[0]) == 0.5 and 1e-30 < abs(number) < 1e30
+
+
+def _counts(params: dict[str, Any]) -> tuple[int, int]:
+    """Numbers of the constants and of the carried values of a scan."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    try:  # from JAX 0.12 on
+        constants, carries, _ = (len(group) for group in params["ft_in"].unpack())
+    except (KeyError, AttributeError, TypeError, ValueError):
+        raise Unsupported("a scan of a version of JAX that is not known") from None
+    return constants, carries
+
+
+def _open(program: ClosedJaxpr | Jaxpr) -> Jaxpr:
+    return program.jaxpr if isinstance(program, ClosedJaxpr) else program
 
 
 def _rows(data: np.ndarray) -> list[np.ndarray]:
