@@ -498,7 +498,7 @@ def test_interruption_before_anything_is_done(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dynamics.ensembles.running.run_chunk", interrupted)
+    monkeypatch.setattr("dynamics.ensembles.work.run_chunk", interrupted)
     with pytest.raises(dy.ensembles.SweepInterrupted) as caught:
         dy.sweep(linear, {"rate": [0.1, 0.2]}, steps=64)
     assert caught.value.partial.outcome.values.tolist() == [-1, -1]

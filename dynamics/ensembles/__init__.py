@@ -1,5 +1,6 @@
 """Many games at once: sweeps over named axes."""
 
+from dynamics.ensembles.charts import stability_chart as stability_chart
 from dynamics.ensembles.designs import log_uniform as log_uniform
 from dynamics.ensembles.designs import seeds as seeds
 from dynamics.ensembles.designs import uniform as uniform
@@ -8,3 +9,5 @@ from dynamics.ensembles.prediction import Smoothness as Smoothness
 from dynamics.ensembles.running import SweepInterrupted as SweepInterrupted
 from dynamics.ensembles.running import sweep as sweep
 from dynamics.ensembles.store import StoreError as StoreError
+from dynamics.ensembles.workers import WorkerError as WorkerError
+from dynamics.ensembles.workers import local_workers as local_workers

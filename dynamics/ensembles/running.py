@@ -1,23 +1,21 @@
 """The public face of sweeps."""
 
+import concurrent.futures
 import contextlib
+import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._names import nearest
-from dynamics.analysis.linearisation import Linearisation
-from dynamics.analysis.report import Stability, equilibrium_of, stability_of
 from dynamics.ensembles import tables
 from dynamics.ensembles.cells import (
     FLOW_SAMPLES,
@@ -26,13 +24,14 @@ from dynamics.ensembles.cells import (
     check_arguments,
     chunk_of,
     lanes_of,
-    reach_along,
     run_chunk,
     samples_of,
 )
 from dynamics.ensembles.designs import Cells, Design, resolve
-from dynamics.ensembles.prediction import judge
-from dynamics.ensembles.store import Store, fingerprint
+from dynamics.ensembles.progress import Progress, Shown
+from dynamics.ensembles.store import Store, StoreError, fingerprint
+from dynamics.ensembles.work import Chunk, Values, Work, as_arguments
+from dynamics.ensembles.workers import Remote, WorkerError, check_executor, workers_of
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.simulation import Measure, start_state
 from dynamics.updates.base import Update
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 LARGEST_STATE = 256  # beyond which a Jacobian per cell is no longer small
 FLOW_OPTIONS = ("solver", "stepsize_controller", "dt0", "max_steps", "adjoint")
-Progress = Callable[[int, int, str], None]
+CHUNKS_PER_WORKER = 4  # by default, so that nobody waits long for the slowest
 
 
 class SweepInterrupted(KeyboardInterrupt):
@@ -75,6 +74,8 @@ def sweep(
     devices: Sequence[jax.Device] | None = None,
     dtype: Any = None,
     store: str | os.PathLike | None = None,
+    executor: concurrent.futures.Executor | None = None,
+    refine: str | None = None,
     progress: bool | Progress = False,
     **options: Any,
 ) -> "xr.Dataset":
@@ -110,8 +111,12 @@ def sweep(
         dtype: float32 or float64, of the axes, the game, the method and the players; `None`: as `build` makes them from
             axes of JAX's default precision.
         store: path of a folder in zarr format to which every chunk is committed when it is done; see below.
-        progress: show a bar with the cells done, their rate, the time left and the outcomes so far; or a function of
-            cells done, their total and a text.
+        executor: workers that compute the chunks: any `concurrent.futures.Executor`, for instance
+            `dynamics.ensembles.local_workers(n)`, processes of this machine, or `client.get_executor()` of a Dask
+            client, which reaches others. `None`: this process computes them. See `dynamics/ensembles/README.md`.
+        refine: "boundary": see below. `None`: every cell in the one precision.
+        progress: show cells done, their rate, the time left and the outcomes so far: a bar in terminals and notebooks,
+            a line now and then in logs; or call a function of cells done, their total and a text.
         options: for flows, as in `dynamics.simulate`: solver, stepsize_controller, dt0, max_steps, adjoint.
 
     Returns:
@@ -141,13 +146,19 @@ def sweep(
     `build` and the measures compute is compared as a program with its numbers; what a callback to Python computes
     cannot be seen.
 
+    With `executor=` whole chunks go to workers, and the numbers are the same to the bit as without it, whatever the
+    number of workers, on the same kind of processor. `build` travels as it is, also when it was defined in a notebook;
+    workers use this process's precision and need the same versions of dynamics, JAX, NumPy and Python. Each computes on
+    all devices that it has. A chunk that is lost with its worker is tried again once where the executor lives on.
+
     Raises:
-        TypeError: `build` is no function, or returns something else.
+        TypeError: `build` is no function, or returns something else; or it cannot be sent to workers.
         ValueError: a number is out of bounds, an axis is no list of finite numbers, names do not fit, or the store
             belongs to another sweep.
         dynamics.ensembles.StoreError: the store cannot be written, e.g. because the disk is full, or another process
             writes to it. What is in it is kept.
         SweepInterrupted: on the interrupt key, with the cells that are done.
+        dynamics.ensembles.WorkerError: the workers of the executor are gone, with the cells that are done.
 
     >>> import dynamics as dy
     >>> def build(rate, weight):
@@ -162,87 +173,181 @@ def sweep(
     starts = None if starts is None else as_whole("starts", starts)
     cells = resolve(axes, design, starts)
     check_arguments(build, [*cells.axes, *(["start_key"] if starts is not None else [])])
-    recipe = _recipe(build, cells, steps, until, measures, key, predict, (tolerance, limit), dtype, options)
-    extremes = [recipe.built(_as_arguments(values, cells, dtype)) for values in cells.extremes()]
+    if executor is not None:
+        check_executor(executor)
+    used = _devices(devices, executor)
+    chunk = None if chunk is None else as_whole("chunk", chunk)
+
+    def planned(dtype: Any) -> Plan:
+        recipe = _recipe(build, cells, steps, until, measures, key, predict, (tolerance, limit), dtype, options)
+        return _planned(recipe, cells, used, chunk, executor, (tolerance, limit), options)
+
+    if refine is None:
+        return carry_out(planned(dtype), store, progress, executor)[1]
+    if refine != "boundary":
+        raise ValueError(f'refine is {refine!r}; expected None or "boundary"')
+    raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A sweep as it was checked at the door.
+
+    Attributes:
+        cells: which ones.
+        recipe: how one is built and run.
+        names: name and description of the variable of every leaf of the players.
+        kind: "map" or "flow".
+        lanes: number of cells in a block.
+        size: number of cells in a chunk; a store may make it another.
+        devices: which share a chunk, in this process.
+        attributes: of the dataset.
+        described: attributes of its variables.
+    """
+
+    cells: Cells
+    recipe: Recipe
+    names: list[tuple[str, str]]
+    kind: str
+    lanes: int
+    size: int
+    devices: tuple[jax.Device, ...]
+    attributes: dict[str, Any]
+    described: dict[str, dict[str, Any]]
+
+    def work(self, blocks: int) -> Work:
+        """What its chunks have in common, when the cells of any lie in so many blocks."""
+        return Work(self.recipe, tuple(name for name, _ in self.names), self.kind, self.lanes, blocks)
+
+    def traced(self) -> tuple[str, dict[str, Any]]:
+        """Fingerprint of what two blocks compute, and the types and shapes of their variables; nothing is compiled."""
+        shape = (2, self.lanes)
+        values = as_arguments(self.cells.at(np.zeros(1, int)), self.cells, self.recipe.dtype)
+        values = {name: jax.ShapeDtypeStruct(shape, value.dtype) for name, value in values.items()}
+        indices = jax.ShapeDtypeStruct(shape, np.uint32)
+        jaxpr, found, _ = eqx.filter_make_jaxpr(run_chunk)(self.recipe, values, indices, self.devices[:1])
+        return fingerprint(jaxpr, self.recipe), self.work(2).shapes(found)
+
+
+def _planned(recipe: Recipe, cells: Cells, devices, chunk: int | None, executor, thresholds, options) -> Plan:
+    steps, until = recipe.steps, recipe.until
+    extremes = [recipe.built(as_arguments(values, cells, recipe.dtype)) for values in cells.extremes()]
     parts = extremes[0]
     state = start_state(*parts)
     is_map = isinstance(parts[1], Update)
-    _check_duration(is_map, steps, until, key, options, isinstance(parts[1], NoisyFlow))
-    reason = _why_no_prediction(parts, state) if predict else "not asked for"
+    _check_duration(is_map, steps, until, recipe.key, options, isinstance(parts[1], NoisyFlow))
+    reason = _why_no_prediction(parts, state) if recipe.predict else "not asked for"
     if reason:
         recipe = _without_prediction(recipe)
-    used = _devices(devices)
-    lanes = lanes_of(recipe, parts, cells.count, used[0].platform)
-    chunk = None if chunk is None else as_whole("chunk", chunk)
-    size = chunk_of(recipe, parts, cells.count, lanes, chunk, len(used))
+    lanes = lanes_of(recipe, parts, cells.count, devices[0].platform)
+    size = chunk_of(recipe, parts, cells.count, lanes, chunk, len(devices))
+    if executor is not None and chunk is None:
+        share = -(-cells.count // (CHUNKS_PER_WORKER * (workers_of(executor) or CHUNKS_PER_WORKER)))
+        size = min(size, chunk_of(recipe, parts, cells.count, lanes, share, len(devices)))
     kind = "map" if is_map else "flow"
     resolution = steps // samples_of(steps) if is_map else float(until) / (FLOW_SAMPLES - 1)
     names = tables.player_names(parts[2])
     described = tables.described(kind, resolution) | {name: {"long_name": label} for name, label in names}
+    tolerance, limit = (float(value) for value in thresholds)
     settings = {
         "design": cells.design,
         "steps" if is_map else "until": steps if is_map else float(until),
-        "tolerance": float(tolerance),
-        "limit": float(limit),
+        "tolerance": tolerance,
+        "limit": limit,
         "chunk": size,
         "lanes": lanes,
-        "starts": starts,
+        "starts": cells.starts,
         "options": {name: repr(value) for name, value in options.items()},
     }
-    number = _trees.float_dtype(parts[2])
-    attributes = tables.provenance(settings, number, key)
+    attributes = tables.provenance(settings, _trees.float_dtype(parts[2]), recipe.key)
     attributes |= {"kind": kind, "prediction": reason or "eigenvalues at the game's first known equilibrium"}
+    return Plan(cells, recipe, names, kind, lanes, size, devices, attributes, described)
+
+
+def carry_out(
+    plan: Plan,
+    store: str | os.PathLike | None = None,
+    progress: bool | Progress = False,
+    executor: concurrent.futures.Executor | None = None,
+    label: str = "sweep",
+    numbers: np.ndarray | None = None,
+) -> tuple[int, "xr.Dataset"]:
+    """Compute what is not done; the number of cells that are done, and the dataset.
+
+    Args:
+        plan: the sweep.
+        store, progress, executor: as for `sweep`.
+        label: what the progress is called.
+        numbers: of the cells, where they are some of those of a larger sweep.
+
+    Raises:
+        SweepInterrupted, WorkerError, StoreError: as `sweep`.
+    """
+    cells, lanes = plan.cells, plan.lanes
     if store is None:
-        table = tables.Table(cells, {}, described)
-        begins = range(0, cells.count, size)
-        todo = [(number, begin, min(begin + size, cells.count)) for number, begin in enumerate(begins)]
-        opened, keep = contextlib.nullcontext(), lambda _, rows: table.add(rows)
+        table: Any = tables.Table(cells, {}, plan.described)
+        begins = range(0, cells.count, plan.size)
+        parts: Any = [(number, begin, min(begin + plan.size, cells.count)) for number, begin in enumerate(begins)]
+        opened, blocks = contextlib.nullcontext(), plan.size // lanes
+
+        def keep(chunk: Chunk, rows: Values) -> None:
+            table.add(chunk.begin, rows)
+
     else:
-        about = {"build": _name_of(build), "measures": [name for name, _ in recipe.measures]}
-        trace = partial(_traced, recipe, cells, names, kind, dtype, lanes, used[:1])
-        opened = table = Store(store, cells, lanes, size, attributes, described, about, trace)
-        # Every device gets the same number of blocks, and at least two.
-        size = max(2, -(-table.blocks // len(used))) * len(used) * lanes
-        todo, keep = table.parts(), table.add
-    with opened, _shown(progress, cells.count, table.done) as show:
+        about = {"build": _name_of(plan.recipe.build), "measures": [name for name, _ in plan.recipe.measures]}
+        table = Store(store, cells, lanes, plan.size, plan.attributes, plan.described, about, plan.traced)
+        opened, blocks, parts = table, table.blocks, table.parts()
+
+        def keep(chunk: Chunk, rows: Values) -> None:
+            table.add(chunk.number, rows)
+
+    work = plan.work(blocks)
+    chunks = work.chunks(cells, parts, numbers)
+    source = Local(work, chunks, plan.devices) if executor is None else Remote(executor, work, chunks, plan.devices)
+
+    def keep_the_rest() -> None:
+        for chunk, rows in source.stop():
+            keep(chunk, rows)
+
+    with opened, Shown(progress, cells.count, table.done, label) as show:
         try:
-            for number, begin, end in todo:
-                # Blocks are counted from the first cell, whatever the chunks. The last ones are filled up with copies
-                # of the last cell, so that one program serves all.
-                first = begin // lanes * lanes
-                indices = np.minimum(np.arange(first, first + size), cells.count - 1)
-                values = _as_arguments(cells.at(indices), cells, dtype)
-                blocks = {name: array.reshape(-1, lanes) for name, array in values.items()}
-                with jax.default_device(used[0]):
-                    ran = run_chunk(recipe, blocks, indices.astype(np.uint32).reshape(-1, lanes), used)
-                found = jax.device_get(ran)
-                own = slice(begin - first, end - first)
-                found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[own], found)  # noqa: B023
-                keep(number, _rows(recipe, cells, found, indices[own], names, kind, dtype, lanes))
+            for chunk, rows in source:
+                keep(chunk, rows)
                 show(table.done, table.counts())
         except KeyboardInterrupt as error:
-            raise SweepInterrupted(table.dataset(attributes), table.done, cells.count) from error
-    return table.dataset(attributes)
+            keep_the_rest()
+            raise SweepInterrupted(table.dataset(plan.attributes), table.done, cells.count) from error
+        except WorkerError as error:
+            keep_the_rest()
+            raise error.telling(table.dataset(plan.attributes), table.done, cells.count, store) from error.__cause__
+        except StoreError:
+            [*source.stop()]
+            raise
+        except BaseException:
+            keep_the_rest()
+            raise
+    return table.done, table.dataset(plan.attributes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Local:
+    """Chunks that this process computes, one after the other."""
+
+    work: Work
+    chunks: Iterator[Chunk]
+    devices: tuple[jax.Device, ...]
+
+    def __iter__(self) -> Iterator[tuple[Chunk, Values]]:
+        for chunk in self.chunks:
+            yield chunk, self.work.rows(chunk, self.devices)
+
+    def stop(self) -> tuple[()]:
+        """Nothing else is under way."""
+        return ()
 
 
 def _name_of(function: Any) -> str:
     return f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else repr(function)
-
-
-def _traced(recipe: Recipe, cells: Cells, names, kind, dtype, lanes, devices) -> tuple[str, dict[str, Any]]:
-    """Fingerprint of what two blocks compute, and the types and shapes of their variables; nothing is compiled."""
-    shape = (2, lanes)
-    values = _as_arguments(cells.at(np.zeros(1, int)), cells, dtype)
-    values = {name: jax.ShapeDtypeStruct(shape, value.dtype) for name, value in values.items()}
-    indices = jax.ShapeDtypeStruct(shape, np.uint32)
-    jaxpr, found, _ = eqx.filter_make_jaxpr(run_chunk)(recipe, values, indices, devices)
-    shown = {name: part for name, part in found.items() if name != "linear"}
-    rows = _rows(recipe, cells, shown, None, names, kind, dtype, lanes)
-    if "linear" in found:
-        reach = "predicted_radius" if kind == "map" else "predicted_abscissa"
-        predicted = dict(predicted_verdict=np.int8, predicted_smoothness=np.int8, predicted_rate=float) | {reach: float}
-        rows |= {name: jax.ShapeDtypeStruct(shape, np.dtype(one)) for name, one in predicted.items()}
-    return fingerprint(jaxpr, recipe), rows
 
 
 def _recipe(build, cells: Cells, steps, until, measures, key, predict, thresholds, dtype, options) -> Recipe:
@@ -287,13 +392,18 @@ def _recipe(build, cells: Cells, steps, until, measures, key, predict, threshold
     )
 
 
-def _devices(devices: Sequence[jax.Device] | None) -> tuple[jax.Device, ...]:
+def _devices(devices: Sequence[jax.Device] | None, executor: Any) -> tuple[jax.Device, ...]:
+    elsewhere = executor is not None and not isinstance(executor, concurrent.futures.ThreadPoolExecutor)
+    if elsewhere and devices is not None:
+        raise ValueError(
+            "devices are those of this process, and executor computes in others, each on all that it has; leave one out"
+        )
     used = tuple(jax.local_devices() if devices is None else devices)
     if not used or not all(isinstance(device, jax.Device) for device in used) or len(set(used)) < len(used):
         raise ValueError(f"devices is {devices!r}; expected different devices, for instance of jax.local_devices()")
     if len({device.platform for device in used}) > 1:
         raise ValueError(f"devices are of {sorted({device.platform for device in used})}; expected one platform")
-    return used
+    return used[:1] if elsewhere else used
 
 
 def _is_key(key: Any) -> bool:
@@ -341,77 +451,3 @@ def _why_no_prediction(parts: Built, state: Any) -> str:
 def _without_prediction(recipe: Recipe) -> Recipe:
     fields = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
     return Recipe(**fields | {"predict": False})
-
-
-def _as_arguments(values: Mapping[str, Any], cells: Cells, dtype: Any) -> dict[str, np.ndarray]:
-    """Numbers of the axes in the precision in which `build` gets them; seeds and starts as whole numbers."""
-    usual = jnp.result_type(float)
-
-    def one(name: str, value: Any) -> np.ndarray:
-        if name == "start_key" or cells.axes[name].is_seed:
-            return np.asarray(value, np.uint32)
-        own = np.asarray(value).dtype
-        kind = dtype if dtype is not None else own if own in (np.float32, np.float64) else usual
-        return np.asarray(value, jax.dtypes.canonicalize_dtype(kind))
-
-    return {name: one(name, value) for name, value in values.items()}
-
-
-def _rows(
-    recipe: Recipe, cells: Cells, found: dict[str, Any], indices, names, kind, dtype, lanes
-) -> dict[str, np.ndarray]:
-    """The variables of the cells of a chunk."""
-    rows = {name: found[name] for name in ("outcome", "period", "residual", "steps_to_tolerance")}
-    rows["simulated_rate"] = found["rate"]
-    leaves = jax.tree.leaves(found["final"])
-    rows |= {name: leaf for (name, _), leaf in zip(names, leaves, strict=True)}
-    for name, value in found["measures"].items():
-        rows |= dict(zip(tables.measured(name, value), jax.tree.leaves(value), strict=True))
-    if "linear" in found:
-        linear = Linearisation(**found["linear"])
-
-        def arguments(rows: np.ndarray) -> dict[str, np.ndarray]:
-            return _as_arguments(cells.at(indices[rows]), cells, dtype)
-
-        def along(rows: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            found = []
-            for begin in range(0, len(rows), lanes):
-                block = np.minimum(np.arange(begin, begin + lanes), len(rows) - 1)
-                ends = jax.device_get(reach_along(recipe, arguments(rows[block]), directions[block]))
-                found.append([leaf[: len(rows) - begin] for leaf in ends])
-            moved, fields = zip(*found, strict=True)
-            return np.concatenate(moved), np.concatenate(fields)
-
-        def one_by_one(row: int) -> Stability:
-            game, method, _ = recipe.built({name: column[0] for name, column in arguments(np.array([row])).items()})
-            own = Linearisation(*(leaf[row] for leaf in linear))
-            if found["vanishing"][row]:
-                own = own._replace(jacobian=np.full_like(own.jacobian, np.nan))
-            return stability_of(own, game, method, equilibrium_of(game), require_equilibrium=True)
-
-        judged = judge(linear, found["vanishing"], found["size"], kind, along, one_by_one)
-        rows["predicted_verdict"], rows["predicted_smoothness"] = judged.verdict, judged.smoothness
-        rows["predicted_rate"] = judged.rate
-        rows["predicted_radius" if kind == "map" else "predicted_abscissa"] = judged.reach
-    return rows
-
-
-class _shown:
-    """Shows how far a sweep is: as a bar, by calling a function, or not at all."""
-
-    def __init__(self, progress: bool | Progress, total: int, done: int = 0):
-        self.progress, self.total = progress, total
-        disable = callable(progress) or not progress
-        self.bar = tqdm.tqdm(total=total, initial=done, unit="cell", desc="sweep", disable=disable)
-
-    def __enter__(self) -> Callable[[int, str], None]:
-        return self.show
-
-    def __exit__(self, *_) -> None:
-        self.bar.close()
-
-    def show(self, done: int, text: str) -> None:
-        if callable(self.progress):
-            self.progress(done, self.total, text)
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(done - self.bar.n)

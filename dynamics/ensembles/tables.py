@@ -29,20 +29,22 @@ class Table:
     columns: dict[str, np.ndarray]
     attributes: dict[str, dict[str, Any]]
     done: int = 0
+    outcomes: Any = 0
 
-    def add(self, rows: dict[str, np.ndarray]) -> None:
-        """The results of the next cells."""
+    def add(self, begin: int, rows: dict[str, np.ndarray]) -> None:
+        """The results of some cells from this one on."""
         for name, values in rows.items():
             if name not in self.columns:
                 self.columns[name] = np.full((self.cells.count, *values.shape[1:]), _blank(values.dtype), values.dtype)
         # The outcome last: an interruption leaves no cell that looks done and is not.
         for name in sorted(rows, key=lambda name: name == "outcome"):
-            self.columns[name][self.done : self.done + len(rows[name])] = rows[name]
+            self.columns[name][begin : begin + len(rows[name])] = rows[name]
         self.done += len(next(iter(rows.values())))
+        self.outcomes = self.outcomes + np.bincount(rows["outcome"], minlength=len(Outcome))
 
     def counts(self) -> str:
         """How many of the cells that are done have which outcome."""
-        counts = np.bincount(self.columns["outcome"][: self.done], minlength=len(Outcome))
+        counts = self.outcomes
         return ", ".join(f"{count} {outcome.name}" for outcome, count in zip(Outcome, counts, strict=True) if count)
 
     def dataset(self, attributes: dict[str, Any]) -> "xr.Dataset":
