@@ -57,6 +57,7 @@ _NAMES = {
     "spectrum_path": "dynamics.analysis",
     "split_module": "dynamics.gan",
     "stability": "dynamics.analysis",
+    "stability_chart": "dynamics.ensembles",
     "stationary_covariance": "dynamics.analysis",
     "sweep": "dynamics.ensembles",
     "timescale_threshold": "dynamics.analysis",

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,12 +32,13 @@ class Smoothness(enum.IntEnum):
 
 
 class Predictions(NamedTuple):
-    """Per cell: verdict and smoothness as numbers, radius (maps) or abscissa (flows), rate."""
+    """Per cell: verdict and smoothness as numbers, radius (maps) or abscissa (flows), rate, rotation."""
 
     verdict: np.ndarray
     smoothness: np.ndarray
     reach: np.ndarray
     rate: np.ndarray
+    rotation: np.ndarray
 
 
 # From rows of cells and directions from their equilibria, (cells, directions, n): where Newton's method ends from a
@@ -86,7 +87,7 @@ def _judge(linear, vanishing, sizes, kind, reach_along, one_by_one) -> Predictio
     known = (linear.residual <= allowed) & (linear.defect <= np.maximum(still, allowed))
 
     verdict = np.full(count, Predicted.none, np.int8)
-    reach, rate = np.full(count, np.nan), np.full(count, np.nan)
+    reach, rate, rotation = np.full((3, count), np.nan)
     smoothness[~known] = Smoothness.none
     verdict[known & ~finite] = Predicted.marginal
     kinked = (smoothness == Smoothness.kinked) & ~vanishing
@@ -99,7 +100,7 @@ def _judge(linear, vanishing, sizes, kind, reach_along, one_by_one) -> Predictio
 
     open_ = usable & (dimension > 0)
     for index in np.array_split(np.flatnonzero(usable & ~open_), max(1, count // 8192)):
-        proved, undecided, reach[index], rate[index] = _proved(jacobian[index], is_map)
+        proved, undecided, reach[index], rate[index], rotation[index] = _proved(jacobian[index], is_map)
         decided = np.where(reach[index] < neutral, Predicted.stable, Predicted.unstable)
         verdict[index] = np.where(proved & ~rough[index], decided, Predicted.marginal)
         open_[index] = undecided & ~rough[index]
@@ -108,6 +109,7 @@ def _judge(linear, vanishing, sizes, kind, reach_along, one_by_one) -> Predictio
     def enter(row: int, report: Stability) -> None:
         verdict[row] = Predicted[Verdict(report.verdict).value]
         reach[row], rate[row] = report.radius if is_map else report.abscissa, report.rate
+        rotation[row] = report.rotation
 
     for row in np.flatnonzero(open_):
         own = Linearisation(*(leaf[row] for leaf in linear))._replace(jacobian=jacobian[row])
@@ -120,7 +122,7 @@ def _judge(linear, vanishing, sizes, kind, reach_along, one_by_one) -> Predictio
         else:
             enter(row, report)
             smoothness[row] = Smoothness[report.smoothness.replace(" ", "_")]
-    return Predictions(verdict, smoothness, reach, rate)
+    return Predictions(verdict, smoothness, reach, rate, rotation)
 
 
 def _smoothness(linear: Linearisation, finite: np.ndarray) -> np.ndarray:
@@ -193,16 +195,29 @@ def _dimensions(game: np.ndarray, usable: np.ndarray, reach_along: Reach) -> np.
     return dimension
 
 
-def _proved(jacobian: np.ndarray, is_map: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Whether each verdict is proved, whether that is still open, radius or abscissa, and rate."""
-    neutral = 1.0 if is_map else 0.0
+def _proved(jacobian: np.ndarray, is_map: bool) -> tuple[np.ndarray, ...]:
+    """Whether each verdict is proved, whether that is still open, radius or abscissa, rate, and rotation."""
     matrix = jacobian.astype(float)
     if not len(matrix):
-        return np.zeros(0, bool), np.zeros(0, bool), np.zeros(0), np.zeros(0)
+        return np.zeros(0, bool), np.zeros(0, bool), *np.zeros((3, 0))
+    if matrix.shape[-1] == 2:
+        found = proved_planar(matrix.reshape(-1, 4).T, _rounding_bound(jacobian), is_map, np)
+        norms = np.linalg.norm(matrix, axis=(1, 2))
+        if extreme := np.flatnonzero((norms > 1e100) | (norms < 1e-100)).tolist():  # squares would over- or underflow
+            for one, other in zip(found, _proved_by_eigenvectors(jacobian[extreme], is_map), strict=True):
+                one[extreme] = other
+        return found
+    return _proved_by_eigenvectors(jacobian, is_map)
+
+
+def _proved_by_eigenvectors(jacobian: np.ndarray, is_map: bool) -> tuple[np.ndarray, ...]:
+    neutral, matrix = 1.0 if is_map else 0.0, jacobian.astype(float)
     values, vectors = np.linalg.eig(matrix)
     condition = np.linalg.cond(vectors)
     outward = np.abs(values) if is_map else values.real
     reach = np.max(outward, axis=1)
+    leading = np.take_along_axis(values, np.argmax(outward, axis=1)[:, None], axis=1)[:, 0]
+    rotation = np.abs(np.angle(leading) if is_map else leading.imag)
     perturbation = _rounding_bound(jacobian)
     proved, refuted = _side(values, matrix, perturbation, condition, is_map)
     # An unstable verdict may be proved on a curve outside the boundary that leaves eigenvalues beyond.
@@ -218,7 +233,7 @@ def _proved(jacobian: np.ndarray, is_map: bool) -> tuple[np.ndarray, np.ndarray,
         shifted, values = matrix - curve[:, :, None] * np.eye(matrix.shape[-1]), values - curve
     proved_beyond, refuted_beyond = _side(values, shifted, perturbation, condition, is_map)
     proved, refuted = proved | (unstable & proved_beyond), refuted & (~unstable | refuted_beyond)
-    return proved, ~(proved | refuted), reach, np.log(reach) if is_map else reach
+    return proved, ~(proved | refuted), reach, np.log(reach) if is_map else reach, rotation
 
 
 def _side(values, matrix, perturbation, condition, is_map: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -228,3 +243,63 @@ def _side(values, matrix, perturbation, condition, is_map: bool) -> tuple[np.nda
     needed = 2 * (perturbation + 4 * rounding)
     refused = ~(gaps > needed)
     return ~refused & (gaps > condition * needed), refused
+
+
+def proved_planar(entries: Any, perturbation: Any, is_map: bool, xp: Any) -> tuple[Any, ...]:
+    r"""`_proved` for matrices of two rows, in closed form and in real arithmetic.
+
+    Half the trace m and the discriminant $\delta=((a-d)/2)^2+bc$ give the eigenvalues $m\pm\sqrt\delta$; the one that
+    would be a difference of nearly equal numbers is the determinant over the other. Their eigenvectors have condition
+    number $(n+\sqrt{n^2+4|\delta|})/(2\sqrt{|\delta|})$, with the departure from normality n, $|b-c|$ where they are
+    real and $\sqrt{(a-d)^2+(b+c)^2}$ elsewhere. Where the Bauer-Fike theorem decides nothing,
+    $\sigma_{min}(zI-A)\ge|\det(zI-A)|/\|zI-A\|_F$ may: it holds for double eigenvalues as well.
+
+    Args:
+        entries: a, b, c, d, arrays of one shape: the rows of A are (a, b) and (c, d).
+        perturbation: bounds on the errors of A, likewise.
+        is_map: whether the boundary is the unit circle, not the imaginary axis.
+        xp: `numpy`, or `jax.numpy`, then traceable.
+    """
+    a, b, c, d = entries
+    middle, half = (a + d) / 2, (a - d) / 2
+    discriminant = half * half + b * c
+    real = discriminant >= 0
+    root = xp.sqrt(xp.abs(discriminant))
+    larger = middle + xp.where(middle < 0, -root, root)
+    smaller = xp.where(larger == 0, 0, (a * d - b * c) / xp.where(larger == 0, 1, larger))
+    if is_map:
+        modulus = xp.sqrt(middle * middle + xp.where(real, 0, root * root))
+        outward = xp.where(real, xp.abs(larger), modulus), xp.where(real, xp.abs(smaller), modulus)
+        rotation = xp.where(real, xp.where(middle < 0, np.pi, 0), xp.arctan2(root, middle))
+    else:
+        outward = xp.where(real, larger, middle), xp.where(real, smaller, middle)
+        rotation = xp.where(real, 0, root)
+    low, reach = xp.minimum(*outward), xp.maximum(*outward)
+    apart = 2 * root
+    departure = xp.where(real, xp.abs(b - c), xp.sqrt((2 * half) ** 2 + (b + c) ** 2))
+    spread = departure + xp.sqrt(departure**2 + apart**2)
+    rounding = 2 * float(xp.finfo(middle.dtype).eps)
+
+    def side(curve: Any) -> tuple[Any, Any]:
+        first, second = xp.abs(low - curve), xp.abs(reach - curve)
+        if is_map:  # a circle of this radius: everything is that many times larger than at the unit circle
+            norm = xp.sqrt(a * a + b * b + c * c + d * d)
+            reached = norm + 1.5 * curve  # of the matrix less any point of the circle, Frobenius norm
+        else:
+            norm = xp.sqrt((a - curve) ** 2 + b * b + c * c + (d - curve) ** 2)
+            reached = 4 * norm
+        needed = 2 * (perturbation + 4 * rounding * norm)
+        gap = xp.minimum(first, second)
+        refused = ~(gap > needed)
+        proved = xp.where(departure == 0, True, gap * apart > spread * needed) | (first * second > 2 * needed * reached)
+        return ~refused & proved, refused
+
+    neutral = 1.0 if is_map else 0.0
+    proved, refuted = side(neutral)
+    # An unstable verdict may be proved on a curve outside the boundary that leaves eigenvalues beyond.
+    inner, outer = xp.maximum(low, neutral), xp.maximum(reach, neutral)
+    curve = xp.where(inner - neutral >= outer - inner, (neutral + inner) / 2, (inner + outer) / 2)
+    proved_beyond, refuted_beyond = side(curve)
+    unstable = reach > neutral
+    proved, refuted = proved | (unstable & proved_beyond), refuted & (~unstable | refuted_beyond)
+    return proved, ~(proved | refuted), reach, xp.log(reach) if is_map else reach, rotation

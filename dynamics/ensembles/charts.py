@@ -1,0 +1,348 @@
+"""Charts of stability: verdicts and rates over named axes from eigenvalues alone, nothing is simulated."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+from dynamics import _trees
+from dynamics.analysis.linearisation import (
+    Linearisation,
+    _on_vectors,
+    _probe_directions,
+    _probe_steps,
+    rest_state,
+)
+from dynamics.analysis.report import Stability, equilibrium_of, stability_of
+from dynamics.ensembles import tables
+from dynamics.ensembles.cells import Built, Recipe, _linearised, check_arguments, reach_along
+from dynamics.ensembles.designs import Cells, Design, resolve
+from dynamics.ensembles.prediction import Predicted, Predictions, Smoothness, judge, proved_planar
+from dynamics.ensembles.running import LARGEST_STATE, _recipe, _why_no_prediction
+from dynamics.ensembles.work import as_arguments
+from dynamics.game import as_players
+from dynamics.simulation import start_state
+from dynamics.updates.base import Update
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+OPEN = -2  # the verdict of a cell at which `judge` has to look
+CHUNK = 2**20  # cells of which the program in closed form leaves results at a time
+LANES = 1024  # cells that go through it together
+LARGEST_ROW = 2**15
+JUDGED, JUDGED_BYTES = 256, 2**22  # the same for other cells: at most so many, or so much
+
+
+def stability_chart(
+    build: Callable[..., Built], axes: Mapping[str, Any], *, design: Design = "grid", dtype: Any = None
+) -> "xr.Dataset":
+    """Predict what becomes of a method on a game for all values of named axes, without simulating.
+
+    What `dynamics.sweep` predicts beside what it simulates, by the same rules: the method is linearised at the game's
+    first known equilibrium. For states of two numbers (planar games, methods without memory) eigenvalues and the
+    verdict's proof are in closed form, in one compiled program for all cells; cells at which that does not decide (a
+    kink, a manifold of equilibria, an eigenvalue next to the boundary) and larger states are judged one by one.
+
+    Args:
+        build: as for `dynamics.sweep`; the players it returns are not looked at. If it takes `start_key`, it gets the
+            key of the first start.
+        axes: as for `dynamics.sweep`.
+        design: likewise.
+        dtype: float32 or float64, of the axes, the game and the method; `None`: as `build` makes them.
+
+    Returns:
+        a dataset with the variables
+
+        * `predicted_verdict`: stable, unstable or marginal, as `dynamics.stability` finds it, or `none`: at a kink,
+          whose pieces are not judged, and where the point is no equilibrium; see `dynamics.ensembles.Predicted`;
+        * `predicted_smoothness`: see `dynamics.ensembles.Smoothness`;
+        * `predicted_radius` (updates) or `predicted_abscissa` (flows), `predicted_rate` and `predicted_rotation`, as
+          `radius`, `abscissa`, `rate` and `rotation` of `dynamics.analysis.Stability`, NaN where the verdict is `none`.
+
+    Raises:
+        TypeError: `build` is no function, or returns something else.
+        ValueError: an axis is no list of finite numbers, names do not fit, or there is nothing to predict: no
+            equilibrium is known, the state is too large, or the game has no exact expectations.
+
+    >>> import dynamics as dy
+    >>> def build(rate, weight):
+    ...     sgd = dy.optimisers.sgd(rate)
+    ...     return dy.games.DiracGAN(penalty=dy.penalties.R1(weight)), dy.updates.Alternating(sgd, sgd), (1.0, 1.0)
+    >>> chart = stability_chart(build, {"rate": [0.1, 4.5], "weight": [0.3, 2.0]})
+    >>> chart.predicted_verdict.values.tolist()  # 0 stable, 1 unstable
+    [[0, 0], [1, 1]]
+    """
+    cells = resolve(axes, design, None)
+    for name in cells.axes:
+        if name == "predicted_rotation":
+            raise ValueError(f"{name!r} is the name of a variable of the result as well; call the axis another")
+    takes_start = _takes_start(build)
+    check_arguments(build, [*cells.axes, *["start_key"] * takes_start])
+    recipe = _recipe(build, cells, 1, None, None, None, True, (1e-3, 1e6), dtype, {})
+    if takes_start:
+        recipe = eqx.tree_at(lambda r: r.starts, recipe, jax.random.key(0), is_leaf=lambda leaf: leaf is None)
+    chart = _Chart(recipe, cells, dtype)
+    extremes = [recipe.built(chart.arguments(values)) for values in cells.extremes()]
+    parts = extremes[0]
+    kind = "map" if isinstance(parts[1], Update) else "flow"
+    try:
+        found = chart.predictions(parts, kind)
+    except Exception as error:
+        if reason := _why_no_prediction(parts, start_state(*parts)):
+            raise ValueError(f"there is nothing to predict: {reason.removeprefix('none: ')}") from error
+        raise
+    reach = "predicted_radius" if kind == "map" else "predicted_abscissa"
+    columns = dict(predicted_verdict=found.verdict, predicted_smoothness=found.smoothness, predicted_rate=found.rate)
+    columns |= {reach: found.reach, "predicted_rotation": found.rotation}
+    described = tables.described(kind, 0.0)
+    described["predicted_rotation"] = {
+        "long_name": "angle by which the outermost eigenvalue turns",
+        "units": "rad/step" if kind == "map" else "rad/time",
+    }
+    attributes = tables.provenance({"design": cells.design}, _trees.float_dtype(parts[2]), None)
+    attributes |= {"kind": kind, "prediction": "eigenvalues at the game's first known equilibrium"}
+    return tables.Table(cells, columns, described).dataset(attributes)
+
+
+def _takes_start(build: Any) -> bool:
+    try:
+        return "start_key" in inspect.signature(build).parameters
+    except (TypeError, ValueError):  # no function, or of none that is written in Python
+        return False
+
+
+def _sizes(parts: Built) -> tuple[int, int]:
+    """Number of players' coordinates, and of all floating numbers in the state, at the equilibrium."""
+    game, method, _ = parts
+    players = equilibrium_of(game)
+    trees = players, eqx.filter_eval_shape(method.init, game, players)
+    floating = (eqx.filter(tree, lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)) for tree in trees)
+    return tuple(sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for tree in floating)
+
+
+class _Chart:
+    """The cells of a chart and how one is built."""
+
+    def __init__(self, recipe: Recipe, cells: Cells, dtype: Any):
+        self.recipe, self.cells, self.dtype = recipe, cells, dtype
+
+    def arguments(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Numbers of the axes as `build` gets them."""
+        found = as_arguments(values, self.cells, self.dtype)
+        if self.recipe.starts is not None:
+            found["start_key"] = np.zeros(np.shape(next(iter(found.values()), 0)), np.uint32)
+        return found
+
+    def predictions(self, parts: Built, kind: str) -> Predictions:
+        """All cells."""
+        players, state = _sizes(parts)
+        if state > LARGEST_STATE:
+            raise ValueError(f"{state} numbers in players and memory")
+        if players != 2 or state != 2:
+            return self.judged(np.arange(self.cells.count), state, kind)
+        found = self.planar(kind == "map")
+        if len(left := np.flatnonzero(found.verdict == OPEN)):
+            for whole, own in zip(found, self.judged(left, state, kind), strict=True):
+                whole[left] = own
+        return found
+
+    def planar(self, is_map: bool) -> Predictions:
+        """All cells by the closed form; those at which it does not decide get the verdict `OPEN`."""
+        count, shape = self.cells.count, self.cells.shape
+        # Where axes are combined a block is one row: the innermost axes are the same for all blocks, the others are
+        # one number per block, and nothing is as long as the chart.
+        rows = [axis for axis in range(1, len(shape)) if LANES // 4 <= math.prod(shape[axis:]) <= LARGEST_ROW]
+        if rows:
+            lanes, inner = math.prod(shape[max(rows) :]), self.cells.dims[max(rows) :]
+            fixed = self.arguments(self.cells.at(np.arange(lanes)))
+            fixed = {name: fixed[name] for name in inner}
+        else:
+            lanes, fixed = min(LANES, max(1, -(-count // 2))), {}
+        blocks = -(-count // lanes)
+        size = min(blocks, max(1, CHUNK // lanes))
+        found = Predictions(*(np.empty(count, kind) for kind in (np.int8, np.int8, float, float, float)))
+        for begin in range(0, blocks, size):
+            numbers = np.minimum(np.arange(begin, begin + size), blocks - 1)
+            if rows:
+                values = self.arguments(self.cells.at(numbers * lanes))
+            else:
+                places = np.minimum(numbers[:, None] * lanes + np.arange(lanes), count - 1)
+                values = self.arguments(self.cells.at(places.ravel()))
+                values = {name: value.reshape(size, lanes) for name, value in values.items()}
+            varied = {name: value for name, value in values.items() if name not in fixed}
+            verdict, *numbers = _planar_blocks(self.recipe, fixed, varied, is_map)
+            own = slice(begin * lanes, min((begin + size) * lanes, count))
+            for whole, part in zip((found.verdict, *found[2:]), (verdict, *numbers), strict=True):
+                whole[own] = np.asarray(part).reshape(-1)[: own.stop - own.start]
+        found.smoothness[:] = Smoothness.smooth  # of those that are decided
+        return found
+
+    def judged(self, places: np.ndarray, state: int, kind: str) -> Predictions:
+        """The cells with these numbers, of a state of so many, by the rules of a sweep."""
+        each = 8 * max(1, state) * (state + 40)
+        # As many lanes whatever the number of cells, but for very few: two programs serve all charts.
+        lanes = max(1, min(JUDGED, JUDGED_BYTES // each)) if len(places) > 8 else 8
+        size = max(1, min(-(-len(places) // lanes), 8 * JUDGED_BYTES // (each * lanes))) * lanes
+        found = [self._judged(places[begin : begin + size], size, lanes, kind) for begin in range(0, len(places), size)]
+        return Predictions(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+    def _judged(self, places: np.ndarray, size: int, lanes: int, kind: str) -> Predictions:
+        filled = places[np.minimum(np.arange(size), len(places) - 1)]
+        values = {name: column.reshape(-1, lanes) for name, column in self.arguments(self.cells.at(filled)).items()}
+        first = jax.device_get(_linear_blocks(self.recipe, values))
+        linear, vanishing, sizes = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(places)], first)
+
+        def arguments(rows: np.ndarray) -> dict[str, np.ndarray]:
+            return self.arguments(self.cells.at(places[rows]))
+
+        def along(rows: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            found = []
+            for begin in range(0, len(rows), lanes):
+                block = np.minimum(np.arange(begin, begin + lanes), len(rows) - 1)
+                ends = jax.device_get(reach_along(self.recipe, arguments(rows[block]), directions[block]))
+                found.append([leaf[: len(rows) - begin] for leaf in ends])
+            moved, fields = zip(*found, strict=True)
+            return np.concatenate(moved), np.concatenate(fields)
+
+        def one_by_one(row: int) -> Stability:
+            built = self.recipe.built({name: column[0] for name, column in arguments(np.array([row])).items()})
+            own = Linearisation(*(leaf[row] for leaf in linear))
+            if vanishing[row]:
+                own = own._replace(jacobian=np.full_like(own.jacobian, np.nan))
+            return stability_of(own, built[0], built[1], equilibrium_of(built[0]), require_equilibrium=True)
+
+        return judge(linear, vanishing, sizes, kind, along, one_by_one)
+
+
+@eqx.filter_jit
+def _linear_blocks(recipe: Recipe, values: dict[str, Array]) -> tuple[Linearisation, Array, Array]:
+    """Linearisation, whether in the limit of vanishing memory, and size of the equilibrium; values (blocks, lanes)."""
+
+    def block(values: dict[str, Array]) -> tuple[Linearisation, Array, Array]:
+        first = jax.vmap(partial(_linearised, recipe, False))(values)
+        finite = jnp.isfinite(first[0].jacobian).all(axis=(1, 2))
+
+        def in_the_limit() -> Any:
+            limit = jax.vmap(partial(_linearised, recipe, True))(values)
+            return jax.vmap(partial(jax.tree.map, jnp.where))(jax.tree.map(lambda _: finite, first), first, limit)
+
+        found = first
+        if first[0].jacobian.shape[-1] > first[0].game_jacobian.shape[-1]:  # without memory there is no limit
+            found = jax.lax.cond(jnp.all(finite), lambda: first, in_the_limit)
+        return found[0], ~finite, found[1]
+
+    return jax.lax.map(block, values)
+
+
+@eqx.filter_jit
+def _planar_blocks(
+    recipe: Recipe, fixed: dict[str, Array], varied: dict[str, Array], is_map: bool
+) -> tuple[Array, Array, Array, Array]:
+    """`_planar` for blocks of cells: `fixed` of shape (lanes,), `varied` of shape (blocks,) or (blocks, lanes)."""
+
+    def block(varied: dict[str, Array]) -> tuple[Array, ...]:
+        values = fixed | varied
+        along = {name: 0 if value.ndim else None for name, value in values.items()}
+        return jax.vmap(partial(_planar, recipe, is_map), in_axes=(along,))(values)
+
+    return jax.lax.map(block, varied)
+
+
+def _planar(recipe: Recipe, is_map: bool, values: dict[str, Array]) -> tuple[Array, Array, Array, Array]:
+    """Verdict (or `OPEN`), radius or abscissa, rate and rotation of one cell; elementwise over cells.
+
+    `linearise` and the rules of `prediction.judge` written for two numbers x and y, so that no array but those over
+    cells is left in the program. What is not plainly smooth, isolated and at rest is left open.
+    """
+    game, method, _ = recipe.built(values)
+    players = as_players(game.equilibria()[0], "equilibria")
+    dtype = _trees.float_dtype(players)
+    game, method = _trees.cast((game, method), dtype)
+    state = rest_state(game, method, players)
+    flat, moved = _on_vectors(method, state, None)
+    unravel = ravel_pytree(players)[1]
+
+    def step(x: Array, y: Array) -> tuple[Array, Array]:
+        return tuple(moved(game, jnp.stack([x, y])))
+
+    def field(x: Array, y: Array) -> tuple[Array, Array]:
+        return tuple(ravel_pytree(game.field(unravel(jnp.stack([x, y])), None))[0])
+
+    point = tuple(flat)
+    number, epsilon = jnp.result_type(float), float(jnp.finfo(dtype).eps)
+    one, zero = jnp.ones((), dtype), jnp.zeros((), dtype)
+    value, (a, c) = jax.jvp(step, point, (one, zero))
+    _, (b, d) = jax.jvp(step, point, (zero, one))
+    at_players, (game_a, game_c) = jax.jvp(field, point, (one, zero))
+    _, (game_b, game_d) = jax.jvp(field, point, (zero, one))
+
+    def norm(*numbers: Array) -> Array:
+        return jnp.sqrt(sum(number * number for number in numbers))
+
+    # Whether the point is at rest, and alone.
+    size = 1 + jnp.maximum(jnp.abs(point[0]), jnp.abs(point[1]))
+    length = norm(game_a, game_b, game_c, game_d)
+    allowed = epsilon**0.5 * size * length
+    if is_map:
+        defect, still = norm(value[0] - point[0], value[1] - point[1]), norm(a - 1, b, c, d - 1)
+    else:
+        defect, still = norm(*value), norm(a, b, c, d)
+    at_rest = (norm(*at_players) <= allowed) & (defect <= jnp.maximum(epsilon**0.5 * size * still, allowed))
+    alone = jnp.abs(game_a * game_d - game_b * game_c) > 256 * epsilon * length * length
+    # Whether the map is smooth: the probes of `linearise`.
+    smooth = _is_smooth(step, point, value, ((a, b), (c, d)))
+    entries = tuple(entry.astype(number) for entry in (a, b, c, d))
+    whole = norm(*entries)
+    perturbation = 8 * math.sqrt(2) * epsilon * jnp.maximum(whole, jnp.finfo(number).tiny)
+    proved, undecided, reach, rate, rotation = proved_planar(entries, perturbation, is_map, jnp)
+    furthest = float(jnp.finfo(number).tiny) ** -0.25
+    in_range = (whole * furthest > 1) & (whole < furthest) & jnp.isfinite(reach)
+    decided = at_rest & alone & smooth & in_range & ~undecided
+    side = jnp.where(reach < (1 if is_map else 0), Predicted.stable, Predicted.unstable)
+    verdict = jnp.where(decided, jnp.where(proved, side, Predicted.marginal), OPEN)
+    return verdict.astype(jnp.int8), reach, rate, rotation
+
+
+def _is_smooth(step: Callable, point: tuple, value: tuple, jacobian: tuple) -> Array:
+    """Whether `dynamics.analysis.linearisation.is_smooth` calls a map of two numbers smooth."""
+    dtype = value[0].dtype
+    epsilon, lengths = float(jnp.finfo(dtype).eps), _probe_steps(dtype)
+    reach = tuple(1 + jnp.sqrt(jnp.abs(number)) for number in point)
+
+    def along(direction: Array) -> tuple[Array, ...]:
+        """By coordinate: the kinks and the errors of both lengths, not yet in units of rounding, and that rounding."""
+        toward = tuple(number * part for number, part in zip(reach, direction, strict=True))
+        slopes = tuple(row[0] * toward[0] + row[1] * toward[1] for row in jacobian)
+
+        def at(length: float) -> tuple:
+            return step(*(number + length * part for number, part in zip(point, toward, strict=True)))
+
+        tiny = at(64 * epsilon)
+        found = [[jnp.abs(new - old - 64 * epsilon * slope)] for new, old, slope in zip(tiny, value, slopes)]
+        for length in lengths:
+            for own, ahead, back, old, slope in zip(found, at(length), at(-length), value, slopes, strict=True):
+                right, left = (ahead - old) / length, (old - back) / length
+                own += [jnp.abs(right - left), jnp.abs((right + left) / 2 - slope)]
+        return tuple(tuple(own) for own in found)
+
+    directions = jnp.asarray(_probe_directions(np.ones(2, bool)), dtype)
+    smooth = True
+    for own, old, row in zip(jax.lax.map(along, directions), value, jacobian, strict=True):
+        noise, coarse, wrong, fine, still_wrong = (jnp.max(column) for column in own)
+        noise = jnp.minimum(8 * noise, epsilon**0.75 * (1 + jnp.abs(old)))
+        noise += 64 * epsilon * (jnp.abs(old) + abs(row[0] * point[0]) + abs(row[1] * point[1]))
+        rounding = 64 * epsilon * (jnp.abs(row[0]) * reach[0] + jnp.abs(row[1]) * reach[1]) + noise / lengths[-1]
+        rounding = jnp.maximum(rounding, jnp.finfo(dtype).tiny)
+        # Every jump, kink and stiff scale shows as a disagreement that does not shrink with the step.
+        smooth &= (fine <= rounding) | (4 * fine <= coarse)
+        smooth &= (still_wrong <= rounding) | (4 * still_wrong <= wrong)
+    return smooth
