@@ -900,6 +900,9 @@ def _plan(closed: ClosedJaxpr, games: int, lanes: int) -> _Plan:
         for aval in avals
     ]
     rewritten = jax.make_jaxpr(traced)(*shapes)
+    sizes = [_entries(variable.aval, games) for variable in (*closed.jaxpr.invars, *closed.jaxpr.outvars)]
+    if max(sizes, default=1) * games >= 2**31:
+        raise Unsupported("an array of more than 2^31 numbers")
     stores, values = found
     outputs = [value.data if value.known else value.stored for value in values]
     return _Plan(list(constants.values()), stores, outputs, rewritten)
@@ -1196,28 +1199,72 @@ def _chosen(block: Callable, arrays: PyTree, platform: str, tier, lanes: int) ->
     if any(leaf.ndim < 2 or (leaf.shape[0], leaf.shape[-1]) != (blocks, own) for leaf in leaves):
         return Choice("A", "arrays that are not of shape (blocks, ..., lanes)"), None
     games = -(-blocks * own // lanes) * lanes
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leaf.shape[1:-1], games), leaf.dtype), arrays)
-    if any(games in leaf.shape[:-1] for leaf in jax.tree.leaves(shapes)):
+    if any(games in leaf.shape[1:-1] for leaf in leaves):
         return Choice("A", "an axis as long as there are games"), None
     try:
-        closed, results = jax.make_jaxpr(block, return_shape=True)(shapes)
+        closed, results = _traced(block, arrays, games)
     except Exception as error:  # a block that has its number of lanes built in
         return Choice("A", f"the block does not take {games} lanes: {type(error).__name__}: {error}"), None
     flat = _flattened(closed)
-    inputs = flat.jaxpr.invars
-    known = {
-        variable: np.asarray(constant)
-        for variable, constant in (
-            *zip(inputs, closed.consts),
-            *zip(flat.jaxpr.constvars, flat.consts, strict=True),
-        )
-        if not isinstance(constant, jax.core.Tracer)
-        and not jax.dtypes.issubdtype(variable.aval.dtype, jax.dtypes.extended)
-    }
+    given = itertools.zip_longest(flat.jaxpr.invars, closed.consts)
+    fixed = [*zip(flat.jaxpr.constvars, flat.consts, strict=True), *given]
+    known = {variable: np.asarray(constant) for variable, constant in fixed if _is_known(constant)}
     parts, reason = _parts(flat, known, games, lanes)
     if not parts:
         return Choice("A", reason), None
-    return Choice("B", reason), (closed, flat, parts, results, games)
+    work = _Work(flat, flat, parts, closed.consts, results, games)
+    if reason:
+        narrow = _flattened(_traced(block, arrays, own)[0])
+        if not _correspond(flat, narrow, games, own):
+            return Choice("A", "a block whose program depends on the number of lanes"), None
+        work = work._replace(narrow=narrow)
+    return Choice("B", reason), work
+
+
+class _Work(NamedTuple):
+    """A program whose loops become kernels.
+
+    Attributes:
+        wide: of all games at once, from which the kernels are made.
+        narrow: of a block, from which the rest is: a game's numbers may not depend on how many blocks there are.
+        parts: the kernels.
+        constants: the first inputs.
+        results: shapes of the results of all games.
+        games: how many, filled up to a multiple of the lanes of a kernel.
+    """
+
+    wide: ClosedJaxpr
+    narrow: ClosedJaxpr
+    parts: list[_Part]
+    constants: list[Any]
+    results: PyTree
+    games: int
+
+
+def _traced(block: Callable, arrays: PyTree, lanes: int) -> tuple[ClosedJaxpr, PyTree]:
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leaf.shape[1:-1], lanes), leaf.dtype), arrays)
+    return jax.make_jaxpr(block, return_shape=True)(shapes)
+
+
+def _is_known(constant: Any) -> bool:
+    if constant is None or isinstance(constant, jax.core.Tracer):
+        return False
+    return not jax.dtypes.issubdtype(constant.dtype, jax.dtypes.extended)
+
+
+def _correspond(wide: ClosedJaxpr, narrow: ClosedJaxpr, games: int, own: int) -> bool:
+    """Whether two programs are the same but for the number of games."""
+
+    def lines(closed: ClosedJaxpr, count: int) -> list[Any]:
+        jaxpr = closed.jaxpr
+        heads = [(None, jaxpr.constvars), (None, jaxpr.invars)]
+        equations = [(equation.primitive, equation.outvars) for equation in jaxpr.eqns]
+        return [
+            (primitive, [(tuple(-1 if n == count else n for n in v.aval.shape), v.aval.dtype) for v in variables])
+            for primitive, variables in (*heads, *equations)
+        ]
+
+    return lines(wide, games) == lines(narrow, own)
 
 
 def run_blocks(
@@ -1251,57 +1298,118 @@ def run_blocks(
     True
     """
     choice, work = _chosen(block, arrays, "gpu" if interpret else platform, tier, lanes)
-    logger.debug("tier %s%s", *choice)
-    if work is None:
-        return jax.lax.map(block, arrays)
-    closed, flat, parts, results, games = work
-    leaves = jax.tree.leaves(arrays)
-    blocks, own = leaves[0].shape[0], leaves[0].shape[-1]
+    logger.debug("tier %s: %s", *choice)
+    found = None if work is None else _evaluated(work, jax.tree.leaves(arrays), lanes, interpret)
+    return jax.lax.map(block, arrays) if found is None else jax.tree.unflatten(jax.tree.structure(work.results), found)
 
-    def joined(leaf: Array) -> Array:
-        leaf = jnp.moveaxis(leaf, 0, -2)
-        leaf = leaf.reshape(*leaf.shape[:-2], blocks * own)
-        widths = [(0, 0)] * (leaf.ndim - 1) + [(0, games - blocks * own)]
+
+def _evaluated(work: _Work, leaves: list[Array], lanes: int, interpret: bool) -> list[Array] | None:
+    """The program with its parts in kernels over all games, each as soon as all it needs is there.
+
+    `None` where what a kernel needs is not the same in all blocks: something was taken over the games of a block.
+    """
+    wide, narrow = work.wide.jaxpr, work.narrow.jaxpr
+    blocks, own = leaves[0].shape[0], leaves[0].shape[-1]
+    places = dict(zip([*wide.constvars, *wide.invars], [*narrow.constvars, *narrow.invars], strict=True))
+    for first, second in zip(wide.eqns, narrow.eqns, strict=True):
+        places.update(zip(first.outvars, second.outvars, strict=True))
+    constants = [*narrow.constvars, *narrow.invars[: len(work.constants)]]
+    shared: dict[Var, Any] = dict(zip(constants, [*work.narrow.consts, *work.constants], strict=True))
+    stacked: dict[Var, Array] = dict(zip(narrow.invars[len(work.constants) :], leaves, strict=True))
+    shapes: dict[Var, tuple[int, ...]] = {places[v]: v.aval.shape for v in places}
+
+    def everywhere(variable: Var) -> Any:
+        """A value for all games."""
+        shape = shapes[variable]
+        if work.games not in shape:
+            return shared[variable]
+        if variable in shared:
+            value = shared[variable]
+            leaf = jnp.broadcast_to(value, (blocks, *jnp.shape(value)))
+        else:
+            leaf = stacked[variable]
+        axis = shape.index(work.games)
+        leaf = jnp.moveaxis(leaf, 0, axis)
+        leaf = leaf.reshape(*leaf.shape[:axis], blocks * own, *leaf.shape[axis + 2 :])
+        widths = [(0, work.games - blocks * own if place == axis else 0) for place in range(leaf.ndim)]
         return jnp.pad(leaf, widths, mode="edge")  # copies of the last game
 
-    found = _evaluated(flat, parts, [*closed.consts, *map(joined, leaves)], games, lanes, interpret)
-
-    def apart(leaf: Array) -> Array:
-        if games not in leaf.shape:
-            return jnp.broadcast_to(leaf, (blocks, *leaf.shape))
-        axis = leaf.shape.index(games)
+    def in_blocks(variable: Var, leaf: Array) -> None:
+        shape = shapes[variable]
+        if work.games not in shape:
+            shared[variable] = leaf
+            return
+        axis = shape.index(work.games)
         leaf = jax.lax.slice_in_dim(leaf, 0, blocks * own, axis=axis)
         leaf = leaf.reshape(*leaf.shape[:axis], blocks, own, *leaf.shape[axis + 1 :])
-        return jnp.moveaxis(leaf, axis, 0)
+        stacked[variable] = jnp.moveaxis(leaf, axis, 0)
 
-    return jax.tree.map(apart, jax.tree.unflatten(jax.tree.structure(results), found))
+    def read(atom: Any, values: dict[Var, Any]) -> Any:
+        if not isinstance(atom, Var):
+            return atom.val
+        return values[atom] if atom in values else shared[atom]
 
+    def plainly(numbers: list[int]) -> None:
+        """Equations that are no part of a kernel, block after block."""
+        chosen = [narrow.eqns[number] for number in numbers]
+        needs = {atom for equation in chosen for atom in equation.invars if isinstance(atom, Var)}
+        makes = {variable for equation in chosen for variable in equation.outvars}
+        rest = [narrow.eqns[n].invars for n in range(len(narrow.eqns)) if n not in numbers]
+        wanted = {atom for atoms in (*rest, narrow.outvars) for atom in atoms if isinstance(atom, Var)}
+        kept = [variable for e in chosen for variable in e.outvars if variable in wanted & makes]
 
-def _evaluated(flat: ClosedJaxpr, parts: list[_Part], inputs: Sequence[Any], games, lanes, interpret) -> list[Any]:
-    """The program with its parts in kernels, each as soon as all it needs is there."""
-    jaxpr = flat.jaxpr
-    values: dict[Var, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*flat.consts, *inputs], strict=True))
-    own = {number: part for part in parts for number in part.numbers}
-    waiting, done = list(range(len(jaxpr.eqns))), set()
-    while waiting:
-        later = []
-        for number in waiting:
-            if number in done:
-                continue
-            part, equation = own.get(number), jaxpr.eqns[number]
-            needs = part.inputs if part else [atom for atom in equation.invars if isinstance(atom, Var)]
-            if any(variable not in values for variable in needs):
-                later.append(number)
-            elif part:
-                arrays = [values[variable] for variable in part.inputs]
-                made = _in_kernel.bind(*arrays, jaxpr=part.program, games=games, lanes=lanes, interpret=interpret)
-                values.update(zip(part.outputs, made, strict=True))
-                done |= part.numbers
-            else:
-                found = _bound(equation, [values[a] if isinstance(a, Var) else a.val for a in equation.invars])
+        def one(values: dict[Var, Any]) -> list[Any]:
+            values = dict(zip(inputs, values, strict=True))
+            for equation in chosen:
+                found = _bound(equation, [read(atom, values) for atom in equation.invars])
                 values.update(zip(equation.outvars, found, strict=True))
-        waiting = later
-    return [values[atom] if isinstance(atom, Var) else atom.val for atom in jaxpr.outvars]
+            return [values[variable] for variable in kept]
+
+        inputs = [variable for variable in stacked if variable in needs]
+        if inputs:
+            stacked.update(zip(kept, jax.lax.map(one, [stacked[variable] for variable in inputs]), strict=True))
+        else:
+            shared.update(zip(kept, one([]), strict=True))
+
+    def there(variables: Sequence[Any], also: set[Var]) -> bool:
+        return all(v in shared or v in stacked or v in also for v in variables if isinstance(v, Var))
+
+    inside = {number for part in work.parts for number in part.numbers}
+    waiting, parts = [number for number in range(len(narrow.eqns)) if number not in inside], list(work.parts)
+    while waiting or parts:
+        fixed: list[int] = []
+        ready: list[int] = []
+        alike: set[Var] = set()  # the same in all blocks
+        makes: set[Var] = set()
+        for number in waiting:
+            atoms = narrow.eqns[number].invars
+            if all(atom in shared or atom in alike for atom in atoms if isinstance(atom, Var)):
+                fixed.append(number)
+                alike.update(narrow.eqns[number].outvars)
+            elif there(atoms, alike | makes):
+                ready.append(number)
+                makes.update(narrow.eqns[number].outvars)
+        for numbers in (fixed, ready):
+            if numbers:
+                plainly(numbers)
+        waiting = [number for number in waiting if number not in {*fixed, *ready}]
+        for part in [part for part in parts if there([places[v] for v in part.inputs], set())]:
+            inputs = [places[variable] for variable in part.inputs]
+            if any(variable in stacked and work.games not in shapes[variable] for variable in inputs):
+                return None
+            arrays = [everywhere(variable) for variable in inputs]
+            made = _in_kernel.bind(*arrays, jaxpr=part.program, games=work.games, lanes=lanes, interpret=interpret)
+            for variable, leaf in zip(part.outputs, made, strict=True):
+                in_blocks(places[variable], leaf)
+            parts = [other for other in parts if other is not part]
+
+    def result(atom: Any) -> Array:
+        if isinstance(atom, Var) and atom in stacked:
+            return stacked[atom]
+        value = jnp.asarray(read(atom, {}))
+        return jnp.broadcast_to(value, (blocks, *value.shape))
+
+    return [result(atom) for atom in narrow.outvars]
 
 
 def in_one_kernel(
