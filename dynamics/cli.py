@@ -13,6 +13,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,14 @@ def _parser() -> _Parser:
     run.add_argument("--out", type=_folder, metavar="DIR", help="folder for the results (default results/STUDY)")
     run.add_argument("--quiet", action="store_true", help="no progress")
     run.add_argument("--strict", action="store_true", help="exit code 1 when a disagreement has no explanation")
+    run.add_argument("--workers", type=_whole(1), metavar="N", help="compute in N processes of their own")
+    run.add_argument(
+        "--devices", type=_whole(1), metavar="N", help="share the work among N devices; on a CPU, N parts of it"
+    )
+    run.add_argument(
+        "--store", type=_folder, metavar="PATH", help="folder that keeps what is done, should the run be interrupted"
+    )
+    run.add_argument("--resume", action="store_true", help="go on with the unfinished work in --store")
     _common(run)
 
     text = "Search for counterexamples to published claims; write a report and pictures of those found into a folder."
@@ -284,7 +293,11 @@ def _run(options: argparse.Namespace) -> int:
     # A folder that cannot be written should be found out before JAX is imported, and long before anything is computed.
     if options.out is not None:
         _probe(options.out)
-    study = _load(options)
+    if options.resume and options.store is None:
+        raise Failure("--resume goes on with what a store holds; name it with --store PATH")
+    if options.devices and options.workers:
+        raise Failure("--devices and --workers are two ways to share the work; give one of them")
+    study = _load(options, options.devices)
     from dynamics import studies
     from dynamics.studies import report
 
@@ -293,8 +306,8 @@ def _run(options: argparse.Namespace) -> int:
         _probe(out)
     with _bad_input():
         resolved = studies.resolved_toml(study)
-        with _progress(options.quiet) as progress:
-            results = _interruptible(studies.execute, study, progress)
+        with _progress(options.quiet) as progress, _sharing(options) as sharing:
+            results = _interruptible(partial(studies.execute, study, progress, **sharing))
     with _whole_folder(out) as folder:
         report.write(results, folder, study=resolved, command=_command(options))
     unexplained = results.counts()["unexplained"]
@@ -361,11 +374,48 @@ def _find_plugins(options: argparse.Namespace) -> None:
         sys.path.append(os.getcwd())  # at the end: a plugin never stands in for an installed module
 
 
-def _load(options: argparse.Namespace) -> Any:
+@contextlib.contextmanager
+def _sharing(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Who computes, and where it is kept, as arguments of `studies.execute`."""
+    found: dict[str, Any] = {}
+    if options.store is not None:
+        found |= {"store": options.store, "resume": options.resume}
+    if options.devices is not None:
+        found["devices"] = options.devices
+    if options.workers is None:
+        yield found | ({"plugins": options.plugins} if found else {})
+        return
+    from dynamics.ensembles import WorkerError
+    from dynamics.ensembles.workers import end_workers, local_workers
+
+    executor = local_workers(options.workers)
+    try:
+        yield found | {"executor": executor, "plugins": options.plugins}
+    except WorkerError as error:
+        raise Failure(str(error)) from error
+    finally:
+        end_workers(executor)
+
+
+def _set_devices(count: int) -> None:
+    """Make so many devices of the CPU, or see that there are so many others; before JAX has begun."""
+    import jax
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", min(count, cores))
+    found = len(jax.local_devices())
+    if found < count:
+        kind = "cores" if jax.default_backend() == "cpu" else "devices"
+        raise Failure(f"--devices is {count}; expected at most {found}, the number of {kind} here")
+
+
+def _load(options: argparse.Namespace, devices: int | None = None) -> Any:
     """Set the precision, which must come before anything is computed, and load the study."""
     import jax
 
     jax.config.update("jax_enable_x64", options.precision == 64)
+    if devices is not None:
+        _set_devices(devices)
     _find_plugins(options)
     with _bad_input():
         from dynamics import studies
@@ -507,13 +557,22 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
         yield _Lines()
     else:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("compiling", total=None)

@@ -197,7 +197,7 @@ def test_a_finished_sweep_is_only_opened(tmp_path, whole, monkeypatch):
     small(path)
     (path / "commits" / "lock").write_text(json.dumps({"process": 1, "machine": "elsewhere"}))  # is of no interest
     monkeypatch.setattr(jax, "device_get", None)  # nothing runs
-    monkeypatch.setattr(store, "_write", None)
+    monkeypatch.setattr(store, "write_files", None)
     equal(small(path), whole)
     shutil.copytree(path, tmp_path / "moved.zarr")
     equal(small(tmp_path / "moved.zarr"), whole)
@@ -310,7 +310,7 @@ def test_what_is_no_store_is_refused(tmp_path):
 
 
 def test_a_full_disk_loses_nothing(tmp_path, whole, monkeypatch):
-    path, write = tmp_path / "run.zarr", store._write
+    path, write = tmp_path / "run.zarr", store.write_files
     for number, chunk, words in (
         (errno.ENOSPC, "outcome/zarr.json", "No space left.*make room"),
         (errno.ENOSPC, "c.3", "No space left.*18 of 30 cells are in it and are kept; make room"),
@@ -322,11 +322,11 @@ def test_a_full_disk_loses_nothing(tmp_path, whole, monkeypatch):
                 raise OSError(number, os.strerror(number), chunk)
             write(files)
 
-        monkeypatch.setattr(store, "_write", full)
+        monkeypatch.setattr(store, "write_files", full)
         with pytest.raises(StoreError, match=words) as caught:
             small(path)
         assert isinstance(caught.value, OSError) and caught.value.errno == number
-    monkeypatch.setattr(store, "_write", write)
+    monkeypatch.setattr(store, "write_files", write)
     equal(small(path), whole)
 
 

@@ -5,7 +5,9 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import time
 
 import equinox as eqx
 import jax
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 import dynamics as dy
-from dynamics import optimisers
+from dynamics import cli, optimisers, studies
 from dynamics.ensembles import WorkerError, cells, local_workers, progress, seeds, workers
 
 RATES = np.linspace(0.05, 2.05, 30)
@@ -349,3 +351,104 @@ def test_a_bar_in_terminals_and_notebooks(monkeypatch):
     assert progress._bar() is tqdm.tqdm
     monkeypatch.setattr(progress.importlib.util, "find_spec", lambda name: True)
     assert progress._bar().__module__ == "tqdm.notebook"
+
+
+# Studies
+
+STUDY = """
+title = "Small"
+steps = 200
+until = 20.0
+draw = ["outcomes", "portraits"]
+[axes]
+"game.0.penalty.weight" = [0.1, 0.3]
+[[game]]
+label = "Dirac-GAN"
+name = "DiracGAN"
+start = [1.0, 0.5]
+penalty = { name = "R1", weight = 0.3 }
+[[method]]
+label = "simultaneous"
+update = { name = "Simultaneous", optimisers = [
+  { name = "sgd", learning_rate = 0.1 }, { name = "sgd", learning_rate = 0.2 },
+] }
+flow = { name = "Flow" }
+[[portrait]]
+game = "Dirac-GAN"
+methods = ["simultaneous"]
+kind = "map"
+"""
+
+
+class Direct(concurrent.futures.Executor):
+    def submit(self, function, *arguments):
+        future = concurrent.futures.Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+def test_a_study_goes_on_where_it_stopped(tmp_path):
+    (tmp_path / "small.toml").write_text(STUDY)
+    study = studies.load(str(tmp_path / "small.toml"))
+    path = tmp_path / "kept"
+    whole = studies.execute(study, store=path, executor=Direct())
+    files = {file.name: file.read_bytes() for file in path.iterdir()}
+    assert set(files) == {"0.json", "1.json", "2.json", "lock", "study.json"} and "seconds" not in whole.provenance
+    (path / "1.json").unlink()
+    (path / "2.json").write_bytes(files["2.json"][:-100])
+    with pytest.raises(studies.StudyError, match="2 of 4 cells; add --resume to go on with it"):
+        studies.execute(study, store=path, resume=False)
+    with pytest.raises(studies.StudyError, match="(?s)belongs to another run.*study.steps: 200 there, 100 here"):
+        studies.execute(studies.load(str(tmp_path / "small.toml"), ["steps=100"]), store=path)
+    seen = []
+    again = studies.execute(study, lambda *told: seen.append(told), store=path, devices=1)
+    assert [told[:2] for told in seen] == [(2, 4), (4, 4)] and seen[0][2] == "from the store"
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == files
+    for one, other in zip(whole.cells, again.cells, strict=True):
+        for name, value in vars(one).items():
+            np.testing.assert_array_equal(value, getattr(other, name), name)
+    (drawn,), (drawn_again,) = whole.portraits, again.portraits
+    np.testing.assert_array_equal(drawn.trajectories[0][1], drawn_again.trajectories[0][1])
+    with pytest.raises(studies.StudyError, match="holds something else"):
+        studies.execute(study, store=tmp_path)
+    with pytest.raises(WorkerError, match="a worker is gone .*they are lost"):
+        studies.execute(study, executor=Dead())
+
+
+class Dead(Direct):
+    def submit(self, function, *arguments):
+        future = concurrent.futures.Future()
+        future.set_exception(concurrent.futures.process.BrokenProcessPool("gone"))
+        return future
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on(tmp_path):
+    (tmp_path / "small.toml").write_text(STUDY)
+    command = [sys.executable, "-m", "dynamics", "run", "small.toml"]
+    subprocess.run([*command, "--out", "whole", "--store", "whole.kept"], cwd=tmp_path, check=True, capture_output=True)
+    more = ["--out", "out", "--store", "kept", "--workers", "2"]
+    running = subprocess.Popen([*command, *more], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    while running.poll() is None and not [*tmp_path.glob("kept/[0-9].json")]:
+        time.sleep(0.01)
+    running.kill()
+    running.communicate()  # ends when the workers have ended as well
+    assert len([*tmp_path.glob("kept/[0-9].json")]) < 3
+    ended = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2 and "add --resume" in ended.stderr
+    subprocess.run([*command, *more, "--resume"], cwd=tmp_path, check=True, capture_output=True)
+    for file in (tmp_path / "whole").iterdir():
+        assert file.read_bytes() == (tmp_path / "out" / file.name).read_bytes(), file.name
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--resume"], "--resume goes on with what a store holds; name it with --store"),
+        (["--devices", "2", "--workers", "2"], "two ways to share the work"),
+        (["--workers", "0"], "--workers: got '0'; expected a whole number >= 1"),
+    ],
+)
+def test_options_that_do_not_fit(arguments, message, capsys):
+    assert cli.main(["run", "flagship", *arguments]) == 2
+    assert message in capsys.readouterr().err

@@ -267,7 +267,7 @@ class Store:
         self.name, self.path = str(path), Path(path).absolute()
         self.commits = self.path / "commits"
         self.done_chunks: dict[int, list[int]] = {}
-        self._lock: _Lock | None = None
+        self._lock: Lock | None = None
         self.cells = cells
         axes = {name: {"values": hash_of(axis.values), "seeds": axis.is_seed} for name, axis in cells.axes.items()}
         with self._told("could not be read"):
@@ -301,7 +301,7 @@ class Store:
             return self
         with self._told("could not be written"):
             self.commits.mkdir(parents=True, exist_ok=True)
-            self._lock = _Lock(self.commits / "lock", self.name)
+            self._lock = Lock(self.commits / "lock", self.name)
             try:
                 there = self._read()
                 if there is None:
@@ -346,13 +346,13 @@ class Store:
             contents = {name: self._content(name, rows[name]) for name in self.template.data_vars}
             files = {name: (self._file(name, number), content) for name, content in contents.items()}
             # A cell that has an outcome has everything else as well, also for somebody who looks in between.
-            _write([files[name] for name in files if name != "outcome"])
-            _write([files["outcome"]])
+            write_files([files[name] for name in files if name != "outcome"])
+            write_files([files["outcome"]])
             counts = np.bincount(rows["outcome"], minlength=len(Outcome)).tolist()
             sums = {name: zlib.crc32(content) for name, content in contents.items()}
             cells = [int(cell) for cell in self.layout.cells(number)]
             record = json.dumps({"cells": cells, "outcomes": counts, "checksums": sums})
-            _write([(self.commits / f"{number}.json", record.encode())])
+            write_files([(self.commits / f"{number}.json", record.encode())])
         self.done_chunks[number] = counts
 
     def dataset(self, _: Any = None) -> "xr.Dataset":
@@ -421,8 +421,8 @@ class Store:
                 shutil.rmtree(child)
         for key in files:
             (self.path / key).parent.mkdir(exist_ok=True)
-        _write([(self.path / key, content) for key, content in files.items()])
-        _write([(self.path / "zarr.json", json.dumps(header, indent=1).encode())])
+        write_files([(self.path / key, content) for key, content in files.items()])
+        write_files([(self.path / "zarr.json", json.dumps(header, indent=1).encode())])
 
     def _scan(self) -> None:
         """Look which chunks are there."""
@@ -487,7 +487,7 @@ class _Told:
         raise told from error
 
 
-class _Lock:
+class Lock:
     """A file that says who writes to a store; the system gives it free when that process is gone, however it ended."""
 
     def __init__(self, file: Path, name: str):
@@ -550,7 +550,7 @@ def _runs(process: int) -> bool:
     return True
 
 
-def _write(files: list[tuple[Path, bytes]]) -> None:
+def write_files(files: list[tuple[Path, bytes]]) -> None:
     """Write files aside, bring them to the disk, and then give them their names, in this order."""
     asides = [file.with_name(f".{file.name}.part") for file, _ in files]
     try:

@@ -4,7 +4,7 @@ Nothing here imports JAX before a study is loaded.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynamics.studies.schema import Study as Study
 from dynamics.studies.schema import StudyError as StudyError
@@ -43,11 +43,11 @@ def load(source: str, settings: Sequence[str] = (), plugins: Sequence[str] = ())
     return study
 
 
-def execute(study: Study, progress: Callable[[int, int, str], None] | None = None) -> "Results":
+def execute(study: Study, progress: Callable[[int, int, str], None] | None = None, **options: Any) -> "Results":
     """Run a study; see `dynamics.studies.engine.execute`."""
     from dynamics.studies.engine import execute as run
 
-    return run(study, progress)
+    return run(study, progress, **options)
 
 
 def stabilities(study: Study) -> "list[Judged]":

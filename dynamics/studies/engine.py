@@ -1,13 +1,17 @@
 """Running a study: cells of equal structure share one compiled program, prediction and simulation side by side."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import functools
+import itertools
 import math
 import os
+import pickle
 import platform
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import diffrax
@@ -18,12 +22,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 import dynamics
-from dynamics import _trees
+from dynamics import _trees, catalogue
 from dynamics._compiling import compile_quickly
 from dynamics._names import nearest
 from dynamics.analysis import EquilibriumError, Stability, find_equilibrium
 from dynamics.analysis.linearisation import Linearisation, linearise
 from dynamics.analysis.report import stability_of
+from dynamics.ensembles.workers import WorkerError, current_settings, same_settings
 from dynamics.flows import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import FunctionGame, Game, Losses, Players, as_players
@@ -31,6 +36,7 @@ from dynamics.outcomes import Outcome
 from dynamics.simulation import simulate
 from dynamics.studies.agreement import Evidence, judge
 from dynamics.studies.building import build, nearby
+from dynamics.studies.kept import Kept
 from dynamics.studies.results import Cell, Judged, Portrait, Results
 from dynamics.studies.schema import Recipe, Study, StudyError
 from dynamics.updates import Update
@@ -90,39 +96,47 @@ def _equilibrium(game: Game, start: Players, recipe: Recipe) -> Players:
         raise StudyError(f"{recipe.where[0]}: {error}") from error
 
 
-def execute(study: Study, progress: Progress | None = None) -> Results:
+def execute(
+    study: Study,
+    progress: Progress | None = None,
+    *,
+    executor: concurrent.futures.Executor | None = None,
+    devices: int | None = None,
+    store: str | os.PathLike | None = None,
+    resume: bool = True,
+    plugins: Sequence[str] = (),
+) -> Results:
     """Run all cells of a study: stability at the equilibrium, a run from the start, a run from close by.
 
     Cells whose method and start have the same structure are stacked and run by one compiled program, several programs
-    at a time.
+    at a time. The numbers depend neither on who computes a batch nor on how often the run was interrupted.
 
     Args:
         study: from `load`.
         progress: called with the number of cells done, their total, and what was last done.
+        executor: workers that compute the batches; by default threads of this process, one per core.
+        devices: number of JAX's devices that share the batches, in this process; by default the first one has all.
+        store: folder to which every batch is committed when it is done; what is in it is not computed again.
+        resume: whether to go on with unfinished work in the store, or to refuse it.
+        plugins: modules that the study needs, for the workers and for the store.
+
+    Returns:
+        the results; the time taken is among them unless there is a store, with which it may span several runs.
 
     Raises:
-        StudyError: a cell cannot be built.
+        StudyError: a cell cannot be built, or the store cannot be used.
+        dynamics.ensembles.WorkerError: the workers are gone; what is done is in the store.
     """
     began = time.perf_counter()
     jobs = prepare(study)
-    cells: list[Cell | None] = [None] * len(jobs)
     requests = _portrait_requests(study, jobs)
-    total, done = len(jobs), 0
-    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        futures = {pool.submit(_locked, _run_chunk, study, [jobs[i] for i in own]): own for own in _chunks(jobs)}
-        drawn = [pool.submit(_locked, _portrait, study, *request) for request in requests]
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                members = futures[future]
-                for index, cell in zip(members, future.result(), strict=True):
-                    cells[index] = cell
-                done += len(members)
-                if progress is not None:
-                    progress(done, total, cells[members[0]].label)
-            portraits = tuple(future.result() for future in drawn)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    batches = _chunks(jobs)
+    kept = contextlib.nullcontext()
+    if store is not None:
+        kept = Kept(store, study, batches, len(requests), plugins, resume)
+    with kept, _workers(study, jobs, requests, executor, devices, plugins) as submit:
+        cells, portraits = _gathered(study, jobs, batches, len(requests), submit, store is not None and kept, progress)
+    seconds = {} if store is not None else {"seconds": round(time.perf_counter() - began, 1)}
     return Results(
         name=study.name,
         title=study.data["title"],
@@ -137,10 +151,114 @@ def execute(study: Study, progress: Progress | None = None) -> Results:
             "seed": study.data["seed"],
             "platform": jax.default_backend(),
             "machine": platform.machine(),
-            "seconds": round(time.perf_counter() - began, 1),
+            **seconds,
         },
         draw=tuple(study.data["draw"]),
     )
+
+
+def _gathered(study, jobs, batches, count: int, submit, kept: Kept | bool, progress) -> tuple[list, list]:
+    """The cells and the portraits: what is kept already, and what is submitted."""
+    cells: list[Cell | None] = [None] * len(jobs)
+    portraits: list[Portrait | None] = [None] * count
+    done, total = 0, len(jobs)
+    futures: dict[concurrent.futures.Future, tuple[str, int]] = {}
+
+    def enter(number: int, found: Sequence[Cell]) -> None:
+        nonlocal done
+        for index, cell in zip(batches[number], found, strict=True):
+            cells[index] = cell
+        done += len(found)
+
+    for number in range(len(batches)):
+        found = kept.cells(number) if kept else None
+        if found is None:
+            futures[submit("cells", batches[number])] = "cells", number
+        else:
+            enter(number, found)
+    for number in range(count):
+        portraits[number] = kept.portrait(number) if kept else None
+        if portraits[number] is None:
+            futures[submit("portrait", number)] = "portrait", number
+    if done and progress is not None:
+        progress(done, total, "from the store")
+
+    def collect(future: concurrent.futures.Future) -> None:
+        kind, number = futures.pop(future)
+        found = future.result()
+        if kind == "portrait":
+            portraits[number] = kept.add_portrait(number, found) if kept else found
+            return
+        enter(number, kept.add_cells(number, found) if kept else found)
+        if progress is not None:
+            progress(done, total, found[0].label)
+
+    try:
+        for future in concurrent.futures.as_completed(list(futures)):
+            collect(future)
+    except concurrent.futures.BrokenExecutor as error:
+        for future in [one for one in futures if one.done() and one.exception() is None]:
+            collect(future)
+        where = (
+            "they are in the store, and the same command with --resume goes on from there" if kept else "they are lost"
+        )
+        raise WorkerError(f"a worker is gone ({error}); {done} of {total} cells are done; {where}") from error
+    return cells, portraits
+
+
+@contextlib.contextmanager
+def _workers(study, jobs, requests, executor, devices, plugins) -> Iterator[Callable]:
+    """Who computes: gives a function that submits a batch of cells, or a portrait by its number."""
+    if executor is not None:
+        sent = pickle.dumps((study, tuple(plugins)))
+        settings = current_settings()
+        futures = []
+
+        def submit(kind: str, which: Any) -> concurrent.futures.Future:
+            futures.append(executor.submit(_computed_there, sent, settings, kind, which))
+            return futures[-1]
+
+        try:
+            yield submit
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        return
+    places = [None] if devices is None else jax.local_devices()[:devices]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=max(os.cpu_count() or 1, len(places))) as pool:
+        numbers = itertools.count()
+
+        def submit(kind: str, which: Any) -> concurrent.futures.Future:
+            return pool.submit(_computed, study, jobs, requests, places[next(numbers) % len(places)], kind, which)
+
+        try:
+            yield submit
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _computed(study: Study, jobs: list[_Job], requests: list, device: jax.Device | None, kind: str, which: Any) -> Any:
+    """A batch of cells, or a portrait."""
+    with _tracing, contextlib.nullcontext() if device is None else jax.default_device(device):
+        if kind == "portrait":
+            return _portrait(study, *requests[which])
+        return _run_chunk(study, [jobs[index] for index in which])
+
+
+@functools.lru_cache(maxsize=2)
+def _prepared(sent: bytes) -> tuple[Study, list[_Job], list]:
+    study, plugins = pickle.loads(sent)
+    catalogue.plug_in(plugins)
+    jobs = prepare(study)
+    return study, jobs, _portrait_requests(study, jobs)
+
+
+def _computed_there(sent: bytes, settings: dict[str, Any], kind: str, which: Any) -> Any:
+    """Likewise, in a worker."""
+    with same_settings(settings):
+        return _computed(*_prepared(sent), None, kind, which)
 
 
 def stabilities(study: Study) -> list[Judged]:

@@ -1,0 +1,216 @@
+"""A study's results on disk, batch by batch, so that a run that was killed is gone on with.
+
+folder/study.json    what the run is: the study, versions, precision
+folder/12.json       the cells of a batch, or a portrait; arrays as their bytes
+folder/lock          process and machine that write
+"""
+
+import base64
+import hashlib
+import importlib
+import inspect
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dynamics
+from dynamics.ensembles.store import Lock, StoreError, write_files
+from dynamics.studies.results import Cell, Portrait
+from dynamics.studies.schema import Study, StudyError
+
+WHAT = "study.json"
+
+
+class Kept:
+    """Finished batches in a folder; a context in which nobody else writes to it.
+
+    Args:
+        path: of the folder.
+        study: whose results.
+        batches: the numbers of the cells of every batch.
+        portraits: number of portraits.
+        plugins: modules that the study needs.
+        resume: whether unfinished work may be gone on with.
+
+    Raises:
+        StudyError: the folder holds something else, another study, or unfinished work that is not to be gone on with.
+        StoreError: it cannot be read, written or locked.
+    """
+
+    def __init__(
+        self,
+        path: str | pathlib.Path,
+        study: Study,
+        batches: Sequence[Sequence[int]],
+        portraits: int,
+        plugins: Sequence[str],
+        resume: bool,
+    ):
+        self.path, self.batches, self.total = pathlib.Path(path), batches, len(batches) + portraits
+        self.found: dict[int, Any] = {}
+        self.identity = json.loads(json.dumps(_identity(study, plugins), default=_plain))
+        self.lock: Lock | None = None
+        try:
+            there = self._read()
+            if there is not None:
+                self._compare(there)
+                self._scan()
+        except OSError as error:
+            raise self._cannot("read", error) from error
+        if there is not None and not resume and len(self.found) < self.total:
+            cells = sum(len(batches[number]) for number in self.found if number < len(batches))
+            raise StudyError(
+                f"--store {str(path)!r} holds unfinished work of this study, {cells} of "
+                f"{sum(map(len, batches))} cells; add --resume to go on with it, or give another name"
+            )
+
+    def __enter__(self) -> "Kept":
+        if len(self.found) < self.total:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self.lock = Lock(self.path / "lock", str(self.path))
+                self._scan()  # what another process has added meanwhile
+                write_files([(self.path / WHAT, json.dumps(self.identity, indent=1).encode())])
+            except OSError as error:
+                self.__exit__()
+                raise self._cannot("written", error) from error
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.lock is not None:
+            self.lock.release()
+
+    def cells(self, number: int) -> list[Cell] | None:
+        """The cells of a batch, if they are there."""
+        found = self.found.get(number)
+        return None if found is None else [Cell(**_decoded(cell)) for cell in found]
+
+    def portrait(self, number: int) -> Portrait | None:
+        """A portrait, if it is there."""
+        found = self.found.get(len(self.batches) + number)
+        if found is None:
+            return None
+        fields = _decoded(found)
+        fields["trajectories"] = tuple((label, points) for label, points in fields["trajectories"])
+        return Portrait(**fields | {"names": tuple(fields["names"])})
+
+    def add_cells(self, number: int, cells: Sequence[Cell]) -> list[Cell]:
+        """Keep the cells of a batch; the same as they will be read."""
+        self._add(number, [vars(cell) for cell in cells])
+        return self.cells(number)
+
+    def add_portrait(self, number: int, portrait: Portrait) -> Portrait:
+        """Keep a portrait; the same as it will be read."""
+        self._add(len(self.batches) + number, vars(portrait))
+        return self.portrait(number)
+
+    def _add(self, number: int, found: Any) -> None:
+        found = json.loads(json.dumps(found, default=_plain))
+        text = json.dumps({"content": found, "checksum": _checksum(found)})
+        try:
+            write_files([(self.path / f"{number}.json", text.encode())])
+        except OSError as error:
+            raise self._cannot("written", error) from error
+        self.found[number] = found
+
+    def _read(self) -> dict[str, Any] | None:
+        if not self.path.exists():
+            return None
+        what = self.path / WHAT
+        if not what.exists():
+            if not self.path.is_dir() or any(
+                file.name not in ("lock", f".{WHAT}.part") for file in self.path.iterdir()
+            ):
+                raise StudyError(f"--store {str(self.path)!r} holds something else; give another name")
+            return None
+        try:
+            return dict(json.loads(what.read_text()))
+        except ValueError as error:
+            raise StudyError(f"--store {str(self.path)!r} holds something else; give another name") from error
+
+    def _compare(self, there: dict[str, Any]) -> None:
+        old, new = _flat(there), _flat(self.identity)
+        lines = [
+            f"\n  {name}: {_short(old.get(name))} there, {_short(new.get(name))} here"
+            for name in dict.fromkeys([*old, *new])
+            if old.get(name) != new.get(name)
+        ]
+        if lines:
+            raise StudyError(
+                f"--store {str(self.path)!r} belongs to another run:{''.join(lines)}\n"
+                "Give another name, or delete the folder if it is no longer needed"
+            )
+
+    def _scan(self) -> None:
+        for number in range(self.total):
+            try:
+                record = json.loads((self.path / f"{number}.json").read_text())
+                if record["checksum"] == _checksum(record["content"]):
+                    self.found[number] = record["content"]
+            except (FileNotFoundError, ValueError, KeyError, TypeError):
+                pass  # it is computed again
+
+    def _cannot(self, what: str, error: OSError) -> StudyError:
+        if isinstance(error, StoreError):
+            return StudyError(str(error).replace("store=", "--store ", 1))
+        return StudyError(f"--store {str(self.path)!r} could not be {what}: {error.strerror or error}")
+
+
+def _identity(study: Study, plugins: Sequence[str]) -> dict[str, Any]:
+    return {
+        "study": study.data,
+        "plugins": {name: _source_hash(name) for name in plugins},
+        "dynamics": dynamics.__version__,
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "dtype": str(jnp.result_type(float)),
+        "platform": jax.default_backend(),
+    }
+
+
+def _source_hash(name: str) -> str:
+    return hashlib.sha256(inspect.getsource(importlib.import_module(name)).encode()).hexdigest()
+
+
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if parts is None:
+        return {path: repr(value)}
+    found: dict[str, str] = {}
+    for key, part in parts:
+        found |= _flat(part, f"{path}.{key}" if path else str(key))
+    return found
+
+
+def _short(text: str | None) -> str:
+    return "nothing" if text is None else text if len(text) < 60 else f"{text[:57]}..."
+
+
+def _checksum(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know: numbers of NumPy, and arrays to the bit."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (np.ndarray, jax.Array)):
+        value = np.asarray(value)
+        content = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
+        return {"dtype": value.dtype.str, "shape": list(value.shape), "bytes": content}
+    return str(value)
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decoded(part) for part in value]
+    if isinstance(value, dict):
+        if set(value) == {"dtype", "shape", "bytes"}:
+            return np.frombuffer(base64.b64decode(value["bytes"]), value["dtype"]).reshape(value["shape"]).copy()
+        return {key: _decoded(part) for key, part in value.items()}
+    return value
