@@ -84,6 +84,7 @@ ALLOWED_LOOPS = {
     "updates/lookahead.py": {"jax.lax.scan"},
     "updates/proximal_point.py": {"optx.root_find"},
     "analysis/linearisation.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
+    "ensembles/pallas.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},  # those of a program that it rewrites
     "analysis/equilibria.py": {"optx.root_find"},
     "analysis/all_equilibria.py": {"optx.root_find"},
     "directions/unrolled.py": {"jax.lax.scan"},

@@ -138,6 +138,7 @@ class _Rewriter:
         self.operations = 0
         self.state = 0  # registers of the largest loop
         self.in_loop = False
+        self.used: set[Any] = set()  # variables that somebody reads
         self.made: dict[Any, Any] = {}  # equal operations on equal entries are done once
         self.in_condition = False
         self.reduced = False  # whether a condition looked at all games of a block
@@ -276,7 +277,10 @@ class _Rewriter:
         def read(atom: Any) -> _Value:
             return values[atom] if isinstance(atom, Var) else self.numbers(atom.val, atom.aval)
 
-        for equation in _needed(jaxpr):
+        needed = _needed(jaxpr)
+        for atoms in (jaxpr.outvars, *(equation.invars for equation in needed)):
+            self.used.update(atom for atom in atoms if isinstance(atom, Var))
+        for equation in needed:
             found = self.equation(equation, [read(atom) for atom in equation.invars])
             for variable, value in zip(equation.outvars, found, strict=True):
                 if value.data is not None and value.data.shape != self.small(variable.aval.shape):
@@ -577,8 +581,8 @@ class _Rewriter:
 
     # Loops
 
-    def flat(self, values: Sequence[_Value], avals: Sequence[Any]) -> list[Any]:
-        """The entries that a loop carries."""
+    def flat(self, values: Sequence[_Value], avals: Sequence[Any], before: Sequence[Any] = ()) -> list[Any]:
+        """The entries that a loop carries, after a turn or, without those from before the turn, at first."""
         entries = []
         for value, aval in zip(values, avals, strict=True):
             if value.data is None:
@@ -587,12 +591,24 @@ class _Rewriter:
                 raise Unsupported(f"numbers of type {aval.dtype}")
             for entry in self.objects(value.data).ravel():
                 with_lanes = self.axis(aval.shape) is not None
-                entries.append(self.lane(entry) if with_lanes else jnp.asarray(entry, aval.dtype))
+                if with_lanes:
+                    entries.append(self.lane(entry))
+                elif before and isinstance(entry, np.generic):  # Triton's loops carry no constants
+                    entries.append(self.from_constant(entry, before[len(entries)]))
+                else:
+                    entries.append(jnp.asarray(entry, aval.dtype))
         registers = sum(max(1, entry.dtype.itemsize // 4) for entry in entries if np.ndim(entry))
         self.state = max(self.state, registers)
         if self.state > LARGEST_STATE:
             raise Unsupported(f"a loop carries more than {LARGEST_STATE} registers per game")
         return entries
+
+    @staticmethod
+    def from_constant(number: np.generic, old: Any) -> Any:
+        """A known number as the result of an operation."""
+        if number.dtype == bool:
+            return (jax.lax.eq if number else jax.lax.ne)(old, old)
+        return jax.lax.select(jax.lax.eq(old, old), number, number)
 
     def unflat(self, entries: Sequence[Any], avals: Sequence[Any]) -> list[_Value]:
         remaining, values = iter(entries), []
@@ -630,7 +646,9 @@ class _Rewriter:
 
         def body(entries: Sequence[Any]) -> list[Any]:
             return self.inside(
-                lambda: self.flat(self.closed(params["body_jaxpr"], [*for_body, *self.unflat(entries, avals)]), avals)
+                lambda: self.flat(
+                    self.closed(params["body_jaxpr"], [*for_body, *self.unflat(entries, avals)]), avals, entries
+                )
             )
 
         outer, self.in_loop = self.in_loop, True
@@ -649,6 +667,8 @@ class _Rewriter:
         (constants, carries), length = _counts(params), params["length"]
         fixed, carry, rows = inputs[:constants], inputs[constants : constants + carries], inputs[constants + carries :]
         avals = [variable.aval for variable in equation.outvars]
+        if not length:
+            raise Unsupported("a loop of no turns")
         if length == self.games:
             raise Unsupported("a loop as long as there are games")
         inner = [variable.aval for variable in _open(params["jaxpr"]).outvars[carries:]]
@@ -665,7 +685,7 @@ class _Rewriter:
             kept = kept[::-1] if params["reverse"] else kept
             return [*carry, *(self.stacked(parts, aval) for parts, aval in zip(zip(*kept), avals[carries:]))]
 
-        used = [type(variable).__name__ != "DropVar" for variable in equation.outvars[carries:]]
+        used = [variable in self.used for variable in equation.outvars[carries:]]
         numbers: list[int | None] = []
         for aval, needed in zip(avals[carries:], used, strict=True):
             numbers.append(len(self.stores) if needed else None)
@@ -688,7 +708,7 @@ class _Rewriter:
                         if value.data is None:
                             raise Unsupported("loops within loops keep numbers along the way")
                         self.store(number, place, self.objects(value.data).ravel(), aval)
-                return self.flat(carry, avals[:carries])
+                return self.flat(carry, avals[:carries], entries)
 
             return self.inside(work)
 
@@ -733,13 +753,8 @@ class _Rewriter:
             return self.closed(branches[min(max(int(index.data), 0), len(branches) - 1)], rest)
         cases = [self.closed(branch, rest) for branch in branches]
         entry = index.data[()]
-        which = self.apply(
-            jax.lax.clamp_p,
-            {},
-            *(np.asarray(n, _dtype(entry))[()] for n in (0,)),
-            entry,
-            np.asarray(len(branches) - 1, _dtype(entry))[()],
-        )
+        ends = (np.asarray(number, _dtype(entry))[()] for number in (0, len(branches) - 1))
+        which = self.apply(jax.lax.clamp_p, {}, next(ends), entry, next(ends))
         found = []
         for values in zip(*cases, strict=True):
             if any(value.data is None for value in values):
@@ -1020,6 +1035,11 @@ _in_kernel.multiple_results = True
 @_in_kernel.def_abstract_eval
 def _shapes_of_results(*avals, jaxpr, games, lanes, interpret):
     return list(jaxpr.out_avals)
+
+
+@_in_kernel.def_impl
+def _at_once(*arrays, **params):
+    return jax.jit(partial(_in_kernel.bind, **params))(*arrays)
 
 
 def _plain(*arrays, jaxpr, games, lanes, interpret):
