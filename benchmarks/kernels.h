@@ -1,127 +1,161 @@
-/* The kernels for one type, REAL. States stay in registers for all steps; GCC's vector types name the registers. */
+/* Elementary functions, fields and steps for one type, REAL, on registers of games; all of it is inlined. */
 #define LANES (BYTES / (long)sizeof(REAL))
 #define VECTOR NAME(Vector)
 #define WORDS NAME(Words)
-#ifndef WIDTH
-#define WIDTH 4 /* registers per player and block: enough independent work to hide the latencies */
-#endif
-#define SIZE 20 /* numbers per game of the quadratic games */
 
 typedef REAL VECTOR __attribute__((vector_size(BYTES)));
 typedef WORD WORDS __attribute__((vector_size(BYTES)));
 
-static inline VECTOR NAME(exponential)(VECTOR x) {
-    static const REAL c[] = COEFFICIENTS;
+INLINE VECTOR NAME(all)(REAL number) { return (VECTOR){} + number; }
+
+INLINE VECTOR NAME(pick)(WORDS mask, VECTOR yes, VECTOR no) {
+    return (VECTOR)(((WORDS)yes & mask) | ((WORDS)no & ~mask));
+}
+
+#ifdef SMALLER
+INLINE VECTOR NAME(smaller)(VECTOR a, VECTOR b) { return (VECTOR)SMALLER((REGISTER)a, (REGISTER)b); }
+INLINE VECTOR NAME(larger)(VECTOR a, VECTOR b) { return (VECTOR)LARGER((REGISTER)a, (REGISTER)b); }
+INLINE VECTOR NAME(root)(VECTOR a) { return (VECTOR)ROOT((REGISTER)a); }
+INLINE int NAME(any)(WORDS mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
+#else
+INLINE VECTOR NAME(smaller)(VECTOR a, VECTOR b) { return NAME(pick)(a < b, a, b); }
+INLINE VECTOR NAME(larger)(VECTOR a, VECTOR b) { return NAME(pick)(a > b, a, b); }
+INLINE VECTOR NAME(root)(VECTOR a) {
+    VECTOR found;
+    for (int i = 0; i < LANES; i++) found[i] = sizeof(REAL) == 4 ? sqrtf(a[i]) : sqrt(a[i]);
+    return found;
+}
+INLINE int NAME(any)(WORDS mask) {
+    WORD found = 0;
+    for (int i = 0; i < LANES; i++) found |= mask[i];
+    return found != 0;
+}
+#endif
+
+INLINE VECTOR NAME(exponential)(VECTOR x) {
+    static const REAL c[] = EXPONENTIAL;
     const int degree = sizeof c / sizeof *c - 1;
-    VECTOR top = (VECTOR){} + (REAL)LARGEST;
-    WORDS low = x < top, high = x > -top;
-    x = (VECTOR)(((WORDS)x & low & high) | ((WORDS)top & ~low) | ((WORDS)-top & ~high));
+    x = NAME(larger)(NAME(smaller)(x, NAME(all)(LARGEST)), NAME(all)(-LARGEST));
     VECTOR shifted = x * (REAL)1.442695040888963407359925 + (REAL)ROUNDER;
     VECTOR n = shifted - (REAL)ROUNDER;
     VECTOR r = (x - n * (REAL)LOG2_HIGH) - n * (REAL)LOG2_LOW;
-    VECTOR q = (VECTOR){} + c[degree];
+    VECTOR q = NAME(all)(c[degree]);
     for (int i = degree - 1; i >= 0; i--) q = q * r + c[i];
     VECTOR p = (q * r) * r + r + (REAL)1;
     return (VECTOR)((WORDS)p + ((WORDS)shifted << MANTISSA));
 }
 
-typedef struct {
-    REAL *x, *y;
-    long steps;
-    REAL rate_x, rate_y, number;
-} NAME(Planar);
-
-/* One exponential and one division give both sigma(t) and sigma(-t) = exp(-t) sigma(t), each accurate in its tail. */
-static inline void NAME(dirac_step)(VECTOR *theta, VECTOR *psi, const NAME(Planar) * a) {
-    VECTOR decay = NAME(exponential)(-(*theta * *psi));
-    VECTOR up = (REAL)1 / ((REAL)1 + decay), down = decay * up;
-    VECTOR moved = *theta - a->rate_x * (*psi * up);
-    *psi += a->rate_y * (*theta * down - a->number * *psi);
-    *theta = moved;
+/* Exact to the last digits for |x| up to some thousands. */
+INLINE VECTOR NAME(sine)(VECTOR x) {
+    static const REAL c[] = SINE, pi[] = PI_PARTS;
+    const int degree = sizeof c / sizeof *c - 1;
+    VECTOR shifted = x * (REAL)0.318309886183790671538 + (REAL)ROUNDER;
+    VECTOR n = shifted - (REAL)ROUNDER;
+    VECTOR r = ((x - n * pi[0]) - n * pi[1]) - n * pi[2], square = r * r;
+    VECTOR q = NAME(all)(c[degree]);
+    for (int i = degree - 1; i >= 0; i--) q = q * square + c[i];
+    VECTOR found = (q * square) * r + r;
+    return (VECTOR)((WORDS)found ^ ((WORDS)shifted << (8 * sizeof(REAL) - 1)));
 }
 
-static inline void NAME(bilinear_step)(VECTOR *x, VECTOR *y, const NAME(Planar) * a) {
-    VECTOR moved = *x - a->rate_x * (a->number * *y);
-    *y += a->rate_y * (a->number * *x);
-    *x = moved;
+/* For positive normal numbers. */
+INLINE VECTOR NAME(logarithm)(VECTOR x) {
+    static const REAL c[] = LOGARITHM;
+    const int degree = sizeof c / sizeof *c - 1;
+    const WORD half = (WORD)(BIAS - 1) << MANTISSA, mask = ((WORD)1 << MANTISSA) - 1;
+    WORDS exponent = ((WORDS)x >> MANTISSA) - (BIAS - 1);
+    VECTOR m = (VECTOR)(((WORDS)x & mask) | half); /* in [1/2, 1) */
+    WORDS small = m < (REAL)0.70710678118654752440;
+    m = NAME(pick)(small, m + m, m);
+    exponent += (WORDS)small; /* true is -1 */
+    VECTOR e = __builtin_convertvector(exponent, VECTOR), f = m - (REAL)1, s = f / (f + (REAL)2), z = s * s;
+    VECTOR q = NAME(all)(c[degree]);
+    for (int i = degree - 1; i >= 0; i--) q = q * z + c[i];
+    VECTOR square = (REAL)0.5 * f * f;
+    return e * (REAL)LOG2_HIGH - ((square - (s * (square + q * z) + e * (REAL)LOG2_LOW)) - f);
 }
 
-#define PLANAR(GAME)                                                                                        \
-    static void NAME(GAME##_slice)(const void *arguments, long from, long to) {                               \
-        const NAME(Planar) a = *(const NAME(Planar) *)arguments;                                              \
-        for (long at = from; at < to; at += WIDTH * LANES) {                                                  \
-            VECTOR x[WIDTH] = {}, y[WIDTH] = {};                                                              \
-            long count = to - at < WIDTH * LANES ? to - at : WIDTH * LANES;                                   \
-            memcpy(x, a.x + at, count * sizeof(REAL));                                                        \
-            memcpy(y, a.y + at, count * sizeof(REAL));                                                        \
-            if (count <= LANES)                                                                               \
-                for (long s = 0; s < a.steps; s++) NAME(GAME##_step)(&x[0], &y[0], &a);                       \
-            else                                                                                              \
-                for (long s = 0; s < a.steps; s++)                                                            \
-                    for (int i = 0; i < WIDTH; i++) NAME(GAME##_step)(&x[i], &y[i], &a);                      \
-            memcpy(a.x + at, x, count * sizeof(REAL));                                                        \
-            memcpy(a.y + at, y, count * sizeof(REAL));                                                        \
-        }                                                                                                     \
-    }                                                                                                         \
-    void NAME(GAME)(REAL *x, REAL *y, long games, long steps, double rate_x, double rate_y, double number,    \
-                    int threads) {                                                                            \
-        NAME(Planar) a = {x, y, steps, (REAL)rate_x, (REAL)rate_y, (REAL)number};                             \
-        share(NAME(GAME##_slice), &a, games, WIDTH * LANES, threads);                                         \
-    }
-
-PLANAR(dirac)
-PLANAR(bilinear)
-
-typedef struct {
-    const REAL *matrices;
-    REAL *states;
-    const REAL *rates;
-    long steps;
-} NAME(Many);
-
-/* One game per lane: the matrices of a block are turned so that games come last, and fit the nearest cache. */
-static void NAME(quadratic_slice)(const void *arguments, long from, long to) {
-    const NAME(Many) a = *(const NAME(Many) *)arguments;
-    static __thread VECTOR matrix[SIZE][SIZE];
-    for (long at = from; at < to; at += LANES) {
-        VECTOR z[SIZE] = {}, next[SIZE];
-        long count = to - at < LANES ? to - at : LANES;
-        for (long lane = 0; lane < count; lane++) {
-            const REAL *own = a.matrices + (at + lane) * SIZE * SIZE, *state = a.states + (at + lane) * SIZE;
-            for (int i = 0; i < SIZE; i++) {
-                z[i][lane] = state[i];
-                for (int j = 0; j < SIZE; j++) matrix[i][j][lane] = own[i * SIZE + j];
-            }
-        }
-        for (long s = 0; s < a.steps; s++) {
-            for (int i = 0; i < SIZE; i += 2) {
-                VECTOR one = matrix[i][0] * z[0], two = matrix[i + 1][0] * z[0];
-                for (int j = 1; j < SIZE; j++) one += matrix[i][j] * z[j], two += matrix[i + 1][j] * z[j];
-                next[i] = z[i] - a.rates[i] * one, next[i + 1] = z[i + 1] - a.rates[i + 1] * two;
-            }
-            memcpy(z, next, sizeof z);
-        }
-        for (long lane = 0; lane < count; lane++)
-            for (int i = 0; i < SIZE; i++) a.states[(at + lane) * SIZE + i] = z[i][lane];
+/* The field of the games of two numbers, own[0] being the weight of the penalty, or the game's number. Who wants one
+ * half of it only leaves the other one to the compiler, which drops it. */
+INLINE void NAME(field)(int game, const VECTOR *z, const VECTOR *own, VECTOR *v) {
+    VECTOR x = z[0], y = z[1], t = x * y, one = NAME(all)(1);
+    if (game == BILINEAR) {
+        v[0] = -(own[0] * y), v[1] = own[0] * x;
+    } else if (game == TORUS) {
+        VECTOR both = NAME(sine)(x - y);
+        v[0] = both - own[0] * NAME(sine)(x), v[1] = both - own[0] * NAME(sine)(y);
+    } else if (game == LORENZ) {
+        v[0] = (REAL)10 * (y - x), v[1] = x * (own[0] - z[2]) - y, v[2] = t - (REAL)(8.0 / 3) * z[2];
+    } else if (game == NON_SATURATING || game == MINIMAX) {
+        /* One exponential and one division give sigma(t) and sigma(-t), each accurate in its tail. */
+        VECTOR decay = NAME(exponential)(-t), up = one / (one + decay), down = decay * up;
+        v[0] = -(y * (game == MINIMAX ? down : up)), v[1] = x * down - own[0] * y;
+    } else if (game == WASSERSTEIN) {
+        v[0] = -y, v[1] = x - own[0] * y;
+    } else if (game == LEAST_SQUARES) {
+        v[0] = -(y * t), v[1] = x * (one - t) - own[0] * y;
+    } else if (game == HINGE) {
+        v[0] = -y, v[1] = (VECTOR)((WORDS)x & (t < one)) - own[0] * y;
     }
 }
 
-void NAME(quadratic)(const REAL *matrices, REAL *states, long games, long steps, const REAL *rates, int threads) {
-    NAME(Many) a = {matrices, states, rates, steps};
-    share(NAME(quadratic_slice), &a, games, LANES, threads);
+/* v minus the weight times the product of the transposed Jacobian with v; for two of the games. */
+INLINE void NAME(consensus)(int game, const VECTOR *z, const VECTOR *own, VECTOR *v) {
+    const REAL weight = (REAL)CONSENSUS_WEIGHT;
+    if (game == BILINEAR) {
+        NAME(field)(game, z, own, v);
+        VECTOR first = v[0] - weight * (own[0] * v[1]);
+        v[1] += weight * (own[0] * v[0]), v[0] = first;
+        return;
+    }
+    VECTOR x = z[0], y = z[1], t = x * y, one = NAME(all)(1);
+    VECTOR decay = NAME(exponential)(-t), up = one / (one + decay), down = decay * up, slope = up * down;
+    VECTOR push = -(y * up), pull = x * down - own[0] * y, bend = t * slope;
+    v[0] = push + weight * (y * y * slope * push - (down - bend) * pull);
+    v[1] = pull + weight * ((up + bend) * push + (x * x * slope + own[0]) * pull);
 }
 
-#undef LANES
-#undef VECTOR
-#undef WORDS
-#undef REAL
-#undef WORD
-#undef NAME
-#undef MANTISSA
-#undef ROUNDER
-#undef LARGEST
-#undef LOG2_HIGH
-#undef LOG2_LOW
-#undef COEFFICIENTS
-#undef PLANAR
-#undef SIZE
+#define EACH for (int u = 0; u < units; u++)
+
+/* One step of `units` registers of games, side by side in every stage, so that their latencies overlap; `old` is what
+ * the method remembers. */
+INLINE void NAME(step)(int game, int method, int size, int units, VECTOR (*z)[3], VECTOR (*old)[3], const VECTOR *rate,
+                       const VECTOR (*own)[1]) {
+    VECTOR v[MOST_UNITS][3], at[MOST_UNITS][3];
+    if (method == CONSENSUS) EACH NAME(consensus)(game, z[u], own[u], v[u]);
+    else EACH NAME(field)(game, z[u], own[u], v[u]);
+    if (method == ALTERNATING) {
+        EACH z[u][0] += rate[u] * v[u][0];
+        EACH NAME(field)(game, z[u], own[u], v[u]);
+        EACH z[u][1] += rate[u] * v[u][1];
+        return;
+    }
+    if (method == EXTRAGRADIENT) {
+        EACH for (int i = 0; i < 2; i++) at[u][i] = z[u][i] + rate[u] * v[u][i];
+        EACH NAME(field)(game, at[u], own[u], v[u]);
+    } else if (method == OPTIMISTIC) {
+        EACH for (int i = 0; i < 2; i++) at[u][i] = v[u][i], v[u][i] = (v[u][i] + v[u][i]) - old[u][i], old[u][i] = at[u][i];
+    } else if (method == CLASSICAL) {
+        VECTOR sum[MOST_UNITS][3];
+        EACH for (int i = 0; i < size; i++) sum[u][i] = v[u][i];
+        for (int stage = 1; stage < 4; stage++) {
+            EACH for (int i = 0; i < size; i++) at[u][i] = z[u][i] + (stage < 3 ? rate[u] * (REAL)0.5 : rate[u]) * v[u][i];
+            EACH NAME(field)(game, at[u], own[u], v[u]);
+            EACH for (int i = 0; i < size; i++) sum[u][i] += stage < 3 ? v[u][i] + v[u][i] : v[u][i];
+        }
+        EACH for (int i = 0; i < size; i++) v[u][i] = (REAL)(1.0 / 6) * sum[u][i];
+    } else if (method == TSITOURAS) {
+        VECTOR k[6][MOST_UNITS][3];
+        EACH for (int i = 0; i < size; i++) k[0][u][i] = v[u][i];
+        for (int stage = 1; stage <= 6; stage++) {
+            EACH for (int i = 0; i < size; i++) {
+                VECTOR sum = (REAL)TSIT5[stage - 1][0] * k[0][u][i];
+                for (int j = 1; j < stage; j++) sum += (REAL)TSIT5[stage - 1][j] * k[j][u][i];
+                if (stage < 6) at[u][i] = z[u][i] + rate[u] * sum;
+                else v[u][i] = sum;
+            }
+            if (stage < 6) EACH NAME(field)(game, at[u], own[u], k[stage][u]);
+        }
+    }
+    EACH for (int i = 0; i < size; i++) z[u][i] += rate[u] * v[u][i];
+}

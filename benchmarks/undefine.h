@@ -1,0 +1,23 @@
+/* The names that are given anew for the next type. */
+#undef REAL
+#undef WORD
+#undef NAME
+#undef MANTISSA
+#undef BIAS
+#undef EPSILON
+#undef ROUNDER
+#undef LARGEST
+#undef LOG2_HIGH
+#undef LOG2_LOW
+#undef PI_PARTS
+#undef EXPONENTIAL
+#undef SINE
+#undef LOGARITHM
+#undef SMALLER
+#undef LARGER
+#undef ROOT
+#undef REGISTER
+#undef LANES
+#undef VECTOR
+#undef WORDS
+#undef EACH
