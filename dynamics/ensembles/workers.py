@@ -46,22 +46,19 @@ class WorkerError(RuntimeError):
     """Raised when the workers of a sweep are gone, or cannot be reached; what is done is not lost.
 
     Attributes:
+        what: happened to the workers.
         partial: the dataset, with outcome -1 (`not_done`) and NaN in the cells that are not done.
         done, total: numbers of cells.
     """
 
-    partial: Any = None
-    done: int = 0
-    total: int = 0
-
-    def telling(self, partial: Any, done: int, total: int, store: Any) -> "WorkerError":
-        """The same, with what is done."""
-        where = "in the attribute `partial` of this exception"
+    def __init__(self, what: str, partial: Any = None, done: int = 0, total: int = 0, store: Any = None):
+        text = what
+        if partial is not None:
+            text += f"; {done} of {total} cells are done; they are in the attribute `partial` of this exception"
         if store is not None:
-            where += f", and in {os.fspath(store)!r}, from where the same call goes on"
-        found = WorkerError(f"{self}; {done} of {total} cells are done; they are {where}")
-        found.partial, found.done, found.total = partial, done, total
-        return found
+            text += f", and in {os.fspath(store)!r}, from where the same call goes on"
+        super().__init__(text)
+        self.what, self.partial, self.done, self.total = what, partial, done, total
 
 
 def local_workers(count: int) -> concurrent.futures.ProcessPoolExecutor:
