@@ -4,6 +4,7 @@ import contextlib
 import re
 from functools import partial
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,6 +155,45 @@ def test_for_cuda_all_is_one_kernel_without_a_loop_around_it(name):
         assert "stablehlo.while" not in text
 
 
+UNARY = "neg abs sign square sqrt rsqrt cbrt exp exp2 expm1 log log1p logistic sin cos tan asin acos atan"
+UNARY += " sinh cosh tanh asinh acosh atanh floor ceil is_finite"
+BINARY = "add sub mul div pow atan2 nextafter max min eq ne lt le gt ge"
+
+
+def whole_numbers(x):
+    n = x.astype(jnp.int32)
+    n = ((n << 2) ^ (n >> 1)) + n % 3 + abs(n) + jnp.sign(n) + jnp.maximum(n, 3) - n // 2 - ~n
+    return n + jax.lax.shift_right_logical(n.astype(jnp.uint32), jnp.uint32(3)).astype(jnp.int64)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("shared", [False, True])
+def test_all_that_is_said_to_be_known_to_triton_is(dtype, shared):
+    """Of numbers of a game, and of those that all games share."""
+
+    def everything(x):
+        found = [getattr(jax.lax, name)(x) for name in UNARY.split()]
+        found += [getattr(jax.lax, name)(x, x * x) for name in BINARY.split()]
+        found += [jax.lax.integer_pow(x, -3), jnp.clip(x, -1, 1), whole_numbers(x)]
+        found += [jnp.where(((x > 0) & ~(x > 1)) | ((x < -1) ^ (x < -2)), x, 2)]
+        found += [jax.lax.select_n(jnp.clip(x.astype(jnp.int32), 0, 2), x, 2 * x, 3 * x)]
+        return sum(one.astype(dtype) for one in found)
+
+    def run(number, rates):
+        def block(rates):
+            def turn(_, carry):
+                x, y = carry
+                return (x + y, everything(y)) if shared else (everything(x), y)
+
+            return jax.lax.fori_loop(0, 9, turn, (rates, number))
+
+        return run_blocks(block, rates, platform="gpu", tier="B")
+
+    with aimed_at_a_gpu():
+        traced = jax.jit(run).trace(jnp.asarray(0.3, dtype), jnp.ones((2, 64), dtype))
+        assert traced.lower(lowering_platforms=("cuda",)).as_text().count("gpu.triton") == 1
+
+
 def test_every_array_is_read_and_written_once_and_no_exponential_is_wasted(monkeypatch):
     from jax._src.pallas.triton import lowering  # there is no other way to see what Triton gets
 
@@ -240,6 +280,57 @@ def test_a_program_with_more_than_a_kernel_can_do_gets_its_loops_into_one():
     plain = jax.jit(lambda arrays: jax.lax.map(turned, arrays))(arrays)
     for one, other in zip(kernel, plain, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_whole_simulations_with_their_outcomes(dtype):
+    def one(values):
+        rate, weight = values
+        update = updates.Alternating(optimisers.momentum(rate, -0.2), optimisers.optimistic(3 * rate))
+        game = DiracGAN(objective=objectives.NonSaturating(), penalty=penalties.R1(weight))
+        players = jnp.asarray(1, dtype), jnp.asarray(0.3, dtype)
+        run = dy.simulate(game, update, players, steps=300, save_every=3)
+        return run.outcome, run.period, run.rate, run.residual, run.players, run.final
+
+    block, arrays = jax.vmap(one), arrays_of(dtype)
+    assert choose(block, arrays, platform="gpu", tier="B").tier == "B"
+    kernel = jax.jit(lambda arrays: run_blocks(block, arrays, platform="gpu", tier="B", interpret=True))(arrays)
+    plain = jax.jit(lambda arrays: jax.lax.map(block, arrays))(arrays)
+    np.testing.assert_array_equal(kernel[0], plain[0])
+    for ours, theirs in zip(jax.tree.leaves(kernel[1:]), jax.tree.leaves(plain[1:]), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e5 * jnp.finfo(dtype).eps, atol=1e4 * jnp.finfo(dtype).eps)
+    assert lowered(block, arrays).count("gpu.triton") == 1
+
+
+def test_lorenz_along_tsit5_keeps_its_state_in_one_kernel():
+    tableau = diffrax.Tsit5().tableau
+    rows, weights = [[], *(list(map(float, row)) for row in tableau.a_lower)], list(map(float, tableau.b_sol))
+
+    def block(rho):
+        def field(z):
+            x, y, w = z
+            return jnp.stack([10 * (y - x), x * (rho - w) - y, x * y - 8 / 3 * w])
+
+        def turn(_, z):
+            slopes = []
+            for row in rows:
+                slopes.append(field(z + sum(0.01 * a * k for a, k in zip(row, slopes, strict=True) if a)))
+            return z + sum(0.01 * b * k for b, k in zip(weights, slopes, strict=True) if b)
+
+        start = jnp.stack([jnp.ones_like(rho), 0 * rho, 0 * rho])
+        return jax.lax.fori_loop(0, 100, turn, start)
+
+    rho = jnp.linspace(0, 21, 150).reshape(1, 150)
+    kernel = jax.jit(lambda rho: run_blocks(block, rho, platform="gpu", tier="B", interpret=True))(rho)
+    np.testing.assert_allclose(kernel, jax.jit(lambda rho: jax.lax.map(block, rho))(rho), rtol=1e-10)
+
+    def field(t, z, rho):
+        return jnp.stack([10 * (z[1] - z[0]), z[0] * (rho - z[2]) - z[1], z[0] * z[1] - 8 / 3 * z[2]])
+
+    term, solver = diffrax.ODETerm(field), diffrax.Tsit5()
+    exact = diffrax.diffeqsolve(term, solver, 0.0, 1.0, 0.01, jnp.asarray([1.0, 0, 0]), args=rho[0, 140])
+    np.testing.assert_allclose(kernel[0, :, 140], exact.ys[0], rtol=1e-10)
 
 
 def test_hyper_parameters_of_the_caller_become_inputs():

@@ -66,6 +66,7 @@ EXACT |= dict(add=np.add, sub=np.subtract, mul=np.multiply, div=np.divide, neg=n
 EXACT |= dict(eq=np.equal, ne=np.not_equal, lt=np.less, le=np.less_equal, gt=np.greater, ge=np.greater_equal)
 EXACT |= {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert, "is_finite": np.isfinite}
 EXACT |= dict(max=np.maximum, min=np.minimum, clamp=lambda low, number, high: np.minimum(np.maximum(low, number), high))
+FUSED = {np.dtype("float32"): ("f32", "f"), np.dtype("float64"): ("f64", "d")}  # types and registers of the GPU
 SAME = {"copy", "copy_p", "optimization_barrier", "sharding_constraint", "reshard", "device_put"}
 CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
 CALLS |= {"remat", "remat2", "checkpoint"}
@@ -137,6 +138,7 @@ class _Rewriter:
         self.stores: list[tuple[tuple[int, ...], np.dtype]] = []  # shape and dtype of what is written along the way
         self.operations = 0
         self.state = 0  # registers of the largest loop
+        self.fuse: Callable[..., Any] | None = None
         self.in_loop = False
         self.used: set[Any] = set()  # variables that somebody reads
         self.made: dict[Any, Any] = {}  # equal operations on equal entries are done once
@@ -202,11 +204,45 @@ class _Rewriter:
             if any(np.ndim(entry) for entry in entries):
                 used = [self.lane(entry) for entry in entries]
             # Kept with its inputs, as otherwise their numbers could be given to others.
-            made = self.bind(primitive, params, used)
+            made = self.fused(primitive.name, entries) if self.fuse else None
+            made = self.bind(primitive, params, used) if made is None else made
             self.made[key] = made, (*entries, *used)
             if primitive.name == "neg":
-                self.made["negative of", id(made)] = used[0], made
+                self.made["negative of", id(made)] = entries[0], made
+            if self.fuse and np.ndim(made):
+                self.remember_product(primitive.name, entries, made)
         return self.made[key][0]
+
+    def fused(self, name: str, entries: Sequence[Any]) -> Any:
+        """A sum with a product as one instruction: Triton under JAX leaves the two apart."""
+        if name not in ("add", "add_any", "sub"):
+            return None
+        first, second = entries
+        for product, other, is_second in ((first, second, False), (second, first, True)):
+            found = self.made.get(("product", id(product)))
+            if found is None or _dtype(product) not in FUSED:
+                continue
+            one, another, minus = found[0]
+            other, minus_other = self.without_sign(other)
+            if name == "sub":
+                minus, minus_other = minus ^ is_second, minus_other ^ (not is_second)
+            return self.fuse(self.lane(one), self.lane(another), self.lane(other), minus, minus_other)
+        return None
+
+    def remember_product(self, name: str, entries: Sequence[Any], made: Any) -> None:
+        if name == "mul":
+            (one, minus), (another, also) = map(self.without_sign, entries)
+            self.made["product", id(made)] = (one, another, minus ^ also), made
+        elif name == "neg" and ("product", id(entries[0])) in self.made:
+            one, another, minus = self.made["product", id(entries[0])][0]
+            self.made["product", id(made)] = (one, another, not minus), made
+
+    def without_sign(self, entry: Any) -> tuple[Any, bool]:
+        """What an entry is the negative of, as signs cost nothing within an instruction."""
+        minus = False
+        while ("negative of", id(entry)) in self.made:
+            entry, minus = self.made["negative of", id(entry)][0], not minus
+        return entry, minus
 
     def bind(self, primitive: Primitive, params: dict[str, Any], entries: list[Any]) -> Any:
         kind = np.dtype(entries[-1].dtype)
@@ -833,10 +869,11 @@ class _Plan(NamedTuple):
 
 
 def _rewritten(
-    closed: ClosedJaxpr, games: int, lanes: int, load: Callable[[int, Any], Any], constant, store
+    closed: ClosedJaxpr, games: int, lanes: int, load: Callable[[int, Any], Any], constant, store, fuse=None
 ) -> tuple[_Rewriter, list[_Value]]:
     """Evaluate a program on entries that are loaded by (input, place)."""
     rewriter = _Rewriter(games, lanes, constant, store)
+    rewriter.fuse = fuse
     inputs = []
     for number, variable in enumerate(closed.jaxpr.invars):
         shape, kind = variable.aval.shape, np.dtype(variable.aval.dtype)
@@ -973,7 +1010,7 @@ def _kernel(closed: ClosedJaxpr, games: int, lanes: int, interpret: bool, *array
         def rewriter_lane(entry: Any, kind: Any) -> Any:
             return entry if np.ndim(entry) else jax.lax.broadcast(_widened(jnp.asarray(entry, kind)), (lanes,))
 
-        _, values = _rewritten(closed, games, lanes, load, constant, store)
+        _, values = _rewritten(closed, games, lanes, load, constant, store, None if interpret else _multiply_add)
         for target, number in zip(targets, written, strict=False):
             for place, entry in enumerate(_Rewriter.objects(values[number].data).ravel()):
                 target[place] = _widened(rewriter_lane(entry, avals[number].dtype))
@@ -1025,6 +1062,21 @@ def _triton() -> Any:
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         from jax.experimental.pallas import triton
     return triton
+
+
+def _multiply_add(one: Array, another: Array, other: Array, minus: bool, minus_other: bool) -> Array:
+    """`one * another + other`, or with the signs of the product or of what is added turned round."""
+    kind, register = FUSED[np.dtype(other.dtype)]
+    signs = f"neg.{kind} p, $1; " if minus else f"mov.{kind} p, $1; "
+    signs += f"neg.{kind} s, $3; " if minus_other else f"mov.{kind} s, $3; "
+    (made,) = _triton().elementwise_inline_asm(
+        f"{{ .reg .{kind} p, s; {signs}fma.rn.{kind} $0, p, $2, s; }}",
+        args=[one, another, other],
+        constraints=",".join([f"={register}", *[register] * 3]),
+        pack=1,
+        result_shape_dtypes=[jax.ShapeDtypeStruct(other.shape, other.dtype)],
+    )
+    return made
 
 
 # The program, once for all platforms: a kernel where there is Triton, plain XLA elsewhere.
