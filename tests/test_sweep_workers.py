@@ -4,6 +4,8 @@ import concurrent.futures
 import dataclasses
 import multiprocessing
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -452,3 +454,13 @@ def test_a_killed_command_goes_on(tmp_path):
 def test_options_that_do_not_fit(arguments, message, capsys):
     assert cli.main(["run", "flagship", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_documentation_can_be_compiled():
+    text = (pathlib.Path(dy.ensembles.__file__).parent / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 8
+    for block in blocks:
+        compile(block, "README.md", "exec")
+    for name in re.findall(r"dy\.ensembles\.(\w+)|dynamics\.ensembles\.(\w+)", text):
+        assert hasattr(dy.ensembles, name[0] or name[1])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MARGIN = 1e-4  # distance of an eigenvalue from the boundary, in relation to its size, that is doubtful
 ONE_IN = 64  # cells that are done again to see whether the precision matters where nothing tells
 LARGEST_LIMIT = 1e15  # beyond which a norm may overflow in single precision and not in double
+WIDEST = 4  # cells by which a region grows in a round
 FEWEST = 2048  # cells in a chunk
 
 
@@ -155,6 +156,7 @@ class Search:
         self.first = _labels(single)
         self.known = self.first.copy()
         self.refined = np.zeros(cells.count, bool)
+        self.rounds = 0
         doubtful = _doubtful(single, duration, tolerance, limit)
         self.wanted = doubtful | self.nearby.differ(self.first) | self.nearby.sample()
 
@@ -168,8 +170,14 @@ class Search:
         done = labels >= 0
         numbers = numbers[done]
         self.known[numbers], self.refined[numbers] = labels[done], True
-        changed = self.refined & (self.known != self.first)
-        self.wanted |= self.nearby.spread(changed) | self.nearby.differ(self.known)
+        changed = np.zeros_like(self.refined)
+        changed[numbers] = self.known[numbers] != self.first[numbers]
+        self.wanted |= self.nearby.differ(self.known)
+        self.rounds += 1
+        wider = changed
+        for _ in range(min(self.rounds, WIDEST)):  # ever further, so that a large region takes few rounds
+            wider = self.nearby.spread(wider)
+        self.wanted |= wider
         if not self.nearby.along:  # there is nobody next to anybody: all that looked the same are in doubt
             self.wanted |= np.isin(self.first, self.first[changed])
 
