@@ -8,7 +8,8 @@ once and writes every result once. A loop that ends when all games of a block ar
 What is rewritten is the jaxpr, so that games and methods need to know nothing of it. Small arrays (a player with three
 numbers, a 2 x 2 matrix) are taken apart, sums and products over them written out. What the language of kernels lacks
 (linear algebra, random numbers, gathers) stays outside: when only a part of a program can be rewritten, its loops
-become the kernel and the rest is plain XLA; when no loop can be, `run_blocks` is `jax.lax.map`, and `choose` says why.
+become the kernel and the rest is plain XLA, block after block, so that the bits of a game do not depend on how many
+blocks there are; when no loop can be, `run_blocks` is `jax.lax.map`, and `choose` says why.
 
 How to call it, in place of `jax.lax.map(block, arrays)` with arrays of shape (blocks, ..., lanes):
 
@@ -859,13 +860,11 @@ class _Plan(NamedTuple):
         constants: arrays that are read along the way.
         stores: shapes and types of what is written along the way.
         outputs: for every result the known array, the number of its store, or `None`.
-        rewritten: the program as Triton will see it, with the inputs as arrays.
     """
 
     constants: list[np.ndarray]
     stores: list[tuple[tuple[int, ...], np.dtype]]
     outputs: list[np.ndarray | int | None]
-    rewritten: ClosedJaxpr | None
 
 
 def _rewritten(
@@ -951,13 +950,13 @@ def _plan(closed: ClosedJaxpr, games: int, lanes: int) -> _Plan:
         )
         for aval in avals
     ]
-    rewritten = jax.make_jaxpr(traced)(*shapes)
+    jax.eval_shape(traced, *shapes)
     sizes = [_entries(variable.aval, games) for variable in (*closed.jaxpr.invars, *closed.jaxpr.outvars)]
     if max(sizes, default=1) * games >= 2**31:
         raise Unsupported("an array of more than 2^31 numbers")
     stores, values = found
     outputs = [value.data if value.known else value.stored for value in values]
-    return _Plan(list(constants.values()), stores, outputs, rewritten)
+    return _Plan(list(constants.values()), stores, outputs)
 
 
 def _entries(aval: Any, games: int) -> int:
