@@ -158,8 +158,8 @@ def sweep(
     64, spread evenly, to see whether precision matters where nothing tells. From cells that change it goes on to their
     neighbours, until none changes. Neighbours are those along axes of numbers; in designs other than grids, the nearest
     ones. The variable `refined` tells which cells were done again; the others hold what float32 has found. With a store
-    the chart in float32 can be opened meanwhile as `run.zarr/single`. It pays on GPUs that are slow in float64; on a
-    CPU it saves less than half of the time. It needs memory for the whole result.
+    the chart in float32 can be opened meanwhile as `run.zarr/single`. It pays where float64 is much slower, as on
+    many GPUs; on a CPU it saves little or nothing. It needs memory for the whole result.
 
     Raises:
         TypeError: `build` is no function, or returns something else; or it cannot be sent to workers.

@@ -215,8 +215,10 @@ class Remote:
                 sent = self.sent if whole or not self.known else self.sent.briefly()
                 # The number of the trial makes it another task for executors that know tasks by what they are given.
                 future = self.executor.submit(_there, sent, chunk, self.settings, trial)
-        except RuntimeError as error:  # it is broken, or was shut down
-            raise self._lost(error) from error
+        except Exception as error:
+            if isinstance(error, RuntimeError) or _is_loss(error):  # it is broken, or was shut down
+                raise self._lost(error) from error
+            raise
         self.under_way[future] = chunk, trial
 
     def _lost(self, error: BaseException) -> WorkerError:
