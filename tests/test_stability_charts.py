@@ -188,6 +188,7 @@ def test_cells_are_those_of_stability(build):
     assert set(found.predicted_smoothness.values) >= {-1, 0, 2, 3}
 
 
+@pytest.mark.slow
 def test_single_precision_only_makes_verdicts_more_cautious():
     rng = np.random.default_rng(1)
     cases = {index: (rng.normal(size=(2, 2)) + 0.6 * np.eye(2), {}) for index in range(24)}
