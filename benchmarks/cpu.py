@@ -53,7 +53,7 @@ def main() -> None:
     rows, failures, seconds = [], [], {}
     with tempfile.TemporaryDirectory() as folder:
         print("compiling the C program ...", flush=True)
-        library, compiler = compile_c(folder, "-O1" if options.quick else "-O3")
+        library, compiler = compile_c(folder, few=options.quick)
         facts = {"machine": machine(), "versions": versions() | {"compiler": compiler}, "date": date}
         tasks = [(name, available[-1:]) for name in wanted]
         if len(available) > 1 and not options.quick:

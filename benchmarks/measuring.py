@@ -10,7 +10,7 @@ from native import Native
 from problems import CHECKED, Problem
 from rivals import C_END, C_OUTCOME, SWEEP, Rival
 
-PATIENCE = 1.5  # seconds of timed runs after which a slow rival is not asked again
+PATIENCE = 1.0  # seconds of timed runs after which a slow rival is not asked again
 
 
 def measure(

@@ -43,12 +43,19 @@ class _Found(ctypes.Structure):
         return type("Found", (ctypes.Structure,), {"_fields_": fields})
 
 
-def compile_c(folder: str, optimise: str = "-O3") -> tuple[str, str]:
-    """Build games.c as a shared library; returns its path and the compiler with its options."""
+def compile_c(folder: str, few: bool = False) -> tuple[str, str]:
+    """Build games.c as a shared library, with few of its games on request; returns its path and the compiler."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         sys.exit("no C compiler found; install gcc or set CC")
-    options = [optimise, "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
+    options = [
+        *(["-O2", "-DFEW"] if few else ["-O3"]),
+        "-march=native",
+        "-fno-math-errno",
+        "-shared",
+        "-fPIC",
+        "-pthread",
+    ]
     library = os.path.join(folder, "games.so")
     subprocess.run([compiler, *options, str(HERE / "games.c"), "-o", library, "-lm"], check=True)
     name = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout.splitlines()[0]

@@ -21,51 +21,106 @@ needs_compiler = pytest.mark.skipif(
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(FOLDER))  # the programs import their neighbours
+    try:
+        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(FOLDER))
     return module
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    return load("cpu").compile_c(str(tmp_path_factory.mktemp("benchmark")))[0]
+    return load("native").compile_c(str(tmp_path_factory.mktemp("benchmark")), few=True)[0]
 
 
 @needs_compiler
 def test_quick_run_from_end_to_end(tmp_path):
     out = tmp_path / "result.json"
-    command = [sys.executable, FOLDER / "cpu.py", "--quick", "--games", "dirac", "--precisions", "f64", "--sizes", "8"]
-    subprocess.run([*command, "--out", out], check=True, timeout=300, stdout=subprocess.DEVNULL)
+    command = [sys.executable, FOLDER / "cpu.py", "--quick", "--sections", "planar", "--repeats", "1", "--out", out]
+    subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL)
     result = json.loads(out.read_text())
-    assert {"machine", "versions", "date", "settings", "rows"} <= set(result)
-    assert {"jax", "diffrax", "numpy", "python", "compiler"} <= set(result["versions"])
-    cpu = load("cpu")
-    names = [cpu.C, cpu.LIBRARY, cpu.CLASSIFIED, cpu.STEP, cpu.NUMPY, cpu.EULER, cpu.TSIT5]
-    assert [row["rival"] for row in result["rows"] if row["cores"] == 1] == names
+    assert {"machine", "versions", "date", "settings", "rows", "seconds"} <= set(result)
+    assert {"jax", "diffrax", "numpy", "python", "compiler", "torch"} <= set(result["versions"])
+    assert [row["rival"] for row in result["rows"]] == ["C, end", "C, outcome", "sweep", "vmap, end"]
     for row in result["rows"]:
-        assert {"game", "precision", "games", "steps", "wall", "cpu", "compile_seconds", "ratio_to_c"} <= set(row)
-        assert row["error"] < (1e-7 if row["rival"] == cpu.TSIT5 else 1e-12)
+        assert {"game", "precision", "games", "steps", "times", "compile_seconds", "peak_memory_mb"} <= set(row)
+        assert row["ratio_to_c_end"] > 0 and row["ratio_to_c_outcome"] > 0
+        assert row["error"] < 1e-13
+    assert result["rows"][2]["outcomes_differ"] == 0
     text = load("table").table(result, "result.json")
-    assert "Dirac-GAN | f64 | 8 |" in text
+    assert "### Planar games" in text and "| Dirac-GAN | f64 |" in text
 
 
 @needs_compiler
-@pytest.mark.parametrize("games", [1, 37])
-@pytest.mark.parametrize("game", ["dirac", "bilinear", "quadratic"])
-def test_c_agrees_with_the_library(compiled, game, games):
-    cpu = load("cpu")
-    starts, numbers = cpu.problem(game, "f64", games)
-    native = cpu.Native(compiled, game, "f64")
-    got = cpu._build_c(native, starts, numbers, 100, 1)()
-    threaded = cpu._build_c(native, starts, numbers, 100, 3)()
-    wanted = cpu._build_jax(cpu.LIBRARY, game, starts, numbers, 100, 1)()
-    for a, b, c in zip(got, threaded, wanted, strict=True):
-        np.testing.assert_array_equal(a, b)
-        np.testing.assert_allclose(a, c, rtol=0, atol=1e-10)
-    states = np.concatenate([np.reshape(x, (games, -1)) for x in starts], axis=1)
-    reference = native.reference(states, numbers, 100, False)
-    np.testing.assert_allclose(np.concatenate([np.reshape(x, (games, -1)) for x in got], axis=1), reference, atol=1e-12)
+@pytest.mark.parametrize(
+    "game, method, kind", [("non_saturating", "simultaneous", np.float64), ("bilinear", "alternating", np.float32)]
+)
+def test_c_finds_what_a_sweep_finds(compiled, game, method, kind):
+    """The same ends, outcomes, rates, periods and steps to tolerance; on any number of threads."""
+    problems, native = load("problems"), load("native")
+    code = native.Native(compiled, kind)
+    problem = problems.planar(game, method, kind, 333, 640, wide=True)
+    found, threaded = (problem.native(code, True, threads) for threads in (1, 3))
+    for one, other in zip(found, threaded, strict=True):
+        np.testing.assert_array_equal(one, other)
+    swept = dy.sweep(problem.build, problem.axes, 640, design="zip", predict=False, dtype=kind)
+    np.testing.assert_array_equal(found.outcome, swept.outcome)
+    assert len(np.unique(found.outcome)) > 1
+    alive = found.outcome != dy.Outcome.diverged
+    tolerance = 1e-9 if kind is np.float64 else 2e-4
+    ends = np.stack([swept.player_0, swept.player_1])
+    pairs = [(found.final, ends), (found.rate, swept.simulated_rate), (found.period, swept.period)]
+    for mine, theirs in [*pairs, (found.settled, swept.steps_to_tolerance)]:
+        np.testing.assert_allclose(mine[..., alive], np.asarray(theirs)[..., alive], rtol=tolerance, atol=tolerance)
+    plain = problem.native(code, False, 2).final
+    np.testing.assert_allclose(plain[:, alive], ends[:, alive], rtol=tolerance, atol=tolerance)
+    reference = problem.reference(code, 640)
+    near = alive[: reference.shape[1]]
+    np.testing.assert_allclose(found.final[:, :8][:, near], reference[:, near], rtol=tolerance, atol=tolerance)
+
+
+@needs_compiler
+def test_c_solves_flows_and_quadratic_games(compiled):
+    problems, native = load("problems"), load("native")
+    code = native.Native(compiled, np.float64)
+    lorenz = problems.flow("lorenz", "tsit5", np.float64, 11, 1_024, 1 / 1_024)
+    for judge in (False, True):
+        end = lorenz.native(code, judge, 1).final
+        np.testing.assert_allclose(end[:, :8], lorenz.reference(code, 1_024), rtol=1e-10)
+    quadratic = problems.matrices("quadratic", np.float64, 11, 128)
+    whole, start = quadratic.given()
+    game = problems.matrix_game("quadratic", problems.drawn(jax.random.key(3), np.float64))
+    field = np.concatenate(game.field(tuple(jax.numpy.asarray(part) for part in np.split(start[:, 3], 2))))
+    np.testing.assert_allclose(field, -whole[3] @ start[:, 3], rtol=1e-12)
+    for judge in (False, True):
+        end = quadratic.native(code, judge, 2).final
+        np.testing.assert_allclose(end[:, :8], quadratic.reference(code, 128), rtol=1e-12, atol=1e-14)
+
+
+@needs_compiler
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="no CUDA compiler")
+def test_cuda_finds_what_c_finds(compiled, tmp_path):
+    """The trajectories of gpu.cu, on the host."""
+    gpu, native, problems = load("gpu"), load("native"), load("problems")
+    code = gpu.compile_cuda(str(tmp_path), "sm_90")[0]
+    problem = problems.planar("non_saturating", "simultaneous", np.float64, 200, 640, wide=True)
+    values = problem.inputs()
+    given = np.stack([values["x"], values["y"]]), values["rate"], values["number"]
+    end, judged, _ = code.run("non_saturating", *given, 640, judge=True, on_host=True)
+    wanted = problem.native(native.Native(compiled, np.float64), True, 1)
+    np.testing.assert_array_equal(judged["outcome"], wanted.outcome)
+    for mine, theirs in ((end, wanted.final), (judged["rate"], wanted.rate), (judged["period"], wanted.period)):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-10)
+
+
+def test_without_a_gpu_the_benchmark_says_so():
+    if any(device.platform == "gpu" for device in jax.devices()):
+        pytest.skip("there is a GPU")
+    done = subprocess.run([sys.executable, FOLDER / "gpu.py"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "no GPU" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_cheap_steps_change_nothing_but_the_time():
