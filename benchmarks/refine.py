@@ -143,7 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="charts of 64 x 64")
     parser.add_argument("--only", help="cases whose name contains this")
-    parser.add_argument("--out", type=Path, help="JSON file for the result")
+    parser.add_argument("--out", type=Path, help="JSON file for the result; other cases in it are kept")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     rows = {}
@@ -158,6 +158,8 @@ def main() -> int:
             flush=True,
         )
     if options.out:
+        if options.out.exists():  # of an earlier run with --only
+            rows = json.loads(options.out.read_text())["cases"] | rows
         result = {
             "date": datetime.date.today().isoformat(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",

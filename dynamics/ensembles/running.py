@@ -193,7 +193,7 @@ def sweep(
         return _planned(recipe, cells, used, chunk, executor, (tolerance, limit), options)
 
     if refine is None:
-        return carry_out(planned(dtype), store, progress, executor)[1]
+        return carry_out(planned(dtype), store, progress, executor)
     _check_refine(refine, dtype, cells, measures)
     return _refined(planned(np.float32), planned(np.float64), store, progress, executor)
 
@@ -280,8 +280,8 @@ def carry_out(
     executor: concurrent.futures.Executor | None = None,
     label: str = "sweep",
     numbers: np.ndarray | None = None,
-) -> tuple[int, "xr.Dataset"]:
-    """Compute what is not done; the number of cells that are done, and the dataset.
+) -> "xr.Dataset":
+    """Compute what is not done of a sweep.
 
     Args:
         plan: the sweep.
@@ -335,7 +335,7 @@ def carry_out(
         except BaseException:
             keep_the_rest()
             raise
-    return table.done, table.dataset(plan.attributes)
+    return table.dataset(plan.attributes)
 
 
 def _store_of(plan: Plan, store: str | os.PathLike, traced: Callable) -> Store:
@@ -371,7 +371,7 @@ def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Datas
 
     def run(plan: Plan, name: str, label: str, numbers: np.ndarray | None = None) -> "xr.Dataset":
         path = None if store is None else os.path.join(store, name)
-        return carry_out(plan, path, progress, executor, label, numbers)[1]
+        return carry_out(plan, path, progress, executor, label, numbers)
 
     types = {name: shape.dtype for name, shape in traced()[1].items()}
     whole = None if store is None else _store_of(double, store, traced)

@@ -1,5 +1,6 @@
 """What is computed for a chunk of cells: the same wherever it is computed, in this process or in another one."""
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterable, Iterator
@@ -51,6 +52,7 @@ class Work:
         kind: "map" or "flow".
         lanes: number of cells in a block.
         blocks: number of blocks in which the cells of any chunk lie.
+        compiled: what needs no tracing any more: numbers of cells, and devices.
     """
 
     recipe: Recipe
@@ -58,6 +60,7 @@ class Work:
     kind: str
     lanes: int
     blocks: int
+    compiled: set[Any] = dataclasses.field(default_factory=set, compare=False)
 
     def chunks(
         self, cells: Cells, parts: Iterable[tuple[int, int, int]], numbers: np.ndarray | None = None
@@ -90,8 +93,9 @@ class Work:
         filled = np.minimum(np.arange(size), len(chunk.indices) - 1)
         values = {name: column[filled].reshape(-1, self.lanes) for name, column in chunk.values.items()}
         with jax.default_device(devices[0]):
-            with _tracing:
+            with contextlib.nullcontext() if (size, devices) in self.compiled else _tracing:
                 ran = run_chunk(self.recipe, values, chunk.indices[filled].reshape(-1, self.lanes), devices)
+            self.compiled.add((size, devices))
             found = jax.device_get(ran)
             found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[chunk.own], found)
             return self.variables(found, {name: column[chunk.own] for name, column in chunk.values.items()})
