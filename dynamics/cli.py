@@ -12,6 +12,7 @@ import shlex
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -580,14 +581,16 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
 
 
 class _Lines:
-    """Progress for a log: a line whenever another tenth is done."""
+    """Progress for a log: a line whenever another tenth is done, with the rate and the time left."""
 
     def __init__(self):
-        self.tenths = -1
+        self.tenths, self.began = -1, time.monotonic()
         print("dynamics: compiling", file=sys.stderr, flush=True)
 
     def __call__(self, done: int, total: int, text: str) -> None:
         tenths = 10 * done // total if total else 10
         if tenths > self.tenths:
             self.tenths = tenths
-            print(f"dynamics: {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
+            rate = done / max(time.monotonic() - self.began, 1e-9)
+            left = f" ({rate:.3g}/s, {(total - done) / rate:.0f} s left)" if 0 < done < total else ""
+            print(f"dynamics: {done}/{total} {text}".rstrip() + left, file=sys.stderr, flush=True)

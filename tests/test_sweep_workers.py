@@ -404,7 +404,7 @@ def test_a_study_goes_on_where_it_stopped(tmp_path):
         studies.execute(studies.load(str(tmp_path / "small.toml"), ["steps=100"]), store=path)
     seen = []
     again = studies.execute(study, lambda *told: seen.append(told), store=path, devices=1)
-    assert [told[:2] for told in seen] == [(2, 4), (4, 4)] and seen[0][2] == "from the store"
+    assert [told[:2] for told in seen] == [(2, 4), (4, 4)] and seen[1][2] == "4 undecided"
     assert {file.name: file.read_bytes() for file in path.iterdir()} == files
     for one, other in zip(whole.cells, again.cells, strict=True):
         for name, value in vars(one).items():

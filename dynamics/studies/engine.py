@@ -1,5 +1,6 @@
 """Running a study: cells of equal structure share one compiled program, prediction and simulation side by side."""
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -113,7 +114,7 @@ def execute(
 
     Args:
         study: from `load`.
-        progress: called with the number of cells done, their total, and what was last done.
+        progress: called with the number of cells done, their total, and what became of them.
         executor: workers that compute the batches; by default threads of this process, one per core.
         devices: number of JAX's devices that share the batches, in this process; by default the first one has all.
         store: folder to which every batch is committed when it is done; what is in it is not computed again.
@@ -170,6 +171,10 @@ def _gathered(study, jobs, batches, count: int, submit, kept: Kept | bool, progr
             cells[index] = cell
         done += len(found)
 
+    def outcomes() -> str:
+        counts = collections.Counter(cell.outcome for cell in cells if cell is not None)
+        return ", ".join(f"{counts[outcome.name]} {outcome.name}" for outcome in Outcome if counts[outcome.name])
+
     for number in range(len(batches)):
         found = kept.cells(number) if kept else None
         if found is None:
@@ -181,7 +186,7 @@ def _gathered(study, jobs, batches, count: int, submit, kept: Kept | bool, progr
         if portraits[number] is None:
             futures[submit("portrait", number)] = "portrait", number
     if done and progress is not None:
-        progress(done, total, "from the store")
+        progress(done, total, outcomes())
 
     def collect(future: concurrent.futures.Future) -> None:
         kind, number = futures.pop(future)
@@ -191,7 +196,7 @@ def _gathered(study, jobs, batches, count: int, submit, kept: Kept | bool, progr
             return
         enter(number, kept.add_cells(number, found) if kept else found)
         if progress is not None:
-            progress(done, total, found[0].label)
+            progress(done, total, outcomes())
 
     try:
         for future in concurrent.futures.as_completed(list(futures)):
