@@ -23,7 +23,7 @@ def dirac(rate, weight):
 
 
 def chart(axes=AXES, build=dirac, **settings):
-    return dy.sweep(build, axes, **dict(steps=128) | settings)
+    return dy.sweep(build, axes, **dict(steps=128, chunk=24) | settings)
 
 
 def equal(one, other):
@@ -37,14 +37,14 @@ def equal(one, other):
 @pytest.fixture(autouse=True)
 def few_lanes(monkeypatch):
     monkeypatch.setitem(cells.LANES, "cpu", 8)
-    monkeypatch.setattr(refinement, "FEWEST", 32)
+    monkeypatch.setattr(refinement, "FEWEST", 24)
 
 
 @pytest.fixture(scope="module")
 def charts():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(cells.LANES, "cpu", 8)
-        patch.setattr(refinement, "FEWEST", 32)
+        patch.setattr(refinement, "FEWEST", 24)
         return chart(), chart(dtype=np.float32), chart(refine="boundary")
 
 
@@ -78,11 +78,11 @@ def test_stores_and_workers_change_nothing(charts, tmp_path):
     path = tmp_path / "run.zarr"
     for within_single in (True, False):
         with pytest.raises(SweepInterrupted) as caught:
-            chart(refine="boundary", chunk=64, store=path, progress=Stopped(within_single))
+            chart(refine="boundary", store=path, progress=Stopped(within_single))
         partial = caught.value.partial
         done, again = partial.outcome.values >= 0, partial.refined.values
         if within_single:
-            assert done.sum() == caught.value.done == 102 and not again.any()
+            assert done.sum() == caught.value.done == 34 and not again.any()
         else:
             assert done.all() and 0 < again.sum() < refined.refined.sum() and 0 < caught.value.done < 340
         np.testing.assert_array_equal(partial.player_0.values[again], refined.player_0.values[again])
