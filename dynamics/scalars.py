@@ -29,7 +29,8 @@ def sigmoid(x: ArrayLike) -> Array:
     """
     x = jnp.asarray(x)
     decay = _decay(x)
-    return jnp.where(x >= 0, 1, decay) / (1 + decay)
+    large = 1 / (1 + decay)  # of |x|; one division serves both x and -x
+    return jnp.where(x >= 0, large, decay * large)
 
 
 @sigmoid.defjvp

@@ -17,16 +17,19 @@ from dynamics._checks import is_concrete
 from dynamics._names import nearest
 from dynamics.analysis.equilibria import _newton
 from dynamics.analysis.linearisation import linearise
+from dynamics.ensembles.lanes import in_lanes
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.outcomes import Outcome, rounding_floor
-from dynamics.simulation import SEGMENTS, Run, simulate
+from dynamics.simulation import SEGMENTS, Run, simulate, simulate_lane
 from dynamics.updates.base import Update
 
 # A block of lanes goes through the whole run before the next one begins: its state stays in the cache, and a game's
 # numbers do not depend on how many blocks a chunk has.
 LANES = {"cpu": 256}
 LANES_ELSEWHERE = 16_384
+REGISTER_BYTES = 64
+NEAREST_CACHE_BYTES = 2**15
 BLOCK_BYTES = 2**22
 CHUNK_BYTES = 2**25
 LARGEST_CHUNK = 65_536
@@ -92,13 +95,12 @@ class Recipe(eqx.Module):
         """Simulate one cell."""
         game, method, players = parts
         key = None if self.key is None else jax.random.fold_in(self.key, index)
-        duration = (
-            dict(steps=self.steps, save_every=self.steps // samples_of(self.steps))
-            if isinstance(method, Update)
-            else dict(until=self.until)
-        )
         tolerance, limit = self.thresholds
-        return simulate(game, method, players, key=key, tolerance=tolerance, limit=limit, **duration, **self.options)
+        common = dict(key=key, tolerance=tolerance, limit=limit)
+        if isinstance(method, Update):
+            every = self.steps // samples_of(self.steps)
+            return simulate_lane(game, method, players, steps=self.steps, save_every=every, **common)
+        return simulate(game, method, players, until=self.until, **common, **self.options)
 
 
 def check_arguments(build: Any, names: list[str]) -> None:
@@ -160,9 +162,15 @@ def lanes_of(recipe: Recipe, parts: Built, cells: int, platform: str) -> int:
     """Number of cells in a block: depends on the sweep, but not on its chunks. Even small sweeps have two blocks."""
     _, method, players = parts
     size, state = _trees.size(players), _state_size(parts)
+    most = LANES.get(platform, LANES_ELSEWHERE)
+    if platform == "cpu":
+        # What a step reads and writes shall stay near, a matrix per game for instance; below a full register per
+        # number nothing is gained.
+        number = _trees.float_dtype(players).itemsize
+        touched = sum(np.size(leaf) for leaf in jax.tree.leaves(parts) if eqx.is_inexact_array(leaf)) + 4 * state
+        most = min(most, max(REGISTER_BYTES // number, _power_below(NEAREST_CACHE_BYTES // (number * touched))))
     samples = samples_of(recipe.steps) if isinstance(method, Update) else 3 * FLOW_SAMPLES
     each = 8 * (size * samples + 4 * state + recipe.predict * state * (state + 40))
-    most = LANES.get(platform, LANES_ELSEWHERE)
     return max(1, min(most, _power_below(BLOCK_BYTES // each), 1 << max(0, (cells - 1) // 2).bit_length()))
 
 
@@ -190,7 +198,6 @@ def _power_below(number: int) -> int:
     return 1 << max(0, int(number).bit_length() - 1)
 
 
-@eqx.filter_jit
 def run_chunk(
     recipe: Recipe, values: dict[str, Array], indices: Array, devices: tuple[jax.Device, ...]
 ) -> dict[str, Any]:
@@ -202,9 +209,24 @@ def run_chunk(
         indices: the cells' numbers, likewise.
         devices: each gets an equal share of the blocks, two or more, so that all compile the same loop.
     """
+    if not is_concrete((values, indices)):
+        return _run_blocks(recipe, values, indices, devices, devices[0].platform == "cpu")
+    if devices[0].platform != "cpu":
+        return _chunk(recipe, values, indices, devices, False)
+    try:
+        return _chunk_on_processors(recipe, values, indices, devices, True)
+    except jax.errors.JaxRuntimeError as error:
+        if not any(word in str(error) for word in ("UNIMPLEMENTED", "INTERNAL", "INVALID_ARGUMENT")):
+            raise
+        # This version of the compiler knows neither its option nor how to make one kernel of a loop.
+        return _chunk(recipe, values, indices, devices, False)
 
+
+def _run_blocks(
+    recipe: Recipe, values: dict[str, Array], indices: Array, devices: tuple[jax.Device, ...], one_kernel: bool
+) -> dict[str, Any]:
     def blocks(values: dict[str, Array], indices: Array) -> dict[str, Any]:
-        return jax.lax.map(partial(_block, recipe), (values, indices))
+        return jax.lax.map(partial(_block, recipe, one_kernel), (values, indices))
 
     if len(devices) == 1:
         return blocks(values, indices)
@@ -214,8 +236,14 @@ def run_chunk(
     return jax.shard_map(blocks, mesh=mesh, in_specs=shares, out_specs=shares, check_vma=False)(values, indices)
 
 
-def _block(recipe: Recipe, cells: tuple[dict[str, Array], Array]) -> dict[str, Any]:
-    found = jax.vmap(partial(_simulated, recipe))(*cells)
+_chunk = eqx.filter_jit(_run_blocks)
+# Full registers, where there are long ones: left to itself the compiler takes half of them.
+_chunk_on_processors = eqx.filter_jit(_run_blocks, compiler_options={"xla_cpu_prefer_vector_width": 512})
+
+
+def _block(recipe: Recipe, one_kernel: bool, cells: tuple[dict[str, Array], Array]) -> dict[str, Any]:
+    found = in_lanes(partial(_simulated, recipe), one_kernel=one_kernel)(*cells)
+    found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
     if recipe.predict:
         first = jax.vmap(partial(_linearised, recipe, False))(cells[0])
         if first is not None:

@@ -1,0 +1,138 @@
+"""Reading the programs that JAX traces: what depends on what, what nobody needs, what one kernel can hold."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.extend
+from jax.experimental.xla_metadata import set_xla_metadata
+
+# Equations that call a program, and where they keep it.
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vjp_call_jaxpr": "fun_jaxpr",
+}
+# The versions of JAX on which loops were seen to compile into one kernel. The compiler stops the process where it
+# cannot, so that others are not tried.
+ONE_KERNEL_VERSIONS = (0, 10), (0, 13)
+
+
+def is_literal(atom: Any) -> bool:
+    """Whether an argument of an equation is a number written there."""
+    return isinstance(atom, jax.extend.core.Literal)
+
+
+def inner_programs(equation: Any) -> list[Any]:
+    """The programs that an equation holds."""
+    return list(jax.extend.core.jaxprs_in_params(equation.params))
+
+
+def depends(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
+    """Which results depend on the arguments that are marked, or may do so."""
+    found = dict(zip(jaxpr.invars, flags, strict=True))
+
+    def one(atom: Any) -> bool:
+        return not is_literal(atom) and found.get(atom, False)
+
+    for equation in jaxpr.eqns:
+        given = [one(atom) for atom in equation.invars]
+        called = CALLS.get(equation.primitive.name)
+        if called is not None and any(given):
+            inner = equation.params[called]
+            results = depends(getattr(inner, "jaxpr", inner), given)
+        else:
+            results = [any(given)] * len(equation.outvars)
+        found |= dict(zip(equation.outvars, results, strict=True))
+    return [one(atom) for atom in jaxpr.outvars]
+
+
+def live_equations(jaxpr: Any, wanted: Sequence[bool]) -> dict[int, list[bool]]:
+    """The equations that somebody needs, in their order, and which of their results."""
+    used = {atom for atom, one in zip(jaxpr.outvars, wanted, strict=True) if one and not is_literal(atom)}
+    found = {}
+    for index in reversed(range(len(jaxpr.eqns))):
+        equation = jaxpr.eqns[index]
+        needed = [variable in used for variable in equation.outvars]
+        if equation.effects or any(needed):
+            found[index] = needed
+            used.update(atom for atom in equation.invars if not is_literal(atom))
+    return dict(reversed(found.items()))
+
+
+class Program:
+    """A traced function without the equations that nobody needs.
+
+    Attributes:
+        needed: which of its arguments are needed.
+        forwarded: for each result the place of the argument that it is, or `None`.
+        equations: what is left.
+    """
+
+    def __init__(self, function: Callable[..., Sequence[Any]], arguments: Sequence[Any]):
+        closed = jax.make_jaxpr(function)(*arguments)
+        jaxpr = closed.jaxpr
+        self.equations = [jaxpr.eqns[index] for index in live_equations(jaxpr, [True] * len(jaxpr.outvars))]
+        self.constants = dict(zip(jaxpr.constvars, closed.consts, strict=True))
+        self.inputs, self.outputs = list(jaxpr.invars), list(jaxpr.outvars)
+        places = {variable: place for place, variable in enumerate(self.inputs)}
+        self.forwarded = [None if is_literal(atom) else places.get(atom) for atom in self.outputs]
+        read = {atom for equation in self.equations for atom in equation.invars if not is_literal(atom)}
+        self.needed = [variable in read for variable in self.inputs]
+
+    def __call__(self, *arguments: Any) -> tuple[Any, ...]:
+        """Run the equations again."""
+        known = dict(zip(self.inputs, arguments, strict=True)) | self.constants
+
+        def read(atom: Any) -> Any:
+            return atom.val if is_literal(atom) else known[atom]
+
+        for equation in self.equations:
+            found = bind(equation, map(read, equation.invars))
+            known |= dict(zip(equation.outvars, found, strict=True))
+        return tuple(jax.numpy.asarray(read(atom), atom.aval.dtype) for atom in self.outputs)
+
+    @property
+    def in_one_kernel(self) -> Callable[..., tuple[Any, ...]]:
+        """The same function, compiled into a single function of the processor.
+
+        The compiler stops the process at an argument that is not read: there is none.
+        """
+        own = [place for place, source in enumerate(self.forwarded) if source is None]
+
+        def run(*arguments: Any) -> tuple[Any, ...]:
+            def needed(*given: Any) -> list[Any]:
+                rest = iter(given)
+                whole = [next(rest) if one else other for one, other in zip(self.needed, arguments, strict=True)]
+                found = self(*whole)
+                return [found[place] for place in own]
+
+            given = [argument for argument, one in zip(arguments, self.needed, strict=True) if one]
+            with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
+                made = iter(jax.jit(needed)(*given))
+            return tuple(next(made) if source is None else arguments[source] for source in self.forwarded)
+
+        return run
+
+
+def bind(equation: Any, arrays: Any) -> list[Any]:
+    """The results of an equation for these arguments."""
+    with equation.ctx.manager:
+        found = equation.primitive.bind(*arrays, **equation.primitive.get_bind_params(equation.params))
+    return list(found) if equation.primitive.multiple_results else [found]
+
+
+def may_be_one_kernel(equations: Sequence[Any], known: set[str]) -> bool:
+    """Whether a program is made of known operations alone, and this version of JAX was tried."""
+    low, high = ONE_KERNEL_VERSIONS
+    return low <= jax.__version_info__ < high and all(
+        equation.primitive.name in known
+        and all(may_be_one_kernel(inner.eqns, known) for inner in inner_programs(equation))
+        for equation in equations
+    )
