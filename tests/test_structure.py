@@ -84,7 +84,9 @@ ALLOWED_LOOPS = {
     "updates/lookahead.py": {"jax.lax.scan"},
     "updates/proximal_point.py": {"optx.root_find"},
     "analysis/linearisation.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
-    "ensembles/pallas.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},  # those of a program that it rewrites
+    "ensembles/cells.py": {"jax.lax.fori_loop"},  # over blocks
+    "ensembles/lanes.py": {"jax.lax.while_loop", "jax.lax.scan"},  # those of a program that it rewrites, as are these:
+    "ensembles/pallas.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
     "analysis/equilibria.py": {"optx.root_find"},
     "analysis/all_equilibria.py": {"optx.root_find"},
     "directions/unrolled.py": {"jax.lax.scan"},

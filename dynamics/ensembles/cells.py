@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,9 @@ from dynamics._checks import is_concrete
 from dynamics._names import nearest
 from dynamics.analysis.equilibria import _newton
 from dynamics.analysis.linearisation import linearise
+from dynamics.ensembles.fixed_step import FixedStep, tableau_of
 from dynamics.ensembles.lanes import in_lanes
+from dynamics.ensembles.pallas import run_blocks
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.outcomes import Outcome, rounding_floor
@@ -53,6 +56,8 @@ class Recipe(eqx.Module):
         options: of `dynamics.simulate`, for flows.
         predict: whether to linearise at the first known equilibrium.
         starts: the key from which those of the starts are made, or `None`.
+        fixed_steps: how many steps of one length a flow makes, if it is solved with such.
+        trial: what part of the run all cells make first; those that are settled then are not run on. `None`: none.
     """
 
     build: Callable[..., Built]
@@ -66,6 +71,29 @@ class Recipe(eqx.Module):
     options: dict[str, Any]
     predict: bool = eqx.field(static=True)
     starts: PRNGKeyArray | None
+    fixed_steps: int | None = eqx.field(static=True, default=None)
+    trial: float | None = eqx.field(static=True, default=None)
+
+    @property
+    def duration(self) -> int | float:
+        """Steps of an update, time of a flow."""
+        return self.steps if self.until is None else float(self.until)
+
+    def shortened(self) -> "Recipe":
+        """The first part of the run."""
+        if self.steps is not None:
+            return self.changed(steps=_part(self.steps, self.trial), trial=None)
+        fixed = None if self.fixed_steps is None else _part(self.fixed_steps, self.trial)
+        part = self.trial if fixed is None else fixed / self.fixed_steps
+        return self.changed(until=np.asarray(self.until * part, self.until.dtype), fixed_steps=fixed, trial=None)
+
+    def continued(self) -> "Recipe":
+        """The whole run of what is not settled: what is predicted has been predicted."""
+        return self.changed(predict=False, trial=None)
+
+    def changed(self, **changes: Any) -> "Recipe":
+        """The recipe with some attributes replaced."""
+        return Recipe(**{name: getattr(self, name) for name in self.__dataclass_fields__} | changes)
 
     def built(self, values: dict[str, Any]) -> Built:
         """Game, method and players of one cell."""
@@ -100,7 +128,25 @@ class Recipe(eqx.Module):
         if isinstance(method, Update):
             every = self.steps // samples_of(self.steps)
             return simulate_lane(game, method, players, steps=self.steps, save_every=every, **common)
+        if self.fixed_steps is not None:
+            return self._with_fixed_steps(game, method, players, common)
         return simulate(game, method, players, until=self.until, **common, **self.options)
+
+    def _with_fixed_steps(self, game: Game, flow: AbstractFlow, players: Players, common: dict[str, Any]) -> Run:
+        steps = self.fixed_steps
+        length = jnp.asarray(self.options["dt0"], self.until.dtype)
+        update = FixedStep(flow, tableau_of(self.options.get("solver", diffrax.Tsit5())), length)
+        every = steps // samples_of(steps)
+        run = simulate_lane(game, update, players, steps=steps, save_every=every, **common)
+        length = length.astype(run.rate.dtype)
+        fields = {name: getattr(run, name) for name in run.__dataclass_fields__}
+        times = run.steps.astype(length.dtype) * length
+        return Run(**fields | dict(steps=times, rate=run.rate / length, period=run.period * length))
+
+
+def _part(steps: int, part: float) -> int:
+    """So many of the steps, in stretches of equal length."""
+    return min(steps, -(-int(np.ceil(steps * part)) // SEGMENTS) * SEGMENTS)
 
 
 def check_arguments(build: Any, names: list[str]) -> None:
@@ -169,7 +215,8 @@ def lanes_of(recipe: Recipe, parts: Built, cells: int, platform: str) -> int:
         number = _trees.float_dtype(players).itemsize
         touched = sum(np.size(leaf) for leaf in jax.tree.leaves(parts) if eqx.is_inexact_array(leaf)) + 4 * state
         most = min(most, max(REGISTER_BYTES // number, _power_below(NEAREST_CACHE_BYTES // (number * touched))))
-    samples = samples_of(recipe.steps) if isinstance(method, Update) else 3 * FLOW_SAMPLES
+    steps = recipe.steps if recipe.steps is not None else recipe.fixed_steps
+    samples = 3 * FLOW_SAMPLES if steps is None else samples_of(steps)
     each = 8 * (size * samples + 4 * state + recipe.predict * state * (state + 40))
     return max(1, min(most, _power_below(BLOCK_BYTES // each), 1 << max(0, (cells - 1) // 2).bit_length()))
 
@@ -199,7 +246,11 @@ def _power_below(number: int) -> int:
 
 
 def run_chunk(
-    recipe: Recipe, values: dict[str, Array], indices: Array, devices: tuple[jax.Device, ...]
+    recipe: Recipe,
+    values: dict[str, Array],
+    indices: Array,
+    devices: tuple[jax.Device, ...],
+    count: int | None = None,
 ) -> dict[str, Any]:
     """Simulate and linearise the cells of a chunk.
 
@@ -208,25 +259,43 @@ def run_chunk(
         values: of the axes, each of shape (blocks, lanes).
         indices: the cells' numbers, likewise.
         devices: each gets an equal share of the blocks, two or more, so that all compile the same loop.
+        count: of the blocks of every share, how many are computed; the rest stays 0. `None`: all.
     """
+    count = None if count is None else jnp.asarray(count, jnp.int32)
     if not is_concrete((values, indices)):
-        return _run_blocks(recipe, values, indices, devices, devices[0].platform == "cpu")
+        return _run_blocks(recipe, values, indices, devices, count, devices[0].platform == "cpu")
     if devices[0].platform != "cpu":
-        return _chunk(recipe, values, indices, devices, False)
+        return _chunk(recipe, values, indices, devices, count, False)
     try:
-        return _chunk_on_processors(recipe, values, indices, devices, True)
+        return _chunk_on_processors(recipe, values, indices, devices, count, True)
     except jax.errors.JaxRuntimeError as error:
         if not any(word in str(error) for word in ("UNIMPLEMENTED", "INTERNAL", "INVALID_ARGUMENT")):
             raise
         # This version of the compiler knows neither its option nor how to make one kernel of a loop.
-        return _chunk(recipe, values, indices, devices, False)
+        return _chunk(recipe, values, indices, devices, count, False)
 
 
 def _run_blocks(
-    recipe: Recipe, values: dict[str, Array], indices: Array, devices: tuple[jax.Device, ...], one_kernel: bool
+    recipe: Recipe,
+    values: dict[str, Array],
+    indices: Array,
+    devices: tuple[jax.Device, ...],
+    count: Array | None,
+    one_kernel: bool,
 ) -> dict[str, Any]:
+    block = partial(_block, recipe, one_kernel)
+
     def blocks(values: dict[str, Array], indices: Array) -> dict[str, Any]:
-        return jax.lax.map(partial(_block, recipe, one_kernel), (values, indices))
+        if count is None:
+            return run_blocks(block, (values, indices), platform=devices[0].platform)
+        shapes = jax.eval_shape(block, jax.tree.map(lambda leaf: leaf[0], (values, indices)))
+        found = jax.tree.map(lambda leaf: jnp.zeros((len(indices), *leaf.shape), leaf.dtype), shapes)
+
+        def one(number: Array, found: dict[str, Any]) -> dict[str, Any]:
+            own = block(jax.tree.map(lambda leaf: leaf[number], (values, indices)))
+            return jax.tree.map(lambda all_, one: all_.at[number].set(one), found, own)
+
+        return jax.lax.fori_loop(0, count, one, found)
 
     if len(devices) == 1:
         return blocks(values, indices)
@@ -272,8 +341,15 @@ def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[s
         residual=run.residual,
         steps_to_tolerance=_steps_to_tolerance(run, recipe),
         final=run.final,
+        settled=(run.outcome == Outcome.converged) | _is_far(run, parts, recipe.thresholds[1]),
         measures={name: function(game, run.final) for name, function in recipe.measures},
     )
+
+
+def _is_far(run: Run, parts: Built, limit: Array) -> Array:
+    """Whether a game has left for good, so that running on would tell nothing."""
+    start, end = (ravel_pytree(tree)[0] for tree in (_trees.cast(parts[2], _trees.float_dtype(run.final)), run.final))
+    return ~(jnp.linalg.norm(end - start) <= limit.astype(end.dtype) * jnp.maximum(1, jnp.linalg.norm(start)))
 
 
 def _steps_to_tolerance(run: Run, recipe: Recipe) -> Array:

@@ -735,26 +735,34 @@ class _While(NamedTuple):
 
 
 class _Scan(NamedTuple):
-    """A loop over rows, and how far its body has been worked through."""
+    """A loop over rows, its numbers of constants and of parts carried, and how far its body has been worked through."""
 
     parameters: dict[str, Any]
+    constants: int
+    carried: int
     body: _Frame
 
     @staticmethod
     def of(equation: Any) -> "_Scan":
-        return _Scan(equation.params, _Frame.closed(equation.params["jaxpr"]))
+        closed = equation.params["jaxpr"]
+        jaxpr = closed.jaxpr
+        # Rows have an axis less in the body. (How the numbers are called differs between versions of JAX.)
+        rows = [a.aval.ndim > b.aval.ndim for a, b in zip(equation.invars, jaxpr.invars, strict=True)]
+        stacked = [a.aval.ndim > b.aval.ndim for a, b in zip(equation.outvars, jaxpr.outvars, strict=True)]
+        carried = len(stacked) - sum(stacked)
+        return _Scan(equation.params, len(rows) - sum(rows) - carried, carried, _Frame.closed(closed))
 
     def copy(self) -> "_Scan":
-        return _Scan(self.parameters, self.body.copy())
+        return self._replace(body=self.body.copy())
 
     def open(self, scope: _Scope, values: Sequence[_Value | None]) -> None:
         """Compute what the constants decide, outside the loop."""
-        constants = values[: self.parameters["num_consts"]]
+        constants = values[: self.constants]
         self.body.enter([*constants, *[None] * (len(values) - len(constants))])
         scope.advance(self.body)
 
     def run(self, scope: _Scope, values: Sequence[_Value]) -> list[_Value]:
-        first, count = self.parameters["num_consts"], self.parameters["num_carry"]
+        first, count = self.constants, self.carried
         constants, carry, rest = values[:first], values[first : first + count], values[first + count :]
         flags = [[value.core.batched for value in part] for part in (constants, carry, rest)]
         batched, stacked = _carried(self.body.jaxpr, *flags)

@@ -29,6 +29,7 @@ from dynamics.ensembles.cells import (
     samples_of,
 )
 from dynamics.ensembles.designs import Cells, Design, resolve
+from dynamics.ensembles.fixed_step import whole_steps
 from dynamics.ensembles.progress import Progress, Shown
 from dynamics.ensembles.store import Store, StoreError, fingerprint, hash_of
 from dynamics.ensembles.work import Chunk, Values, Work, as_arguments
@@ -40,6 +41,8 @@ from dynamics.updates.base import Update
 if TYPE_CHECKING:
     import xarray as xr
 
+TRIAL = 1 / 16  # what part of the run tells whether a cell is settled
+SHORTEST_TRIED = 1024  # steps of a run that is worth a trial
 LARGEST_STATE = 256  # beyond which a Jacobian per cell is no longer small
 FLOW_OPTIONS = ("solver", "stepsize_controller", "dt0", "max_steps", "adjoint")
 CHUNKS_PER_WORKER = 4  # by default, so that nobody waits long for the slowest
@@ -76,6 +79,7 @@ def sweep(
     dtype: Any = None,
     store: str | os.PathLike | None = None,
     executor: concurrent.futures.Executor | None = None,
+    stop_early: bool = False,
     refine: str | None = None,
     progress: bool | Progress = False,
     **options: Any,
@@ -115,6 +119,8 @@ def sweep(
         executor: workers that compute the chunks: any `concurrent.futures.Executor`, for instance
             `dynamics.ensembles.local_workers(n)`, processes of this machine, or `client.get_executor()` of a Dask
             client, which reaches others. `None`: this process computes them. See `dynamics/ensembles/README.md`.
+        stop_early: run all cells for a sixteenth of the duration first, and to the end only those that have neither
+            converged by then nor left for good, further than `limit`; see below.
         refine: "boundary": see below. `None`: every cell in the one precision.
         progress: show cells done, their rate, the time left and the outcomes so far: a bar in terminals and notebooks,
             a line now and then in logs; or call a function of cells done, their total and a text.
@@ -151,6 +157,15 @@ def sweep(
     number of workers, on the same kind of processor. `build` travels as it is, also when it was defined in a notebook;
     workers use this process's precision and need the same versions of dynamics, JAX, NumPy and Python. Each computes on
     all devices that it has. A chunk that is lost with its worker is tried again once where the executor lives on.
+
+    With `stop_early=True` a cell that has converged, by the rules of `dynamics.simulate`, within a sixteenth of the
+    steps, or of the time, has the numbers of that shorter run; the variable `duration` tells which they are. The other
+    cells have those of the whole run. Of a chart in which most cells settle soon it saves nine tenths. Runs of less
+    than 1,024 steps are not shortened. A cell that would later leave what it has come to rest at is not found out.
+
+    A flow with `stepsize_controller=diffrax.ConstantStepSize()`, an explicit Runge-Kutta solver and `dt0`, of which
+    `until` is a multiple, takes the same steps as with diffrax, in the fast loop of updates: its outcome is decided
+    from every step, and a cell that diverges goes on to infinity instead of stopping at `limit`.
 
     With `refine="boundary"` all cells are computed in float32, and again in float64 where that might decide otherwise:
     next to a cell of another outcome or predicted verdict; where the outcome is undecided, the verdict marginal, or the
@@ -190,6 +205,7 @@ def sweep(
 
     def planned(dtype: Any) -> Plan:
         recipe = _recipe(build, cells, steps, until, measures, key, predict, (tolerance, limit), dtype, options)
+        recipe = recipe.changed(trial=TRIAL) if stop_early else recipe
         return _planned(recipe, cells, used, chunk, executor, (tolerance, limit), options)
 
     if refine is None:
@@ -247,14 +263,21 @@ def _planned(recipe: Recipe, cells: Cells, devices, chunk: int | None, executor,
     _check_duration(is_map, steps, until, recipe.key, options, isinstance(parts[1], NoisyFlow))
     reason = _why_no_prediction(parts, state) if recipe.predict else "not asked for"
     if reason:
-        recipe = _without_prediction(recipe)
+        recipe = recipe.changed(predict=False)
+    if not is_map and not isinstance(parts[1], NoisyFlow):
+        recipe = recipe.changed(fixed_steps=whole_steps(until, recipe.options))
+    fixed = recipe.fixed_steps
+    if (steps if is_map else fixed or SHORTEST_TRIED) < SHORTEST_TRIED:
+        recipe = recipe.changed(trial=None)
     lanes = lanes_of(recipe, parts, cells.count, devices[0].platform)
     size = chunk_of(recipe, parts, cells.count, lanes, chunk, len(devices))
     if executor is not None and chunk is None:
         share = -(-cells.count // (CHUNKS_PER_WORKER * (workers_of(executor) or CHUNKS_PER_WORKER)))
         size = min(size, chunk_of(recipe, parts, cells.count, lanes, share, len(devices)))
     kind = "map" if is_map else "flow"
-    resolution = steps // samples_of(steps) if is_map else float(until) / (FLOW_SAMPLES - 1)
+    counted = steps if is_map else fixed
+    resolution = float(until) / (FLOW_SAMPLES - 1) if counted is None else counted // samples_of(counted)
+    resolution = resolution if is_map or fixed is None else resolution * float(until) / fixed
     names = tables.player_names(parts[2])
     described = tables.described(kind, resolution) | {name: {"long_name": label} for name, label in names}
     tolerance, limit = (float(value) for value in thresholds)
@@ -266,6 +289,7 @@ def _planned(recipe: Recipe, cells: Cells, devices, chunk: int | None, executor,
         "chunk": size,
         "lanes": lanes,
         "starts": cells.starts,
+        "trial": recipe.trial,
         "options": {name: repr(value) for name, value in options.items()},
     }
     attributes = tables.provenance(settings, _trees.float_dtype(parts[2]), recipe.key)
@@ -532,8 +556,3 @@ def _why_no_prediction(parts: Built, state: Any) -> str:
     except Exception as error:  # whatever a game without exact expectations raises
         return f"none: the game has no exact expectations ({error})"
     return ""
-
-
-def _without_prediction(recipe: Recipe) -> Recipe:
-    fields = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
-    return Recipe(**fields | {"predict": False})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NOT_DONE = -1
 PREDICTED = ("predicted_verdict", "predicted_smoothness", "predicted_rate", "predicted_radius", "predicted_abscissa")
-RESERVED = ("outcome", "simulated_rate", "period", "residual", "steps_to_tolerance", *PREDICTED)
+RESERVED = ("outcome", "simulated_rate", "period", "residual", "steps_to_tolerance", "duration", *PREDICTED)
 
 
 @dataclasses.dataclass
@@ -98,6 +98,7 @@ def described(kind: str, resolution: float) -> dict[str, dict[str, Any]]:
             "units": time,
             "resolution": resolution,
         },
+        "duration": {"long_name": "how long the cell was run", "units": time},
         "predicted_verdict": {"long_name": "whether training stays near the equilibrium", **flags(Predicted)},
         "predicted_smoothness": {"long_name": "how smooth the method is at the equilibrium", **flags(Smoothness)},
         "predicted_radius": {"long_name": "largest modulus of an eigenvalue of the map's Jacobian", "units": "1"},

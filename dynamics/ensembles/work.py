@@ -91,14 +91,66 @@ class Work:
         """
         size = max(2, -(-self.blocks // len(devices))) * len(devices) * self.lanes
         filled = np.minimum(np.arange(size), len(chunk.indices) - 1)
-        values = {name: column[filled].reshape(-1, self.lanes) for name, column in chunk.values.items()}
+        values = {name: column[filled] for name, column in chunk.values.items()}
+        trial = self.recipe.trial is not None
+        found = self._ran(self.recipe.shortened() if trial else self.recipe, values, chunk.indices[filled], devices)
+        found = jax.tree.map(lambda leaf: leaf[chunk.own], found)
+        if trial:
+            self._run_on(found, np.arange(size)[chunk.own], values, chunk.indices[filled], devices)
+        return self.variables(found, {name: column[chunk.own] for name, column in chunk.values.items()})
+
+    def _ran(
+        self,
+        recipe: Recipe,
+        values: Values,
+        indices: np.ndarray,
+        devices: tuple[jax.Device, ...],
+        count: int | None = None,
+    ) -> dict[str, Any]:
+        """What `run_chunk` finds, cell by cell, on this machine."""
+        kind = len(indices), devices, count is None
+        blocks = {name: column.reshape(-1, self.lanes) for name, column in values.items()}
         with jax.default_device(devices[0]):
-            with contextlib.nullcontext() if (size, devices) in self.compiled else _tracing:
-                ran = run_chunk(self.recipe, values, chunk.indices[filled].reshape(-1, self.lanes), devices)
-            self.compiled.add((size, devices))
+            with contextlib.nullcontext() if kind in self.compiled else _tracing:
+                ran = run_chunk(recipe, blocks, indices.reshape(-1, self.lanes), devices, count)
+            self.compiled.add(kind)
             found = jax.device_get(ran)
-            found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[chunk.own], found)
-            return self.variables(found, {name: column[chunk.own] for name, column in chunk.values.items()})
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+
+    def _run_on(
+        self,
+        found: dict[str, Any],
+        rows: np.ndarray,
+        values: Values,
+        indices: np.ndarray,
+        devices: tuple[jax.Device, ...],
+    ) -> None:
+        """Run those that a trial has not settled to the end, side by side, and put what is found in its place."""
+        open_ = np.flatnonzero(~found["settled"])
+        short, whole = self.recipe.shortened().duration, self.recipe.duration
+        found["duration"] = np.where(found["settled"], short, whole)
+        if not len(open_):
+            return
+        size, count = len(indices), -(-len(open_) // (self.lanes * len(devices)))
+        if devices[0].platform != "cpu":  # a kernel has as many blocks as its arrays: few numbers, few programs
+            count = max(2, 1 << (count - 1).bit_length())
+            size = count * len(devices) * self.lanes
+        share = size // len(devices)
+        places = np.concatenate([device * share + np.arange(count * self.lanes) for device in range(len(devices))])
+        chosen = np.full(size, rows[open_[-1]])
+        chosen[places[: len(open_)]] = rows[open_]
+        own = {name: column[chosen] for name, column in values.items()}
+        running = count if devices[0].platform == "cpu" else None
+        more = self._ran(self.recipe.continued(), own, indices[chosen], devices, running)
+        for name in ("linear", "vanishing", "size"):
+            more.pop(name, None)
+
+        def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+            old = np.array(old)
+            old[open_] = new[places[: len(open_)]]
+            return old
+
+        found |= jax.tree.map(put, {name: found[name] for name in more}, more)
 
     def variables(self, found: dict[str, Any], values: Values) -> Values:
         """The variables of cells with these values from what `run_chunk` has found."""
@@ -109,6 +161,8 @@ class Work:
             rows |= dict(zip(tables.measured(name, value), jax.tree.leaves(value), strict=True))
         if "linear" in found:
             rows |= self._predicted(found, values)
+        if self.recipe.trial is not None:
+            rows["duration"] = found["duration"]
         return rows
 
     def _predicted(self, found: dict[str, Any], values: Values) -> Values:
@@ -143,13 +197,15 @@ class Work:
 
     def shapes(self, found: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
         """Types and shapes of the variables, (blocks, lanes, ...), from those of what `run_chunk` finds."""
-        rows = self.variables({name: part for name, part in found.items() if name != "linear"}, {})
+        shape = found["outcome"].shape
+        known = {name: part for name, part in found.items() if name != "linear"}
+        known["duration"] = jax.ShapeDtypeStruct(shape, np.asarray(self.recipe.duration).dtype)
+        rows = self.variables(known, {})
         if "linear" in found:
             reach = "predicted_radius" if self.kind == "map" else "predicted_abscissa"
             types = dict(
                 predicted_verdict=np.int8, predicted_smoothness=np.int8, predicted_rate=float, **{reach: float}
             )
-            shape = found["outcome"].shape
             rows |= {name: jax.ShapeDtypeStruct(shape, np.dtype(one)) for name, one in types.items()}
         return rows
 
