@@ -26,6 +26,8 @@ Measure = Callable[[Game, Players], PyTree]
 
 SEGMENTS = 64  # stretches of a run whose amplitudes are compared
 UNROLL = 8  # steps per turn of the loop where a step costs less than reading and writing the state
+UNROLL_WATCHED = 2  # likewise where boxes are kept: saves copies
+SMALL_STATE, SHORT_STEP = 4, 600  # numbers, and equations of a step, up to which it does
 ARITHMETIC = {"add", "sub", "mul", "neg", "add_any", "integer_pow", "square", "convert_element_type", "copy"}
 SAMPLES = 1024  # points along a flow from which its outcome is decided; a multiple of SEGMENTS
 
@@ -345,6 +347,16 @@ def _is_cheap(step: Callable, state: State) -> bool:
     return True
 
 
+def _equations(step: Callable, state: State) -> int:
+    """Number of equations of a step as it is traced."""
+    pending, count = [jax.make_jaxpr(step)(state).jaxpr], 0
+    while pending:
+        for equation in pending.pop().eqns:
+            pending += jax.extend.core.jaxprs_in_params(equation.params)
+            count += 1
+    return count
+
+
 @eqx.filter_jit
 def one_step(update: Update, game: Game, state: State) -> State:
     """A step with exact expectations; under a name, by which ensembles find it in a program."""
@@ -382,8 +394,13 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
     def watched_segment(carry, segment):
         state, watch, meter_state = carry
         length, end, index, opening = segment
-        opened = watch.open_quarter(state.players, index)
-        watch = jax.tree.map(lambda a, b: jnp.where(opening, a, b), opened, watch)
+        if apart:  # a loop of one turn or none: three times in a run, all games agree about it
+            watch = jax.lax.fori_loop(
+                0, opening.astype(int), lambda _, old: old.open_quarter(state.players, index), watch
+            )
+        else:
+            opened = watch.open_quarter(state.players, index)
+            watch = jax.tree.map(lambda a, b: jnp.where(opening, a, b), opened, watch)
 
         def plainly(i, carry):
             state, low, high = carry
@@ -394,18 +411,21 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
             (state, low, high), signal, crossings, first, last = carry
             step = end - length + i
             state, low, high = plainly(i, (state, low, high))
-            now = _trees.dot(watch.axis, jax.tree.map(jnp.subtract, state.players, watch.centre))
+            now = _trees.dot(watch.axis, state.players) - middle
             upward = (signal < 0) & (now >= 0)
             when = (step + 1).astype(dtype) - now / jnp.where(upward, now - signal, 1)
             first = jnp.where(upward & (crossings == 0), when, first)
             last = jnp.where(upward, when, last)
             return (state, low, high), now, crossings + upward, first, last
 
+        middle = _trees.dot(watch.axis, watch.centre)  # the axis is one coordinate, so that no rounding differs
         boxed = state, state.players, state.players
         turns = watch.signal, watch.crossings, watch.first, watch.last
         unwatched = jnp.where(index == 3, 0, length) if apart else 0
         if apart:
-            boxed = jax.lax.fori_loop(0, unwatched, plainly, boxed)
+            small = _equations(partial(advance, step=jnp.zeros((), int)), state) <= SHORT_STEP
+            unrolled = UNROLL_WATCHED if small and _trees.size(state) <= SMALL_STATE else 1
+            boxed = _repeat(lambda boxed, i: plainly(i, boxed), jnp.zeros_like(length), unwatched, boxed, unrolled)
         (state, low, high), *turns = jax.lax.fori_loop(unwatched, length, closely, (boxed, *turns))
         amplitude = _trees.norm(jax.tree.map(jnp.subtract, high, low))
         low, high = jax.tree.map(jnp.minimum, watch.low, low), jax.tree.map(jnp.maximum, watch.high, high)

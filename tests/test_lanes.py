@@ -16,6 +16,7 @@ from dynamics.ensembles import affine, lanes
 from dynamics.ensembles.affine import is_affine_step
 from dynamics.ensembles.lanes import in_lanes
 from dynamics.ensembles.programs import live_equations
+from dynamics.ensembles.trigonometry import sine_and_cosine
 
 LANES = 16
 STEPS = 6
@@ -250,3 +251,17 @@ def test_arguments_that_nobody_reads_do_not_stop_the_compiler():
         return jax.lax.fori_loop(0, 3, step, (a, b, a))[0]
 
     same_as_vmap(run, SHIFTS, SHIFTS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sines_are_right_to_the_last_digit(dtype):
+    x = np.concatenate([np.linspace(-60, 60, 20_001), RNG.normal(size=20_000) * 200, [0.0, -0.0, 1e-30]]).astype(dtype)
+    found = [np.asarray(part) for part in jax.jit(sine_and_cosine)(x)]
+    exact = [np.sin(x.astype(np.longdouble)), np.cos(x.astype(np.longdouble))]
+    for one, other in zip(found, exact, strict=True):
+        assert one.dtype == dtype
+        assert np.max(np.abs(one - other)) < np.finfo(dtype).eps
+    large = dtype(1e7)
+    near = np.sin(float(large) * (1 + np.linspace(-2, 2, 99) * float(np.finfo(dtype).eps)))
+    assert near.min() - 1e-6 <= float(sine_and_cosine(jnp.asarray(large))[0]) <= near.max() + 1e-6
+    assert all(np.isnan(part).all() for part in sine_and_cosine(jnp.asarray([np.inf, np.nan], dtype)))

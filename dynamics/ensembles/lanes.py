@@ -24,6 +24,7 @@ import numpy as np
 
 from dynamics.ensembles.affine import STEP, as_affine, is_affine_step
 from dynamics.ensembles.programs import CALLS, Program, bind, depends, is_literal, live_equations, may_be_one_kernel
+from dynamics.ensembles.trigonometry import PARTS, sine_and_cosine
 
 FEWEST_WALLED = 12  # equations of a call that is looked at
 MOST_MERGED = 120  # equations, after sums are written out, of a call that the compiler may merge with others
@@ -43,7 +44,7 @@ ELEMENTWISE = (
 )
 ARRANGING = {"broadcast_in_dim", "concatenate", "iota", "pad", "reshape", "rev", "slice", "squeeze", "transpose"}
 # What the compiler can make one kernel of. (Its own rules for the rest need calls to a library.)
-ONE_KERNEL = (ELEMENTWISE | ARRANGING | {"while", "scan", "jit", "pjit"}) - {"threefry2x32"}
+ONE_KERNEL = (ELEMENTWISE | ARRANGING | {"while", "scan", "jit", "pjit", "optimization_barrier"}) - {"threefry2x32"}
 BINARY = {
     "reduce_sum": jax.lax.add,
     "reduce_prod": jax.lax.mul,
@@ -286,7 +287,7 @@ class _Scope:
         program = Program(run, arrays)
         if len(program.equations) <= MOST_MERGED or not may_be_one_kernel(program.equations, ONE_KERNEL):
             return None
-        found = iter(zip(program.in_one_kernel(*arrays), batched, strict=True))
+        found = iter(zip(program.in_one_kernel(keep=False)(*arrays), batched, strict=True))
         return [_Value(_Core(*next(found))) if one else None for one in inner.wanted]
 
     def _loop(self, frame: _Frame, index: int, equation: Any, values: Sequence[_Value | None]) -> None:
@@ -454,6 +455,17 @@ def _parity(scope: _Scope, equation: Any, values: list[_Value]) -> list[_Value]:
     odd = name in ODD or (name == "integer_pow" and equation.params["y"] % 2 == 1)
     (found,) = scope.elementwise(equation, [_Value(value.core)])
     return [_Value(found.core, odd and value.negative)]
+
+
+def _turned(scope: _Scope, equation: Any, values: list[_Value]) -> list[_Value]:
+    (value,) = values
+    core, is_sine = value.core, equation.primitive.name == "sin"
+    if not (scope.one_kernel and core.batched and core.dtype.name in PARTS):
+        return _parity(scope, equation, values)
+    pair = scope.remembered(
+        ("sine and cosine",), (core,), lambda: [_Core(found, True) for found in sine_and_cosine(core.array)]
+    )
+    return [_Value(pair[0], value.negative) if is_sine else _Value(pair[1])]
 
 
 def _select(scope: _Scope, equation: Any, values: list[_Value]) -> list[_Value] | None:
@@ -790,7 +802,7 @@ LOOPS: dict[str, Any] = {"while": _While, "scan": _Scan}
 def _looped(scope: _Scope, loop: Callable, arrays: Sequence[Any], batched: Sequence[bool]) -> list[_Value]:
     program = Program(loop, arrays)
     one_kernel = scope.one_kernel and may_be_one_kernel(program.equations, ONE_KERNEL)
-    found = (program.in_one_kernel if one_kernel else program)(*arrays)
+    found = (program.in_one_kernel() if one_kernel else program)(*arrays)
     return [_Value(_Core(array, one)) for array, one in zip(found, batched, strict=True)]
 
 
@@ -814,6 +826,8 @@ def _cond(scope: _Scope, equation: Any, values: list[_Value]) -> list[_Value] | 
 RULES: dict[str, Callable[[_Scope, Any, list[_Value]], list[_Value] | None]] = {
     **{name: _parity for name in (ODD | EVEN)},
     **{name: _reduced for name in BINARY},
+    "sin": _turned,
+    "cos": _turned,
     "argmax": _place,
     "argmin": _place,
     "integer_pow": _parity,

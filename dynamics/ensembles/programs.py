@@ -88,7 +88,10 @@ class Program:
 
     def __call__(self, *arguments: Any) -> tuple[Any, ...]:
         """Run the equations again."""
-        known = dict(zip(self.inputs, arguments, strict=True)) | self.constants
+        return self._run(arguments, self.constants)
+
+    def _run(self, arguments: Sequence[Any], constants: dict[Any, Any]) -> tuple[Any, ...]:
+        known = dict(zip(self.inputs, arguments, strict=True)) | constants
 
         def read(atom: Any) -> Any:
             return atom.val if is_literal(atom) else known[atom]
@@ -98,24 +101,31 @@ class Program:
             known |= dict(zip(equation.outvars, found, strict=True))
         return tuple(jax.numpy.asarray(read(atom), atom.aval.dtype) for atom in self.outputs)
 
-    @property
-    def in_one_kernel(self) -> Callable[..., tuple[Any, ...]]:
+    def in_one_kernel(self, keep: bool = True) -> Callable[..., tuple[Any, ...]]:
         """The same function, compiled into a single function of the processor.
 
-        The compiler stops the process at an argument that is not read: there is none.
+        The compiler stops the process at an argument of such a function that is not read. So there is none: what is
+        not needed is left out, what is constant is hidden from the compiler, and `keep` returns all arguments, in case
+        that they are simplified away. Calls from within a kernel are safe without.
         """
         own = [place for place, source in enumerate(self.forwarded) if source is None]
+        read = {atom for equation in self.equations for atom in equation.invars if not is_literal(atom)}
+        read.update(atom for atom in self.outputs if not is_literal(atom))
+        constants = {variable: value for variable, value in self.constants.items() if variable in read}
 
         def run(*arguments: Any) -> tuple[Any, ...]:
-            def needed(*given: Any) -> list[Any]:
+            def needed(constants: list[Any], given: list[Any]) -> tuple[list[Any], Any]:
                 rest = iter(given)
                 whole = [next(rest) if one else other for one, other in zip(self.needed, arguments, strict=True)]
-                found = self(*whole)
-                return [found[place] for place in own]
+                found = self._run(whole, dict(zip(names, constants, strict=True)))
+                return [found[place] for place in own], jax.lax.optimization_barrier((constants, given)) * keep
 
+            names = list(constants)
             given = [argument for argument, one in zip(arguments, self.needed, strict=True) if one]
+            # Behind the barrier the compiler cannot see that an argument is constant, and take it into the call.
+            given = jax.lax.optimization_barrier(([constants[name] for name in names], given))
             with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
-                made = iter(jax.jit(needed)(*given))
+                made = iter(jax.jit(needed)(*given)[0])
             return tuple(next(made) if source is None else arguments[source] for source in self.forwarded)
 
         return run
