@@ -69,7 +69,7 @@ class Bench:
 
 def planar(bench: Bench) -> Rows:
     """Planar games, simultaneous descent, 10^4 games."""
-    games, steps = (256, 128) if bench.quick else (10_000, 6_400)
+    games, steps = (256, 128) if bench.quick else (10_000, 32_000)
     for kind in bench.some(KINDS, (np.float64,)):
         for game in bench.some(problems.PLANAR, ("non_saturating",)):
             problem = problems.planar(game, "simultaneous", kind, games, steps)
@@ -83,7 +83,7 @@ def planar(bench: Bench) -> Rows:
 
 def methods(bench: Bench) -> Rows:
     """Other methods on two of them: C, and what the number of evaluations of the field implies."""
-    games, steps = (256, 128) if bench.quick else (10_000, 6_400)
+    games, steps = (256, 128) if bench.quick else (10_000, 32_000)
     for kind, game in ((np.float32, "non_saturating"), (np.float64, "non_saturating"), (np.float32, "bilinear")):
         if bench.quick and (kind, game) != (np.float32, "bilinear"):
             continue
@@ -101,7 +101,7 @@ def methods(bench: Bench) -> Rows:
 def matrix(bench: Bench) -> Rows:
     """Games of 10 + 10 numbers with matrices of their own."""
     for kind in bench.some(KINDS, (np.float32,)):
-        games, steps = (64, 128) if bench.quick else (2_048, 6_400)
+        games, steps = (64, 128) if bench.quick else (2_048, 12_800)
         problem = problems.matrices("quadratic", kind, games, steps)
         rivals = bench.pair(problem)
         if bench.cores == 1:
@@ -117,11 +117,11 @@ def matrix(bench: Bench) -> Rows:
 
 def flows(bench: Bench) -> Rows:
     """Steps of a fixed length: C, diffrax with the same steps, and diffrax with steps of its choice at equal error."""
-    games, few = (64, 64) if bench.quick else (4_096, 1_024)
+    games, few, steps = (64, 64, 1_024) if bench.quick else (8_192, 512, 8_192)
     for kind in bench.some(KINDS, (np.float64,)):
         for game, step in bench.some((("non_saturating", 0.05), ("lorenz", 1 / 1024)), (("lorenz", 1 / 1024),)):
             for method in bench.some(("rk4", "tsit5"), ("tsit5",)):
-                problem = problems.flow(game, method, kind, games, 1_024, step)
+                problem = problems.flow(game, method, kind, games, steps, step)
                 rivals = bench.pair(problem)
                 if method == "tsit5":
                     rivals[DIFFRAX] = diffrax_flow(problem, False, few)(0.0)
@@ -191,7 +191,8 @@ def cores(bench: Bench) -> Rows:
 
 def early(bench: Bench) -> Rows:
     """Games that are decided stop: 95 % of the cells converge within 5 % of the steps."""
-    games, steps = (256, 1_280) if bench.quick else (4_096, 64_000)
+    # So many that those that go on fill blocks: 1,024 of them.
+    games, steps = (256, 1_280) if bench.quick else (20_480, 204_800)
     draw = np.random.default_rng(0)
     # In both sets the rate is below the bound of stability; the slow ones turn for the whole of the run.
     slow = draw.permutation(games) < games // 20

@@ -57,7 +57,8 @@ class Recipe(eqx.Module):
         predict: whether to linearise at the first known equilibrium.
         starts: the key from which those of the starts are made, or `None`.
         fixed_steps: how many steps of one length a flow makes, if it is solved with such.
-        trial: what part of the run all cells make first; those that are settled then are not run on. `None`: none.
+        trial: all cells make the first of so many parts of the run; those that are settled then are not run on. `None`:
+            all are run to the end at once.
     """
 
     build: Callable[..., Built]
@@ -72,7 +73,7 @@ class Recipe(eqx.Module):
     predict: bool = eqx.field(static=True)
     starts: PRNGKeyArray | None
     fixed_steps: int | None = eqx.field(static=True, default=None)
-    trial: float | None = eqx.field(static=True, default=None)
+    trial: int | None = eqx.field(static=True, default=None)
 
     @property
     def duration(self) -> int | float:
@@ -84,7 +85,7 @@ class Recipe(eqx.Module):
         if self.steps is not None:
             return self.changed(steps=_part(self.steps, self.trial), trial=None)
         fixed = None if self.fixed_steps is None else _part(self.fixed_steps, self.trial)
-        part = self.trial if fixed is None else fixed / self.fixed_steps
+        part = 1 / self.trial if fixed is None else fixed / self.fixed_steps
         return self.changed(until=np.asarray(self.until * part, self.until.dtype), fixed_steps=fixed, trial=None)
 
     def continued(self) -> "Recipe":
@@ -144,9 +145,9 @@ class Recipe(eqx.Module):
         return Run(**fields | dict(steps=times, rate=run.rate / length, period=run.period * length))
 
 
-def _part(steps: int, part: float) -> int:
-    """So many of the steps, in stretches of equal length."""
-    return min(steps, -(-int(np.ceil(steps * part)) // SEGMENTS) * SEGMENTS)
+def _part(steps: int, parts: int) -> int:
+    """One of so many parts of the steps, in stretches of equal length."""
+    return min(steps, -(-steps // (parts * SEGMENTS)) * SEGMENTS)
 
 
 def check_arguments(build: Any, names: list[str]) -> None:

@@ -41,7 +41,7 @@ from dynamics.updates.base import Update
 if TYPE_CHECKING:
     import xarray as xr
 
-TRIAL = 1 / 16  # what part of the run tells whether a cell is settled
+TRIAL = 20  # the first of so many parts of the run tells whether a cell is settled
 SHORTEST_TRIED = 1024  # steps of a run that is worth a trial
 LARGEST_STATE = 256  # beyond which a Jacobian per cell is no longer small
 FLOW_OPTIONS = ("solver", "stepsize_controller", "dt0", "max_steps", "adjoint")
@@ -119,7 +119,7 @@ def sweep(
         executor: workers that compute the chunks: any `concurrent.futures.Executor`, for instance
             `dynamics.ensembles.local_workers(n)`, processes of this machine, or `client.get_executor()` of a Dask
             client, which reaches others. `None`: this process computes them. See `dynamics/ensembles/README.md`.
-        stop_early: run all cells for a sixteenth of the duration first, and to the end only those that have neither
+        stop_early: run all cells for a twentieth of the duration first, and to the end only those that have neither
             converged by then nor left for good, further than `limit`; see below.
         refine: "boundary": see below. `None`: every cell in the one precision.
         progress: show cells done, their rate, the time left and the outcomes so far: a bar in terminals and notebooks,
@@ -158,7 +158,7 @@ def sweep(
     workers use this process's precision and need the same versions of dynamics, JAX, NumPy and Python. Each computes on
     all devices that it has. A chunk that is lost with its worker is tried again once where the executor lives on.
 
-    With `stop_early=True` a cell that has converged, by the rules of `dynamics.simulate`, within a sixteenth of the
+    With `stop_early=True` a cell that has converged, by the rules of `dynamics.simulate`, within a twentieth of the
     steps, or of the time, has the numbers of that shorter run; the variable `duration` tells which they are. The other
     cells have those of the whole run. Of a chart in which most cells settle soon it saves nine tenths. Runs of less
     than 1,024 steps are not shortened. A cell that would later leave what it has come to rest at is not found out.
