@@ -1,13 +1,15 @@
 """Sweeps that stop cells early, and flows with steps of one length."""
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import dynamics as dy
-from dynamics.ensembles import cells
+from dynamics.ensembles import cells, running
+from dynamics.ensembles.designs import resolve
 from dynamics.ensembles.fixed_step import FixedStep, tableau_of, whole_steps
 from dynamics.updates.base import State
 
@@ -129,3 +131,14 @@ def test_whole_numbers_of_steps_are_known_in_both_precisions():
     for dtype in (np.float32, np.float64):
         options = dict(stepsize_controller=diffrax.ConstantStepSize(), dt0=dtype(1e-3))
         assert whole_steps(dtype(1.0), options) == 1000
+
+
+def test_a_chunk_is_one_program_and_exchanges_nothing_with_the_host():
+    given = {name: np.full((2, 8), values[3]) for name, values in AXES.items()}
+    plan = running._recipe(build, resolve(AXES, "grid", None), 64, None, None, None, False, (1e-3, 1e6), None, {})
+    arrays, rest = eqx.partition((plan, given, np.zeros((2, 8), np.uint32)), eqx.is_array_like)
+    recipe, values, indices = eqx.combine(jax.device_put(arrays), rest)
+    first = cells.run_chunk(recipe, values, indices, tuple(jax.devices()[:1]))
+    with jax.transfer_guard("disallow"):
+        again = cells.run_chunk(recipe, values, indices, tuple(jax.devices()[:1]))
+    np.testing.assert_array_equal(first["outcome"], again["outcome"])

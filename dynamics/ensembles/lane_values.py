@@ -1,0 +1,48 @@
+"""Arrays of one game or of all games, with their signs: what the equations of a program in lanes compute with."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Core:
+    """An array of one game, or of all of them in its last axis.
+
+    `constant` is the number that fills it, where one is known; `origin` the array that it is a reshaping of.
+    """
+
+    __slots__ = ("array", "batched", "constant", "number", "origin")
+    numbers = itertools.count()
+
+    def __init__(self, array: Any, batched: bool, constant: Any = None, origin: "Core | None" = None):
+        self.array, self.batched, self.constant, self.origin = array, batched, constant, origin
+        self.number = next(Core.numbers)  # of operands in either order the older one comes first
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one game."""
+        return np.shape(self.array)[:-1] if self.batched else np.shape(self.array)
+
+    @property
+    def dtype(self) -> Any:
+        return self.array.dtype
+
+
+class Value(NamedTuple):
+    """An array and its sign, which is carried along until somebody needs it."""
+
+    core: Core
+    negative: bool = False
+
+    def negated(self) -> "Value":
+        return Value(self.core, not self.negative)
+
+    def fits(self, other: "Value") -> bool:
+        """Whether the result of an operation of both has the shape of the other one."""
+        return np.broadcast_shapes(self.core.shape, other.core.shape) == other.core.shape
+
+    def equals(self, number: float) -> bool:
+        """Whether it is known to be this number everywhere."""
+        constant = self.core.constant
+        return constant is not None and bool(constant == (-number if self.negative else number))
