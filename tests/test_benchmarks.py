@@ -37,6 +37,7 @@ def compiled(tmp_path_factory):
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_quick_run_from_end_to_end(tmp_path):
     out = tmp_path / "result.json"
     command = [sys.executable, FOLDER / "cpu.py", "--quick", "--sections", "planar", "--repeats", "1", "--out", out]

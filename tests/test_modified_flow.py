@@ -77,7 +77,9 @@ def slopes(name, order, until, burn, counts):
     return -np.diff(np.log(errors), axis=0) / np.diff(np.log(counts))[:, None]
 
 
-@pytest.mark.parametrize("name", ["simultaneous", "alternating", pytest.param("extragradient", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["simultaneous", *[pytest.param(n, marks=pytest.mark.slow) for n in ("alternating", "extragradient")]]
+)
 def test_the_error_over_a_fixed_time_falls_like_the_next_power_of_the_step(name):
     found = slopes(name, 3, 0.3, 0, (16, 32, 64))
     np.testing.assert_allclose(found, np.broadcast_to([1.0, 2.0, 3.0, 4.0], found.shape), atol=0.3)

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 # Most of a notebook's time is compiling. These are run by `pytest -m slow`, the others by every run.
-LONG = ("01", "03", "04", "05")
+LONG = ("01", "03", "04", "05", "06")
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
