@@ -107,9 +107,9 @@ def _slope(evidence: Evidence, floor: Array, ceiling: Array) -> Array:
     """Slope of log amplitude over the second half of the leading segments between floor and ceiling."""
     amplitudes = evidence.amplitudes
     valid = jnp.isfinite(amplitudes) & (amplitudes > floor) & (amplitudes < ceiling)
-    leading = jnp.cumprod(valid.astype(int))
-    count = jnp.sum(leading)
-    chosen = (leading > 0) & (jnp.arange(amplitudes.size) >= count // 2) & evidence.regular
+    place = jnp.arange(amplitudes.size)
+    count = jnp.min(jnp.where(valid, amplitudes.size, place))  # of those before the first that is not valid
+    chosen = (place < count) & (place >= count // 2) & evidence.regular
     weights = chosen.astype(amplitudes.dtype)
     total = jnp.maximum(jnp.sum(weights), 1)
     logs = jnp.log(jnp.where(chosen, amplitudes, 1))
