@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few games, few steps: to see that everything runs")
     parser.add_argument("--out", type=Path, help="JSON file for the result; default: results/HOST-DATE.json")
-    parser.add_argument("--sections", help=f"some of {', '.join(ONE_CORE)}")
+    parser.add_argument("--sections", help=f"some of {', '.join(ONE_CORE)}; the others of an existing file are kept")
     parser.add_argument("--repeats", type=int, help="timings of every rival; default 5")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -51,6 +51,8 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     rows, failures, seconds = [], [], {}
+    kept = json.loads(out.read_text())["rows"] if options.sections and out.exists() else []
+    kept = [row for row in kept if row["section"] not in wanted]
     with tempfile.TemporaryDirectory() as folder:
         print("compiling the C program ...", flush=True)
         library, compiler = compile_c(folder, few=options.quick)
@@ -68,7 +70,7 @@ def main() -> None:
             print(f"{label}: {seconds[label]:.0f} s" + f", FAILED: {failure}" * bool(failure), flush=True)
             # Written after every child, so that an interrupted run leaves what it has measured.
             ended = {"settings": settings | {"load_after": os.getloadavg()}, "seconds": seconds, "failures": failures}
-            ended |= {"total_seconds": round(time.perf_counter() - began, 1), "rows": rows}
+            ended |= {"total_seconds": round(time.perf_counter() - began, 1), "rows": kept + rows}
             out.with_suffix(".part").write_text(json.dumps(facts | ended, indent=1) + "\n")
             out.with_suffix(".part").replace(out)
     print(f"wrote {out} after {time.perf_counter() - began:.0f} s")

@@ -263,6 +263,9 @@ def run_chunk(
         count: of the blocks of every share, how many are computed; the rest stays 0. `None`: all.
     """
     count = None if count is None else jnp.asarray(count, jnp.int32)
+    if is_concrete((values, indices)) and len(devices) > 1:
+        shares = jax.sharding.NamedSharding(_mesh(devices), jax.sharding.PartitionSpec("cells"))
+        values, indices = jax.device_put((values, indices), shares)
     if not is_concrete((values, indices)):
         return _run_blocks(recipe, values, indices, devices, count, devices[0].platform == "cpu")
     if devices[0].platform != "cpu":
@@ -276,6 +279,10 @@ def run_chunk(
         return _chunk(recipe, values, indices, devices, count, False)
 
 
+def _mesh(devices: tuple[jax.Device, ...]) -> jax.sharding.Mesh:
+    return jax.sharding.Mesh(np.array(devices), "cells")
+
+
 def _run_blocks(
     recipe: Recipe,
     values: dict[str, Array],
@@ -284,9 +291,11 @@ def _run_blocks(
     count: Array | None,
     one_kernel: bool,
 ) -> dict[str, Any]:
-    block = partial(_block, recipe, one_kernel)
+    numbers, rest = eqx.partition((recipe, count), eqx.is_array)
 
-    def blocks(values: dict[str, Array], indices: Array) -> dict[str, Any]:
+    def blocks(numbers: Any, values: dict[str, Array], indices: Array) -> dict[str, Any]:
+        recipe, count = eqx.combine(numbers, rest)
+        block = partial(_block, recipe, one_kernel)
         if count is None:
             return run_blocks(block, (values, indices), platform=devices[0].platform)
         shapes = jax.eval_shape(block, jax.tree.map(lambda leaf: leaf[0], (values, indices)))
@@ -299,11 +308,12 @@ def _run_blocks(
         return jax.lax.fori_loop(0, count, one, found)
 
     if len(devices) == 1:
-        return blocks(values, indices)
+        return blocks(numbers, values, indices)
     # No device needs anything of another one, so that nothing is exchanged.
     shares = jax.sharding.PartitionSpec("cells")
-    mesh = jax.sharding.Mesh(np.array(devices), "cells")
-    return jax.shard_map(blocks, mesh=mesh, in_specs=shares, out_specs=shares, check_vma=False)(values, indices)
+    specs = jax.sharding.PartitionSpec(), shares, shares
+    shared = jax.shard_map(blocks, mesh=_mesh(devices), in_specs=specs, out_specs=shares, check_vma=False)
+    return shared(numbers, values, indices)
 
 
 _chunk = eqx.filter_jit(_run_blocks)

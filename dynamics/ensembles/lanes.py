@@ -17,13 +17,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.extend
-import jax.numpy as jnp
 import numpy as np
 
 from dynamics.ensembles.affine import STEP, as_affine, is_affine_step
 from dynamics.ensembles.lane_rules import ELEMENTWISE, ONE_KERNEL, RULES, frozen
 from dynamics.ensembles.lane_values import Core, Value
-from dynamics.ensembles.programs import CALLS, Program, bind, depends, is_literal, live_equations, may_be_one_kernel
+from dynamics.ensembles.programs import (
+    CALLS,
+    Program,
+    bind,
+    depends,
+    is_literal,
+    live_equations,
+    may_be_one_kernel,
+    on_no_device,
+)
 
 FEWEST_WALLED = 12  # equations of a call that is looked at
 MOST_MERGED = 120  # equations, after sums are written out, of a call that the compiler may merge with others
@@ -79,7 +87,7 @@ class _Frame:
     @staticmethod
     def closed(jaxpr: Any) -> "_Frame":
         """Of a program that has its constants with it."""
-        return _Frame.of(jaxpr.jaxpr, [Value(Core(constant, False)) for constant in jaxpr.consts])
+        return _Frame.of(jaxpr.jaxpr, [Value(Core(on_no_device(constant), False)) for constant in jaxpr.consts])
 
     def copy(self) -> "_Frame":
         copied = _Frame(self.jaxpr, self.inputs, self.wanted, self.live, dict(self.known))
@@ -128,7 +136,7 @@ class _Scope:
 
     def literal(self, value: Any, dtype: Any) -> Value:
         if np.ndim(value) or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
-            return Value(Core(jnp.asarray(value), False))
+            return Value(Core(on_no_device(value), False))
         number = np.asarray(value, dtype)
         key = ("literal", str(dtype), number.tobytes())
         return self.remembered(key, (), lambda: Value(Core(number, False, number)))
@@ -147,14 +155,19 @@ class _Scope:
         return array if value.core.batched else self.spread(array)
 
     def spread(self, array: Any) -> Any:
-        array = jnp.asarray(array)
-        return jax.lax.broadcast_in_dim(array, (*array.shape, self.lanes), range(array.ndim))
+        shape = np.shape(array)
+        return jax.lax.broadcast_in_dim(array, (*shape, self.lanes), range(len(shape)))
 
     def aligned(self, values: Sequence[Value], batched: bool) -> list[Any]:
         """Arrays of one shape: scalars, and axes of length 1, may stand beside longer ones."""
         arrays = [self.whole(value) if batched else self.array(value) for value in values]
         shape = np.broadcast_shapes(*map(np.shape, arrays))
-        return [array if np.shape(array) == shape else jnp.broadcast_to(array, shape) for array in arrays]
+
+        def widened(array: Any) -> Any:
+            axes = range(len(shape) - np.ndim(array), len(shape))
+            return array if np.shape(array) == shape else jax.lax.broadcast_in_dim(array, shape, axes)
+
+        return [widened(array) for array in arrays]
 
     # Working through a program.
 
@@ -184,7 +197,7 @@ class _Scope:
                 frame.inner[index] = self._affine(equation, values, called)
             else:
                 jaxpr = getattr(called, "jaxpr", called)
-                constants = [Value(Core(constant, False)) for constant in getattr(called, "consts", ())]
+                constants = [Value(Core(on_no_device(one), False)) for one in getattr(called, "consts", ())]
                 frame.inner[index] = _Frame.of(jaxpr, constants, wanted)
         inner = frame.inner[index]
         found = None
@@ -213,9 +226,9 @@ class _Scope:
             scope.advance(frame)
             found = [value for value in frame.outputs(scope) if value is not None]
             batched[:] = [value.core.batched for value in found]
-            return [jnp.asarray(scope.array(value)) for value in found]
+            return [scope.array(value) for value in found]
 
-        arrays = [jnp.asarray(self.array(value)) for value in values]
+        arrays = [self.array(value) for value in values]
         program = Program(run, arrays)
         if len(program.equations) <= MOST_MERGED or not may_be_one_kernel(program.equations, ONE_KERNEL):
             return None
@@ -334,10 +347,7 @@ def _carried(jaxpr: Any, constants: list[bool], carry: list[bool], rest: list[bo
 
 
 def _start(scope: _Scope, values: Sequence[Value], batched: Sequence[bool]) -> tuple[Any, ...]:
-    return tuple(
-        scope.whole(value) if one else jnp.asarray(scope.array(value))
-        for value, one in zip(values, batched, strict=True)
-    )
+    return tuple(scope.whole(value) if one else scope.array(value) for value, one in zip(values, batched, strict=True))
 
 
 def _inside(
@@ -462,7 +472,7 @@ def _cond(scope: _Scope, equation: Any, values: list[Value]) -> list[Value] | No
     branches = equation.params["branches"]
     flags = [value.core.batched for value in operands]
     batched = [any(one) for one in zip(*[depends(branch.jaxpr, flags) for branch in branches], strict=True)]
-    arrays = tuple(jnp.asarray(scope.array(value)) for value in operands)
+    arrays = tuple(scope.array(value) for value in operands)
 
     def run(branch: Any, *arrays: Any) -> tuple[Any, ...]:
         return _inside(scope, _Frame.closed(branch), 0, arrays, flags, batched)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.extend
+import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 
 # Equations that call a program, and where they keep it.
@@ -79,7 +80,7 @@ class Program:
         closed = jax.make_jaxpr(function)(*arguments)
         jaxpr = closed.jaxpr
         self.equations = [jaxpr.eqns[index] for index in live_equations(jaxpr, [True] * len(jaxpr.outvars))]
-        self.constants = dict(zip(jaxpr.constvars, closed.consts, strict=True))
+        self.constants = dict(zip(jaxpr.constvars, map(on_no_device, closed.consts), strict=True))
         self.inputs, self.outputs = list(jaxpr.invars), list(jaxpr.outvars)
         places = {variable: place for place, variable in enumerate(self.inputs)}
         self.forwarded = [None if is_literal(atom) else places.get(atom) for atom in self.outputs]
@@ -99,7 +100,7 @@ class Program:
         for equation in self.equations:
             found = bind(equation, map(read, equation.invars))
             known |= dict(zip(equation.outvars, found, strict=True))
-        return tuple(jax.numpy.asarray(read(atom), atom.aval.dtype) for atom in self.outputs)
+        return tuple(np.asarray(atom.val, atom.aval.dtype) if is_literal(atom) else read(atom) for atom in self.outputs)
 
     def in_one_kernel(self, keep: bool = True) -> Callable[..., tuple[Any, ...]]:
         """The same function, compiled into a single function of the processor.
@@ -129,6 +130,14 @@ class Program:
             return tuple(next(made) if source is None else arguments[source] for source in self.forwarded)
 
         return run
+
+
+def on_no_device(constant: Any) -> Any:
+    """A constant as an array of NumPy: one that lies on a device would have to be moved to those of a mesh."""
+    known = isinstance(constant, jax.Array) and not isinstance(constant, jax.core.Tracer)
+    return (
+        np.asarray(constant) if known and not jax.dtypes.issubdtype(constant.dtype, jax.dtypes.extended) else constant
+    )
 
 
 def bind(equation: Any, arrays: Any) -> list[Any]:
