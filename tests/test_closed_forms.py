@@ -42,8 +42,9 @@ class Program:
         self.jacobian = jax.jit(jacobian)
 
     def __call__(self, *numbers):
+        compiled, traced = self.jacobian._cache_size(), self.traced  # caches are emptied between tests at times
         matrix = np.asarray(self.jacobian(*(jnp.asarray(number, float) for number in numbers)))
-        assert self.traced == 1
+        assert self.traced == traced + (compiled == 0)
         return matrix
 
 

@@ -48,6 +48,7 @@ def in_lanes(function: Callable[..., Any], *, one_kernel: bool = False) -> Calla
     Returns:
         a function of pytrees of arrays whose last axis, of one length, counts the games.
 
+    >>> import jax.numpy as jnp
     >>> rows = in_lanes(lambda matrix, vector: matrix @ vector)(jnp.ones((2, 3, 5)), jnp.ones((3, 5)))
     >>> rows.shape, float(rows[0, 0])
     ((2, 5), 3.0)
