@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -18,6 +19,20 @@ def add_scaled(tree: PyTree, scale: Any, other: PyTree) -> PyTree:
 def scaled(scale: Any, tree: PyTree) -> PyTree:
     """`scale * tree`, leaf by leaf."""
     return jax.tree.map(lambda a: scale * a, tree)
+
+
+def combined(coefficients: Sequence[float], trees: Sequence[PyTree]) -> PyTree | None:
+    """The sum of the trees times their coefficients, in their order; those that are 0 count for nothing.
+
+    `None` where nothing is left.
+    """
+    used = [(coefficient, tree) for coefficient, tree in zip(coefficients, trees, strict=True) if coefficient]
+    if not used:
+        return None
+    total = scaled(*used[0])
+    for coefficient, tree in used[1:]:
+        total = add_scaled(total, coefficient, tree)
+    return total
 
 
 def dot(tree: PyTree, other: PyTree) -> Array:

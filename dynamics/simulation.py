@@ -1,6 +1,6 @@
 """The only loop of the library: a scan for updates, a diffrax solve for flows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -336,25 +336,22 @@ def _is_cheap(step: Callable, state: State) -> bool:
     leaves = jax.tree.leaves(state)
     if len(leaves) > 8 or any(jnp.ndim(leaf) or not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         return False
-    pending, count = [jax.make_jaxpr(step)(state).jaxpr], 0
+    count = 0
+    for equation, holds_others in _equations(step, state):
+        count += not holds_others
+        if count > 64 or not (holds_others or equation.primitive.name in ARITHMETIC):
+            return False
+    return True
+
+
+def _equations(step: Callable, state: State) -> Iterator[tuple[Any, bool]]:
+    """The equations of a step as it is traced, also those within others, and whether each holds others."""
+    pending = [jax.make_jaxpr(step)(state).jaxpr]
     while pending:
         for equation in pending.pop().eqns:
             inner = list(jax.extend.core.jaxprs_in_params(equation.params))
             pending += inner
-            count += not inner
-            if count > 64 or not (inner or equation.primitive.name in ARITHMETIC):
-                return False
-    return True
-
-
-def _equations(step: Callable, state: State) -> int:
-    """Number of equations of a step as it is traced."""
-    pending, count = [jax.make_jaxpr(step)(state).jaxpr], 0
-    while pending:
-        for equation in pending.pop().eqns:
-            pending += jax.extend.core.jaxprs_in_params(equation.params)
-            count += 1
-    return count
+            yield equation, bool(inner)
 
 
 @eqx.filter_jit
@@ -384,6 +381,11 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
         return update.step(game, state, jax.random.fold_in(key, step))
 
     unroll = UNROLL if key is None and not classify and _is_cheap(partial(advance, step=0), state) else 1
+
+    small = apart and _trees.size(state) <= SMALL_STATE
+    if small:
+        small = sum(1 for _ in _equations(partial(advance, step=jnp.zeros((), int)), state)) <= SHORT_STEP
+    unroll_watched = UNROLL_WATCHED if small else 1
 
     def plain_segment(carry, segment):
         state, watch, meter_state = carry
@@ -423,9 +425,8 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
         turns = watch.signal, watch.crossings, watch.first, watch.last
         unwatched = jnp.where(index == 3, 0, length) if apart else 0
         if apart:
-            small = _equations(partial(advance, step=jnp.zeros((), int)), state) <= SHORT_STEP
-            unrolled = UNROLL_WATCHED if small and _trees.size(state) <= SMALL_STATE else 1
-            boxed = _repeat(lambda boxed, i: plainly(i, boxed), jnp.zeros_like(length), unwatched, boxed, unrolled)
+            begin_at = jnp.zeros_like(length)
+            boxed = _repeat(lambda boxed, i: plainly(i, boxed), begin_at, unwatched, boxed, unroll_watched)
         (state, low, high), *turns = jax.lax.fori_loop(unwatched, length, closely, (boxed, *turns))
         amplitude = _trees.norm(jax.tree.map(jnp.subtract, high, low))
         low, high = jax.tree.map(jnp.minimum, watch.low, low), jax.tree.map(jnp.maximum, watch.high, high)

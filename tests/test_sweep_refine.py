@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+from sweeps import equal
 
 import dynamics as dy
 from dynamics import optimisers
@@ -24,14 +25,6 @@ def dirac(rate, weight):
 
 def chart(axes=AXES, build=dirac, **settings):
     return dy.sweep(build, axes, **dict(steps=128, chunk=24) | settings)
-
-
-def equal(one, other):
-    """The same bits in all variables."""
-    assert set(one.variables) == set(other.variables)
-    for name in one.variables:
-        a, b = one[name], other[name]
-        assert (a.dims, a.dtype, a.values.tobytes()) == (b.dims, b.dtype, b.values.tobytes()), name
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sweeps
 import xarray as xr
 
 import dynamics as dy
@@ -50,11 +51,10 @@ def whole():
 
 def equal(one, other):
     """The same bits, types, dimensions and descriptions of all variables."""
-    assert set(one.variables) == set(other.variables) and set(one.data_vars) == set(other.data_vars)
+    sweeps.equal(one, other)
+    assert set(one.data_vars) == set(other.data_vars)
     for name in one.variables:
-        a, b = one[name], other[name]
-        assert (a.dims, a.dtype, a.values.tobytes()) == (b.dims, b.dtype, b.values.tobytes()), name
-        assert str(a.attrs) == str(b.attrs), name
+        assert str(one[name].attrs) == str(other[name].attrs), name
 
 
 def stop_after(count):

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sweeps import equal
 
 import dynamics as dy
 from dynamics import cli, optimisers, studies
@@ -33,14 +34,6 @@ def small(build=linear, **changed):
     """A sweep of five chunks."""
     settings = dict(steps=20, predict=False, chunk=6, progress=False) | changed
     return dy.sweep(build, {"rate": RATES}, **settings)
-
-
-def equal(one, other):
-    """The same bits in all variables."""
-    assert set(one.variables) == set(other.variables)
-    for name in one.variables:
-        a, b = one[name], other[name]
-        assert (a.dims, a.dtype, a.values.tobytes()) == (b.dims, b.dtype, b.values.tobytes()), name
 
 
 @pytest.fixture(autouse=True)

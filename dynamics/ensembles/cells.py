@@ -1,5 +1,6 @@
 """Many cells in one compiled program, and how many at a time."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from dynamics import _trees
 from dynamics._checks import is_concrete
 from dynamics._names import nearest
 from dynamics.analysis.equilibria import _newton
-from dynamics.analysis.linearisation import linearise
+from dynamics.analysis.linearisation import Linearisation, linearise
 from dynamics.ensembles.fixed_step import FixedStep, tableau_of
 from dynamics.ensembles.lanes import in_lanes
 from dynamics.ensembles.pallas import run_blocks
@@ -94,7 +95,7 @@ class Recipe(eqx.Module):
 
     def changed(self, **changes: Any) -> "Recipe":
         """The recipe with some attributes replaced."""
-        return Recipe(**{name: getattr(self, name) for name in self.__dataclass_fields__} | changes)
+        return dataclasses.replace(self, **changes)
 
     def built(self, values: dict[str, Any]) -> Built:
         """Game, method and players of one cell."""
@@ -140,9 +141,8 @@ class Recipe(eqx.Module):
         every = steps // samples_of(steps)
         run = simulate_lane(game, update, players, steps=steps, save_every=every, **common)
         length = length.astype(run.rate.dtype)
-        fields = {name: getattr(run, name) for name in run.__dataclass_fields__}
         times = run.steps.astype(length.dtype) * length
-        return Run(**fields | dict(steps=times, rate=run.rate / length, period=run.period * length))
+        return dataclasses.replace(run, steps=times, rate=run.rate / length, period=run.period * length)
 
 
 def _part(steps: int, parts: int) -> int:
@@ -263,11 +263,11 @@ def run_chunk(
         count: of the blocks of every share, how many are computed; the rest stays 0. `None`: all.
     """
     count = None if count is None else jnp.asarray(count, jnp.int32)
-    if is_concrete((values, indices)) and len(devices) > 1:
-        shares = jax.sharding.NamedSharding(_mesh(devices), jax.sharding.PartitionSpec("cells"))
-        values, indices = jax.device_put((values, indices), shares)
     if not is_concrete((values, indices)):
         return _run_blocks(recipe, values, indices, devices, count, devices[0].platform == "cpu")
+    if len(devices) > 1:
+        shares = jax.sharding.NamedSharding(_mesh(devices), jax.sharding.PartitionSpec("cells"))
+        values, indices = jax.device_put((values, indices), shares)
     if devices[0].platform != "cpu":
         return _chunk(recipe, values, indices, devices, count, False)
     try:
@@ -325,20 +325,37 @@ def _block(recipe: Recipe, one_kernel: bool, cells: tuple[dict[str, Array], Arra
     found = in_lanes(partial(_simulated, recipe), one_kernel=one_kernel)(*cells)
     found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
     if recipe.predict:
-        first = jax.vmap(partial(_linearised, recipe, False))(cells[0])
-        if first is not None:
-            finite = jnp.isfinite(first[0].jacobian).all(axis=(1, 2))
-
-            def in_the_limit():
-                limit = jax.vmap(partial(_linearised, recipe, True))(cells[0])
-                return jax.vmap(partial(jax.tree.map, jnp.where))(jax.tree.map(lambda _: finite, first), first, limit)
-
-            # Memory that vanishes at the equilibrium is rare, and without memory there is none.
-            linear, size = first
-            if first[0].jacobian.shape[-1] > first[0].game_jacobian.shape[-1]:
-                linear, size = jax.lax.cond(jnp.all(finite), lambda: first, in_the_limit)
-            found |= dict(linear=linear._asdict(), vanishing=~finite, size=size)
+        linearised = linearise_block(recipe, cells[0])
+        if linearised is not None:
+            linear, vanishing, size = linearised
+            found |= dict(linear=linear._asdict(), vanishing=vanishing, size=size)
     return found
+
+
+def linearise_block(recipe: Recipe, values: dict[str, Array]) -> tuple[Linearisation, Array, Array] | None:
+    """Linearisations, whether each is in the limit of vanishing memory, and the sizes of the equilibria.
+
+    Args:
+        recipe: what the cells have in common.
+        values: of the axes, each of shape (lanes,).
+
+    Returns:
+        arrays with a leading axis of lanes; `None` where no equilibrium is known.
+    """
+    first = jax.vmap(partial(_linearised, recipe, False))(values)
+    if first is None:
+        return None
+    finite = jnp.isfinite(first[0].jacobian).all(axis=(1, 2))
+
+    def in_the_limit():
+        limit = jax.vmap(partial(_linearised, recipe, True))(values)
+        return jax.vmap(partial(jax.tree.map, jnp.where))(jax.tree.map(lambda _: finite, first), first, limit)
+
+    # Memory that vanishes at the equilibrium is rare, and without memory there is none.
+    linear, size = first
+    if linear.jacobian.shape[-1] > linear.game_jacobian.shape[-1]:
+        linear, size = jax.lax.cond(jnp.all(finite), lambda: first, in_the_limit)
+    return linear, ~finite, size
 
 
 def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[str, Any]:

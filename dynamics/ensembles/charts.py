@@ -21,13 +21,13 @@ from dynamics.analysis.linearisation import (
     _probe_steps,
     rest_state,
 )
-from dynamics.analysis.report import Stability, equilibrium_of, stability_of
+from dynamics.analysis.report import equilibrium_of
 from dynamics.ensembles import tables
-from dynamics.ensembles.cells import Built, Recipe, _linearised, check_arguments, reach_along
+from dynamics.ensembles.cells import Built, Recipe, check_arguments, linearise_block
 from dynamics.ensembles.designs import Cells, Design, resolve
-from dynamics.ensembles.prediction import Predicted, Predictions, Smoothness, judge, proved_planar
+from dynamics.ensembles.prediction import Predicted, Predictions, Smoothness, proved_planar
 from dynamics.ensembles.running import LARGEST_STATE, _recipe, _why_no_prediction
-from dynamics.ensembles.work import as_arguments
+from dynamics.ensembles.work import as_arguments, judge_cells
 from dynamics.game import as_players
 from dynamics.simulation import start_state
 from dynamics.updates.base import Update
@@ -201,46 +201,15 @@ class _Chart:
         first = jax.device_get(_linear_blocks(self.recipe, values))
         linear, vanishing, sizes = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(places)], first)
 
-        def arguments(rows: np.ndarray) -> dict[str, np.ndarray]:
-            return self.arguments(self.cells.at(places[rows]))
-
-        def along(rows: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            found = []
-            for begin in range(0, len(rows), lanes):
-                block = np.minimum(np.arange(begin, begin + lanes), len(rows) - 1)
-                ends = jax.device_get(reach_along(self.recipe, arguments(rows[block]), directions[block]))
-                found.append([leaf[: len(rows) - begin] for leaf in ends])
-            moved, fields = zip(*found, strict=True)
-            return np.concatenate(moved), np.concatenate(fields)
-
-        def one_by_one(row: int) -> Stability:
-            built = self.recipe.built({name: column[0] for name, column in arguments(np.array([row])).items()})
-            own = Linearisation(*(leaf[row] for leaf in linear))
-            if vanishing[row]:
-                own = own._replace(jacobian=np.full_like(own.jacobian, np.nan))
-            return stability_of(own, built[0], built[1], equilibrium_of(built[0]), require_equilibrium=True)
-
-        return judge(linear, vanishing, sizes, kind, along, one_by_one)
+        values = self.arguments(self.cells.at(places))
+        return judge_cells(self.recipe, linear, vanishing, sizes, kind, values, lanes)
 
 
 @eqx.filter_jit
 def _linear_blocks(recipe: Recipe, values: dict[str, Array]) -> tuple[Linearisation, Array, Array]:
     """Linearisation, whether in the limit of vanishing memory, and size of the equilibrium; values (blocks, lanes)."""
 
-    def block(values: dict[str, Array]) -> tuple[Linearisation, Array, Array]:
-        first = jax.vmap(partial(_linearised, recipe, False))(values)
-        finite = jnp.isfinite(first[0].jacobian).all(axis=(1, 2))
-
-        def in_the_limit() -> Any:
-            limit = jax.vmap(partial(_linearised, recipe, True))(values)
-            return jax.vmap(partial(jax.tree.map, jnp.where))(jax.tree.map(lambda _: finite, first), first, limit)
-
-        found = first
-        if first[0].jacobian.shape[-1] > first[0].game_jacobian.shape[-1]:  # without memory there is no limit
-            found = jax.lax.cond(jnp.all(finite), lambda: first, in_the_limit)
-        return found[0], ~finite, found[1]
-
-    return jax.lax.map(block, values)
+    return jax.lax.map(partial(linearise_block, recipe), values)
 
 
 @eqx.filter_jit

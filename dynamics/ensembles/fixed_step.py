@@ -36,10 +36,7 @@ class FixedStep(Update):
     length: Array
 
     def init(self, game: Game, players: Players) -> State:
-        return self.wrapped(game, self.flow.init(game, players))
-
-    def wrapped(self, game: Game, state: State) -> State:
-        """A state of the flow as one of the map, at time 0."""
+        state = self.flow.init(game, players)
         start = jnp.zeros((), _trees.float_dtype(state.players))
         leaves, structure = jax.tree.flatten(state)
 
@@ -56,13 +53,8 @@ class FixedStep(Update):
         rows, weights = self.tableau
 
         def after(coefficients: tuple[float, ...], slopes: list[State]) -> State:
-            used = [(c, slope) for c, slope in zip(coefficients, slopes, strict=True) if c]
-            if not used:
-                return begin
-            total = _trees.scaled(used[0][0], used[0][1])
-            for coefficient, slope in used[1:]:
-                total = _trees.add_scaled(total, coefficient, slope)
-            return _trees.add_scaled(begin, self.length, total)
+            total = _trees.combined(coefficients, slopes)
+            return begin if total is None else _trees.add_scaled(begin, self.length, total)
 
         slopes: list[State] = []
         for row in rows:

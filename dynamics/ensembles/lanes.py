@@ -31,6 +31,7 @@ from dynamics.ensembles.programs import (
     live_equations,
     may_be_one_kernel,
     on_no_device,
+    scan_counts,
 )
 
 FEWEST_WALLED = 12  # equations of a call that is looked at
@@ -416,13 +417,7 @@ class _Scan(NamedTuple):
 
     @staticmethod
     def of(equation: Any) -> "_Scan":
-        closed = equation.params["jaxpr"]
-        jaxpr = closed.jaxpr
-        # Rows have an axis less in the body. (How the numbers are called differs between versions of JAX.)
-        rows = [a.aval.ndim > b.aval.ndim for a, b in zip(equation.invars, jaxpr.invars, strict=True)]
-        stacked = [a.aval.ndim > b.aval.ndim for a, b in zip(equation.outvars, jaxpr.outvars, strict=True)]
-        carried = len(stacked) - sum(stacked)
-        return _Scan(equation.params, len(rows) - sum(rows) - carried, carried, _Frame.closed(closed))
+        return _Scan(equation.params, *scan_counts(equation), _Frame.closed(equation.params["jaxpr"]))
 
     def copy(self) -> "_Scan":
         return self._replace(body=self.body.copy())

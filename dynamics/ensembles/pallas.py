@@ -43,6 +43,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, Var, jaxpr_
 from jax.interpreters import mlir
 from jaxtyping import Array, PyTree
 
+from dynamics.ensembles.programs import bind, needed_equations, scan_counts
+
 logger = logging.getLogger(__name__)
 
 LANES = 128  # games of a program instance: one per thread of four warps
@@ -314,7 +316,7 @@ class _Rewriter:
         def read(atom: Any) -> _Value:
             return values[atom] if isinstance(atom, Var) else self.numbers(atom.val, atom.aval)
 
-        needed = _needed(jaxpr)
+        needed = needed_equations(jaxpr)
         for atoms in (jaxpr.outvars, *(equation.invars for equation in needed)):
             self.used.update(atom for atom in atoms if isinstance(atom, Var))
         for equation in needed:
@@ -701,7 +703,7 @@ class _Rewriter:
 
     def _scan(self, equation: JaxprEqn, inputs: list[_Value]) -> list[_Value]:
         params = equation.params
-        (constants, carries), length = _counts(params), params["length"]
+        (constants, carries), length = scan_counts(equation), params["length"]
         fixed, carry, rows = inputs[:constants], inputs[constants : constants + carries], inputs[constants + carries :]
         avals = [variable.aval for variable in equation.outvars]
         if not length:
@@ -809,17 +811,6 @@ def _is_power_of_two(number: np.floating) -> bool:
     return bool(np.isfinite(number)) and abs(np.frexp(number)[0]) == 0.5 and 1e-30 < abs(number) < 1e30
 
 
-def _counts(params: dict[str, Any]) -> tuple[int, int]:
-    """Numbers of the constants and of the carried values of a scan."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    try:  # from JAX 0.12 on
-        constants, carries, _ = (len(group) for group in params["ft_in"].unpack())
-    except (KeyError, AttributeError, TypeError, ValueError):
-        raise Unsupported("a scan of a version of JAX that is not known") from None
-    return constants, carries
-
-
 def _open(program: ClosedJaxpr | Jaxpr) -> Jaxpr:
     return program.jaxpr if isinstance(program, ClosedJaxpr) else program
 
@@ -838,16 +829,6 @@ def _inner(equation: JaxprEqn) -> ClosedJaxpr | Jaxpr:
         if name in equation.params:
             return equation.params[name]
     raise Unsupported(f"{equation.primitive.name} does not show its program")
-
-
-def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
-    """The equations on which the results depend."""
-    wanted, kept = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}, []
-    for equation in reversed(jaxpr.eqns):
-        if equation.effects or wanted.intersection(equation.outvars):
-            kept.append(equation)
-            wanted.update(atom for atom in equation.invars if isinstance(atom, Var))
-    return kept[::-1]
 
 
 # From a program to a kernel
@@ -1131,14 +1112,14 @@ def _flattened(closed: ClosedJaxpr) -> ClosedJaxpr:
         def read(atom: Any) -> Any:
             return values[atom] if isinstance(atom, Var) else atom.val
 
-        for equation in _needed(jaxpr):
+        for equation in needed_equations(jaxpr):
             arguments = [read(atom) for atom in equation.invars]
             if equation.primitive.name in CALLS:
                 inner = _inner(equation)
                 own = inner if isinstance(inner, ClosedJaxpr) else None
                 found = evaluated(own.jaxpr if own else inner, own.consts if own else (), arguments)
             else:
-                found = _bound(equation, arguments)
+                found = bind(equation, arguments)
             values.update(zip(equation.outvars, found, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
@@ -1149,11 +1130,6 @@ def _flattened(closed: ClosedJaxpr) -> ClosedJaxpr:
 
 def _struct(aval: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
-
-
-def _bound(equation: JaxprEqn, arguments: Sequence[Any]) -> list[Any]:
-    found = equation.primitive.bind(*arguments, **equation.primitive.get_bind_params(equation.params))
-    return list(found) if equation.primitive.multiple_results else [found]
 
 
 class _Part(NamedTuple):
@@ -1178,7 +1154,7 @@ def _part(jaxpr: Jaxpr, known: dict[Var, np.ndarray], numbers: frozenset[int]) -
     def evaluated(*arrays: Any) -> list[Any]:
         values = {**known, **dict(zip(inputs, arrays, strict=True))}
         for equation in chosen:
-            found = _bound(equation, [values[a] if isinstance(a, Var) else a.val for a in equation.invars])
+            found = bind(equation, [values[a] if isinstance(a, Var) else a.val for a in equation.invars])
             values.update(zip(equation.outvars, found, strict=True))
         return [values[variable] for variable in outputs]
 
@@ -1432,7 +1408,7 @@ def _evaluated(work: _Work, leaves: list[Array], lanes: int, interpret: bool) ->
         def one(values: dict[Var, Any]) -> list[Any]:
             values = dict(zip(inputs, values, strict=True))
             for equation in chosen:
-                found = _bound(equation, [read(atom, values) for atom in equation.invars])
+                found = bind(equation, [read(atom, values) for atom in equation.invars])
                 values.update(zip(equation.outvars, found, strict=True))
             return [values[variable] for variable in kept]
 

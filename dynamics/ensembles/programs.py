@@ -67,6 +67,23 @@ def live_equations(jaxpr: Any, wanted: Sequence[bool]) -> dict[int, list[bool]]:
     return dict(reversed(found.items()))
 
 
+def needed_equations(jaxpr: Any) -> list[Any]:
+    """The equations on which the results depend, in their order."""
+    return [jaxpr.eqns[index] for index in live_equations(jaxpr, [True] * len(jaxpr.outvars))]
+
+
+def scan_counts(equation: Any) -> tuple[int, int]:
+    """Numbers of the constants and of the carried values of a scan.
+
+    Rows have an axis less in the body. (How the numbers are called differs between versions of JAX.)
+    """
+    body = equation.params["jaxpr"].jaxpr
+    rows = [a.aval.ndim > b.aval.ndim for a, b in zip(equation.invars, body.invars, strict=True)]
+    stacked = [a.aval.ndim > b.aval.ndim for a, b in zip(equation.outvars, body.outvars, strict=True)]
+    carried = len(stacked) - sum(stacked)
+    return len(rows) - sum(rows) - carried, carried
+
+
 class Program:
     """A traced function without the equations that nobody needs.
 
@@ -79,13 +96,13 @@ class Program:
     def __init__(self, function: Callable[..., Sequence[Any]], arguments: Sequence[Any]):
         closed = jax.make_jaxpr(function)(*arguments)
         jaxpr = closed.jaxpr
-        self.equations = [jaxpr.eqns[index] for index in live_equations(jaxpr, [True] * len(jaxpr.outvars))]
+        self.equations = needed_equations(jaxpr)
         self.constants = dict(zip(jaxpr.constvars, map(on_no_device, closed.consts), strict=True))
         self.inputs, self.outputs = list(jaxpr.invars), list(jaxpr.outvars)
         places = {variable: place for place, variable in enumerate(self.inputs)}
         self.forwarded = [None if is_literal(atom) else places.get(atom) for atom in self.outputs]
-        read = {atom for equation in self.equations for atom in equation.invars if not is_literal(atom)}
-        self.needed = [variable in read for variable in self.inputs]
+        self._read = {atom for equation in self.equations for atom in equation.invars if not is_literal(atom)}
+        self.needed = [variable in self._read for variable in self.inputs]
 
     def __call__(self, *arguments: Any) -> tuple[Any, ...]:
         """Run the equations again."""
@@ -110,8 +127,7 @@ class Program:
         that they are simplified away. Calls from within a kernel are safe without.
         """
         own = [place for place, source in enumerate(self.forwarded) if source is None]
-        read = {atom for equation in self.equations for atom in equation.invars if not is_literal(atom)}
-        read.update(atom for atom in self.outputs if not is_literal(atom))
+        read = self._read.union(atom for atom in self.outputs if not is_literal(atom))
         constants = {variable: value for variable, value in self.constants.items() if variable in read}
 
         def run(*arguments: Any) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from dynamics.analysis.report import Stability, equilibrium_of, stability_of
 from dynamics.ensembles import tables
 from dynamics.ensembles.cells import Recipe, reach_along, run_chunk
 from dynamics.ensembles.designs import Cells
-from dynamics.ensembles.prediction import judge
+from dynamics.ensembles.prediction import Predictions, judge
 
 # JAX traces functions on one thread at a time only: threads share its caches. What is compiled already runs freely.
 _tracing = threading.RLock()
@@ -166,28 +166,8 @@ class Work:
         return rows
 
     def _predicted(self, found: dict[str, Any], values: Values) -> Values:
-        linear, lanes = Linearisation(**found["linear"]), self.lanes
-
-        def along(rows: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            ends = []
-            for begin in range(0, len(rows), lanes):
-                block = np.minimum(np.arange(begin, begin + lanes), len(rows) - 1)
-                given = {name: column[rows[block]] for name, column in values.items()}
-                with _tracing:
-                    reached = reach_along(self.recipe, given, directions[block])
-                ends.append([leaf[: len(rows) - begin] for leaf in jax.device_get(reached)])
-            moved, fields = zip(*ends, strict=True)
-            return np.concatenate(moved), np.concatenate(fields)
-
-        def one_by_one(row: int) -> Stability:
-            own = Linearisation(*(leaf[row] for leaf in linear))
-            if found["vanishing"][row]:
-                own = own._replace(jacobian=np.full_like(own.jacobian, np.nan))
-            with _tracing:
-                game, method, _ = self.recipe.built({name: column[row] for name, column in values.items()})
-                return stability_of(own, game, method, equilibrium_of(game), require_equilibrium=True)
-
-        judged = judge(linear, found["vanishing"], found["size"], self.kind, along, one_by_one)
+        linear = Linearisation(**found["linear"])
+        judged = judge_cells(self.recipe, linear, found["vanishing"], found["size"], self.kind, values, self.lanes)
         return {
             "predicted_verdict": judged.verdict,
             "predicted_smoothness": judged.smoothness,
@@ -208,6 +188,46 @@ class Work:
             )
             rows |= {name: jax.ShapeDtypeStruct(shape, np.dtype(one)) for name, one in types.items()}
         return rows
+
+
+def judge_cells(
+    recipe: Recipe,
+    linear: Linearisation,
+    vanishing: np.ndarray,
+    sizes: np.ndarray,
+    kind: str,
+    values: Values,
+    lanes: int,
+) -> Predictions:
+    """`prediction.judge` for cells of a recipe.
+
+    Args:
+        recipe: how one is built.
+        linear, vanishing, sizes, kind: as for `judge`.
+        values: of the axes, one per cell.
+        lanes: number of cells that are looked at together.
+    """
+
+    def along(rows: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ends = []
+        for begin in range(0, len(rows), lanes):
+            block = np.minimum(np.arange(begin, begin + lanes), len(rows) - 1)
+            given = {name: column[rows[block]] for name, column in values.items()}
+            with _tracing:
+                reached = reach_along(recipe, given, directions[block])
+            ends.append([leaf[: len(rows) - begin] for leaf in jax.device_get(reached)])
+        moved, fields = zip(*ends, strict=True)
+        return np.concatenate(moved), np.concatenate(fields)
+
+    def one_by_one(row: int) -> Stability:
+        own = Linearisation(*(leaf[row] for leaf in linear))
+        if vanishing[row]:
+            own = own._replace(jacobian=np.full_like(own.jacobian, np.nan))
+        with _tracing:
+            game, method, _ = recipe.built({name: column[row] for name, column in values.items()})
+            return stability_of(own, game, method, equilibrium_of(game), require_equilibrium=True)
+
+    return judge(linear, vanishing, sizes, kind, along, one_by_one)
 
 
 def as_arguments(values: Values, cells: Cells, dtype: Any) -> Values:

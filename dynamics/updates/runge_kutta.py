@@ -105,13 +105,8 @@ def explicit_step(
     rates = rates_of(rates, players)
 
     def after(coefficients: Sequence[float], slopes: Sequence[Players]) -> Players:
-        used = [(c, slope) for c, slope in zip(coefficients, slopes, strict=True) if c]
-        if not used:
-            return players
-        total = _trees.scaled(used[0][0], used[0][1])
-        for coefficient, slope in used[1:]:
-            total = _trees.add_scaled(total, coefficient, slope)
-        return moved(players, rates, total)
+        total = _trees.combined(coefficients, slopes)
+        return players if total is None else moved(players, rates, total)
 
     slopes: list[Players] = []
     for row in rows:
