@@ -26,8 +26,6 @@ Measure = Callable[[Game, Players], PyTree]
 
 SEGMENTS = 64  # stretches of a run whose amplitudes are compared
 UNROLL = 8  # steps per turn of the loop where a step costs less than reading and writing the state
-UNROLL_WATCHED = 2  # likewise where boxes are kept: saves copies
-SMALL_STATE, SHORT_STEP = 4, 600  # numbers, and equations of a step, up to which it does
 ARITHMETIC = {"add", "sub", "mul", "neg", "add_any", "integer_pow", "square", "convert_element_type", "copy"}
 SAMPLES = 1024  # points along a flow from which its outcome is decided; a multiple of SEGMENTS
 
@@ -309,7 +307,9 @@ class _Watch(eqx.Module):
 
 
 def _widen(low: Players, high: Players, players: Players) -> tuple[Players, Players]:
-    return jax.tree.map(jnp.minimum, low, players), jax.tree.map(jnp.maximum, high, players)
+    # Selected, not `jnp.minimum`: what is no number counts as the players come to it, and it is one instruction.
+    low = jax.tree.map(lambda old, new: jnp.where(old < new, old, new), low, players)
+    return low, jax.tree.map(lambda old, new: jnp.where(old > new, old, new), high, players)
 
 
 def _repeat(advance: Callable, begin: Array, count: Array, state: State, unroll: int) -> State:
@@ -382,11 +382,6 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
 
     unroll = UNROLL if key is None and not classify and _is_cheap(partial(advance, step=0), state) else 1
 
-    small = apart and _trees.size(state) <= SMALL_STATE
-    if small:
-        small = sum(1 for _ in _equations(partial(advance, step=jnp.zeros((), int)), state)) <= SHORT_STEP
-    unroll_watched = UNROLL_WATCHED if small else 1
-
     def plain_segment(carry, segment):
         state, watch, meter_state = carry
         length, end, _, _ = segment
@@ -415,18 +410,24 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
             state, low, high = plainly(i, (state, low, high))
             now = _trees.dot(watch.axis, state.players) - middle
             upward = (signal < 0) & (now >= 0)
-            when = (step + 1).astype(dtype) - now / jnp.where(upward, now - signal, 1)
-            first = jnp.where(upward & (crossings == 0), when, first)
-            last = jnp.where(upward, when, last)
-            return (state, low, high), now, crossings + upward, first, last
+
+            def turned(crossings, first, last):
+                when = (step + 1).astype(dtype) - now / jnp.where(upward, now - signal, 1)
+                first = jnp.where(upward & (crossings == 0), when, first)
+                return crossings + upward, first, jnp.where(upward, when, last)
+
+            if apart:  # among many games most steps turn none of those that are computed together
+                turns = jax.lax.cond(upward, turned, lambda *turns: turns, crossings, first, last)
+            else:
+                turns = turned(crossings, first, last)
+            return (state, low, high), now, *turns
 
         middle = _trees.dot(watch.axis, watch.centre)  # the axis is one coordinate, so that no rounding differs
         boxed = state, state.players, state.players
         turns = watch.signal, watch.crossings, watch.first, watch.last
         unwatched = jnp.where(index == 3, 0, length) if apart else 0
         if apart:
-            begin_at = jnp.zeros_like(length)
-            boxed = _repeat(lambda boxed, i: plainly(i, boxed), begin_at, unwatched, boxed, unroll_watched)
+            boxed = jax.lax.fori_loop(0, unwatched, plainly, boxed)
         (state, low, high), *turns = jax.lax.fori_loop(unwatched, length, closely, (boxed, *turns))
         amplitude = _trees.norm(jax.tree.map(jnp.subtract, high, low))
         low, high = jax.tree.map(jnp.minimum, watch.low, low), jax.tree.map(jnp.maximum, watch.high, high)

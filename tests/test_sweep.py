@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sweeps
 import xarray as xr
 
 import dynamics as dy
 from dynamics import optimisers
 from dynamics.analysis import Linearisation
 from dynamics.analysis.report import assess
-from dynamics.ensembles import Predicted, Smoothness, cells, log_uniform, seeds, uniform
+from dynamics.ensembles import Predicted, Smoothness, log_uniform, seeds, uniform
 from dynamics.ensembles.designs import resolve
 from dynamics.ensembles.prediction import judge
 
@@ -395,7 +396,7 @@ class compiled:
 
 
 def test_one_program_serves_all(monkeypatch):
-    monkeypatch.setitem(cells.LANES, "cpu", 8)
+    sweeps.small_blocks(monkeypatch, 6)
     calls = []
 
     def build(rate, weight):
@@ -406,8 +407,7 @@ def test_one_program_serves_all(monkeypatch):
         axes = {"rate": np.linspace(0.05, high, count), "weight": np.linspace(0, high, 5)}
         return dy.sweep(build, axes, steps=64, chunk=16, tolerance=1e-3 * high)
 
-    build_and_start = dirac(np.float64(0.1), np.float64(0.3))  # what is compiled at the door
-    dy.simulate(*build_and_start, steps=4)
+    dy.sweep(dirac, {"rate": [0.1, 0.2], "weight": 0.3}, steps=8)  # what is compiled at the door
     with compiled() as programs:
         first = once(1.0)
     assert programs.count == 1 and sum(calls) == 2  # the cells' run, and their Jacobians
@@ -420,7 +420,7 @@ def test_one_program_serves_all(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_chunks_do_not_matter(monkeypatch, dtype):
-    monkeypatch.setitem(cells.LANES, "cpu", 8)
+    sweeps.small_blocks(monkeypatch, 6)
 
     def build(rate, weight):
         game, _, players = dirac(rate, weight)
@@ -433,7 +433,7 @@ def test_chunks_do_not_matter(monkeypatch, dtype):
         for chunk in (1, 7, 64, None)[:: 1 if dtype == np.float64 else 3]
     ]
     sizes = [json.loads(one.attrs["settings"])["chunk"] for one in found]
-    assert (sizes[0], sizes[-1]) == (16, 80)
+    assert (sizes[0], sizes[-1]) == (12, 78)
     for one in found[:-1]:
         equal(one, found[-1])
 
@@ -473,7 +473,7 @@ def test_a_cell_that_blows_up_disturbs_nobody():
 
 
 def test_interruption_keeps_what_is_done(monkeypatch):
-    monkeypatch.setitem(cells.LANES, "cpu", 4)
+    sweeps.small_blocks(monkeypatch, 3)
     axes = {"rate": np.linspace(0.1, 0.9, 20)}
     whole = dy.sweep(linear, axes, steps=64, chunk=8)
     seen = []
@@ -483,15 +483,15 @@ def test_interruption_keeps_what_is_done(monkeypatch):
         if len(seen) == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(dy.ensembles.SweepInterrupted, match="16 of 20 cells are done") as caught:
+    with pytest.raises(dy.ensembles.SweepInterrupted, match="18 of 20 cells are done") as caught:
         dy.sweep(linear, axes, steps=64, chunk=8, progress=progress)
-    assert isinstance(caught.value, KeyboardInterrupt) and (caught.value.done, caught.value.total) == (16, 20)
+    assert isinstance(caught.value, KeyboardInterrupt) and (caught.value.done, caught.value.total) == (18, 20)
     partial = caught.value.partial
-    equal(partial.isel(rate=slice(16)), whole.isel(rate=slice(16)))
-    assert np.all(partial.outcome[16:] == -1) and np.all(partial.predicted_verdict[16:] == Predicted.none)
-    assert np.all(np.isnan(partial.player_0[16:])) and np.all(np.isnan(partial.predicted_rate[16:]))
+    equal(partial.isel(rate=slice(18)), whole.isel(rate=slice(18)))
+    assert np.all(partial.outcome[18:] == -1) and np.all(partial.predicted_verdict[18:] == Predicted.none)
+    assert np.all(np.isnan(partial.player_0[18:])) and np.all(np.isnan(partial.predicted_rate[18:]))
     assert "not_done" in partial.outcome.attrs["flag_meanings"]
-    assert [entry[:2] for entry in seen] == [(8, 20), (16, 20)] and "7 converged, 1 undecided" == seen[0][2]
+    assert [entry[:2] for entry in seen] == [(9, 20), (18, 20)] and "8 converged, 1 undecided" == seen[0][2]
 
 
 def test_interruption_before_anything_is_done(monkeypatch):

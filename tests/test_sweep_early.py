@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sweeps
 
 import dynamics as dy
 from dynamics.ensembles import cells, running
@@ -40,7 +41,7 @@ def same(one, other, where=slice(None)):
 
 
 def test_settled_cells_have_the_numbers_of_the_shorter_run_and_the_others_those_of_the_whole(monkeypatch):
-    monkeypatch.setitem(cells.LANES, "cpu", 8)
+    sweeps.small_blocks(monkeypatch, 6)
     early = dy.sweep(build, AXES, steps=STEPS, stop_early=True)
     duration = early.duration
     assert set(np.unique(duration)) == {SHORT, STEPS} and early.duration.attrs["units"] == "steps"
@@ -56,7 +57,7 @@ def test_settled_cells_have_the_numbers_of_the_shorter_run_and_the_others_those_
 
 
 def test_early_stops_do_not_depend_on_chunks_and_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setitem(cells.LANES, "cpu", 8)
+    sweeps.small_blocks(monkeypatch, 6)
     whole = dy.sweep(build, AXES, steps=STEPS, stop_early=True)
     same(whole, dy.sweep(build, AXES, steps=STEPS, stop_early=True, chunk=17))
     same(whole, dy.sweep(build, AXES, steps=STEPS, stop_early=True, chunk=17, store=tmp_path / "early.zarr").load())

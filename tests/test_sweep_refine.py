@@ -5,12 +5,13 @@ import concurrent.futures
 import jax
 import numpy as np
 import pytest
+import sweeps
 import xarray as xr
 from sweeps import equal
 
 import dynamics as dy
 from dynamics import optimisers
-from dynamics.ensembles import SweepInterrupted, cells, refinement, seeds, uniform
+from dynamics.ensembles import SweepInterrupted, refinement, seeds, uniform
 from dynamics.ensembles.designs import resolve
 from dynamics.ensembles.prediction import Predicted
 from dynamics.outcomes import Outcome
@@ -29,14 +30,14 @@ def chart(axes=AXES, build=dirac, **settings):
 
 @pytest.fixture(autouse=True)
 def few_lanes(monkeypatch):
-    monkeypatch.setitem(cells.LANES, "cpu", 8)
+    sweeps.small_blocks(monkeypatch, 6)
     monkeypatch.setattr(refinement, "FEWEST", 24)
 
 
 @pytest.fixture(scope="module")
 def charts():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(cells.LANES, "cpu", 8)
+        sweeps.small_blocks(patch, 6)
         patch.setattr(refinement, "FEWEST", 24)
         return chart(), chart(dtype=np.float32), chart(refine="boundary")
 

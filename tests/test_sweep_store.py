@@ -19,7 +19,7 @@ import xarray as xr
 
 import dynamics as dy
 from dynamics import optimisers
-from dynamics.ensembles import StoreError, cells, seeds, store
+from dynamics.ensembles import StoreError, seeds, store
 from dynamics.ensembles.store import fingerprint, layout_of
 
 KILL = Path(__file__).resolve().parents[1] / "benchmarks" / "kill.py"
@@ -39,13 +39,13 @@ def small(path, axes=None, build=linear, progress=False, **changed):
 
 @pytest.fixture(autouse=True)
 def few_lanes(monkeypatch):
-    monkeypatch.setitem(cells.LANES, "cpu", 2)
+    sweeps.small_blocks(monkeypatch, 3)
 
 
 @pytest.fixture(scope="module")
 def whole():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(cells.LANES, "cpu", 2)
+        sweeps.small_blocks(patch, 3)
         return small(None)
 
 
@@ -128,7 +128,7 @@ import importlib.util, sys
 import numpy as np
 import dynamics as dy
 from dynamics.ensembles import cells
-cells.LANES["cpu"] = 2
+cells.LANES["cpu"], cells.FEWEST_LANES = 3, 1
 kill, path, operation = sys.argv[1:]
 spec = importlib.util.spec_from_file_location("kill", kill)
 module = importlib.util.module_from_spec(spec)

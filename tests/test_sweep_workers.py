@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sweeps
 from sweeps import equal
 
 import dynamics as dy
 from dynamics import cli, optimisers, studies
-from dynamics.ensembles import WorkerError, cells, local_workers, progress, seeds, workers
+from dynamics.ensembles import WorkerError, local_workers, progress, seeds, workers
 
 RATES = np.linspace(0.05, 2.05, 30)
 
@@ -38,7 +39,7 @@ def small(build=linear, **changed):
 
 @pytest.fixture(autouse=True)
 def few_lanes(monkeypatch):
-    monkeypatch.setitem(cells.LANES, "cpu", 2)
+    sweeps.small_blocks(monkeypatch, 3)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def pool():
 @pytest.fixture(scope="module")
 def whole():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(cells.LANES, "cpu", 2)
+        sweeps.small_blocks(patch, 3)
         return small()
 
 
@@ -110,7 +111,7 @@ def test_processes_change_nothing(pool, tmp_path):
         stored = dy.sweep(build, axes, executor=pool, chunk=10, store=tmp_path / "run.zarr", **common)
     equal(here, there)
     equal(here, stored)
-    assert seen[-1][:2] == (75, 75) and len(seen) >= 8 and "converged" in seen[-1][2]
+    assert seen[-1][:2] == (75, 75) and len(seen) >= 7 and "converged" in seen[-1][2]
     assert not np.array_equal(here.player_0, dy.sweep(build, axes, **common).player_0)  # other random numbers
 
 

@@ -30,10 +30,9 @@ from dynamics.updates.base import Update
 
 # A block of lanes goes through the whole run before the next one begins: its state stays in the cache, and a game's
 # numbers do not depend on how many blocks a chunk has.
-LANES = {"cpu": 256}
-LANES_ELSEWHERE = 16_384
-REGISTER_BYTES = 64
-NEAREST_CACHE_BYTES = 2**15
+LANES = {"cpu": 384}
+LANES_ELSEWHERE = 12_288
+FEWEST_LANES = 8  # thirds of a block
 BLOCK_BYTES = 2**22
 CHUNK_BYTES = 2**25
 LARGEST_CHUNK = 65_536
@@ -206,20 +205,17 @@ def samples_of(steps: int) -> int:
 
 
 def lanes_of(recipe: Recipe, parts: Built, cells: int, platform: str) -> int:
-    """Number of cells in a block: depends on the sweep, but not on its chunks. Even small sweeps have two blocks."""
-    _, method, players = parts
+    """Number of cells in a block: depends on the sweep, but not on its chunks. Even small sweeps have two blocks.
+
+    Three times a power of two: few arrays of a game are as long, and the axis of the games is known by its length.
+    """
+    _, _, players = parts
     size, state = _trees.size(players), _state_size(parts)
-    most = LANES.get(platform, LANES_ELSEWHERE)
-    if platform == "cpu":
-        # What a step reads and writes shall stay near, a matrix per game for instance; below a full register per
-        # number nothing is gained.
-        number = _trees.float_dtype(players).itemsize
-        touched = sum(np.size(leaf) for leaf in jax.tree.leaves(parts) if eqx.is_inexact_array(leaf)) + 4 * state
-        most = min(most, max(REGISTER_BYTES // number, _power_below(NEAREST_CACHE_BYTES // (number * touched))))
     steps = recipe.steps if recipe.steps is not None else recipe.fixed_steps
     samples = 3 * FLOW_SAMPLES if steps is None else samples_of(steps)
     each = 8 * (size * samples + 4 * state + recipe.predict * state * (state + 40))
-    return max(1, min(most, _power_below(BLOCK_BYTES // each), 1 << max(0, (cells - 1) // 2).bit_length()))
+    most = min(LANES.get(platform, LANES_ELSEWHERE), BLOCK_BYTES // each, -(-cells // 2))
+    return 3 * max(FEWEST_LANES, 1 << max(0, -(-most // 3) - 1).bit_length())
 
 
 def chunk_of(recipe: Recipe, parts: Built, cells: int, lanes: int, wanted: int | None, devices: int = 1) -> int:
@@ -268,15 +264,8 @@ def run_chunk(
     if len(devices) > 1:
         shares = jax.sharding.NamedSharding(_mesh(devices), jax.sharding.PartitionSpec("cells"))
         values, indices = jax.device_put((values, indices), shares)
-    if devices[0].platform != "cpu":
-        return _chunk(recipe, values, indices, devices, count, False)
-    try:
-        return _chunk_on_processors(recipe, values, indices, devices, count, True)
-    except jax.errors.JaxRuntimeError as error:
-        if not any(word in str(error) for word in ("UNIMPLEMENTED", "INTERNAL", "INVALID_ARGUMENT")):
-            raise
-        # This version of the compiler knows neither its option nor how to make one kernel of a loop.
-        return _chunk(recipe, values, indices, devices, count, False)
+    chunk = _chunk_on_processors if devices[0].platform == "cpu" else _chunk
+    return chunk(recipe, values, indices, devices, count, devices[0].platform == "cpu")
 
 
 def _mesh(devices: tuple[jax.Device, ...]) -> jax.sharding.Mesh:
@@ -289,13 +278,13 @@ def _run_blocks(
     indices: Array,
     devices: tuple[jax.Device, ...],
     count: Array | None,
-    one_kernel: bool,
+    machine_code: bool,
 ) -> dict[str, Any]:
     numbers, rest = eqx.partition((recipe, count), eqx.is_array)
 
     def blocks(numbers: Any, values: dict[str, Array], indices: Array) -> dict[str, Any]:
         recipe, count = eqx.combine(numbers, rest)
-        block = partial(_block, recipe, one_kernel)
+        block = partial(_block, recipe, machine_code)
         if count is None:
             return run_blocks(block, (values, indices), platform=devices[0].platform)
         shapes = jax.eval_shape(block, jax.tree.map(lambda leaf: leaf[0], (values, indices)))
@@ -321,8 +310,8 @@ _chunk = eqx.filter_jit(_run_blocks)
 _chunk_on_processors = eqx.filter_jit(_run_blocks, compiler_options={"xla_cpu_prefer_vector_width": 512})
 
 
-def _block(recipe: Recipe, one_kernel: bool, cells: tuple[dict[str, Array], Array]) -> dict[str, Any]:
-    found = in_lanes(partial(_simulated, recipe), one_kernel=one_kernel)(*cells)
+def _block(recipe: Recipe, machine_code: bool, cells: tuple[dict[str, Array], Array]) -> dict[str, Any]:
+    found = in_lanes(partial(_simulated, recipe), machine_code=machine_code)(*cells)
     found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
     if recipe.predict:
         linearised = linearise_block(recipe, cells[0])
@@ -391,11 +380,15 @@ def _steps_to_tolerance(run: Run, recipe: Recipe) -> Array:
     count = jnp.arange(len(distances))
     last = jnp.max(jnp.where(distances > level, count, -1))
     floor = rounding_floor(jnp.linalg.norm(end))
-    before, after = distances[last], jnp.maximum(distances[last + 1], floor)
+
+    def at(place: Array, numbers: Array) -> Array:
+        return jnp.sum(jnp.where(count == place, numbers, 0))  # the place differs from cell to cell
+
+    before, after = at(last, distances), jnp.maximum(at(last + 1, distances), floor)
     # The distance falls geometrically between two samples, more or less.
     part = jnp.log(before / level) / jnp.log(before / after)
     part = jnp.where((before > after) & (level > after), part, 1)
-    found = times[last] + (times[last + 1] - times[last]) * part
+    found = at(last, times) + (at(last + 1, times) - at(last, times)) * part
     found = jnp.where(last < 0, 0, found)
     return jnp.where(run.outcome == Outcome.converged, found, jnp.nan)
 

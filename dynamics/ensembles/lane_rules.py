@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynamics.ensembles.lane_values import Core, Value
-from dynamics.ensembles.trigonometry import PARTS, sine_and_cosine
 
 MOST_TERMS = 128  # of a sum that is written out
 MOST_PRODUCTS = 65_536  # of a matrix product that is written out
@@ -26,9 +25,6 @@ ELEMENTWISE = (
     | {"rem", "round", "rsqrt", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sqrt"}
     | {"stop_gradient", "sub", "threefry2x32", "xor", "eq_to", "le_to", "lt_to"}
 )
-ARRANGING = {"broadcast_in_dim", "concatenate", "iota", "pad", "reshape", "rev", "slice", "squeeze", "transpose"}
-# What the compiler can make one kernel of. (Its own rules for the rest need calls to a library.)
-ONE_KERNEL = (ELEMENTWISE | ARRANGING | {"while", "scan", "jit", "pjit", "optimization_barrier"}) - {"threefry2x32"}
 BINARY = {
     "reduce_sum": jax.lax.add,
     "reduce_prod": jax.lax.mul,
@@ -106,17 +102,6 @@ def _parity(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     odd = name in ODD or (name == "integer_pow" and equation.params["y"] % 2 == 1)
     (found,) = scope.elementwise(equation, [Value(value.core)])
     return [Value(found.core, odd and value.negative)]
-
-
-def _turned(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
-    (value,) = values
-    core, is_sine = value.core, equation.primitive.name == "sin"
-    if not (scope.one_kernel and core.batched and core.dtype.name in PARTS):
-        return _parity(scope, equation, values)
-    pair = scope.remembered(
-        ("sine and cosine",), (core,), lambda: [Core(found, True) for found in sine_and_cosine(core.array)]
-    )
-    return [Value(pair[0], value.negative) if is_sine else Value(pair[1])]
 
 
 def _select(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
@@ -325,8 +310,6 @@ def _product(scope: Any, equation: Any, values: list[Value]) -> list[Value] | No
 RULES: dict[str, Callable[[Any, Any, list[Value]], list[Value] | None]] = {
     **{name: _parity for name in (ODD | EVEN)},
     **{name: _reduced for name in BINARY},
-    "sin": _turned,
-    "cos": _turned,
     "argmax": _place,
     "argmin": _place,
     "integer_pow": _parity,

@@ -4,7 +4,7 @@
 game is read equation by equation: arithmetic stays as it is, small sums and products are written out, and what is not
 known is left to `jax.vmap`. On the way equal terms are merged, signs are followed (so that the exponentials of $x$ and
 of $-x$ are one), and what no step of a loop changes is taken out of it. A loop that is nothing but arithmetic becomes
-one kernel.
+machine code.
 
 Results agree with `jax.vmap` to rounding: every single rewriting is exact, but the compiler contracts and orders sums
 in its own way.
@@ -17,34 +17,32 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.extend
+import jax.numpy as jnp
 import numpy as np
 
 from dynamics.ensembles.affine import STEP, as_affine, is_affine_step
-from dynamics.ensembles.lane_rules import ELEMENTWISE, ONE_KERNEL, RULES, frozen
+from dynamics.ensembles.lane_rules import ELEMENTWISE, RULES, frozen
 from dynamics.ensembles.lane_values import Core, Value
+from dynamics.ensembles.machine_code import in_machine_code, is_machine_code
 from dynamics.ensembles.programs import (
     CALLS,
     Program,
     bind,
     depends,
+    inner_programs,
     is_literal,
     live_equations,
-    may_be_one_kernel,
     on_no_device,
     scan_counts,
 )
 
-FEWEST_WALLED = 12  # equations of a call that is looked at
-MOST_MERGED = 120  # equations, after sums are written out, of a call that the compiler may merge with others
 
-
-def in_lanes(function: Callable[..., Any], *, one_kernel: bool = False) -> Callable[..., Any]:
+def in_lanes(function: Callable[..., Any], *, machine_code: bool = False) -> Callable[..., Any]:
     """What `jax.vmap(function, in_axes=-1, out_axes=-1)` computes, faster.
 
     Args:
         function: of pytrees of arrays, traceable.
-        one_kernel: whether loops of arithmetic alone are compiled into one function each (CPUs; elsewhere it has no
-            effect). The compiler may refuse it: `one_kernel=False` always compiles.
+        machine_code: whether loops of arithmetic become machine code (`machine_code`) on a CPU.
 
     Returns:
         a function of pytrees of arrays whose last axis, of one length, counts the games.
@@ -60,11 +58,17 @@ def in_lanes(function: Callable[..., Any], *, one_kernel: bool = False) -> Calla
         lanes = leaves[0].shape[-1]
         shapes = [jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype) for leaf in leaves]
         closed, outputs = jax.make_jaxpr(function, return_shape=True)(*jax.tree.unflatten(structure, shapes))
-        scope = _Scope(lanes, one_kernel, ChainMap())
-        frame = _Frame.closed(closed)
-        frame.enter([Value(Core(leaf, True)) for leaf in leaves])
-        scope.advance(frame)
-        found = [scope.whole(value) for value in frame.outputs(scope)]
+        # The axis of the games is known by its length.
+        translated = machine_code and lanes not in _lengths(closed.jaxpr)
+
+        def all_games(*leaves: Any) -> list[Any]:
+            scope = _Scope(lanes, translated, ChainMap())
+            frame = _Frame.closed(closed)
+            frame.enter([Value(Core(leaf, True)) for leaf in leaves])
+            scope.advance(frame)
+            return [scope.whole(value) for value in frame.outputs(scope)]
+
+        found = _in_parts(Program(all_games, leaves), lanes, leaves) if translated else all_games(*leaves)
         return jax.tree.unflatten(jax.tree.structure(outputs), found)
 
     return run
@@ -97,13 +101,6 @@ class _Frame:
         copied.done = set(self.done)
         return copied
 
-    @property
-    def left(self) -> int:
-        """Number of equations that are still to be computed."""
-        count = len(self.live) - len(self.done)
-        frames = [one for place, one in self.inner.items() if place not in self.done and isinstance(one, _Frame)]
-        return count + sum(one.left for one in frames)
-
     def enter(self, values: Sequence[Value | None]) -> None:
         """Make arguments known; `None` stays unknown."""
         self.known |= {v: value for v, value in zip(self.inputs, values, strict=True) if value is not None}
@@ -122,12 +119,12 @@ class _Frame:
 class _Scope:
     """One level of a program: what has been computed there or further out is never computed again."""
 
-    def __init__(self, lanes: int, one_kernel: bool, memory: ChainMap, in_loop: bool = False):
-        self.lanes, self.one_kernel, self.memory, self.in_loop = lanes, one_kernel, memory, in_loop
+    def __init__(self, lanes: int, machine_code: bool, memory: ChainMap):
+        self.lanes, self.machine_code, self.memory = lanes, machine_code, memory
 
     def inside(self) -> "_Scope":
         """The scope of a loop's body: what is computed there is not known outside."""
-        return _Scope(self.lanes, self.one_kernel, self.memory.new_child(), True)
+        return _Scope(self.lanes, self.machine_code, self.memory.new_child())
 
     def remembered(self, key: tuple, cores: Sequence[Core], compute: Callable[[], Any]) -> Any:
         """The result of a computation, made once."""
@@ -202,40 +199,12 @@ class _Scope:
                 constants = [Value(Core(on_no_device(one), False)) for one in getattr(called, "consts", ())]
                 frame.inner[index] = _Frame.of(jaxpr, constants, wanted)
         inner = frame.inner[index]
-        found = None
-        if self.one_kernel and self.in_loop and None not in values and not is_step and inner.left > FEWEST_WALLED:
-            found = self._walled(inner, values)
-        if found is None:
-            inner.enter(values)
-            self.advance(inner)
-            found = inner.outputs(self)
+        inner.enter(values)
+        self.advance(inner)
+        found = inner.outputs(self)
         frame.known |= {v: value for v, value in zip(equation.outvars, found, strict=True) if value is not None}
         if all(value is not None for value, one in zip(found, wanted, strict=True) if one):
             frame.done.add(index)
-
-    def _walled(self, inner: _Frame, values: Sequence[Value]) -> list[Value | None] | None:
-        """The results of a long call that stays a call, or `None` if it is short.
-
-        The compiler merges what is elementwise and computes anew for every user what a chain of stages shares: the
-        stages of a Runge-Kutta method would be computed many times over. It does not look into a call.
-        """
-        flags = [value.core.batched for value in values]
-        batched: list[bool] = []
-
-        def run(*arrays: Any) -> list[Any]:
-            scope, frame = self.inside(), inner.copy()
-            frame.enter([Value(Core(array, one)) for array, one in zip(arrays, flags, strict=True)])
-            scope.advance(frame)
-            found = [value for value in frame.outputs(scope) if value is not None]
-            batched[:] = [value.core.batched for value in found]
-            return [scope.array(value) for value in found]
-
-        arrays = [self.array(value) for value in values]
-        program = Program(run, arrays)
-        if len(program.equations) <= MOST_MERGED or not may_be_one_kernel(program.equations, ONE_KERNEL):
-            return None
-        found = iter(zip(program.in_one_kernel(keep=False)(*arrays), batched, strict=True))
-        return [Value(Core(*next(found))) if one else None for one in inner.wanted]
 
     def _loop(self, frame: _Frame, index: int, equation: Any, values: Sequence[Value | None]) -> None:
         if index not in frame.inner:
@@ -255,7 +224,7 @@ class _Scope:
         given = [value for value in values if value is not None]
         batched = any(value.core.batched for value in given)
         if batched:
-            made = in_lanes(coefficients, one_kernel=False)(*[self.whole(value) for value in given])
+            made = in_lanes(coefficients, machine_code=False)(*[self.whole(value) for value in given])
         else:
             made = coefficients(*[self.array(value) for value in given])
         leaves, structure = jax.tree.flatten(made)
@@ -346,6 +315,13 @@ def _carried(jaxpr: Any, constants: list[bool], carry: list[bool], rest: list[bo
         if wider == carry:
             return carry, found[len(carry) :]
         carry = wider
+
+
+def _lengths(jaxpr: Any) -> set[int]:
+    """Lengths of all axes in a program."""
+    variables = (*jaxpr.constvars, *jaxpr.invars, *(one for equation in jaxpr.eqns for one in equation.outvars))
+    found = {length for variable in variables for length in variable.aval.shape}
+    return found.union(*(_lengths(inner) for equation in jaxpr.eqns for inner in inner_programs(equation)))
 
 
 def _start(scope: _Scope, values: Sequence[Value], batched: Sequence[bool]) -> tuple[Any, ...]:
@@ -451,21 +427,100 @@ class _Scan(NamedTuple):
         return _looped(scope, loop, start, wanted)
 
 
+def _spread_over(scope: _Scope, wanted: Any, one: Any, other: Any) -> tuple[Any, Any, Any]:
+    """Arguments of `jax.lax.select`, all of one shape with games in the last axis."""
+    whole = [np.shape(array) for array in (one, other) if np.shape(array)[-1:] == (scope.lanes,)]
+    shape = whole[0] if whole else (*np.shape(one), scope.lanes)
+
+    def spread(array: Any) -> Any:
+        return array if np.shape(array) == shape else jax.lax.broadcast_in_dim(array, shape, range(np.ndim(array)))
+
+    one, other = spread(one), spread(other)
+    return jax.lax.broadcast_in_dim(wanted, shape, (len(shape) - 1,)), one, other
+
+
 LOOPS: dict[str, Any] = {"while": _While, "scan": _Scan}
 
 
 def _looped(scope: _Scope, loop: Callable, arrays: Sequence[Any], batched: Sequence[bool]) -> list[Value]:
     program = Program(loop, arrays)
-    one_kernel = scope.one_kernel and may_be_one_kernel(program.equations, ONE_KERNEL)
-    found = (program.in_one_kernel() if one_kernel else program)(*arrays)
+    found = _translated(program, scope.lanes, arrays) if scope.machine_code else program(*arrays)
     return [Value(Core(array, one)) for array, one in zip(found, batched, strict=True)]
+
+
+def _translated(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[Any]:
+    """The results of a program, on a CPU as machine code where it can be."""
+    closed, constants = program.closed()
+    given = [array for array, one in zip(arrays, program.needed, strict=True) if one]
+    return program.forwarding(arrays, in_machine_code(closed, lanes)(*constants, *given))
+
+
+def _in_parts(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[Any]:
+    """The results of a program whose loops are machine code already, and the rest, between them, becomes such.
+
+    Apart, because strips of a few registers are good for a loop, but swell what is written out.
+    """
+    levels: dict[Any, int] = {}
+    parts: dict[int, list[Any]] = {}
+    free: dict[Any, Any] = {}  # what spreads a number is repeated where it is needed
+    for equation in program.equations:
+        level = max((levels.get(atom, 0) for atom in equation.invars if not is_literal(atom)), default=0)
+        if equation.primitive.name in ("broadcast_in_dim", "iota"):
+            free |= dict.fromkeys(equation.outvars, equation)
+        else:
+            level += level % 2 != is_machine_code(equation)
+            parts.setdefault(level, []).append(equation)
+        levels |= dict.fromkeys(equation.outvars, level)
+
+    def read(atom: Any, known: dict[Any, Any]) -> Any:
+        if is_literal(atom):
+            return np.asarray(atom.val, atom.aval.dtype)
+        if atom not in known:
+            known |= carried_out([free[atom]], known)
+        return known[atom]
+
+    def carried_out(equations: Sequence[Any], known: dict[Any, Any]) -> dict[Any, Any]:
+        known = dict(known)
+        for equation in equations:
+            found = bind(equation, [read(atom, known) for atom in equation.invars])
+            known |= dict(zip(equation.outvars, found, strict=True))
+        return known
+
+    def behind(atoms: Sequence[Any]) -> list[Any]:
+        """These variables, or those that they spread."""
+        found, pending = {}, [atom for atom in atoms if not is_literal(atom)]
+        while pending:
+            atom = pending.pop()
+            if atom in free:
+                pending += [one for one in free[atom].invars if not is_literal(one)]
+            else:
+                found[atom] = None
+        return list(found)
+
+    known = dict(zip(program.inputs, arrays, strict=True)) | program.constants
+    for level, equations in sorted(parts.items()):
+        if level % 2:
+            known = carried_out(equations, known)
+            continue
+        later = [one.invars for other, own in parts.items() if other > level for one in own]
+        wanted = set(behind([atom for atoms in (*later, program.outputs) for atom in atoms]))
+        made = [variable for one in equations for variable in one.outvars if variable in wanted]
+        used = [atom for atom in behind([atom for one in equations for atom in one.invars]) if atom in known]
+
+        def run(*given: Any, equations=equations, used=used, made=made) -> list[Any]:
+            found = carried_out(equations, dict(zip(used, given, strict=True)))
+            return [found[variable] for variable in made]
+
+        given = [known[variable] for variable in used]
+        known |= dict(zip(made, _translated(Program(run, given), lanes, given), strict=True))
+    return [read(atom, known) for atom in program.outputs]
 
 
 def _cond(scope: _Scope, equation: Any, values: list[Value]) -> list[Value] | None:
     which, *operands = values
-    if which.core.batched:
-        return None
     branches = equation.params["branches"]
+    if which.core.batched and not (scope.machine_code and len(branches) == 2):
+        return None
     flags = [value.core.batched for value in operands]
     batched = [any(one) for one in zip(*[depends(branch.jaxpr, flags) for branch in branches], strict=True)]
     arrays = tuple(scope.array(value) for value in operands)
@@ -474,5 +529,18 @@ def _cond(scope: _Scope, equation: Any, values: list[Value]) -> list[Value] | No
         return _inside(scope, _Frame.closed(branch), 0, arrays, flags, batched)
 
     programs = [Program(partial(run, branch), arrays) for branch in branches]
-    found = jax.lax.switch(scope.array(which), programs, *arrays)
+    if which.core.batched:  # what no game of a strip wants is not computed
+        batched = [True] * len(batched)
+        wanted = scope.array(which) > 0
+
+        def both(*arrays: Any) -> list[Any]:
+            pairs = zip(*[program(*arrays) for program in reversed(programs)], strict=True)
+            return [jax.lax.select(*_spread_over(scope, wanted, *pair)) for pair in pairs]
+
+        def usual(*arrays: Any) -> list[Any]:
+            return [_spread_over(scope, wanted, one, one)[1] for one in programs[0](*arrays)]
+
+        found = jax.lax.cond(jnp.any(wanted), both, usual, *arrays)
+    else:
+        found = jax.lax.switch(scope.array(which), programs, *arrays)
     return [Value(Core(array, one)) for array, one in zip(found, batched, strict=True)]

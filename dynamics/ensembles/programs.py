@@ -1,4 +1,4 @@
-"""Reading the programs that JAX traces: what depends on what, what nobody needs, what one kernel can hold."""
+"""Reading the programs that JAX traces: what depends on what, and what nobody needs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.extend
 import numpy as np
-from jax.experimental.xla_metadata import set_xla_metadata
 
 # Equations that call a program, and where they keep it.
 CALLS = {
@@ -20,9 +19,6 @@ CALLS = {
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
-# The versions of JAX on which loops were seen to compile into one kernel. The compiler stops the process where it
-# cannot, so that others are not tried.
-ONE_KERNEL_VERSIONS = (0, 10), (0, 13)
 
 
 def is_literal(atom: Any) -> bool:
@@ -119,33 +115,28 @@ class Program:
             known |= dict(zip(equation.outvars, found, strict=True))
         return tuple(np.asarray(atom.val, atom.aval.dtype) if is_literal(atom) else read(atom) for atom in self.outputs)
 
-    def in_one_kernel(self, keep: bool = True) -> Callable[..., tuple[Any, ...]]:
-        """The same function, compiled into a single function of the processor.
+    def closed(self) -> tuple[Any, list[Any]]:
+        """The program without arguments that are not needed and with its constants first, and the values of those.
 
-        The compiler stops the process at an argument of such a function that is not read. So there is none: what is
-        not needed is left out, what is constant is hidden from the compiler, and `keep` returns all arguments, in case
-        that they are simplified away. Calls from within a kernel are safe without.
+        The results that are arguments handed on are left out, too.
         """
-        own = [place for place, source in enumerate(self.forwarded) if source is None]
-        read = self._read.union(atom for atom in self.outputs if not is_literal(atom))
-        constants = {variable: value for variable, value in self.constants.items() if variable in read}
+        names = [variable for variable in self.constants if variable in self._read]
 
-        def run(*arguments: Any) -> tuple[Any, ...]:
-            def needed(constants: list[Any], given: list[Any]) -> tuple[list[Any], Any]:
-                rest = iter(given)
-                whole = [next(rest) if one else other for one, other in zip(self.needed, arguments, strict=True)]
-                found = self._run(whole, dict(zip(names, constants, strict=True)))
-                return [found[place] for place in own], jax.lax.optimization_barrier((constants, given)) * keep
+        def run(constants: list[Any], given: list[Any]) -> list[Any]:
+            rest = iter(given)
+            whole = [next(rest) if one else None for one in self.needed]
+            found = self._run(whole, dict(zip(names, constants, strict=True)))
+            return [array for array, source in zip(found, self.forwarded, strict=True) if source is None]
 
-            names = list(constants)
-            given = [argument for argument, one in zip(arguments, self.needed, strict=True) if one]
-            # Behind the barrier the compiler cannot see that an argument is constant, and take it into the call.
-            given = jax.lax.optimization_barrier(([constants[name] for name in names], given))
-            with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
-                made = iter(jax.jit(needed)(*given)[0])
-            return tuple(next(made) if source is None else arguments[source] for source in self.forwarded)
+        constants = [self.constants[name] for name in names]
+        given = [variable.aval for variable, one in zip(self.inputs, self.needed, strict=True) if one]
+        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in given]
+        return jax.make_jaxpr(run)([jax.ShapeDtypeStruct(n.aval.shape, n.aval.dtype) for n in names], shapes), constants
 
-        return run
+    def forwarding(self, arguments: Sequence[Any], found: Sequence[Any]) -> tuple[Any, ...]:
+        """All results, given those of the closed program."""
+        made = iter(found)
+        return tuple(next(made) if source is None else arguments[source] for source in self.forwarded)
 
 
 def on_no_device(constant: Any) -> Any:
@@ -161,13 +152,3 @@ def bind(equation: Any, arrays: Any) -> list[Any]:
     with equation.ctx.manager:
         found = equation.primitive.bind(*arrays, **equation.primitive.get_bind_params(equation.params))
     return list(found) if equation.primitive.multiple_results else [found]
-
-
-def may_be_one_kernel(equations: Sequence[Any], known: set[str]) -> bool:
-    """Whether a program is made of known operations alone, and this version of JAX was tried."""
-    low, high = ONE_KERNEL_VERSIONS
-    return low <= jax.__version_info__ < high and all(
-        equation.primitive.name in known
-        and all(may_be_one_kernel(inner.eqns, known) for inner in inner_programs(equation))
-        for equation in equations
-    )

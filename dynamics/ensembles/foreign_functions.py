@@ -1,0 +1,161 @@
+"""Machine code made at run time that XLA calls: LLVM through llvmlite, and XLA's interface of foreign functions."""
+
+import ctypes
+import functools
+import hashlib
+import pathlib
+import platform
+import re
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+# Places of members in the structures of `xla/ffi/api/c_api.h`, in bytes, where pointers have eight. They are the same
+# for all versions 0.x of the interface.
+ARGUMENTS, RESULTS, EXTENSION = 72, 112, 8
+DATA, KIND, METADATA, VERSION = 24, 8, 24, 24
+BYTE, WORD, LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+POINTER = ir.PointerType()
+
+
+class Unavailable(Exception):
+    """Machine code cannot be made here; the text says why."""
+
+
+_lock = threading.Lock()
+_engines: list[Any] = []  # own the code
+_known: set[str] = set()
+
+
+@functools.cache
+def _version() -> tuple[int, int]:
+    """Of XLA's interface."""
+    try:
+        text = (pathlib.Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
+    except OSError as error:
+        raise Unavailable(f"the interface of XLA is not described: {error}") from error
+    found = [re.search(rf"#define XLA_FFI_API_{part} (\d+)", text) for part in ("MAJOR", "MINOR")]
+    if None in found or int(found[0][1]) != 0 or sys.maxsize < 2**62:
+        raise Unavailable("the interface of XLA is not version 0 with pointers of eight bytes")
+    return int(found[0][1]), int(found[1][1])
+
+
+@functools.cache
+def _machine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features().flatten()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, reloc="pic", jit=True)
+
+
+@functools.cache
+def register_bytes() -> int:
+    """Length of a register."""
+    features = llvm.get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
+
+
+def registers() -> int:
+    """How many there are."""
+    return 16 if register_bytes() == 32 else 32
+
+
+def compiled(
+    module: Any,
+    arguments: int,
+    results: int,
+    body: Callable[[Any, Sequence[Any], Sequence[Any]], None],
+) -> str:
+    """Write, compile and register a function.
+
+    Args:
+        module: of llvmlite, in which the function is to be.
+        arguments, results: how many arrays it gets and fills.
+        body: writes it, given a builder and pointers to the arguments and to the results.
+
+    Returns:
+        the name under which XLA knows it.
+
+    Raises:
+        Unavailable: this machine or this version of JAX cannot do it.
+    """
+    version = _version()
+    module.triple = llvm.get_default_triple()
+    function = ir.Function(module, ir.FunctionType(POINTER, [POINTER]), "games")
+    function.attributes.add("nounwind")
+    frame = function.args[0]
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    described, work = function.append_basic_block("described"), function.append_basic_block("work")
+
+    def member(pointer: Any, place: int, kind: Any) -> Any:
+        return builder.load(builder.gep(pointer, [LONG(place)], source_etype=BYTE), typ=kind)
+
+    # At first XLA asks for the version of the interface, by an extension of the call.
+    extension = member(frame, EXTENSION, POINTER)
+    builder.cbranch(builder.icmp_unsigned("==", extension, ir.Constant(POINTER, None)), work, described)
+    builder.position_at_end(described)
+    metadata = member(extension, METADATA, POINTER)
+    for place, number in enumerate(version):
+        builder.store(WORD(number), builder.gep(metadata, [LONG(VERSION + 4 * place)], source_etype=BYTE))
+    builder.ret(ir.Constant(POINTER, None))
+    builder.position_at_end(work)
+    pointers = []
+    for place, count in ((ARGUMENTS, arguments), (RESULTS, results)):
+        buffers = member(frame, place, POINTER)
+        pointers.append([member(member(buffers, 8 * one, POINTER), DATA, POINTER) for one in range(count)])
+    before = _flushing(module, builder)
+    body(builder, *pointers)
+    if before is not None:
+        builder.call(module.get_global("llvm.x86.sse.ldmxcsr"), [before])
+    builder.ret(ir.Constant(POINTER, None))
+    return _registered(str(module))
+
+
+def _flushing(module: Any, builder: Any) -> Any:
+    """From here on denormal numbers count as zero; returns where the earlier state is kept."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return None
+    kind = ir.FunctionType(ir.VoidType(), [POINTER])
+    read, write = (ir.Function(module, kind, f"llvm.x86.sse.{name}mxcsr") for name in ("st", "ld"))
+    with builder.goto_entry_block():
+        before, now = builder.alloca(WORD), builder.alloca(WORD)
+    builder.call(read, [before])
+    builder.store(builder.or_(builder.load(before, typ=WORD), WORD(0x8040)), now)
+    builder.call(write, [now])
+    return before
+
+
+def _registered(text: str) -> str:
+    width, processor = str(8 * register_bytes()), llvm.get_host_cpu_name()
+    attributes = {"prefer-vector-width": width, "min-legal-vector-width": width, "target-cpu": processor}
+    attributes["target-features"] = llvm.get_host_cpu_features().flatten()
+    written = " ".join(f'"{key}"="{value}"' for key, value in attributes.items())
+    text = text.replace("nounwind", f"nounwind {written}", 1)
+    name = f"games_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    with _lock:
+        if name not in _known:
+            machine = _machine()
+            module = llvm.parse_assembly(text)
+            module.verify()
+            options = llvm.create_pipeline_tuning_options(speed_level=3)
+            options.loop_vectorization = options.slp_vectorization = False
+            passes = llvm.create_pass_builder(machine, options)
+            passes.getModulePassManager().run(module, passes)
+            engine = llvm.create_mcjit_compiler(module, machine)
+            engine.finalize_object()
+            _engines.append(engine)
+            jax.ffi.register_ffi_target(name, _capsule(engine.get_function_address("games")), platform="cpu")
+            _known.add(name)
+    return name
+
+
+def _capsule(address: int) -> Any:
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    return new(address, b"xla._CUSTOM_CALL_TARGET", None)
