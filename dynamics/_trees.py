@@ -21,12 +21,12 @@ def scaled(scale: Any, tree: PyTree) -> PyTree:
     return jax.tree.map(lambda a: scale * a, tree)
 
 
-def combined(coefficients: Sequence[float], trees: Sequence[PyTree]) -> PyTree | None:
-    """The sum of the trees times their coefficients, in their order; those that are 0 count for nothing.
+def combined(coefficients: Sequence[float], trees: Sequence[PyTree], unit: Any = 1) -> PyTree | None:
+    """The sum of the trees times their coefficients, in units; in their order; those that are 0 count for nothing.
 
     `None` where nothing is left.
     """
-    used = [(coefficient, tree) for coefficient, tree in zip(coefficients, trees, strict=True) if coefficient]
+    used = [(coefficient * unit, tree) for coefficient, tree in zip(coefficients, trees, strict=True) if coefficient]
     if not used:
         return None
     total = scaled(*used[0])

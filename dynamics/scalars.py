@@ -65,6 +65,22 @@ def log_sigmoid(x: ArrayLike) -> Array:
     return -softplus(-jnp.asarray(x))
 
 
+@jax.custom_jvp
+def half_square(x: ArrayLike) -> Array:
+    r"""Half a square, $x^2/2$, with derivative $x$: not $2x$ times a half, two operations per step of a game.
+
+    >>> float(half_square(3.0)), float(jax.grad(half_square)(3.0))
+    (4.5, 3.0)
+    """
+    return jnp.square(jnp.asarray(x)) / 2
+
+
+@half_square.defjvp
+def _half_square_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return half_square(x), dx * x
+
+
 def relu(x: ArrayLike) -> Array:
     r"""Positive part $\max(x, 0)$; the derivative at the kink is 0.
 

@@ -391,10 +391,8 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
     def watched_segment(carry, segment):
         state, watch, meter_state = carry
         length, end, index, opening = segment
-        if apart:  # a loop of one turn or none: three times in a run, all games agree about it
-            watch = jax.lax.fori_loop(
-                0, opening.astype(int), lambda _, old: old.open_quarter(state.players, index), watch
-            )
+        if apart:  # three times in a run, and all games agree about it
+            watch = jax.lax.cond(opening, lambda old: old.open_quarter(state.players, index), lambda old: old, watch)
         else:
             opened = watch.open_quarter(state.players, index)
             watch = jax.tree.map(lambda a, b: jnp.where(opening, a, b), opened, watch)

@@ -10,7 +10,7 @@ import pytest
 
 from dynamics.games import DiracGAN
 from dynamics.penalties import R1
-from dynamics.scalars import log_sigmoid, relu, safe_norm, sigmoid, softplus
+from dynamics.scalars import half_square, log_sigmoid, relu, safe_norm, sigmoid, softplus
 
 mpmath.mp.dps = 60
 ULPS = 4
@@ -88,7 +88,7 @@ def test_nothing_overflows_far_out(function, at_minus, at_plus, dtype):
 
 
 def test_not_a_number_is_not_hidden():
-    for function in (softplus, log_sigmoid, sigmoid, relu, safe_norm):
+    for function in (softplus, log_sigmoid, sigmoid, half_square, relu, safe_norm):
         assert np.isnan(function(jnp.nan))
 
 
@@ -106,9 +106,17 @@ def test_values_at_zero():
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
 def test_the_dtype_is_kept(dtype):
     x = jnp.asarray([-2.0, 3.0], dtype)
-    for function in (softplus, log_sigmoid, sigmoid, relu, safe_norm):
+    for function in (softplus, log_sigmoid, sigmoid, half_square, relu, safe_norm):
         assert jax.eval_shape(function, x).dtype == dtype
         assert jax.eval_shape(jax.grad(lambda y, f=function: f(y).sum()), x).dtype == dtype
+
+
+def test_half_square():
+    x = jnp.asarray([-3.0, -0.5, 0.0, 1e-200, 2.0, 1e200])
+    np.testing.assert_array_equal(half_square(x), x**2 / 2)
+    np.testing.assert_array_equal(jax.vmap(jax.grad(half_square))(x), x)
+    np.testing.assert_array_equal(jax.vmap(jax.grad(jax.grad(half_square)))(x), np.ones(6))
+    assert str(jax.make_jaxpr(jax.grad(half_square))(1.0)).count("mul") <= 1
 
 
 def test_relu():

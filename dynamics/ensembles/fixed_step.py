@@ -53,8 +53,8 @@ class FixedStep(Update):
         rows, weights = self.tableau
 
         def after(coefficients: tuple[float, ...], slopes: list[State]) -> State:
-            total = _trees.combined(coefficients, slopes)
-            return begin if total is None else _trees.add_scaled(begin, self.length, total)
+            moved = _trees.combined(coefficients, slopes, self.length)  # lengths times coefficients are made once
+            return begin if moved is None else jax.tree.map(jnp.add, begin, moved)
 
         slopes: list[State] = []
         for row in rows:

@@ -136,7 +136,8 @@ def _registered(text: str) -> str:
     attributes = {"prefer-vector-width": width, "min-legal-vector-width": width, "target-cpu": processor}
     attributes["target-features"] = llvm.get_host_cpu_features().flatten()
     written = " ".join(f'"{key}"="{value}"' for key, value in attributes.items())
-    text = text.replace("nounwind", f"nounwind {written}", 1)
+    # What lies on the stack for want of registers must not cross lines of the cache.
+    text = text.replace("nounwind", f'nounwind alignstack({register_bytes()}) "stackrealign" {written}', 1)
     name = f"games_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
     with _lock:
         if name not in _known:

@@ -75,7 +75,29 @@ def _mul(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     for number, rest in ((one, other), (other, one)):
         if number.fits(rest) and (number.equals(1) or number.equals(-1)):
             return [rest if number.equals(1) else rest.negated()]
-    return [Value(scope.binary("mul", one, other).core, one.negative != other.negative)]
+    negative = one.negative != other.negative
+    for number, rest in ((one.core, other.core), (other.core, one.core)):
+        if number.constant is not None and np.issubdtype(number.dtype, np.floating) and number.shape == ():
+            return [Value(_multiple(scope, number, rest), negative)]
+    return [Value(scope.binary("mul", one, other).core, negative)]
+
+
+def _multiple(scope: Any, number: Core, rest: Core) -> Core:
+    """A product with a known number; of two such products, one of them with a power of two, one is made.
+
+    Exact, unless the first product is too large or too small for its type.
+    """
+    base, factor = rest.multiple or (rest, None)
+    if factor is not None and 0.5 in np.abs(np.frexp([number.constant, factor])[0]):
+        product = np.asarray(number.constant * factor, number.dtype)
+        if product == 1:
+            return base
+        number, rest = scope.literal(product, number.dtype).core, base
+    else:
+        base = rest
+    found = scope.binary("mul", Value(number), Value(rest)).core
+    found.multiple = base, number.constant
+    return found
 
 
 def _div(scope: Any, equation: Any, values: list[Value]) -> list[Value]:

@@ -9,14 +9,16 @@ import numpy as np
 class Core:
     """An array of one game, or of all of them in its last axis.
 
-    `constant` is the number that fills it, where one is known; `origin` the array that it is a reshaping of.
+    `constant` is the number that fills it, where one is known; `origin` the array that it is a reshaping of; `multiple`
+    the array and the number whose product it is.
     """
 
-    __slots__ = ("array", "batched", "constant", "number", "origin")
+    __slots__ = ("array", "batched", "constant", "multiple", "number", "origin")
     numbers = itertools.count()
 
     def __init__(self, array: Any, batched: bool, constant: Any = None, origin: "Core | None" = None):
         self.array, self.batched, self.constant, self.origin = array, batched, constant, origin
+        self.multiple: tuple[Core, Any] | None = None
         self.number = next(Core.numbers)  # of operands in either order the older one comes first
 
     @property

@@ -5,6 +5,7 @@ from jaxtyping import Array
 from dynamics._checks import as_leaf, check_number
 from dynamics.distributions import Sample, as_sample
 from dynamics.objectives.base import Objective
+from dynamics.scalars import half_square
 
 
 class LeastSquares(Objective):
@@ -31,11 +32,11 @@ class LeastSquares(Objective):
             check_number(self, name)
 
     def discriminator(self, real: Sample | Array, fake: Sample | Array) -> Array:
-        on_real = as_sample(real).mean(lambda score: jnp.square(score - self.b))
-        return (on_real + as_sample(fake).mean(lambda score: jnp.square(score - self.a))) / 2
+        on_real = as_sample(real).mean(lambda score: half_square(score - self.b))
+        return on_real + as_sample(fake).mean(lambda score: half_square(score - self.a))
 
     def generator(self, real: Sample | Array, fake: Sample | Array) -> Array:
-        return as_sample(fake).mean(lambda score: jnp.square(score - self.c)) / 2
+        return as_sample(fake).mean(lambda score: half_square(score - self.c))
 
     @property
     def ideal_discriminator_loss(self) -> Array:

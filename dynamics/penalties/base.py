@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics.distributions import Sample
 from dynamics.game import Players
-from dynamics.scalars import safe_norm
+from dynamics.scalars import half_square, safe_norm
 
 if TYPE_CHECKING:
     from dynamics.gan import GAN
@@ -41,10 +41,10 @@ def gradient_norm(gan: "GAN", players: Players, sample: PyTree) -> Array:
     return safe_norm(flat)
 
 
-def squared_gradient(gan: "GAN", players: Players, samples: Sample) -> Array:
-    r"""$E\|\nabla_x C(x)\|^2$ over the samples."""
+def half_squared_gradient(gan: "GAN", players: Players, samples: Sample) -> Array:
+    r"""$\frac{1}{2} E\|\nabla_x C(x)\|^2$ over the samples."""
 
     def one(point):
-        return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(input_gradient(gan, players, point)))
+        return sum(jnp.sum(half_square(leaf)) for leaf in jax.tree.leaves(input_gradient(gan, players, point)))
 
     return samples.each(one).mean()

@@ -5,7 +5,7 @@ from jaxtyping import Array, PRNGKeyArray
 from dynamics._checks import as_leaf, check_number
 from dynamics.distributions import Sample
 from dynamics.game import Players
-from dynamics.penalties.base import Penalty, squared_gradient
+from dynamics.penalties.base import Penalty, half_squared_gradient
 
 
 class R2(Penalty):
@@ -27,4 +27,4 @@ class R2(Penalty):
         check_number(self, "weight", minimum=0)
 
     def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
-        return jnp.asarray(0.0), self.weight / 2 * squared_gradient(gan, players, fake)
+        return jnp.asarray(0.0), self.weight * half_squared_gradient(gan, players, fake)
