@@ -156,7 +156,7 @@ def lorenz(bench: Bench) -> Rows:
         rivals = {C_END: in_c(problem, code, False, bench.cores)}
         if expected * games < TOO_LONG:
             rivals[SWEEP] = sweep(problem)
-        if games <= 512 and bench.cores == 1:
+        if games <= 32_768 and bench.cores == 1:
             rivals[DIFFRAX] = diffrax_flow(problem, False)(0.0)
         rows = bench.rows("lorenz", problem, rivals)
         for row in rows:
@@ -181,10 +181,10 @@ def cores(bench: Bench) -> Rows:
     """Large ensembles, for the comparison of one core with all."""
     for kind in bench.some(KINDS, (np.float32,)):
         for game in bench.some(("non_saturating", "bilinear"), ("bilinear",)):
-            games, steps = (512, 64) if bench.quick else (100_000, 1_280)
+            games, steps = (512, 64) if bench.quick else (100_000, 12_800)
             problem = problems.planar(game, "simultaneous", kind, games, steps)
             yield bench.rows("cores", problem, bench.pair(problem))
-        games, steps = (64, 128) if bench.quick else (4_096, 3_200)
+        games, steps = (64, 128) if bench.quick else (4_096, 12_800)
         problem = problems.matrices("quadratic", kind, games, steps)
         yield bench.rows("cores", problem, bench.pair(problem))
 

@@ -22,16 +22,18 @@ def scaled(scale: Any, tree: PyTree) -> PyTree:
 
 
 def combined(coefficients: Sequence[float], trees: Sequence[PyTree], unit: Any = 1) -> PyTree | None:
-    """The sum of the trees times their coefficients, in units; in their order; those that are 0 count for nothing.
+    """The sum of the trees times their coefficients, in units; trees of coefficient 0 count for nothing.
 
-    `None` where nothing is left.
+    Trees of equal coefficients are added first, for speed. `None` where nothing is left.
     """
-    used = [(coefficient * unit, tree) for coefficient, tree in zip(coefficients, trees, strict=True) if coefficient]
-    if not used:
-        return None
-    total = scaled(*used[0])
-    for coefficient, tree in used[1:]:
-        total = add_scaled(total, coefficient, tree)
+    equal: dict[float, list[PyTree]] = {}
+    for coefficient, tree in zip(coefficients, trees, strict=True):
+        if coefficient:
+            equal.setdefault(coefficient, []).append(tree)
+    total = None
+    for coefficient, group in equal.items():
+        part = functools.reduce(functools.partial(jax.tree.map, operator.add), group)
+        total = scaled(coefficient * unit, part) if total is None else add_scaled(total, coefficient * unit, part)
     return total
 
 

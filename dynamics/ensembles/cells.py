@@ -204,13 +204,18 @@ def samples_of(steps: int) -> int:
     return next((n for n in range(SEGMENTS, min(2 * SEGMENTS, steps) + 1) if steps % n == 0), SEGMENTS)
 
 
-def lanes_of(recipe: Recipe, parts: Built, cells: int, platform: str) -> int:
+def lanes_of(recipe: Recipe, size: int, state: int, cells: int, platform: str) -> int:
     """Number of cells in a block: depends on the sweep, but not on its chunks. Even small sweeps have two blocks.
 
     Three times a power of two: few arrays of a game are as long, and the axis of the games is known by its length.
+
+    Args:
+        recipe: what the cells have in common.
+        size: numbers of the players.
+        state: numbers of the whole state.
+        cells: how many there are.
+        platform: of the devices.
     """
-    _, _, players = parts
-    size, state = _trees.size(players), _state_size(parts)
     steps = recipe.steps if recipe.steps is not None else recipe.fixed_steps
     samples = 3 * FLOW_SAMPLES if steps is None else samples_of(steps)
     each = 8 * (size * samples + 4 * state + recipe.predict * state * (state + 40))
@@ -218,24 +223,19 @@ def lanes_of(recipe: Recipe, parts: Built, cells: int, platform: str) -> int:
     return 3 * max(FEWEST_LANES, 1 << max(0, -(-most // 3) - 1).bit_length())
 
 
-def chunk_of(recipe: Recipe, parts: Built, cells: int, lanes: int, wanted: int | None, devices: int = 1) -> int:
+def chunk_of(
+    recipe: Recipe, size: int, state: int, cells: int, lanes: int, wanted: int | None, devices: int = 1
+) -> int:
     """Number of cells in a chunk, a multiple of the lanes: what the caller wants, or what memory allows.
 
     Every device gets the same number of blocks, and at least two: the compiler takes the body out of a loop that runs
     once, and rounds otherwise then.
     """
     if wanted is None:
-        size, state = _trees.size(parts[2]), _state_size(parts)
         each = 8 * (size + 8 + recipe.predict * (state**2 + size**2 + 4 * state + 8))
         most = devices * max(2 * lanes, min(LARGEST_CHUNK, _power_below(CHUNK_BYTES // each)))
         wanted = -(-cells // -(-cells // most))  # chunks of equal size
     return max(2, -(-min(wanted, cells) // (lanes * devices))) * lanes * devices
-
-
-def _state_size(parts: Built) -> int:
-    game, method, players = parts
-    state = eqx.filter_eval_shape(method.init, game, players)
-    return sum(leaf.size for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.ShapeDtypeStruct))
 
 
 def _power_below(number: int) -> int:

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import hashlib
+import os
 import pathlib
 import platform
 import re
@@ -19,6 +20,7 @@ from llvmlite import ir
 # for all versions 0.x of the interface.
 ARGUMENTS, RESULTS, EXTENSION = 72, 112, 8
 DATA, KIND, METADATA, VERSION = 24, 8, 24, 24
+ASKS_VERSION = 1  # the kind of an extension
 BYTE, WORD, LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 POINTER = ir.PointerType()
 
@@ -46,24 +48,40 @@ def _version() -> tuple[int, int]:
 
 
 @functools.cache
-def _machine() -> Any:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features().flatten()
-    target = llvm.Target.from_default_triple()
-    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, reloc="pic", jit=True)
+def _features() -> Any:
+    """What the processor can do."""
+    try:
+        return llvm.get_host_cpu_features()
+    except RuntimeError as error:
+        raise Unavailable(f"the processor is not known: {error}") from error
 
 
 @functools.cache
+def _machine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    options = dict(cpu=llvm.get_host_cpu_name(), features=_features().flatten(), opt=3, reloc="pic", jit=True)
+    return llvm.Target.from_default_triple().create_target_machine(**options)
+
+
 def register_bytes() -> int:
-    """Length of a register."""
-    features = llvm.get_host_cpu_features()
-    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
+    """Length of a register.
+
+    Raises:
+        Unavailable: the processor is not known.
+    """
+    return 64 if _features().get("avx512f") else 32 if _features().get("avx") else 16
 
 
-def registers() -> int:
-    """How many there are."""
-    return 16 if register_bytes() == 32 else 32
+@functools.cache
+def has_function(name: str) -> bool:
+    """Whether the library of C has a function; the compiler would stop the process at one that is not there."""
+    library = ctypes.CDLL(None if os.name == "posix" else "ucrtbase")
+    found = getattr(library, name, None)
+    if found is None:
+        return False
+    llvm.add_symbol(name, ctypes.cast(found, ctypes.c_void_p).value)
+    return True
 
 
 def compiled(
@@ -98,7 +116,10 @@ def compiled(
 
     # At first XLA asks for the version of the interface, by an extension of the call.
     extension = member(frame, EXTENSION, POINTER)
-    builder.cbranch(builder.icmp_unsigned("==", extension, ir.Constant(POINTER, None)), work, described)
+    extended = function.append_basic_block("extended")
+    builder.cbranch(builder.icmp_unsigned("==", extension, ir.Constant(POINTER, None)), work, extended)
+    builder.position_at_end(extended)
+    builder.cbranch(builder.icmp_unsigned("==", member(extension, KIND, WORD), WORD(ASKS_VERSION)), described, work)
     builder.position_at_end(described)
     metadata = member(extension, METADATA, POINTER)
     for place, number in enumerate(version):
@@ -134,7 +155,7 @@ def _flushing(module: Any, builder: Any) -> Any:
 def _registered(text: str) -> str:
     width, processor = str(8 * register_bytes()), llvm.get_host_cpu_name()
     attributes = {"prefer-vector-width": width, "min-legal-vector-width": width, "target-cpu": processor}
-    attributes["target-features"] = llvm.get_host_cpu_features().flatten()
+    attributes["target-features"] = _features().flatten()
     written = " ".join(f'"{key}"="{value}"' for key, value in attributes.items())
     # What lies on the stack for want of registers must not cross lines of the cache.
     text = text.replace("nounwind", f'nounwind alignstack({register_bytes()}) "stackrealign" {written}', 1)

@@ -23,7 +23,7 @@ import numpy as np
 from dynamics.ensembles.affine import STEP, as_affine, is_affine_step
 from dynamics.ensembles.lane_rules import ELEMENTWISE, RULES, frozen
 from dynamics.ensembles.lane_values import Core, Value
-from dynamics.ensembles.machine_code import in_machine_code, is_machine_code
+from dynamics.ensembles.machine_code import in_machine_code, is_known, is_machine_code
 from dynamics.ensembles.programs import (
     CALLS,
     Program,
@@ -35,6 +35,9 @@ from dynamics.ensembles.programs import (
     on_no_device,
     scan_counts,
 )
+
+MOST_WRITTEN_OUT = 5_000  # operations outside of loops that become machine code: more take long to compile
+MOVING = {"broadcast_in_dim", "concatenate", "iota", "reshape", "slice", "squeeze", "transpose"}
 
 
 def in_lanes(function: Callable[..., Any], *, machine_code: bool = False) -> Callable[..., Any]:
@@ -455,10 +458,16 @@ def _translated(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence
     return program.forwarding(arrays, in_machine_code(closed, lanes)(*constants, *given))
 
 
-def _in_parts(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[Any]:
-    """The results of a program whose loops are machine code already, and the rest, between them, becomes such.
+def _operations(equations: Sequence[Any], lanes: int) -> int:
+    """How many operations on numbers of a game some equations are."""
+    shapes = [one.outvars[0].aval.shape for one in equations if one.primitive.name not in MOVING]
+    return sum(int(np.prod([length for length in shape if length != lanes], dtype=int)) for shape in shapes)
 
-    Apart, because strips of a few registers are good for a loop, but swell what is written out.
+
+def _in_parts(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[Any]:
+    """The results of a program whose loops are machine code already; of the rest, what can be becomes such.
+
+    Apart from the loops, because strips of a few registers are good for those, but swell what is written out.
     """
     levels: dict[Any, int] = {}
     parts: dict[int, list[Any]] = {}
@@ -468,7 +477,7 @@ def _in_parts(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[A
         if equation.primitive.name in ("broadcast_in_dim", "iota"):
             free |= dict.fromkeys(equation.outvars, equation)
         else:
-            level += level % 2 != is_machine_code(equation)
+            level += level % 2 != (is_machine_code(equation) or not is_known(equation))
             parts.setdefault(level, []).append(equation)
         levels |= dict.fromkeys(equation.outvars, level)
 
@@ -499,7 +508,7 @@ def _in_parts(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[A
 
     known = dict(zip(program.inputs, arrays, strict=True)) | program.constants
     for level, equations in sorted(parts.items()):
-        if level % 2:
+        if level % 2 or not 0 < _operations(equations, lanes) <= MOST_WRITTEN_OUT:
             known = carried_out(equations, known)
             continue
         later = [one.invars for other, own in parts.items() if other > level for one in own]

@@ -700,3 +700,11 @@ def in_machine_code(closed: ClosedJaxpr, lanes: int) -> Callable[..., list[Any]]
 def is_machine_code(equation: Any) -> bool:
     """Whether an equation calls a program that `in_machine_code` has taken."""
     return equation.primitive is _in_machine_code
+
+
+def is_known(equation: Any) -> bool:
+    """Whether the operations of an equation are such as can become machine code, by their names."""
+    name = equation.primitive.name
+    if name in CALLS or name in ("while", "scan", "cond"):
+        return all(is_known(inner) for program in inner_programs(equation) for inner in program.eqns)
+    return name in ELEMENTWISE or name in SAME or hasattr(_Translator, f"arrange_{name}")

@@ -14,6 +14,7 @@ import numpy as np
 from llvmlite import ir
 
 from dynamics.ensembles.elementary import FUNCTIONS, LARGEST_ANGLE
+from dynamics.ensembles.foreign_functions import has_function
 from dynamics.ensembles.programs import CALLS, is_literal, needed_equations
 
 FLOATS = {np.dtype("float32"): ir.FloatType(), np.dtype("float64"): ir.DoubleType()}
@@ -279,6 +280,8 @@ def _by_library(t: Any, name: str, params: Any, dtypes: Any, *numbers: Any) -> A
         raise Unsupported(f"{name} of {dtype}")
     kind = FLOATS[dtype]
     symbol = LIBRARY[name] + ("f" if dtype.itemsize == 4 else "")
+    if not has_function(symbol):
+        raise Unsupported(f"{name} is not in the library of this machine")
     function = t.function(symbol, kind, [kind] * len(numbers))
     if not any(map(is_wide, numbers)):
         return t.builder.call(function, numbers)

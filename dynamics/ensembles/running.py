@@ -269,11 +269,12 @@ def _planned(recipe: Recipe, cells: Cells, devices, chunk: int | None, executor,
     fixed = recipe.fixed_steps
     if (steps if is_map else fixed or SHORTEST_TRIED) < SHORTEST_TRIED:
         recipe = recipe.changed(trial=None)
-    lanes = lanes_of(recipe, parts, cells.count, devices[0].platform)
-    size = chunk_of(recipe, parts, cells.count, lanes, chunk, len(devices))
+    sizes = _trees.size(parts[2]), sum(np.size(leaf) for leaf in jax.tree.leaves(state))
+    lanes = lanes_of(recipe, *sizes, cells.count, devices[0].platform)
+    size = chunk_of(recipe, *sizes, cells.count, lanes, chunk, len(devices))
     if executor is not None and chunk is None:
         share = -(-cells.count // (CHUNKS_PER_WORKER * (workers_of(executor) or CHUNKS_PER_WORKER)))
-        size = min(size, chunk_of(recipe, parts, cells.count, lanes, share, len(devices)))
+        size = min(size, chunk_of(recipe, *sizes, cells.count, lanes, share, len(devices)))
     kind = "map" if is_map else "flow"
     counted = steps if is_map else fixed
     resolution = float(until) / (FLOW_SAMPLES - 1) if counted is None else counted // samples_of(counted)
