@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamics.ensembles import elementary, foreign_functions, machine_code
+from dynamics.ensembles import elementary, foreign_functions, machine_widths
 from dynamics.ensembles.machine_code import in_machine_code, translated
 from dynamics.ensembles.machine_operations import ELEMENTWISE, Unsupported
 
@@ -268,10 +268,28 @@ def test_several_registers_change_nothing(monkeypatch):
     x = jnp.asarray(RNG.normal(size=192))
     found = []
     for units in (1, 2, 4):
-        monkeypatch.setattr(machine_code, "UNITS", units)
+        monkeypatch.setattr(machine_widths, "UNITS", units)
         found.append(np.asarray(run(simulated, x, lanes=192)))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(
+    "step, count, registers",
+    [
+        (lambda x: x - 0.1 * x, 2, 2),  # waits for little
+        (lambda x: x - 0.1 * jnp.exp(x), 2, 4),
+        (lambda x: x - 0.1 * (x - 0.1 * (x - 0.1 * x)), 2, 4),
+        (lambda x: x - 0.1 * (x - 0.1 * (x - 0.1 * x)), 9, 2),
+        (lambda x: x - 0.1 * x, 21, 1),  # there are no more registers
+    ],
+)
+def test_registers_per_number(step, count, registers):
+    x = jnp.ones((count, 512), jnp.float32)
+    closed = jax.make_jaxpr(lambda x: jax.lax.fori_loop(0, 9, lambda i, x: step(x), x))(x)
+    full = foreign_functions.register_bytes() // 4
+    assert machine_widths.strip_width(closed.jaxpr, 512) == registers * full
+    assert machine_widths.strip_width(jax.make_jaxpr(step)(x).jaxpr, 512) == full
 
 
 def test_numbers_below_the_normal_ones_are_nought():

@@ -13,7 +13,7 @@ import functools
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,23 +29,19 @@ from dynamics.ensembles.machine_operations import (
     ELEMENTWISE,
     FLOATS,
     SAME,
-    SLOW,
     TYPES,
     Unsupported,
     dtype_of,
     is_wide,
 )
+from dynamics.ensembles.machine_widths import strip_width
 from dynamics.ensembles.programs import CALLS, inner_programs, is_literal, needed_equations, scan_counts
 
 logger = logging.getLogger(__name__)
 
-MOST_OPERATIONS = 60_000  # the compiler takes seconds for so many
+MOST_OPERATIONS = 20_000  # on numbers of a game; the compiler takes many seconds for so many
 MOST_ENTRIES = 4_096  # of an array per game
 MOST_STACK = 2**19  # bytes for rows that loops write for other loops
-UNITS = 0  # registers per number, if not chosen by what a loop does
-SLOW_CYCLES = 30
-CYCLES = dict.fromkeys(("add", "add_any", "sub", "mul"), 4)
-CYCLES |= dict.fromkeys(("select_n", "max", "min", "lt", "le", "gt", "ge", "and", "or"), 1)
 
 
 class _Memory(NamedTuple):
@@ -544,79 +540,6 @@ class _Translator:
 # From a program to a function that XLA calls
 
 
-class _Loop(NamedTuple):
-    """An innermost loop.
-
-    Attributes:
-        carried: numbers of a game.
-        latency: cycles until the results of a turn are there, more or less.
-        slow: whether it divides, or computes elementary functions.
-    """
-
-    carried: int
-    latency: int
-    slow: bool
-
-
-def _loops(jaxpr: Any, lanes: int) -> Iterator[_Loop]:
-    for equation in jaxpr.eqns:
-        inner = [loop for program in inner_programs(equation) for loop in _loops(program, lanes)]
-        yield from inner
-        wide = [v.aval.shape[:-1] for v in equation.outvars if v.aval.shape[-1:] == (lanes,)]
-        if equation.primitive.name == "while" and wide and not inner:
-            body = equation.params["body_jaxpr"].jaxpr
-            latency = max(_delays(body, [0] * len(body.invars)), default=0)
-            yield _Loop(sum(map(math.prod, wide)), latency, latency >= SLOW_CYCLES and _is_slow(body))
-
-
-def _is_slow(jaxpr: Any) -> bool:
-    return any(
-        equation.primitive.name in SLOW
-        or (equation.primitive.name in CALLS and any(map(_is_slow, inner_programs(equation))))
-        for equation in jaxpr.eqns
-    )
-
-
-def _delays(jaxpr: Any, begins: Sequence[int]) -> list[int]:
-    """Cycles until the results of a program are there, more or less, branches not taken."""
-    known = dict(zip(jaxpr.invars, begins, strict=True))
-
-    def read(atom: Any) -> int:
-        return 0 if is_literal(atom) else known.get(atom, 0)
-
-    for equation in jaxpr.eqns:
-        name, begins = equation.primitive.name, [read(atom) for atom in equation.invars]
-        if name in CALLS:
-            called = equation.params[CALLS[name]]
-            ends = _delays(getattr(called, "jaxpr", called), begins)
-        else:
-            cycles = SLOW_CYCLES if name in SLOW else CYCLES.get(name, 0)
-            ends = [max(begins, default=0) + cycles] * len(equation.outvars)
-        known |= dict(zip(equation.outvars, ends, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _units(jaxpr: Any, lanes: int) -> int:
-    """Registers per number: several hide latencies, as long as there are registers for what is carried.
-
-    The loop that carries least decides; those that watch more take fewer turns. (Found by trial.)
-    """
-    loops = sorted(_loops(jaxpr, lanes))
-    if UNITS or not loops:
-        return UNITS or 1
-    carried, latency, slow = loops[0]
-    if (carried <= 8 and latency >= 20) or (carried <= 10 and slow):
-        return 4
-    return 2 if carried <= 20 else 1
-
-
-def _width(jaxpr: Any, lanes: int) -> int:
-    """Games of a strip."""
-    sizes = [v.aval.dtype.itemsize for v in (*jaxpr.invars, *jaxpr.outvars) if v.aval.dtype in FLOATS]
-    own = foreign_functions.register_bytes() // max(sizes, default=8)
-    return math.gcd(lanes, own * _units(jaxpr, lanes))
-
-
 def translated(closed: ClosedJaxpr, lanes: int) -> str:
     """The name of a function for XLA that is the program.
 
@@ -628,7 +551,7 @@ def translated(closed: ClosedJaxpr, lanes: int) -> str:
         Unsupported: it has an operation that is not known here, or is too long.
     """
     jaxpr = closed.jaxpr
-    width = _width(jaxpr, lanes)
+    width = strip_width(jaxpr, lanes)
     t = _Translator(lanes, width)
 
     def body(builder: Any, arguments: Sequence[Any], results: Sequence[Any]) -> None:

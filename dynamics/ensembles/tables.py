@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import jax
+import llvmlite
 import numpy as np
 
 import dynamics
@@ -145,6 +146,7 @@ def provenance(settings: dict[str, Any], dtype: Any, key: Any) -> dict[str, Any]
         "dynamics": dynamics.__version__,
         "jax": jax.__version__,
         "numpy": np.__version__,
+        "llvmlite": llvmlite.__version__,
         "platform": jax.default_backend(),
         "dtype": str(np.dtype(dtype)),
         "key": "none" if key is None else " ".join(str(word) for word in np.asarray(key).tolist()),

@@ -22,6 +22,7 @@ from typing import Any
 import cloudpickle
 import equinox as eqx
 import jax
+import llvmlite
 import numpy as np
 
 import dynamics
@@ -282,7 +283,8 @@ def _later(self) -> None:
 def versions() -> dict[str, str]:
     """On which the bits depend, or whether a recipe can be read at all."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"dynamics": dynamics.__version__, "jax": jax.__version__, "numpy": np.__version__, "python": python}
+    found = {package.__name__: package.__version__ for package in (dynamics, jax, np, llvmlite)}
+    return found | {"python": python}
 
 
 def current_settings() -> dict[str, Any]:
