@@ -265,17 +265,17 @@ class _Translator:
             return self.cond(equation, inputs)
         if name in SAME:
             return inputs
-        (aval,) = [variable.aval for variable in equation.outvars]
         method = getattr(self, f"arrange_{name}", None)
+        if method is None and name not in ELEMENTWISE:
+            raise Unsupported(f"{name} is not known here")
+        (aval,) = [variable.aval for variable in equation.outvars]
         wide, shape = self.has_games(aval), self.small(aval)
         if not wide and name != "reduce_or" and any(array.wide for array in inputs):
             raise Unsupported(f"{name} takes games together or apart")
-        if method is not None:
-            entries = method(params, inputs, shape, wide)
-        elif name in ELEMENTWISE:
+        if method is None:
             entries = self.elementwise(equation, inputs, shape, wide)
         else:
-            raise Unsupported(f"{name} is not known here")
+            entries = method(params, inputs, shape, wide)
         if entries.shape != shape:
             raise Unsupported(f"{name} made {entries.shape} of {shape}")
         return [_Array(dtype_of(aval.dtype), shape, wide, entries)]
