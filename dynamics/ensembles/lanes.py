@@ -36,7 +36,8 @@ from dynamics.ensembles.programs import (
     scan_counts,
 )
 
-MOST_WRITTEN_OUT = 5_000  # operations outside of loops that become machine code: more take long to compile
+# Operations before and after loops that become machine code: more take long to compile.
+MOST_BEFORE, MOST_AFTER = 1_000, 10_000
 MOVING = {"broadcast_in_dim", "concatenate", "iota", "reshape", "slice", "squeeze", "transpose"}
 
 
@@ -508,7 +509,7 @@ def _in_parts(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[A
 
     known = dict(zip(program.inputs, arrays, strict=True)) | program.constants
     for level, equations in sorted(parts.items()):
-        if level % 2 or not 0 < _operations(equations, lanes) <= MOST_WRITTEN_OUT:
+        if level % 2 or not 0 < _operations(equations, lanes) <= (MOST_AFTER if level else MOST_BEFORE):
             known = carried_out(equations, known)
             continue
         later = [one.invars for other, own in parts.items() if other > level for one in own]
