@@ -337,17 +337,17 @@ MUTANTS = (
     Mutant(
         "objectives.least_squares:LeastSquares.discriminator",
         PLAYER,
-        "jnp.square(score - self.a)",
-        "jnp.square(score - self.b)",
+        "half_square(score - self.a)",
+        "half_square(score - self.b)",
     ),
-    Mutant("penalties.r1:R1.__call__", HALF, "self.weight / 2", "self.weight"),
+    Mutant("penalties.r1:R1.__call__", HALF, "self.weight", "2 * self.weight"),
     Mutant(
         "penalties.r1:R1.__call__",
         PLAYER,
-        "jnp.asarray(0.0), self.weight / 2 * squared_gradient(gan, players, real)",
-        "self.weight / 2 * squared_gradient(gan, players, real), jnp.asarray(0.0)",
+        "jnp.asarray(0.0), self.weight * half_squared_gradient(gan, players, real)",
+        "self.weight * half_squared_gradient(gan, players, real), jnp.asarray(0.0)",
     ),
-    Mutant("penalties.r2:R2.__call__", HALF, "self.weight / 2", "self.weight"),
+    Mutant("penalties.r2:R2.__call__", HALF, "self.weight", "2 * self.weight"),
     Mutant(
         "penalties.discriminator_gradient_norm:DiscriminatorGradientNorm.__call__",
         PLAYER,

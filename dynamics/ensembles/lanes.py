@@ -36,8 +36,9 @@ from dynamics.ensembles.programs import (
     scan_counts,
 )
 
-# Operations before and after loops that become machine code: more take long to compile.
-MOST_BEFORE, MOST_AFTER = 1_000, 10_000
+# Operations before and after loops that become machine code: fewer gain nothing, more take long to compile.
+FEWEST, MOST_BEFORE, MOST_AFTER = 20, 1_000, 6_000
+LONGEST = 400  # numbers of an array per game
 MOVING = {"broadcast_in_dim", "concatenate", "iota", "reshape", "slice", "squeeze", "transpose"}
 
 
@@ -459,10 +460,15 @@ def _translated(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence
     return program.forwarding(arrays, in_machine_code(closed, lanes)(*constants, *given))
 
 
-def _operations(equations: Sequence[Any], lanes: int) -> int:
-    """How many operations on numbers of a game some equations are."""
-    shapes = [one.outvars[0].aval.shape for one in equations if one.primitive.name not in MOVING]
-    return sum(int(np.prod([length for length in shape if length != lanes], dtype=int)) for shape in shapes)
+def _is_worth_it(equations: Sequence[Any], lanes: int, most: int) -> bool:
+    """Whether some equations outside of loops are better machine code, and compiled in reasonable time."""
+
+    def size(shape: Sequence[int]) -> int:
+        return int(np.prod([length for length in shape if length != lanes], dtype=int))
+
+    sizes = {one: size(one.aval.shape) for equation in equations for one in equation.outvars}
+    work = [sizes[equation.outvars[0]] for equation in equations if equation.primitive.name not in MOVING]
+    return FEWEST <= sum(work) <= most and max(sizes.values()) <= LONGEST
 
 
 def _in_parts(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[Any]:
@@ -509,7 +515,7 @@ def _in_parts(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[A
 
     known = dict(zip(program.inputs, arrays, strict=True)) | program.constants
     for level, equations in sorted(parts.items()):
-        if level % 2 or not 0 < _operations(equations, lanes) <= (MOST_AFTER if level else MOST_BEFORE):
+        if level % 2 or not _is_worth_it(equations, lanes, MOST_AFTER if level else MOST_BEFORE):
             known = carried_out(equations, known)
             continue
         later = [one.invars for other, own in parts.items() if other > level for one in own]
