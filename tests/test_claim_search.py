@@ -240,6 +240,7 @@ for number in range(6):
 """
 
 
+@pytest.mark.slow
 def test_workers_agree_with_one_process_and_an_interruption_keeps_what_there_is(tmp_path):
     (tmp_path / "my_claims.py").write_text(PLUGIN)
     command = [sys.executable, "-m", "dynamics", "claims", "mine", "--plugin", "my_claims", "--examples", "100"]

@@ -67,6 +67,7 @@ class Stopped:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_stores_and_workers_change_nothing(charts, tmp_path):
     _, single, refined = charts
     path = tmp_path / "run.zarr"
