@@ -1,6 +1,6 @@
 """The only loop of the library: a scan for updates, a diffrax solve for flows."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -336,22 +336,15 @@ def _is_cheap(step: Callable, state: State) -> bool:
     leaves = jax.tree.leaves(state)
     if len(leaves) > 8 or any(jnp.ndim(leaf) or not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         return False
-    count = 0
-    for equation, holds_others in _equations(step, state):
-        count += not holds_others
-        if count > 64 or not (holds_others or equation.primitive.name in ARITHMETIC):
-            return False
-    return True
-
-
-def _equations(step: Callable, state: State) -> Iterator[tuple[Any, bool]]:
-    """The equations of a step as it is traced, also those within others, and whether each holds others."""
-    pending = [jax.make_jaxpr(step)(state).jaxpr]
+    pending, count = [jax.make_jaxpr(step)(state).jaxpr], 0
     while pending:
         for equation in pending.pop().eqns:
             inner = list(jax.extend.core.jaxprs_in_params(equation.params))
             pending += inner
-            yield equation, bool(inner)
+            count += not inner
+            if count > 64 or not (inner or equation.primitive.name in ARITHMETIC):
+                return False
+    return True
 
 
 @eqx.filter_jit

@@ -260,12 +260,12 @@ def run_chunk(
     """
     count = None if count is None else jnp.asarray(count, jnp.int32)
     if not is_concrete((values, indices)):
-        return _run_blocks(recipe, values, indices, devices, count, devices[0].platform == "cpu")
+        return _run_blocks(recipe, values, indices, devices, count)
     if len(devices) > 1:
         shares = jax.sharding.NamedSharding(_mesh(devices), jax.sharding.PartitionSpec("cells"))
         values, indices = jax.device_put((values, indices), shares)
     chunk = _chunk_on_processors if devices[0].platform == "cpu" else _chunk
-    return chunk(recipe, values, indices, devices, count, devices[0].platform == "cpu")
+    return chunk(recipe, values, indices, devices, count)
 
 
 def _mesh(devices: tuple[jax.Device, ...]) -> jax.sharding.Mesh:
@@ -278,15 +278,15 @@ def _run_blocks(
     indices: Array,
     devices: tuple[jax.Device, ...],
     count: Array | None,
-    machine_code: bool,
 ) -> dict[str, Any]:
     numbers, rest = eqx.partition((recipe, count), eqx.is_array)
+    platform = devices[0].platform
 
     def blocks(numbers: Any, values: dict[str, Array], indices: Array) -> dict[str, Any]:
         recipe, count = eqx.combine(numbers, rest)
-        block = partial(_block, recipe, machine_code)
+        block = partial(_block, recipe, platform == "cpu")
         if count is None:
-            return run_blocks(block, (values, indices), platform=devices[0].platform)
+            return run_blocks(block, (values, indices), platform=platform)
         shapes = jax.eval_shape(block, jax.tree.map(lambda leaf: leaf[0], (values, indices)))
         found = jax.tree.map(lambda leaf: jnp.zeros((len(indices), *leaf.shape), leaf.dtype), shapes)
 

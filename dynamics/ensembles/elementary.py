@@ -80,8 +80,8 @@ def _number(value: float, like: Array) -> np.ndarray:
     return np.asarray(value, like.dtype)
 
 
-def _reduced(x: Array) -> tuple[Array, Array, Array]:
-    r"""$2^n$ as what is to be added to the bits of a number, $n$, and $e^r - 1$, where $x = n \log 2 + r$."""
+def _reduced(x: Array) -> tuple[Array, Array]:
+    r"""$2^n$ as what is to be added to the bits of a number, and $e^r - 1$, where $x = n \log 2 + r$."""
     constants = CONSTANTS[x.dtype.name]
     # Added to such a number, another one is rounded to an integer, which then lies in the last bits.
     rounder = _number(1.5 * 2**constants.mantissa, x)
@@ -91,7 +91,7 @@ def _reduced(x: Array) -> tuple[Array, Array, Array]:
     for part in constants.log2:
         rest = rest - count * _number(part, x)
     bits = jax.lax.bitcast_convert_type(shifted, constants.integer) << constants.mantissa
-    return bits, count, (_polynomial(rest, constants.exponential) * rest) * rest + rest
+    return bits, (_polynomial(rest, constants.exponential) * rest) * rest + rest
 
 
 def _times_power(x: Array, bits: Array) -> Array:
@@ -101,7 +101,7 @@ def _times_power(x: Array, bits: Array) -> Array:
 def exponential(x: Array) -> Array:
     r"""$e^x$."""
     limits = jnp.finfo(x.dtype)
-    bits, _, moved = _reduced(x)
+    bits, moved = _reduced(x)
     found = _times_power(moved + 1, bits)
     found = jnp.where(x < _number(np.log(float(limits.tiny)), x), 0, found)
     return jnp.where(x > _number(np.log(float(limits.max)), x), jnp.inf, found)
@@ -109,7 +109,7 @@ def exponential(x: Array) -> Array:
 
 def exponential_minus_one(x: Array) -> Array:
     r"""$e^x - 1$, accurate near 0."""
-    bits, _, moved = _reduced(x)
+    bits, moved = _reduced(x)
     power = _times_power(jnp.ones_like(x), bits)
     large = _number(60, x)
     found = jnp.where(x > large, exponential(x), moved * power + (power - 1))
@@ -160,7 +160,7 @@ def hyperbolic_tangent(x: Array) -> Array:
     size = jnp.abs(x)
     least = _number(-60, x)
     twice = size * -2
-    bits, _, moved = _reduced(jnp.where(twice < least, least, twice))
+    bits, moved = _reduced(jnp.where(twice < least, least, twice))
     power = _times_power(jnp.ones_like(x), bits)
     moved = moved * power + (power - 1)
     found = moved / (moved + 2)

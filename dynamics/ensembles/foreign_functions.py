@@ -30,8 +30,7 @@ class Unavailable(Exception):
 
 
 _lock = threading.Lock()
-_engines: list[Any] = []  # own the code
-_known: set[str] = set()
+_engines: dict[str, Any] = {}  # own the code of the functions
 
 
 @functools.cache
@@ -161,7 +160,7 @@ def _registered(text: str) -> str:
     text = text.replace("nounwind", f'nounwind alignstack({register_bytes()}) "stackrealign" {written}', 1)
     name = f"games_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
     with _lock:
-        if name not in _known:
+        if name not in _engines:
             machine = _machine()
             module = llvm.parse_assembly(text)
             module.verify()
@@ -171,9 +170,8 @@ def _registered(text: str) -> str:
             passes.getModulePassManager().run(module, passes)
             engine = llvm.create_mcjit_compiler(module, machine)
             engine.finalize_object()
-            _engines.append(engine)
             jax.ffi.register_ffi_target(name, _capsule(engine.get_function_address("games")), platform="cpu")
-            _known.add(name)
+            _engines[name] = engine
     return name
 
 

@@ -432,18 +432,6 @@ class _Scan(NamedTuple):
         return _looped(scope, loop, start, wanted)
 
 
-def _spread_over(scope: _Scope, wanted: Any, one: Any, other: Any) -> tuple[Any, Any, Any]:
-    """Arguments of `jax.lax.select`, all of one shape with games in the last axis."""
-    whole = [np.shape(array) for array in (one, other) if np.shape(array)[-1:] == (scope.lanes,)]
-    shape = whole[0] if whole else (*np.shape(one), scope.lanes)
-
-    def spread(array: Any) -> Any:
-        return array if np.shape(array) == shape else jax.lax.broadcast_in_dim(array, shape, range(np.ndim(array)))
-
-    one, other = spread(one), spread(other)
-    return jax.lax.broadcast_in_dim(wanted, shape, (len(shape) - 1,)), one, other
-
-
 LOOPS: dict[str, Any] = {"while": _While, "scan": _Scan}
 
 
@@ -539,6 +527,7 @@ def _cond(scope: _Scope, equation: Any, values: list[Value]) -> list[Value] | No
         return None
     flags = [value.core.batched for value in operands]
     batched = [any(one) for one in zip(*[depends(branch.jaxpr, flags) for branch in branches], strict=True)]
+    batched = [which.core.batched or one for one in batched]
     arrays = tuple(scope.array(value) for value in operands)
 
     def run(branch: Any, *arrays: Any) -> tuple[Any, ...]:
@@ -546,15 +535,12 @@ def _cond(scope: _Scope, equation: Any, values: list[Value]) -> list[Value] | No
 
     programs = [Program(partial(run, branch), arrays) for branch in branches]
     if which.core.batched:  # what no game of a strip wants is not computed
-        batched = [True] * len(batched)
+        usual, other = programs
         wanted = scope.array(which) > 0
 
-        def both(*arrays: Any) -> list[Any]:
-            pairs = zip(*[program(*arrays) for program in reversed(programs)], strict=True)
-            return [jax.lax.select(*_spread_over(scope, wanted, *pair)) for pair in pairs]
-
-        def usual(*arrays: Any) -> list[Any]:
-            return [_spread_over(scope, wanted, one, one)[1] for one in programs[0](*arrays)]
+        def both(*arrays: Any) -> tuple[Any, ...]:
+            pairs = zip(other(*arrays), usual(*arrays), strict=True)
+            return tuple(jnp.where(wanted, *pair) for pair in pairs)
 
         found = jax.lax.cond(jnp.any(wanted), both, usual, *arrays)
     else:

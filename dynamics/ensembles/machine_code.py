@@ -192,8 +192,7 @@ class _Translator:
         if array.memory is not None:
             return array
         made = self.room(array.dtype, array.shape, array.wide)
-        for number, entry in enumerate(array.entries.ravel()):
-            self.store(self.widened(entry) if array.wide else entry, made.memory, array.dtype, number)
+        self.written(array, made.memory)
         return made
 
     def room(self, dtype: np.dtype, shape: tuple[int, ...], wide: bool) -> _Array:
@@ -345,8 +344,6 @@ class _Translator:
         strides = params["strides"] or [1] * (len(shape) + wide)
         cuts = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
         own = tuple(slice(*cut) for cut in itertools.islice(cuts, len(shape)))
-        if array.entries is None and math.prod(array.shape) > MOST_ENTRIES:
-            raise Unsupported(f"an array of shape {array.shape} per game")
         return self.entries(array)[own]
 
     def arrange_concatenate(self, params: Any, inputs: list[_Array], shape: Any, wide: bool) -> np.ndarray:

@@ -25,7 +25,6 @@ TYPES = {**FLOATS, **INTEGERS, BOOL: ir.IntType(1)}
 SAME = {"copy", "copy_p", "stop_gradient", "optimization_barrier", "reshard"}
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 BITWISE = {"and": "and_", "or": "or_", "xor": "xor"}
-ROUNDINGS = {"floor": "floor", "ceil": "ceil"}
 # Functions of the library of C, a call per game.
 LIBRARY = {name: name for name in ("exp2", "tan", "sinh", "cosh", "erf", "erfc", "cbrt", "pow", "atan2", "sin", "cos")}
 LIBRARY |= {name: name for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh")} | {"rem": "fmod"}
@@ -94,8 +93,8 @@ def _compared(t: Any, name: str, params: Any, dtypes: Any, a: Any, b: Any) -> An
 
 
 def _extreme(t: Any, name: str, params: Any, dtypes: Any, a: Any, b: Any) -> Any:
-    sign = ">" if name == "max" else "<"
-    chosen = t.builder.select(_compared(t, {">": "gt", "<": "lt"}[sign], {}, dtypes, a, b), a, b)
+    ahead = _compared(t, "gt" if name == "max" else "lt", {}, dtypes, a, b)
+    chosen = t.builder.select(ahead, a, b)
     if not _floating(dtypes[0]):
         return chosen
     return t.builder.select(t.builder.fcmp_unordered("uno", a, a), a, chosen)  # what is no number stays
@@ -152,7 +151,7 @@ def _root(t: Any, name: str, params: Any, dtypes: Any, a: Any) -> Any:
 
 def _rounded(t: Any, name: str, params: Any, dtypes: Any, a: Any) -> Any:
     if name != "round":
-        return _intrinsic(t, ROUNDINGS[name], a)
+        return _intrinsic(t, name, a)
     even = params["rounding_method"] == jax.lax.RoundingMethod.TO_NEAREST_EVEN
     return _intrinsic(t, "roundeven" if even else "round", a)
 
@@ -304,7 +303,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("add", "sub", "mul"), _arithmetic),
     **dict.fromkeys(COMPARISONS, _compared),
     **dict.fromkeys(BITWISE, _bitwise),
-    **dict.fromkeys((*ROUNDINGS, "round"), _rounded),
+    **dict.fromkeys(("floor", "ceil", "round"), _rounded),
     **dict.fromkeys(("shift_left", "shift_right_logical", "shift_right_arithmetic"), _shifted),
     **dict.fromkeys(("integer_pow", "square"), _power),
     **dict.fromkeys(("sqrt", "rsqrt"), _root),
