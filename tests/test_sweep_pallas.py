@@ -12,7 +12,7 @@ import pytest
 
 import dynamics as dy
 from dynamics import _trees, directions, objectives, optimisers, penalties, updates
-from dynamics.ensembles import pallas
+from dynamics.ensembles import kernels
 from dynamics.ensembles.pallas import Unsupported, can_run, choose, in_one_kernel, run_blocks, until_decided
 from dynamics.games import Bilinear, DiracGAN, Torus
 from tests import asymmetric
@@ -132,13 +132,13 @@ def test_the_kernel_computes_what_the_plain_program_does(name):
 
 def test_sums_with_products_keep_their_signs(monkeypatch):
     """On a GPU they are one instruction, which no other platform has: here the same in two."""
-    fused, rewritten = [], pallas._rewritten
+    fused, rewritten = [], kernels._rewritten
 
     def multiply_add(one, another, other, minus, minus_other):
         fused.append((minus, minus_other))
         return (-1 if minus else 1) * one * another + (-1 if minus_other else 1) * other
 
-    monkeypatch.setattr(pallas, "_rewritten", lambda *parts: rewritten(*parts[:6], multiply_add))
+    monkeypatch.setattr(kernels, "_rewritten", lambda *parts: rewritten(*parts[:6], multiply_add))
     blocks = [block_of(*CASES["least squares, WGAN-GP, extragradient"][:3], jnp.float64, 10)]
     blocks.append(lambda values: jax.lax.fori_loop(0, 3, lambda _, x: signs(x, *values), values[0]))
 
@@ -431,7 +431,7 @@ def test_where_triton_fails_the_same_program_is_plain_xla(monkeypatch, caplog):
         raise ImportError("no Triton in this version")
 
     block, rates = loop(lambda x, rates: x * rates), arrays_of(jnp.float64)[0]
-    monkeypatch.setattr(pallas, "_triton", gone)
+    monkeypatch.setattr(kernels, "_triton", gone)
     text = lowered(block, rates)
     assert "gpu.triton" not in text and "stablehlo.while" in text
     assert "no Triton in this version" in caplog.text

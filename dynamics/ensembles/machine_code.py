@@ -28,14 +28,13 @@ from dynamics.ensembles.machine_operations import (
     BOOL,
     ELEMENTWISE,
     FLOATS,
-    SAME,
     TYPES,
     Unsupported,
     dtype_of,
     is_wide,
 )
 from dynamics.ensembles.machine_widths import strip_width
-from dynamics.ensembles.programs import CALLS, inner_programs, is_literal, needed_equations, scan_counts
+from dynamics.ensembles.programs import CALLS, SAME, inner_programs, is_literal, needed_equations, scan_counts
 
 logger = logging.getLogger(__name__)
 

@@ -15,14 +15,13 @@ from llvmlite import ir
 
 from dynamics.ensembles.elementary import FUNCTIONS, LARGEST_ANGLE
 from dynamics.ensembles.foreign_functions import has_function
-from dynamics.ensembles.programs import CALLS, is_literal, needed_equations
+from dynamics.ensembles.programs import CALLS, SAME, is_literal, needed_equations
 
 FLOATS = {np.dtype("float32"): ir.FloatType(), np.dtype("float64"): ir.DoubleType()}
 INTEGERS = {np.dtype(f"{sign}int{bits}"): ir.IntType(bits) for sign in ("", "u") for bits in (8, 16, 32, 64)}
 BOOL = np.dtype(bool)
 TYPES = {**FLOATS, **INTEGERS, BOOL: ir.IntType(1)}
 
-SAME = {"copy", "copy_p", "stop_gradient", "optimization_barrier", "reshard"}
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 BITWISE = {"and": "and_", "or": "or_", "xor": "xor"}
 # Functions of the library of C, a call per game.

@@ -1,0 +1,297 @@
+"""The program of a kernel, equation by equation, on numbers of the games."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
+
+from dynamics.ensembles.kernel_arrays import ARRAYS, Games, Memory, Value, each, joined, objects
+from dynamics.ensembles.kernel_numbers import ELEMENTWISE, TRITON_NUMBERS, WIDENED, Numbers, Unsupported, dtype_of
+from dynamics.ensembles.programs import CALLS, SAME, needed_equations, scan_counts
+
+LARGEST_STATE = 96  # 32-bit registers for the numbers that a loop carries, of the 255 that a thread has
+LARGEST_STORE = 4_096  # entries per game that are written along the way
+WRITTEN_OUT = 4  # turns of a scan up to which it is written out
+LOOPS = {"while", "scan"}
+
+
+class Rewriter:
+    """Evaluates a jaxpr over all games with values of shape () and (lanes,) only.
+
+    Attributes:
+        games: their axis, and what is computed of their numbers.
+        constant: puts a known array into memory.
+        store: writes a row: of its number, its place, its entries and what they are.
+        stores: shape and dtype of what is written along the way.
+    """
+
+    def __init__(self, games: Games, constant: Callable[[np.ndarray], Memory], store: Callable[..., None]):
+        self.games, self.constant, self.store = games, constant, store
+        self.stores: list[tuple[tuple[int, ...], np.dtype]] = []
+        self.state = 0  # registers of the largest loop
+        self.in_loop = False
+        self.used: set[Any] = set()  # variables that somebody reads
+
+    # Programs
+
+    def run(self, jaxpr: Jaxpr, constants: Sequence[Value], inputs: Sequence[Value]) -> list[Value]:
+        """The results of a program."""
+        values: dict[Var, Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
+
+        def read(atom: Any) -> Value:
+            return values[atom] if isinstance(atom, Var) else self.numbers(atom.val, atom.aval)
+
+        needed = needed_equations(jaxpr)
+        for atoms in (jaxpr.outvars, *(equation.invars for equation in needed)):
+            self.used.update(atom for atom in atoms if isinstance(atom, Var))
+        for equation in needed:
+            found = self.equation(equation, [read(atom) for atom in equation.invars])
+            for variable, value in zip(equation.outvars, found, strict=True):
+                if value.data is not None and value.data.shape != self.games.small(variable.aval.shape):
+                    raise Unsupported(f"{equation.primitive.name} made {value.data.shape} of {variable.aval.shape}")
+                values[variable] = value
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def closed(self, closed: ClosedJaxpr | Jaxpr, inputs: Sequence[Value]) -> list[Value]:
+        jaxpr, constants = (closed.jaxpr, closed.consts) if isinstance(closed, ClosedJaxpr) else (closed, ())
+        known = [self.numbers(one, variable.aval) for one, variable in zip(constants, jaxpr.constvars, strict=True)]
+        return self.run(jaxpr, known, inputs)
+
+    def numbers(self, known: Any, aval: Any) -> Value:
+        """What is known when the kernel is made."""
+        if isinstance(known, jax.core.Tracer) or jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended):
+            raise Unsupported(f"a constant of type {aval.dtype}")
+        if self.games.axis(aval.shape) is not None:
+            raise Unsupported(f"a constant of shape {aval.shape}, as long as there are games")
+        return Value(np.asarray(known, aval.dtype), aval.shape)
+
+    def equation(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        name, params = equation.primitive.name, equation.params
+        shapes = [variable.aval.shape for variable in equation.outvars]
+        if name in CALLS:
+            return self.closed(equation.params[CALLS[name]], inputs)
+        if name in LOOPS or name == "cond":
+            return getattr(self, f"_{name}")(equation, inputs)
+        if name in SAME:
+            return inputs
+        (shape, *_) = shapes
+        if inputs and inputs[0].stored is not None:
+            if name in {"reshape", "broadcast_in_dim", "squeeze", "expand_dims"}:
+                if math.prod(self.games.small(shape)) == math.prod(self.games.small(inputs[0].shape)):
+                    return [Value(None, shape, stored=inputs[0].stored)]
+        for value in inputs:
+            if value.data is None:
+                raise Unsupported(f"{name} of an array that a loop has written, or that is too large for registers")
+        if name in ELEMENTWISE:
+            return [self._elementwise(equation.primitive, params, shape, inputs)]
+        if name not in ARRAYS:
+            raise Unsupported(f"{name} is no operation of kernels")
+        made = ARRAYS[name](self.games, params, inputs, shape)
+        made = made if isinstance(made, list) else [made]
+        return [Value(data, shape) for data, shape in zip(made, shapes, strict=True)]
+
+    def _elementwise(self, primitive, params, shape, inputs: list[Value]) -> Value:
+        small, own = self.games.small(shape), self.games.axis(shape)
+        data = []
+        for value in inputs:
+            entries, axis = value.data, self.games.axis(value.shape)
+            if value.shape and axis != own:
+                if own is None or len(value.shape) != len(shape) or value.shape[own] != 1:
+                    raise Unsupported(f"{primitive.name} of {value.shape} for {shape}")
+                entries = entries.squeeze(own)
+            data.append(np.broadcast_to(entries, small))
+        if all(value.known for value in inputs):
+            return Value(Numbers.fold(primitive, params, data), shape)
+        made = np.empty(small, object)
+        for place in np.ndindex(small):
+            made[place] = self.games.apply(primitive, params, *(entries[place] for entries in data))
+        return Value(made, shape)
+
+    # Loops
+
+    def flat(self, values: Sequence[Value], avals: Sequence[Any], before: Sequence[Any] = ()) -> list[Any]:
+        """The entries that a loop carries, after a turn or, without those from before the turn, at first."""
+        entries = []
+        for value, aval in zip(values, avals, strict=True):
+            if value.data is None:
+                raise Unsupported("a loop carries an array that is too large for registers")
+            if np.dtype(aval.dtype) not in TRITON_NUMBERS | WIDENED:
+                raise Unsupported(f"numbers of type {aval.dtype}")
+            for entry in objects(value.data).ravel():
+                with_lanes = self.games.axis(aval.shape) is not None
+                if with_lanes:
+                    entries.append(self.games.numbers.lane(entry))
+                elif before and isinstance(entry, np.generic):  # Triton's loops carry no constants
+                    entries.append(self.from_constant(entry, before[len(entries)]))
+                else:
+                    entries.append(jnp.asarray(entry, aval.dtype))
+        registers = sum(max(1, entry.dtype.itemsize // 4) for entry in entries if np.ndim(entry))
+        self.state = max(self.state, registers)
+        if self.state > LARGEST_STATE:
+            raise Unsupported(f"a loop carries more than {LARGEST_STATE} registers per game")
+        return entries
+
+    @staticmethod
+    def from_constant(number: np.generic, old: Any) -> Any:
+        """A known number as the result of an operation."""
+        if number.dtype == bool:
+            return (jax.lax.eq if number else jax.lax.ne)(old, old)
+        return jax.lax.select(jax.lax.eq(old, old), number, number)
+
+    def unflat(self, entries: Sequence[Any], avals: Sequence[Any]) -> list[Value]:
+        remaining, values = iter(entries), []
+        for aval in avals:
+            data = np.empty(self.games.small(aval.shape), object)
+            for place in np.ndindex(data.shape):
+                data[place] = next(remaining)
+            values.append(Value(data, aval.shape))
+        return values
+
+    def _while(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        params = equation.params
+        first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+        for_condition, for_body, carry = inputs[:first], inputs[first:second], inputs[second:]
+        avals = [variable.aval for variable in equation.outvars]
+        outer_condition, outer_reduced = self.games.in_condition, self.games.reduced
+        self.games.reduced = False
+
+        def condition(entries: Sequence[Any]) -> Any:
+            def work() -> Any:
+                self.games.in_condition = True
+                (found,) = self.closed(params["cond_jaxpr"], [*for_condition, *self.unflat(entries, avals)])
+                self.games.in_condition = outer_condition
+                return jnp.asarray(found.data[()])
+
+            return self.games.numbers.inside(work)
+
+        def body(entries: Sequence[Any]) -> list[Any]:
+            return self.games.numbers.inside(
+                lambda: self.flat(
+                    self.closed(params["body_jaxpr"], [*for_body, *self.unflat(entries, avals)]), avals, entries
+                )
+            )
+
+        outer, self.in_loop = self.in_loop, True
+        found = self.unflat(jax.lax.while_loop(condition, body, self.flat(carry, avals)), avals)
+        self.in_loop = outer
+        if self.games.reduced:  # when a block ends depends on all its games, and so do its counters
+            found = [
+                value if self.games.axis(aval.shape) is not None else Value(None, aval.shape)
+                for value, aval in zip(found, avals, strict=True)
+            ]
+        self.games.reduced = outer_reduced
+        return found
+
+    def _scan(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        params = equation.params
+        (constants, carries), length = scan_counts(equation), params["length"]
+        fixed, carry, rows = inputs[:constants], inputs[constants : constants + carries], inputs[constants + carries :]
+        avals = [variable.aval for variable in equation.outvars]
+        if not length:
+            raise Unsupported("a loop of no turns")
+        if length == self.games.count:
+            raise Unsupported("a loop as long as there are games")
+        inner = [variable.aval for variable in _open(params["jaxpr"]).outvars[carries:]]
+
+        def turn(carry: list[Value], row: list[Value]) -> tuple[list[Value], list[Value]]:
+            found = self.closed(params["jaxpr"], [*fixed, *carry, *row])
+            return found[:carries], found[carries:]
+
+        if length <= WRITTEN_OUT:
+            kept = []
+            for at in reversed(range(length)) if params["reverse"] else range(length):
+                carry, made = turn(carry, [self.row_of(value, at) for value in rows])
+                kept.append(made)
+            kept = kept[::-1] if params["reverse"] else kept
+            return [*carry, *(self.stacked(parts, aval) for parts, aval in zip(zip(*kept), avals[carries:]))]
+
+        used = [variable in self.used for variable in equation.outvars[carries:]]
+        numbers: list[int | None] = []
+        for aval, needed in zip(avals[carries:], used, strict=True):
+            numbers.append(len(self.stores) if needed else None)
+            if needed:
+                if math.prod(self.games.small(aval.shape)) > LARGEST_STORE:
+                    raise Unsupported(f"more than {LARGEST_STORE} numbers per game are kept along the way")
+                self.stores.append((aval.shape, np.dtype(aval.dtype)))
+        memories = [self.in_memory(value) for value in rows]
+
+        def body(at: Any, entries: list[Any]) -> list[Any]:
+            def work() -> list[Any]:
+                place = np.int32(length - 1) - at if params["reverse"] else at
+                row = [
+                    Value(memory.row(place), value.shape[1:]) if isinstance(memory, Memory) else memory
+                    for memory, value in zip(memories, rows, strict=True)
+                ]
+                carry, made = turn(self.unflat(entries, avals[:carries]), row)
+                for number, value, aval in zip(numbers, made, inner, strict=True):
+                    if number is not None:
+                        if value.data is None:
+                            raise Unsupported("loops within loops keep numbers along the way")
+                        self.store(number, place, objects(value.data).ravel(), aval)
+                return self.flat(carry, avals[:carries], entries)
+
+            return self.games.numbers.inside(work)
+
+        if self.in_loop and any(number is not None for number in numbers):
+            raise Unsupported("loops within loops keep numbers along the way")
+        outer, self.in_loop = self.in_loop, True
+        found = jax.lax.fori_loop(np.int32(0), np.int32(length), body, self.flat(carry, avals[:carries]))
+        self.in_loop = outer
+        kept = [Value(None, aval.shape, stored=number) for number, aval in zip(numbers, avals[carries:], strict=True)]
+        return [*self.unflat(found, avals[:carries]), *kept]
+
+    def row_of(self, value: Value, at: int) -> Value:
+        if value.data is not None:
+            return Value(value.data[at, ...], value.shape[1:])
+        if value.memory is None:
+            raise Unsupported("a loop reads what another has written")
+        return Value(value.memory.row(np.int32(at)), value.shape[1:])
+
+    def stacked(self, parts: Sequence[Value], aval: Any) -> Value:
+        if len(parts) == 1 and parts[0].stored is not None:
+            return Value(None, aval.shape, stored=parts[0].stored)
+        if any(part.data is None for part in parts):
+            raise Unsupported("loops within loops keep numbers along the way")
+        small = [np.broadcast_to(part.data, self.games.small(aval.shape)[1:]) for part in parts]
+        return Value(joined(small, np.stack), aval.shape)
+
+    def in_memory(self, value: Value) -> Memory | Value:
+        """Where a loop finds the rows of an array; an array whose rows are equal is its row."""
+        if value.memory is not None:
+            return value.memory
+        if value.known:
+            if (value.data == value.data[:1]).all():
+                return Value(value.data[0, ...], value.shape[1:])
+            if self.games.axis(value.shape) is None:
+                return self.constant(value.data)
+        raise Unsupported("a loop reads the rows of an array that was computed")
+
+    def _cond(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        index, *rest = inputs
+        branches = equation.params["branches"]
+        if index.known:
+            return self.closed(branches[min(max(int(index.data), 0), len(branches) - 1)], rest)
+        cases = [self.closed(branch, rest) for branch in branches]
+        entry = index.data[()]
+        ends = (np.asarray(number, dtype_of(entry))[()] for number in (0, len(branches) - 1))
+        which = self.games.apply(jax.lax.clamp_p, {}, next(ends), entry, next(ends))
+        found = []
+        for values in zip(*cases, strict=True):
+            if any(value.data is None for value in values):
+                raise Unsupported("a branch keeps numbers along the way")
+            chosen = objects(values[-1].data)
+            for place in range(len(branches) - 2, -1, -1):
+                here = self.games.apply(jax.lax.eq_p, {}, which, np.asarray(place, dtype_of(entry))[()])
+                pick = partial(self.games.apply, jax.lax.select_n_p, {}, here)
+                chosen = each(pick, chosen, objects(values[place].data))
+            found.append(Value(chosen, values[0].shape))
+        return found
+
+
+def _open(program: ClosedJaxpr | Jaxpr) -> Jaxpr:
+    return program.jaxpr if isinstance(program, ClosedJaxpr) else program
