@@ -147,7 +147,13 @@ def randomness(a, b, c):
     return jax.random.key_data(key), jax.random.normal(key, (2,)), jnp.linalg.solve(a + 9 * jnp.eye(3), c)
 
 
-@pytest.mark.parametrize("function", [products, reductions, arrangements, signs, branches, randomness])
+def known_numbers(a, b, c):
+    third = jax.lax.div(jnp.asarray(1.0), jnp.asarray(3.0))
+    parts = (third * c, c / 3, c / -7, 2 * (c / 2), (c / 3) / 0.75, c / third, (third - 2) * c, c + third / 0)
+    return *parts, c / 1e308, c / 5e-324, c / jnp.inf, c.astype(jnp.float32) / 1e-40, jnp.asarray([7, -7]) // 2 + c[0]
+
+
+@pytest.mark.parametrize("function", [products, reductions, arrangements, signs, branches, randomness, known_numbers])
 @pytest.mark.parametrize("machine_code", [False, True])
 def test_every_rule(function, machine_code):
     same_as_vmap(function, numbers(3, 3), numbers(2, 3, 2), numbers(3), machine_code=machine_code)
@@ -167,6 +173,16 @@ def test_one_exponential_per_field_of_the_dirac_gan(objective):
     assert sum(name in ("exp", "log", "log1p", "expm1", "tanh", "pow") for name in names) <= 1
     assert names.count("div") <= 1
     same_as_vmap(body, 9 * SHIFTS - 7, SHIFTS)
+
+
+def test_halves_of_squares_cost_nothing():
+    def slopes(x, y):
+        return jax.grad(lambda x: x**2 / 2)(x), jax.grad(lambda y: 4 * y**2 / 3 - x * y)(y)
+
+    jaxpr = jax.make_jaxpr(in_lanes(slopes))(SHIFTS, SHIFTS).jaxpr
+    assert jaxpr.outvars[0] is jaxpr.invars[0]
+    kept = [jaxpr.eqns[index].primitive.name for index in live_equations(jaxpr, [True, True])]
+    assert sorted(name for name in kept if name != "broadcast_in_dim") == ["mul", "sub"]
 
 
 def quadratic(matrix, offset):

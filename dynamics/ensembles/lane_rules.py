@@ -39,7 +39,8 @@ def frozen(parameters: dict[str, Any]) -> tuple:
     return tuple((name, str(value)) for name, value in sorted(parameters.items()))
 
 
-# Arithmetic: every rule gives the same bits as the operation it replaces, but for the sign of a zero.
+# Arithmetic: every rule gives the same bits as the operation it replaces, but for the sign of a zero. (Division by a
+# known number is a product, as XLA makes of it.)
 
 
 def _neg(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
@@ -77,7 +78,7 @@ def _mul(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
             return [rest if number.equals(1) else rest.negated()]
     negative = one.negative != other.negative
     for number, rest in ((one.core, other.core), (other.core, one.core)):
-        if number.constant is not None and np.issubdtype(number.dtype, np.floating) and number.shape == ():
+        if number.is_number:
             return [Value(_multiple(scope, number, rest), negative)]
     return [Value(scope.binary("mul", one, other).core, negative)]
 
@@ -104,7 +105,13 @@ def _div(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     one, other = values
     if other.fits(one) and (other.equals(1) or other.equals(-1)):
         return [one if other.equals(1) else one.negated()]
-    return [Value(scope.binary("div", one, other).core, one.negative != other.negative)]
+    negative = one.negative != other.negative
+    if other.core.is_number and not one.core.is_number:
+        with np.errstate(all="ignore"):
+            inverse = np.asarray(1 / other.core.constant, other.core.dtype)
+        if np.isfinite(inverse) and abs(inverse) >= np.finfo(inverse.dtype).tiny:  # as XLA does
+            return [Value(_multiple(scope, scope.literal(inverse, inverse.dtype).core, one.core), negative)]
+    return [Value(scope.binary("div", one, other).core, negative)]
 
 
 def _extreme(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:

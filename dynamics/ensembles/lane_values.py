@@ -30,6 +30,11 @@ class Core:
     def dtype(self) -> Any:
         return self.array.dtype
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a real number that is known."""
+        return self.constant is not None and np.issubdtype(self.dtype, np.floating) and self.shape == ()
+
 
 class Value(NamedTuple):
     """An array and its sign, which is carried along until somebody needs it."""

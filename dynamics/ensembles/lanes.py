@@ -39,6 +39,7 @@ from dynamics.ensembles.programs import (
 # Operations before and after loops that become machine code: fewer gain nothing, more take long to compile.
 FEWEST, MOST_BEFORE, MOST_AFTER = 20, 1_000, 6_000
 LONGEST = 400  # numbers of an array per game
+FOLDED = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}  # of known numbers, to the bit
 MOVING = {"broadcast_in_dim", "concatenate", "iota", "reshape", "slice", "squeeze", "transpose"}
 
 
@@ -285,6 +286,9 @@ class _Scope:
         cores = [one.core, other.core]
         if name in ("add", "mul", "max", "min"):
             cores.sort(key=lambda core: core.number)
+        if name in FOLDED and one.core.is_number and other.core.is_number:
+            with np.errstate(all="ignore"):
+                return self.literal(FOLDED[name](one.core.constant, other.core.constant), one.core.dtype)
         batched = one.core.batched or other.core.batched
 
         def compute() -> Core:
