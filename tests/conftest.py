@@ -1,5 +1,6 @@
 """Settings of the whole test suite: double precision and reproducible property tests."""
 
+import gc
 import importlib.metadata
 import os
 
@@ -7,10 +8,12 @@ import hypothesis
 
 # Most of the time goes into compiling programs that run for milliseconds. Set before JAX reads it, and only where the
 # user has not chosen; a test of what the optimising compiler makes of a program runs in a process of its own.
-FLAGS = ["--xla_backend_optimization_level=0"]
+FLAGS = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones do not know it, and would stop
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
+# To trace a program makes many small objects that stay; looking through them for garbage took a fifth of the time.
+gc.set_threshold(200_000, 50, 100)
 
 import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
