@@ -289,14 +289,14 @@ def test_without_a_known_equilibrium_nothing_is_predicted():
 
 def test_steps_to_tolerance():
     rates = np.array([0.02, 0.1, 0.9, 1.0, 1.9, 2.1, 1e-4])
-    found = dy.sweep(linear, {"rate": rates}, steps=640, tolerance=1e-3).steps_to_tolerance
+    found = dy.sweep(linear, {"rate": rates}, steps=640, tolerance=1e-3, predict=False).steps_to_tolerance
     assert found.attrs["resolution"] == 10 and found.attrs["units"] == "steps"
     steps = np.log(1e-3) / np.log(np.abs(1 - rates[[0, 1, 4]]))
     np.testing.assert_allclose(found[[0, 1, 4]], steps, rtol=0.01)
     assert np.all(found[2:4] <= 10) and np.all(np.isnan(found[5:]))
-    by_step = dy.sweep(linear, {"rate": rates}, steps=60, tolerance=1e-1).steps_to_tolerance
+    by_step = dy.sweep(linear, {"rate": rates}, steps=60, tolerance=1e-1, predict=False).steps_to_tolerance
     np.testing.assert_allclose(by_step[1:3], [np.log(0.1) / np.log(0.9), 1], rtol=0.02)
-    at_rest = dy.sweep(linear, {"rate": 0.1, "start": 0.0}, steps=640).steps_to_tolerance
+    at_rest = dy.sweep(linear, {"rate": 0.1, "start": 0.0}, steps=640, predict=False).steps_to_tolerance
     assert at_rest.shape == () and at_rest == 0
 
 
@@ -418,7 +418,7 @@ def test_one_program_serves_all(monkeypatch):
     equal(first, longer.isel(rate=slice(None, None, 2)))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64])
 def test_chunks_do_not_matter(monkeypatch, dtype):
     sweeps.small_blocks(monkeypatch, 6)
 
@@ -463,8 +463,8 @@ print(found[0].attrs["dtype"])
 
 
 def test_a_cell_that_blows_up_disturbs_nobody():
-    found = dy.sweep(linear, {"rate": [0.1, 1e30, 0.2]}, steps=100)
-    calm = dy.sweep(linear, {"rate": [0.1, 0.15, 0.2]}, steps=100)
+    found = dy.sweep(linear, {"rate": [0.1, 1e30, 0.2]}, steps=100, predict=False)
+    calm = dy.sweep(linear, {"rate": [0.1, 0.15, 0.2]}, steps=100, predict=False)
     assert found.outcome.values.tolist() == [0, 2, 0]
     equal(found.isel(rate=[0, 2]), calm.isel(rate=[0, 2]))
 

@@ -71,7 +71,10 @@ def test_short_runs_are_not_shortened():
     }
 
 
-@pytest.mark.parametrize("solver", [diffrax.Tsit5(), diffrax.Heun(), diffrax.Euler()])
+SOLVERS = [diffrax.Tsit5(), *[pytest.param(one, marks=pytest.mark.slow) for one in (diffrax.Heun(), diffrax.Euler())]]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_steps_of_one_length_are_those_of_diffrax(solver):
     axes = {"weight": np.linspace(0.1, 1.0, 5), "speed": np.linspace(0.5, 2.0, 3)}
     found = dy.sweep(flow, axes, until=40.0, solver=solver, predict=False, **FIXED)
