@@ -181,10 +181,11 @@ def cores(bench: Bench) -> Rows:
     """Large ensembles, for the comparison of one core with all."""
     for kind in bench.some(KINDS, (np.float32,)):
         for game in bench.some(("non_saturating", "bilinear"), ("bilinear",)):
-            games, steps = (512, 64) if bench.quick else (100_000, 12_800)
+            # Long enough for what every call costs, and every game, not to count.
+            games, steps = (512, 64) if bench.quick else (50_000, 51_200)
             problem = problems.planar(game, "simultaneous", kind, games, steps)
             yield bench.rows("cores", problem, bench.pair(problem))
-        games, steps = (64, 128) if bench.quick else (4_096, 12_800)
+        games, steps = (64, 128) if bench.quick else (4_096, 25_600)
         problem = problems.matrices("quadratic", kind, games, steps)
         yield bench.rows("cores", problem, bench.pair(problem))
 

@@ -136,6 +136,7 @@ def test_cheap_steps_change_nothing_but_the_time():
         assert run.steps[-1] == steps - steps % min(steps, 5)
 
 
+@pytest.mark.slow
 def test_no_verdict_is_wrong():
     """A small attack of the benchmark's kind: eigenvalues next to the boundary, Jordan blocks, both precisions."""
     rows = load("verdicts").attack((3,), games=4, seed=1)

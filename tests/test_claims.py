@@ -9,7 +9,7 @@ from dynamics.claims.base import Kind
 
 CLAIMS = claims.catalogue()
 FOLDER = pathlib.Path(claims.__file__).parent
-EXAMPLES = {True: 50, False: 500}  # a refuted claim needs them only until the first counterexample
+EXAMPLES = {True: 20, False: 500}  # a refuted claim needs them only until the first counterexample
 
 
 @pytest.mark.parametrize("identifier", CLAIMS)

@@ -73,7 +73,12 @@ def test_the_field_by_hand_is_minus_the_gradient_of_the_losses_by_hand():
     np.testing.assert_allclose(game.jacobian(z), quotients, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", members("directions"))
+LONG = ("CompetitiveGradient", "Stackelberg")  # to compile
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in members("directions")]
+)
 @pytest.mark.parametrize("players", [2])
 def test_conformance(name, players):
     """Structure, precision, vmap, and a key that decides everything."""

@@ -145,7 +145,9 @@ def test_iteration_in_single_precision(name):
 
 
 @pytest.mark.parametrize(
-    "direction", [CompetitiveGradient(), Stackelberg(), FollowTheRidge(solver="dense")], ids=lambda d: type(d).__name__
+    "direction",
+    [pytest.param(Stackelberg(), marks=pytest.mark.slow), CompetitiveGradient(), FollowTheRidge(solver="dense")],
+    ids=lambda d: type(d).__name__,
 )
 def test_derivatives_go_through_the_solution(direction):
     game, z, h = asymmetric.make(2), POINTS[0, :5], 1e-6

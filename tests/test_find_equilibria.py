@@ -234,7 +234,10 @@ PLANAR = {
 }
 
 
-@pytest.mark.parametrize("name", PLANAR)
+LONG = ("polynomial", "market")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in PLANAR])
 def test_all_equilibria_of_a_planar_game_are_found(name):
     game, field, box, count = PLANAR[name]
     enclosures = proved_zeros(field, *box)

@@ -7,8 +7,7 @@ import nbclient
 import nbformat
 import pytest
 
-# Most of a notebook's time is compiling. These are run by `pytest -m slow`, the others by every run.
-LONG = ("01", "03", "04", "05", "06")
+# Most of a notebook's time is compiling, and most of what they do is tested elsewhere.
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -34,11 +33,8 @@ def test_notebook_is_stored_without_outputs(path):
 
 
 @pytest.mark.filterwarnings("default")  # of the Jupyter client itself
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, marks=pytest.mark.slow if p.name.startswith(LONG) else ()) for p in NOTEBOOKS],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path):
     book = _read(path)
     resources = {"metadata": {"path": str(tmp_path)}}

@@ -392,11 +392,18 @@ def test_gap_aware_asks_for_what_it_needs():
         schedule.update(jnp.zeros(()), schedule.init(jnp.zeros(())))
 
 
-# Conformance
+# Conformance. The programs of some methods take long to compile: those are run with the slow tests as well.
+LONG = ("ProximalPoint", "AdaptiveCompetitive")
 
 
-@pytest.mark.parametrize("players, dtype", list(zip(PLAYERS, DTYPES)))
-@pytest.mark.parametrize("name", members("updates"))
+@pytest.mark.parametrize(
+    "name, players, dtype",
+    [
+        pytest.param(name, players, dtype, marks=[pytest.mark.slow] * (name in LONG and players > 2))
+        for name in members("updates")
+        for players, dtype in zip(PLAYERS, DTYPES)
+    ],
+)
 def test_conformance(name, players, dtype):
     """Structure and precision are kept; works compiled, in a batch and with a key that decides everything."""
     from dynamics import _trees
@@ -419,12 +426,9 @@ def test_conformance(name, players, dtype):
     asymmetric.same(jax.tree.map(lambda leaf: leaf[1], together.players), asymmetric.flat(state.players), dtype)
 
 
-# Two implicit methods, whose programs take long to compile.
-LONG = ("ProximalPoint", "AdaptiveCompetitive")
-
-
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in members("updates")]
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in (*LONG, "ODEGAN"))) for name in members("updates")],
 )
 def test_a_sampled_gan(name):
     game, start = dy.GAN.example()
