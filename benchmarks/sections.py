@@ -109,7 +109,7 @@ def matrix(bench: Bench) -> Rows:
         yield bench.rows("matrix", problem, rivals)
         if bench.cores > 1:
             continue
-        problem = problems.matrices("coupled", kind, games, steps // 5)
+        problem = problems.matrices("coupled", kind, games, steps)
         rows = bench.rows("matrix", problem, {SWEEP: sweep(problem), VMAP: vmapped(problem, False)})
         rows[0]["faster_than_vmap"] = rows[1]["ns"] / rows[0]["ns"]
         yield rows

@@ -74,7 +74,11 @@ def in_lanes(function: Callable[..., Any], *, machine_code: bool = False) -> Cal
             scope.advance(frame)
             return [scope.whole(value) for value in frame.outputs(scope)]
 
-        found = _in_parts(Program(all_games, leaves), lanes, leaves) if translated else all_games(*leaves)
+        if translated:
+            leaves = _apart(leaves, lanes)
+            found = _apart(_in_parts(Program(all_games, leaves), lanes, leaves), lanes)
+        else:
+            found = all_games(*leaves)
         return jax.tree.unflatten(jax.tree.structure(outputs), found)
 
     return run
@@ -450,6 +454,15 @@ def _translated(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence
     closed, constants = program.closed()
     given = [array for array, one in zip(arrays, program.needed, strict=True) if one]
     return program.forwarding(arrays, in_machine_code(closed, lanes)(*constants, *given))
+
+
+def _apart(arrays: Sequence[Any], lanes: int) -> Sequence[Any]:
+    """Copies by machine code, which XLA cannot see through.
+
+    What it compiles on one side then knows nothing of the other one, and its bits not how many blocks there are.
+    """
+    shapes = [jax.ShapeDtypeStruct(np.shape(array), array.dtype) for array in arrays]
+    return in_machine_code(jax.make_jaxpr(lambda *arrays: arrays)(*shapes), lanes)(*arrays)
 
 
 def _is_worth_it(equations: Sequence[Any], lanes: int, most: int) -> bool:
