@@ -218,6 +218,12 @@ def _split(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     return [Value(Core(part, values[0].core.batched), values[0].negative) for part in parts]
 
 
+def _unstack(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
+    core, axis = values[0].core, equation.params["axis"]
+    parts = [scope.index(core.array, axis, place) for place in range(core.shape[axis])]
+    return [Value(Core(part, core.batched), values[0].negative) for part in parts]
+
+
 def _joined(scope: Any, values: Sequence[Value], axis: int, lift: bool) -> list[Value]:
     batched = any(value.core.batched for value in values)
     negative = all(value.negative for value in values)
@@ -363,6 +369,7 @@ RULES: dict[str, Callable[[Any, Any, list[Value]], list[Value] | None]] = {
     "slice": _slice,
     "rev": _rev,
     "split": _split,
+    "unstack": _unstack,  # of newer versions of JAX
     "concatenate": _concatenate,
     "stack": _stack,
     "pad": _pad,
