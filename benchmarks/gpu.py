@@ -143,7 +143,7 @@ def measured(code: Cuda, device: Any, game: str, kind: type, games: int, steps: 
     from measuring import error
 
     import dynamics as dy
-    from dynamics.ensembles import pallas
+    from dynamics.ensembles import kernels, pallas
 
     flow = game == "lorenz"
     make = problems.flow if flow else problems.planar
@@ -171,10 +171,10 @@ def measured(code: Cuda, device: Any, game: str, kind: type, games: int, steps: 
             firsts, walls, alone, chosen = [], [], [], []
             for turn in range(repeats + 1):
                 start = time.perf_counter()
-                with device_time() as spent, said(pallas.logger) as lines:
+                with device_time() as spent, said(pallas.logger) as lines, said(kernels.logger) as refused:
                     found = dy.sweep(problem.build, problem.axes, devices=[device], **settings)
                 (walls if turn else firsts).append(time.perf_counter() - start)
-                chosen = chosen if turn else lines
+                chosen = chosen if turn else lines + refused
                 if turn:
                     alone.append(spent())
         finally:

@@ -147,7 +147,7 @@ def test_killed_processes_lose_nothing(tmp_path, whole):
     """Killed in the middle of a file of the metadata, of a chunk's data, before a record counts, and from outside."""
     path, random = tmp_path / "run.zarr", np.random.default_rng(5)
     done = 0
-    for operation in (5, int(random.integers(10, 60)), 0, None):
+    for operation in (5, int(random.integers(40, 60)), int(random.integers(10, 60)), 0, None):
         process = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(KILL), str(path), str(operation or 0)], stderr=subprocess.PIPE
         )

@@ -77,7 +77,7 @@ class Inline(concurrent.futures.Executor):
 # The same bits
 
 
-def test_processes_change_nothing(pool):
+def test_processes_change_nothing(pool, tmp_path):
     weight = jnp.asarray(0.3)  # what a closure refers to travels, in its precision
 
     class Tilted(dy.Game):
@@ -108,7 +108,9 @@ def test_processes_change_nothing(pool):
         here = dy.sweep(build, axes, chunk=75, **common)
         seen = []
         there = dy.sweep(build, axes, executor=pool, **common, progress=lambda *told: seen.append(told))
+        stored = dy.sweep(build, axes, executor=pool, chunk=10, store=tmp_path / "run.zarr", **common)
     equal(here, there)
+    equal(here, stored)
     assert seen[-1][:2] == (75, 75) and len(seen) >= 7 and "converged" in seen[-1][2]
     assert not np.array_equal(here.player_0, dy.sweep(build, axes, **common).player_0)  # other random numbers
 

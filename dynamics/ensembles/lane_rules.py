@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynamics.ensembles.lane_values import Core, Value
+from dynamics.ensembles.programs import SAME
 
 MOST_TERMS = 128  # of a sum that is written out
 MOST_PRODUCTS = 65_536  # of a matrix product that is written out
@@ -19,7 +20,7 @@ EVEN = {"cos", "cosh", "abs", "square"}
 ELEMENTWISE = (
     ODD
     | EVEN
-    | {"acos", "acosh", "add", "add_any", "and", "atan2", "ceil", "clamp", "convert_element_type", "copy", "copy_p"}
+    | {"acos", "acosh", "add", "add_any", "and", "atan2", "ceil", "clamp", "convert_element_type"}
     | {"div", "eq", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "imag", "integer_pow", "is_finite", "le"}
     | {"log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pow", "real"}
     | {"rem", "round", "rsqrt", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sqrt"}
@@ -345,6 +346,7 @@ def _product(scope: Any, equation: Any, values: list[Value]) -> list[Value] | No
 RULES: dict[str, Callable[[Any, Any, list[Value]], list[Value] | None]] = {
     **{name: _parity for name in (ODD | EVEN)},
     **{name: _reduced for name in BINARY},
+    **{name: lambda scope, equation, values: values for name in SAME},  # each device holds all of its games
     "argmax": _place,
     "argmin": _place,
     "integer_pow": _parity,
@@ -358,9 +360,6 @@ RULES: dict[str, Callable[[Any, Any, list[Value]], list[Value] | None]] = {
     "min": _extreme,
     "select_n": _select,
     "convert_element_type": _convert,
-    "copy": lambda scope, equation, values: values,
-    "reshard": lambda scope, equation, values: values,  # each device holds all of its games
-    "copy_p": lambda scope, equation, values: values,
     "broadcast_in_dim": _broadcast,
     "reshape": _reshape,
     "squeeze": _reshape,

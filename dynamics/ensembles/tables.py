@@ -139,14 +139,16 @@ def _distinct(names: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return found
 
 
+def package_versions() -> dict[str, str]:
+    """Of the packages on which the bits depend."""
+    return {package.__name__: package.__version__ for package in (dynamics, jax, np, llvmlite)}
+
+
 def provenance(settings: dict[str, Any], dtype: Any, key: Any) -> dict[str, Any]:
     """Attributes of the dataset: versions, precision, random key and settings, all plain text."""
     key = None if key is None else (jax.random.key_data(key) if _is_typed(key) else key)
     return {
-        "dynamics": dynamics.__version__,
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "llvmlite": llvmlite.__version__,
+        **package_versions(),
         "platform": jax.default_backend(),
         "dtype": str(np.dtype(dtype)),
         "key": "none" if key is None else " ".join(str(word) for word in np.asarray(key).tolist()),

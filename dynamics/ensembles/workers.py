@@ -22,11 +22,9 @@ from typing import Any
 import cloudpickle
 import equinox as eqx
 import jax
-import llvmlite
-import numpy as np
 
-import dynamics
 from dynamics._checks import as_whole
+from dynamics.ensembles.tables import package_versions
 from dynamics.ensembles.work import Chunk, Values, Work
 
 REPEATED_BYTES = 2**16  # a recipe that is larger travels once per worker, and not with every chunk
@@ -282,9 +280,7 @@ def _later(self) -> None:
 
 def versions() -> dict[str, str]:
     """On which the bits depend, or whether a recipe can be read at all."""
-    python = ".".join(platform.python_version_tuple()[:2])
-    found = {package.__name__: package.__version__ for package in (dynamics, jax, np, llvmlite)}
-    return found | {"python": python}
+    return package_versions() | {"python": ".".join(platform.python_version_tuple()[:2])}
 
 
 def current_settings() -> dict[str, Any]:
