@@ -7,7 +7,7 @@ Kreiss constant and the distance to instability are those on the invariant subsp
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ import scipy.optimize
 from numpy.typing import ArrayLike
 
 from dynamics._checks import as_whole
+from dynamics.analysis._growth import growth_of_flow, growth_of_map, refined
 from dynamics.analysis._plain import plain
+from dynamics.analysis._singular_values import nearest, smallest_at, smallest_on
 from dynamics.analysis.certificates import rounding_bound
 from dynamics.analysis.report import Stability, eigenvalues_with_errors
 
@@ -244,7 +246,7 @@ def numerical_radius(report: Stability | ArrayLike) -> float:
     # The Jacobian is real: the numerical range is symmetric.
     angles = np.linspace(0, np.pi, 181)
     values = support(angles)
-    return max(_refined(lambda angle: float(support(angle)), angles, values)[1], float(values.max()))
+    return max(refined(lambda angle: float(support(angle)), angles, values)[1], float(values.max()))
 
 
 def distance_to_instability(report: Stability | ArrayLike, *, kind: str | None = None) -> Distance:
@@ -269,7 +271,7 @@ def distance_to_instability(report: Stability | ArrayLike, *, kind: str | None =
     if _side(report, kind) != "stable":
         values = _ordered(np.linalg.eigvals(matrix), kind)
         return Distance(kind, 0.0, complex(values[0]), np.zeros((len(basis),) * 2))
-    distance, point = _nearest(matrix, kind)
+    distance, point = nearest(matrix, kind)
     left, values, right = np.linalg.svd(point * np.eye(len(matrix)) - matrix)
     return Distance(kind, distance, point, values[-1] * basis @ np.outer(left[:, -1], right[-1]) @ basis.T)
 
@@ -307,11 +309,11 @@ def kreiss_constant(report: Stability | ArrayLike, *, kind: str | None = None) -
 
     @functools.cache
     def on_line(x: float) -> float:
-        return _smallest_on(matrix, kind, x if kind == "flow" else 1 + x)[0]
+        return smallest_on(matrix, kind, x if kind == "flow" else 1 + x)[0]
 
     # Below the first line the quotient is less than 1, above the last one less than 1.0001.
     # Where eigenvalues lie on the boundary up to rounding, it is left alone.
-    low = max(_nearest(matrix, kind)[0] if side == "stable" else 0.0, 8 * rounding**0.5 * scale)
+    low = max(nearest(matrix, kind)[0] if side == "stable" else 0.0, 8 * rounding**0.5 * scale)
     high = max(1e4 * excess, 10 * low)
     lines = list(np.geomspace(low, high, max(17, round(6 * np.log10(high / low)))))
     for _ in range(12):
@@ -324,11 +326,11 @@ def kreiss_constant(report: Stability | ArrayLike, *, kind: str | None = None) -
         lines = sorted([*lines, *(float(np.sqrt(lines[i] * lines[i + 1])) for i in wide)])
     values = np.array([on_line(x) for x in lines])
     upper = max(float(np.max(np.array(lines[1:]) / values[:-1])), 1 / (1 - excess / high))
-    at, value = _refined(lambda u: np.exp(u) / on_line(float(np.exp(u))), np.log(lines), np.array(lines) / values)
+    at, value = refined(lambda u: np.exp(u) / on_line(float(np.exp(u))), np.log(lines), np.array(lines) / values)
     if value <= 1:
         return Kreiss(kind, 1.0, max(1.0, upper), complex(np.inf), size)
     x = float(np.exp(at))
-    return Kreiss(kind, value, max(upper, value), _smallest_on(matrix, kind, x if kind == "flow" else 1 + x)[1], size)
+    return Kreiss(kind, value, max(upper, value), smallest_on(matrix, kind, x if kind == "flow" else 1 + x)[1], size)
 
 
 def transient_growth(report: Stability | ArrayLike, *, kind: str | None = None) -> Growth:
@@ -356,8 +358,8 @@ def transient_growth(report: Stability | ArrayLike, *, kind: str | None = None) 
     if side == "unstable":
         nothing, ends = np.full(len(basis), np.nan), np.array([0.0])
         return Growth(kind, np.inf, np.inf, np.inf, nothing, nothing, rate, slope, ends, ends + 1, ())
-    search = _growth_of_flow if kind == "flow" else _growth_of_map
-    time, bound, times, norms = search(matrix, rate, slope, side)
+    search = growth_of_flow if kind == "flow" else growth_of_map
+    time, bound, times, norms = search(matrix, rate, slope, numerical_abscissa(-matrix), side)
     power = scipy.linalg.expm(time * matrix) if kind == "flow" else np.linalg.matrix_power(matrix, int(time))
     left, values, right = np.linalg.svd(power)
     notes = () if side == "stable" else (_MARGINAL,)
@@ -408,7 +410,7 @@ def pseudospectrum(
     if any(not 0 < size < np.inf for size in epsilons):
         raise ValueError(f"epsilons is {epsilons}; expected positive sizes of perturbation")
     real, imaginary = np.linspace(low.real, high.real, points), np.linspace(low.imag, high.imag, points)
-    smallest = _smallest(matrix, (real + 1j * imaginary[:, None]).ravel()).reshape(points, points)
+    smallest = smallest_at(matrix, (real + 1j * imaginary[:, None]).ravel()).reshape(points, points)
     distance = distance_to_instability(report, kind=kind).distance
     reach = np.array([_reach(matrix, kind, size) for size in epsilons])
     return Pseudospectrum(kind, real, imaginary, smallest, values, epsilons, reach, distance)
@@ -552,7 +554,7 @@ def _side(report: Stability | ArrayLike, kind: str) -> str:
     if np.any(outward > errors):
         return "unstable"
     on_boundary = np.flatnonzero(outward >= -errors)
-    if np.all(outward < 0) and len(on_boundary) and _nearest(matrix, kind)[0] > 2 * rounding_bound(raw):
+    if np.all(outward < 0) and len(on_boundary) and nearest(matrix, kind)[0] > 2 * rounding_bound(raw):
         return "stable"  # the bounds on single eigenvalues are wider than need be
     scale = max(float(np.linalg.norm(matrix, 2)), 1e-300)
     rounding = _rounding(report) ** 0.5
@@ -573,114 +575,6 @@ def _window(values: np.ndarray, kind: str) -> tuple[complex, complex]:
     return middle - side * (1 + 1j), middle + side * (1 + 1j)
 
 
-# Smallest singular values
-
-
-def _smallest(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The smallest singular value of z - J at every point z."""
-    size = len(matrix)
-    chunk = max(1, 2_000_000 // size**2) if size <= 30 else 4096
-    one = _smallest_by_svd if size <= 30 else _smallest_by_lanczos
-    parts = [one(matrix, points[start : start + chunk]) for start in range(0, len(points), chunk)]
-    return np.concatenate(parts)
-
-
-def _smallest_by_svd(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return np.linalg.svd(points[:, None, None] * np.eye(len(matrix)) - matrix, compute_uv=False)[:, -1]
-
-
-def _smallest_by_lanczos(matrix: np.ndarray, points: np.ndarray, steps: int = 24) -> np.ndarray:
-    r"""From the largest eigenvalue of $(z-T)^{-*}(z-T)^{-1}$, T the triangular Schur form, all points at once."""
-    size = len(matrix)
-    triangle = scipy.linalg.schur(matrix.astype(complex), output="complex")[0]
-    floor = np.finfo(float).eps * max(float(np.linalg.norm(matrix)), 1e-300)
-    pivots = points[:, None] - np.diag(triangle)
-    pivots = np.where(np.abs(pivots) < floor, floor, pivots)
-
-    def solve(right: np.ndarray) -> np.ndarray:
-        solution = np.zeros_like(right)
-        for i in reversed(range(size)):
-            solution[:, i] = (right[:, i] + solution[:, i + 1 :] @ triangle[i, i + 1 :]) / pivots[:, i]
-        return solution
-
-    def solve_adjoint(right: np.ndarray) -> np.ndarray:
-        solution = np.zeros_like(right)
-        for i in range(size):
-            solution[:, i] = (right[:, i] + solution[:, :i] @ triangle[:i, i].conj()) / pivots[:, i].conj()
-        return solution
-
-    rng = np.random.default_rng(0)
-    start = rng.standard_normal(size) + 1j * rng.standard_normal(size)
-    now = np.broadcast_to(start / np.linalg.norm(start), (len(points), size))
-    before, beta = np.zeros_like(now), np.zeros(len(points))
-    steps = min(steps, size)
-    small = np.zeros((len(points), steps, steps))
-    for k in range(steps):
-        # The inverse is applied to unit vectors: nothing overflows before 1e308.
-        new = solve_adjoint(solve(now)) - beta[:, None] * before
-        alpha = np.sum(now.conj() * new, axis=1).real
-        new = new - alpha[:, None] * now
-        beta = np.linalg.norm(new, axis=1)
-        small[:, k, k] = alpha
-        if k + 1 < steps:
-            small[:, k, k + 1] = small[:, k + 1, k] = beta
-        before, now = now, new / np.maximum(beta, 1e-300)[:, None]
-    return 1 / np.sqrt(np.linalg.eigvalsh(small)[:, -1])
-
-
-def _smallest_on(matrix: np.ndarray, kind: str, place: float) -> tuple[float, complex]:
-    """The least smallest singular value of z - J on the line Re z = place, or on the circle of that radius; and z."""
-    if kind == "flow":
-        value, point = _nearest(matrix - place * np.eye(len(matrix)), kind)
-        return value, place + point
-    value, point = _nearest(matrix / place, kind)
-    return place * value, place * point
-
-
-def _nearest(matrix: np.ndarray, kind: str) -> tuple[float, complex]:
-    """The least smallest singular value of z - J over the imaginary axis or the unit circle, and where it is."""
-    matrix = matrix.astype(float)
-    values = np.linalg.eigvals(matrix)
-    if kind == "flow":
-        places, point = np.concatenate([[0.0], values.imag]), lambda t: 1j * t
-    else:
-        places, point = np.concatenate([[0.0, np.pi], np.angle(values)]), lambda t: np.exp(1j * t)
-    best, at = np.inf, 0.0
-    for _ in range(60):
-        level = _smallest_by_svd(matrix, point(places))
-        lowest = int(np.argmin(level))
-        gained = level[lowest] < best * (1 - 1e-10)
-        if level[lowest] < best:
-            best, at = float(level[lowest]), float(places[lowest])
-        if not gained or best == 0:
-            break
-        places = _crossings(matrix, kind, best * (1 - 1e-11))
-        if not len(places):
-            break
-        # Midpoints, and the crossings themselves: there rounding can only help.
-        if kind == "map":
-            places = np.concatenate([places, places[:1] + 2 * np.pi])
-        places = np.concatenate([(places[1:] + places[:-1]) / 2, places])
-    return best, complex(point(at))
-
-
-def _crossings(matrix: np.ndarray, kind: str, level: float) -> np.ndarray:
-    """Where on the axis or the circle (frequency or angle) the level is a singular value of z - J, sorted.
-
-    Doubtful eigenvalues count: a place too many costs a little work, one too few the result.
-    """
-    identity, nothing = np.eye(len(matrix)), np.zeros_like(matrix)
-    if kind == "flow":
-        hamiltonian = np.block([[matrix, -level * identity], [level * identity, -matrix.T]])
-        values = np.linalg.eigvals(hamiltonian)
-        return np.sort(values.imag[np.abs(values.real) <= 1e-6 * np.linalg.norm(hamiltonian, 2)])
-    left = np.block([[matrix, -level * identity], [nothing, identity]])
-    right = np.block([[identity, nothing], [-level * identity, matrix.T]])
-    above, below = scipy.linalg.eig(left, right, right=False, homogeneous_eigvals=True)
-    on_circle = np.abs(np.abs(above) - np.abs(below)) <= 1e-6 * (np.abs(above) + np.abs(below))
-    return np.sort(np.angle(above[on_circle] * below[on_circle].conj()))
-
-
 def _reach(matrix: np.ndarray, kind: str, epsilon: float) -> float:
     """Pseudospectral abscissa or radius: where the least smallest singular value has risen to epsilon."""
     outermost = _ordered(np.linalg.eigvals(matrix), kind)[0]
@@ -690,120 +584,9 @@ def _reach(matrix: np.ndarray, kind: str, epsilon: float) -> float:
         low, high = abs(outermost) + epsilon, numerical_radius(matrix) + epsilon
 
     def above(place: float) -> float:
-        return _smallest_on(matrix, kind, place)[0] - epsilon
+        return smallest_on(matrix, kind, place)[0] - epsilon
 
     high += 1e-9 * (1 + abs(high))
     if high <= low or above(low) >= 0:  # normal, up to rounding
         return float(low)
     return float(scipy.optimize.brentq(above, low, high, xtol=1e-13 * (1 + abs(high)), rtol=1e-13))
-
-
-# Norms over time
-
-
-def _refined(function: Callable[[float], float], places: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """The best of a sampled function, refined around its largest local maxima; where and how much."""
-    inner = np.concatenate([[-np.inf], values, [-np.inf]])
-    peaks = np.flatnonzero((inner[1:-1] >= inner[:-2]) & (inner[1:-1] >= inner[2:]))
-    peaks = peaks[np.argsort(-values[peaks], kind="stable")][:6]
-    at, best = float(places[peaks[0]]), float(values[peaks[0]])
-    for peak in peaks:
-        ends = float(places[max(peak - 1, 0)]), float(places[min(peak + 1, len(places) - 1)])
-        found = scipy.optimize.minimize_scalar(
-            lambda t: -function(t), bounds=ends, method="bounded", options={"xatol": 1e-9 * (ends[1] - ends[0])}
-        )
-        if -found.fun > best:
-            at, best = float(found.x), float(-found.fun)
-    return at, best
-
-
-def _norms(matrices: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(matrices, 2, axis=(-2, -1))
-
-
-_AT_MOST_ONE = 1 + 1e-12
-
-
-def _growth_of_flow(
-    matrix: np.ndarray, rate: float, slope: float, side: str
-) -> tuple[float, float, np.ndarray, np.ndarray]:
-    matrix = matrix.astype(float)
-    scale = float(np.linalg.norm(matrix, 2))
-    if scale == 0:
-        return 0.0, 1.0, np.array([0.0, 1.0]), np.ones(2)
-    horizon = 1 / (8 * scale)
-    power = scipy.linalg.expm(horizon * matrix)
-    while (norm := float(_norms(power))) > _AT_MOST_ONE and horizon * scale < 1e12:
-        power, horizon = power @ power, 2 * horizon
-    if norm > _AT_MOST_ONE or side == "marginal":  # turns for ever
-        turning = np.abs(np.linalg.eigvals(matrix).imag)
-        slowest = np.min(turning[turning > 1e-6 * scale], initial=scale)
-        horizon = 20 * 2 * np.pi / float(slowest)
-    horizon = max(horizon, min(3 / abs(rate), 500 / scale) if rate else 0.0)
-    count = 2048 if len(matrix) <= 64 else 512
-    times = np.linspace(0, horizon, count + 1)
-    norms = _uniform(matrix, horizon / count, count)
-    if slope <= 1e-13 * scale:
-        return 0.0, 1.0, times, norms
-    # The logarithm of the norm rises at most with the numerical abscissa of J and falls at most with that of -J.
-    gap, fall = horizon / count, numerical_abscissa(-matrix)
-    logs = np.log(np.maximum(norms, 1e-300))
-    rise = np.clip((logs[1:] - logs[:-1] + fall * gap) / max(slope + fall, 1e-300), 0, gap)
-    bound = float(np.exp(min(np.max(logs[:-1] + slope * rise), 700)))
-    # A peak far before the end of a slow decay falls between the samples: as many again for every doubling of time.
-    octaves = np.arange(np.log2(max(horizon * scale, 1)) + 4)
-    early = horizon * 2.0 ** -octaves[:, None] * np.linspace(0.5, 1, 32, endpoint=False)
-    early = early.ravel() if gap * scale > 0.05 else np.zeros(0)
-    every = np.concatenate([times, early])
-    values = np.concatenate([norms, _norms(scipy.linalg.expm(early[:, None, None] * matrix)) if len(early) else early])
-    order = np.argsort(every, kind="stable")
-    time, _ = _refined(lambda t: float(_norms(scipy.linalg.expm(t * matrix))), every[order], values[order])
-    return time, bound, times, norms
-
-
-def _uniform(matrix: np.ndarray, gap: float, count: int) -> np.ndarray:
-    step, power, norms = scipy.linalg.expm(gap * matrix), np.eye(len(matrix)), []
-    powers = []
-    for _ in range(count + 1):
-        powers.append(power)
-        power = power @ step
-        if len(powers) == 256:
-            norms.append(_norms(np.array(powers)))
-            powers = []
-    return np.concatenate([*norms, _norms(np.array(powers))])
-
-
-def _growth_of_map(
-    matrix: np.ndarray, rate: float, slope: float, side: str
-) -> tuple[float, float, np.ndarray, np.ndarray]:
-    del rate, slope
-    matrix = matrix.astype(float)
-    most = 4096 if len(matrix) <= 64 else 1024
-    power, norms = np.eye(len(matrix)), [1.0]
-    while len(norms) <= most and (len(norms) < 16 or np.min(norms[1:]) > _AT_MOST_ONE):
-        power = power @ matrix
-        norms.append(float(_norms(power)))
-    best, bound = int(np.argmax(norms)), float(np.max(norms))
-    if norms[best] <= _AT_MOST_ONE:
-        best = 0
-    times, shown = np.arange(len(norms), dtype=float), np.array(norms)
-    if np.min(norms[1:]) > _AT_MOST_ONE:
-        # A slow decay: samples at distances that double, and what the first steps can add in between.
-        gap, steps, largest = most // 32, most, bound
-        while float(_norms(power)) > _AT_MOST_ONE and steps < 2**40:
-            jump = np.linalg.matrix_power(matrix, gap)
-            for _ in range(32):
-                steps, power = steps + gap, power @ jump
-                norm = float(_norms(power))
-                if norm > largest:
-                    largest, best = norm, steps
-            gap *= 2
-            if side == "marginal" and steps > 2**20:
-                break
-        within = bound if gap <= 2 * most else np.inf
-        bound = largest * within
-        while best > most and gap > 1:
-            gap = -(-gap // 8)
-            near = np.unique(np.clip(best + gap * np.arange(-9, 10), 0, None))
-            best = int(near[np.argmax([_norms(np.linalg.matrix_power(matrix, int(k))) for k in near])])
-    return float(best), bound, times, shown
