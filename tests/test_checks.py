@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from dynamics import Game, claims
-from dynamics.claims.checks import GAME_CHECKS, UPDATE_CHECKS
+from dynamics.claims.game_checks import GAME_CHECKS
+from dynamics.claims.update_checks import UPDATE_CHECKS
 from dynamics.directions import Consensus
 from dynamics.games import Bilinear, DiracGAN, SpuriousAttractor
 from dynamics.optimisers import adam, momentum, optimistic, sgd

@@ -24,8 +24,8 @@ from dynamics.claims.base import Claim as Claim
 from dynamics.claims.base import Kind as Kind
 from dynamics.claims.base import claim as claim
 from dynamics.claims.base import registered
-from dynamics.claims.checks import Check as Check
-from dynamics.claims.checks import Checks as Checks
+from dynamics.claims.check_results import Check as Check
+from dynamics.claims.check_results import Checks as Checks
 from dynamics.claims.checks import check_game as check_game
 from dynamics.claims.checks import check_update as check_update
 from dynamics.claims.checks import test_of_game as test_of_game

@@ -1,0 +1,114 @@
+"""What a check answers, and what is common to all that is checked."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from dynamics._names import nearest
+from dynamics.analysis._plain import plain
+
+OUTCOMES = ("pass", "fail", "info", "skipped")
+Answer = tuple[str, Any, str]  # outcome, value and text of a check
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """The answer to one question.
+
+    Attributes:
+        name: of the question.
+        outcome: "pass" or "fail" for what every method (game) has to fulfil; "info" for a property, whatever it is;
+            "skipped" where the question makes no sense.
+        value: the answer as numbers, strings, tuples and dictionaries of these.
+        text: the answer in words.
+    """
+
+    name: str
+    outcome: str
+    value: Any
+    text: str
+
+    def __post_init__(self):
+        if self.outcome not in OUTCOMES:
+            raise ValueError(f"the outcome is {self.outcome!r}{nearest(str(self.outcome), OUTCOMES)}")
+
+    def describe(self) -> str:
+        """The check as one line."""
+        return f"{self.name} ({self.outcome}): {self.text}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Checks:
+    """All answers on one method or game; `checks["cost"]` is one of them."""
+
+    subject: str
+    checks: tuple[Check, ...]
+
+    def __getitem__(self, name: str) -> Check:
+        known = {check.name: check for check in self.checks}
+        if name not in known:
+            raise KeyError(f"{name!r} is not one of the checks{nearest(name, known)}")
+        return known[name]
+
+    def __iter__(self):
+        return iter(self.checks)
+
+    def __len__(self) -> int:
+        return len(self.checks)
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed: contracts that are broken."""
+        return tuple(check for check in self.checks if check.outcome == "fail")
+
+    def describe(self) -> str:
+        """A table of all answers, and above it how many failed."""
+        width = max((len(check.name) for check in self.checks), default=0)
+        failed = ", ".join(check.name for check in self.failed)
+        head = f"{self.subject}: {len(self.checks)} checks, " + (f"failed: {failed}" if failed else "none failed")
+        return "\n".join([head, *(f"  {c.outcome:7}  {c.name:{width}}  {c.text}" for c in self.checks)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python data, ready for JSON; what is not finite is `None`."""
+        return {
+            "subject": self.subject,
+            "failed": [check.name for check in self.failed],
+            "checks": [plain(dataclasses.asdict(check)) for check in self.checks],
+        }
+
+
+def question(known: dict[str, Callable], name: str) -> Callable:
+    def decorate(function: Callable) -> Callable:
+        known[name] = function
+        return function
+
+    return decorate
+
+
+def in_double_precision(function: Callable) -> Callable:
+    """Whatever the user has set: margins and orders of convergence need it."""
+
+    @functools.wraps(function)
+    def inside(*arguments):
+        with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+            return function(*arguments)
+
+    return inside
+
+
+class Subject:
+    """Something that is checked, with what several checks need."""
+
+    name: str
+
+    @in_double_precision
+    def check(self, name: str, question: Callable) -> Check:
+        try:
+            outcome, value, text = question(self)
+        except Exception as error:  # whatever somebody's code does
+            first = (str(error).strip().splitlines() or [""])[0]
+            outcome, value, text = "fail", type(error).__name__, f"raised {type(error).__name__}: {first}"
+        return Check(name, outcome, value, text)
