@@ -4,13 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from processes import INTERRUPTIBLE
 
 from dynamics import claims, plots
 from dynamics.claims import base
@@ -243,9 +243,12 @@ for number in range(6):
 @pytest.mark.slow
 def test_workers_agree_with_one_process_and_an_interruption_keeps_what_there_is(tmp_path):
     (tmp_path / "my_claims.py").write_text(PLUGIN)
-    command = [sys.executable, "-m", "dynamics", "claims", "mine", "--plugin", "my_claims", "--examples", "100"]
+    options = ["--plugin", "my_claims", "--examples", "100"]
     process = subprocess.Popen(
-        [*command, "--out", "out", "--workers", "2"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*INTERRUPTIBLE, "claims", "mine", *options, "--out", "out", "--workers", "2"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     data = tmp_path / "out" / "claims.json"
     while not (data.exists() and len(json.loads(data.read_text())) >= 2) and process.poll() is None:
@@ -257,7 +260,18 @@ def test_workers_agree_with_one_process_and_an_interruption_keeps_what_there_is(
     assert {entry["id"] for entry in kept} >= {"mine/number-0", "mine/number-1"} and len(kept) < 6
     assert "mine/number-0" in (tmp_path / "out" / "report.md").read_text()
     done = subprocess.run(
-        [*command[:4], "mine/number-[01]", *command[5:], "--out", "other", "--workers", "1", "--json", "--quiet"],
+        [
+            *INTERRUPTIBLE,
+            "claims",
+            "mine/number-[01]",
+            *options,
+            "--out",
+            "other",
+            "--workers",
+            "1",
+            "--json",
+            "--quiet",
+        ],
         cwd=tmp_path,
         capture_output=True,
     )

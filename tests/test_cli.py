@@ -12,6 +12,7 @@ import jax
 import pytest
 import study_samples
 import xarray
+from processes import INTERRUPTIBLE
 
 import dynamics
 from dynamics import catalogue, claims, cli, optimisers, studies
@@ -525,16 +526,19 @@ class Somebodys(Game):
 
 
 def test_interrupted_process_ends_with_one_line(tiny):
-    started = subprocess.Popen(
-        [sys.executable, "-m", "dynamics", "run", "tiny.toml", "--set", "steps=2000000000"],
+    with subprocess.Popen(
+        [*INTERRUPTIBLE, "run", "tiny.toml", "--set", "steps=2000000000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    # The run, which would take hours, has begun.
-    assert started.stderr.readline() == "dynamics: compiling\n"
-    started.send_signal(signal.SIGINT)
-    out, err = started.communicate(timeout=60)
+    ) as started:
+        try:
+            # The run, which would take hours, has begun.
+            assert started.stderr.readline() == "dynamics: compiling\n"
+            started.send_signal(signal.SIGINT)
+            out, err = started.communicate(timeout=60)
+        finally:
+            started.kill()
     assert (started.returncode, out) == (130, "")
     assert err.splitlines()[-1] == "dynamics: interrupted" and "Traceback" not in err
     assert os.listdir() == ["tiny.toml"]
