@@ -110,9 +110,10 @@ def matrix(bench: Bench) -> Rows:
         if bench.cores > 1:
             continue
         problem = problems.matrices("coupled", kind, games, steps)
-        rows = bench.rows("matrix", problem, {SWEEP: sweep(problem), VMAP: vmapped(problem, False)})
-        rows[0]["faster_than_vmap"] = rows[1]["ns"] / rows[0]["ns"]
-        yield rows
+        rivals = {SWEEP: sweep(problem), VMAP: vmapped(problem, False)}
+        if not bench.quick:
+            rivals[VMAP_OUTCOME] = vmapped(problem.shortened(steps // 10), True)
+        yield bench.rows("matrix", problem, rivals)
 
 
 def flows(bench: Bench) -> Rows:
