@@ -153,7 +153,8 @@ def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: 
     # Eigenvalues that rounding alone does not explain belong to a slow direction, not to a manifold.
     size = jacobian.shape[0]
     smallest = np.sort(np.abs(np.linalg.eigvals(jacobian.astype(float))))[:dimension]
-    explained = max(0.5, size / 64) * epsilon * np.linalg.norm(jacobian)
+    # Of the entries in their precision, and of the eigenvalues, which are computed in float64.
+    explained = (max(0.5, size / 64) * epsilon + size * np.finfo(float).eps) * np.linalg.norm(jacobian)
     return dimension if np.all(smallest <= explained) else 0
 
 
