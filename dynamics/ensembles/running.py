@@ -398,11 +398,16 @@ def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Datas
         path = None if store is None else os.path.join(store, name)
         return carry_out(plan, path, progress, executor, label, numbers)
 
-    types = {name: shape.dtype for name, shape in traced()[1].items()}
     whole = None if store is None else _store_of(double, store, traced)
     if whole is not None and whole.done == cells.count:
         return whole.dataset()
     parts: list[tuple[np.ndarray, Any]] = []
+
+    def columns() -> dict[str, np.ndarray]:
+        """What there is, in the types of double precision; tracing for them takes as long as a small sweep."""
+        known = parts[0][1].data_vars if parts else traced()[1]
+        return refinement.merged(cells, first, parts, {name: one.dtype for name, one in known.items()})
+
     numbers, first, search = None, None, None
     with contextlib.nullcontext() if whole is None else whole:
         try:
@@ -417,9 +422,9 @@ def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Datas
                     size=size,
                     attributes=attributes | {"settings": own},
                 )
-                found = run(picked, f"double-{len(parts)}", f"round {len(parts) + 1} in double precision", numbers)
-                parts.append((numbers, found))
-                search.add(numbers, found)
+                again = run(picked, f"double-{len(parts)}", f"round {len(parts) + 1} in double precision", numbers)
+                parts.append((numbers, again))
+                search.add(numbers, again)
         except (SweepInterrupted, WorkerError) as error:
             # What double precision has not looked at is there in single precision.
             if first is None:
@@ -427,16 +432,15 @@ def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Datas
             else:
                 parts.append((numbers, error.partial))
                 done = cells.count - len(numbers) + error.done
-            columns = refinement.merged(cells, first, parts, types)
-            partial = tables.Table(cells, columns, described).dataset(attributes)
+            partial = tables.Table(cells, columns(), described).dataset(attributes)
             if isinstance(error, SweepInterrupted):
                 raise SweepInterrupted(partial, done, cells.count) from error
             raise WorkerError(error.what, partial, done, cells.count, store) from error.__cause__
-        columns = refinement.merged(cells, first, parts, types)
+        found = columns()
         if whole is None:
-            return tables.Table(cells, columns, described).dataset(attributes)
+            return tables.Table(cells, found, described).dataset(attributes)
         for number, begin, end in whole.parts():
-            whole.add(number, {name: values[begin:end] for name, values in columns.items()})
+            whole.add(number, {name: values[begin:end] for name, values in found.items()})
     return whole.dataset()
 
 
