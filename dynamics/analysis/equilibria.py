@@ -112,6 +112,11 @@ def singular_rounding(size: int, dtype: Any) -> float:
     return 64 * size * float(np.finfo(dtype).eps)
 
 
+def eigenvalue_rounding(size: int, dtype: Any) -> float:
+    """Eigenvalues below this fraction of the norm are rounding: of the entries, and of the eigenvalues, in float64."""
+    return max(0.5, size / 64) * float(np.finfo(dtype).eps) + float(np.finfo(float).eps)
+
+
 def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: PRNGKeyArray | None = None) -> int:
     """Dimension of the manifold of equilibria through an equilibrium; 0 when it is isolated.
 
@@ -153,8 +158,7 @@ def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: 
     # Eigenvalues that rounding alone does not explain belong to a slow direction, not to a manifold.
     size = jacobian.shape[0]
     smallest = np.sort(np.abs(np.linalg.eigvals(jacobian.astype(float))))[:dimension]
-    # Of the entries in their precision, and of the eigenvalues, which are computed in float64.
-    explained = (max(0.5, size / 64) * epsilon + size * np.finfo(float).eps) * np.linalg.norm(jacobian)
+    explained = eigenvalue_rounding(size, jacobian.dtype) * np.linalg.norm(jacobian)
     return dimension if np.all(smallest <= explained) else 0
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynamics.analysis.equilibria import EquilibriumError
+from dynamics.analysis.equilibria import EquilibriumError, eigenvalue_rounding, singular_rounding
 from dynamics.analysis.linearisation import Linearisation, without_limit
 from dynamics.analysis.report import FAINT, Stability, Verdict, assess
 
@@ -169,7 +169,7 @@ def _dimensions(game: np.ndarray, usable: np.ndarray, reach_along: Reach) -> np.
     dimension = np.zeros(count, int)
     singular = np.linalg.svd(np.where(usable[:, None, None], game, 0), compute_uv=False)
     scale = np.where(singular[:, 0] > 0, singular[:, 0], 1).astype(float)
-    allowed = 64 * size * epsilon * scale
+    allowed = singular_rounding(size, game.dtype) * scale
     chosen = np.flatnonzero(usable & (singular[:, -1] <= allowed))
     if not len(chosen):
         return dimension
@@ -189,7 +189,7 @@ def _dimensions(game: np.ndarray, usable: np.ndarray, reach_along: Reach) -> np.
     found = np.sum(np.linalg.svd(stayed, compute_uv=False) > 0.5, axis=1)
     # Eigenvalues that rounding alone does not explain belong to a slow direction, not to a manifold.
     sizes = np.sort(np.abs(np.linalg.eigvals(game[chosen].astype(float))), axis=1)
-    explained = max(0.5, size / 64) * epsilon * np.linalg.norm(game[chosen], axis=(1, 2))
+    explained = eigenvalue_rounding(size, game.dtype) * np.linalg.norm(game[chosen], axis=(1, 2))
     small = (sizes <= explained[:, None]) | (np.arange(size) >= found[:, None])
     dimension[chosen] = np.where(small.all(axis=1), found, 0)
     return dimension
