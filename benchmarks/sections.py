@@ -73,11 +73,11 @@ def planar(bench: Bench) -> Rows:
     for kind in bench.some(KINDS, (np.float64,)):
         for game in bench.some(problems.PLANAR, ("non_saturating",)):
             problem = problems.planar(game, "simultaneous", kind, games, steps)
-            rivals = bench.pair(problem)
+            rivals, short = bench.pair(problem), problem.shortened(max(64, steps // 10))
             if kind is np.float32 or game in ("non_saturating", "bilinear"):
-                rivals[VMAP] = vmapped(problem.shortened(max(64, steps // 10)), False)
+                rivals[VMAP] = vmapped(short, False)
                 if game in ("non_saturating", "bilinear") and not bench.quick:
-                    rivals[VMAP_OUTCOME] = vmapped(problem.shortened(max(64, steps // 10)), True)
+                    rivals[VMAP_OUTCOME] = vmapped(short, True)
             yield bench.rows("planar", problem, rivals)
 
 

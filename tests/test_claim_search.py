@@ -260,18 +260,7 @@ def test_workers_agree_with_one_process_and_an_interruption_keeps_what_there_is(
     assert {entry["id"] for entry in kept} >= {"mine/number-0", "mine/number-1"} and len(kept) < 6
     assert "mine/number-0" in (tmp_path / "out" / "report.md").read_text()
     done = subprocess.run(
-        [
-            *INTERRUPTIBLE,
-            "claims",
-            "mine/number-[01]",
-            *options,
-            "--out",
-            "other",
-            "--workers",
-            "1",
-            "--json",
-            "--quiet",
-        ],
+        [*INTERRUPTIBLE, "claims", "mine/number-[01]", *options, *"--out other --workers 1 --json --quiet".split()],
         cwd=tmp_path,
         capture_output=True,
     )

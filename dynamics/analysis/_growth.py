@@ -83,11 +83,8 @@ def _uniform(matrix: np.ndarray, gap: float, count: int) -> np.ndarray:
     return np.concatenate([*norms, _norms(np.array(powers))])
 
 
-def growth_of_map(
-    matrix: np.ndarray, rate: float, slope: float, fall: float, side: str
-) -> tuple[float, float, np.ndarray, np.ndarray]:
-    """The same of the powers of J; what is known of their slopes is not needed."""
-    del rate, slope, fall
+def growth_of_map(matrix: np.ndarray, side: str) -> tuple[float, float, np.ndarray, np.ndarray]:
+    """The same of the powers of J."""
     matrix = matrix.astype(float)
     most = 4096 if len(matrix) <= 64 else 1024
     power, norms = np.eye(len(matrix)), [1.0]

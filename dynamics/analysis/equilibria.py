@@ -117,6 +117,26 @@ def eigenvalue_rounding(size: int, dtype: Any) -> float:
     return max(0.5, size / 64) * float(np.finfo(dtype).eps) + float(np.finfo(float).eps)
 
 
+def stays_on_manifold(moved: np.ndarray, fields: np.ndarray, epsilon: float, scale: Any, allowed: Any) -> Any:
+    """Whether points that were put aside in directions of the null space are, after Newton's method, on a manifold.
+
+    Args:
+        moved: where the farthest one ends, relative to its distance, shape (..., numbers).
+        fields: norms of the field at the ends, relative to the distances, shape (..., 4): very near, at a quarter, at
+            half and at the whole of the farthest distance.
+        epsilon: of the type of numbers.
+        scale, allowed: largest singular value, and which ones count as none.
+    """
+    near, quarter, half, far = np.moveaxis(np.asarray(fields, float), -1, 0)
+    # On a manifold the field is rounding everywhere; one that grows like a power of the distance, however small its
+    # factor, is none.
+    grows = (far > allowed / 16) & (far > 3 * half)
+    with np.errstate(all="ignore"):
+        power = np.abs(np.log2(far / half) - np.log2(half / quarter)) < 0.05
+    grows |= (quarter > 0) & (far > 2.5 * half) & (half > 2.5 * quarter) & power
+    return (near <= epsilon**0.75 * scale) & (far <= allowed) & ~grows & (np.linalg.norm(moved, axis=-1) < 2)
+
+
 def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: PRNGKeyArray | None = None) -> int:
     """Dimension of the manifold of equilibria through an equilibrium; 0 when it is isolated.
 
@@ -145,15 +165,10 @@ def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: 
 
     stayed = []
     for direction in null:
-        (_, near), (_, quarter), (_, half), (moved, far) = (reached(direction, length) for length in lengths)
-        # On a manifold the field is rounding everywhere; one that grows like a power of the distance, however small its
-        # factor, is none.
-        grows = far > allowed / 16 and far > 3 * half
-        if quarter > 0 and far > 2.5 * half > 2.5 * 2.5 * quarter:
-            grows = grows or abs(np.log2(far / half) - np.log2(half / quarter)) < 0.05
-        on_it = near <= epsilon**0.75 * scale and far <= allowed and not grows
+        ends, fields = zip(*(reached(direction, length) for length in lengths), strict=True)
+        on_it = stays_on_manifold(ends[-1], np.array(fields), epsilon, scale, allowed)
         # A direction may be a mixture: only its part along the manifold stays.
-        stayed.append(null @ moved if on_it and np.linalg.norm(moved) < 2 else np.zeros(len(null)))
+        stayed.append(null @ ends[-1] if on_it else np.zeros(len(null)))
     dimension = int(np.sum(np.linalg.svd(np.array(stayed), compute_uv=False) > 0.5))
     # Eigenvalues that rounding alone does not explain belong to a slow direction, not to a manifold.
     size = jacobian.shape[0]

@@ -358,8 +358,10 @@ def transient_growth(report: Stability | ArrayLike, *, kind: str | None = None) 
     if side == "unstable":
         nothing, ends = np.full(len(basis), np.nan), np.array([0.0])
         return Growth(kind, np.inf, np.inf, np.inf, nothing, nothing, rate, slope, ends, ends + 1, ())
-    search = growth_of_flow if kind == "flow" else growth_of_map
-    time, bound, times, norms = search(matrix, rate, slope, numerical_abscissa(-matrix), side)
+    if kind == "flow":
+        time, bound, times, norms = growth_of_flow(matrix, rate, slope, numerical_abscissa(-matrix), side)
+    else:
+        time, bound, times, norms = growth_of_map(matrix, side)
     power = scipy.linalg.expm(time * matrix) if kind == "flow" else np.linalg.matrix_power(matrix, int(time))
     left, values, right = np.linalg.svd(power)
     notes = () if side == "stable" else (_MARGINAL,)

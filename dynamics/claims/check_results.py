@@ -81,6 +81,8 @@ class Checks:
 
 
 def question(known: dict[str, Callable], name: str) -> Callable:
+    """A decorator that enters the function that answers a question under its name."""
+
     def decorate(function: Callable) -> Callable:
         known[name] = function
         return function

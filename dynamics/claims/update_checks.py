@@ -194,9 +194,7 @@ class OfUpdate(Subject):
         """Largest difference of the run in float32 from that in double precision, relative to the points."""
         arguments = (RATE, _MATRIX, -_MATRIX @ _CENTRE, _CENTRE + _SHIFT)
         found = self.runs_program(*[np.asarray(value, np.float32)[None] for value in arguments])
-        kept = slice(0, 9)
-        plain_run = self.runs["plain"][kept]
-        return float(np.max(np.abs(np.asarray(found)[0][kept] - plain_run)) / (1 + np.max(np.abs(plain_run))))
+        return _apart(np.asarray(found)[0], self.runs["plain"])
 
     @functools.cached_property
     def step_of(self) -> tuple[Game, Players]:
@@ -585,22 +583,26 @@ def _gradient_descent(subject: OfUpdate) -> Answer:
 
 @_of_update("rotations")
 def _rotations(subject: OfUpdate) -> Answer:
-    gap = _apart(subject.runs["turned"] @ _TURN, subject.runs["plain"])
-    if gap <= 1e-8:
-        return "info", True, "turning each player's parameters turns the run with them"
-    return "info", False, f"depends on the coordinates: turning each player's parameters changes a run by {gap:.2g}"
+    yes = "turning each player's parameters turns the run with them"
+    return _symmetry(subject, "turned", _TURN, yes, "depends on the coordinates: turning each player's parameters")
 
 
 @_of_update("exchange of players")
 def _exchange(subject: OfUpdate) -> Answer:
-    gap = _apart(subject.runs["exchanged"] @ _EXCHANGE, subject.runs["plain"])
-    if gap <= 1e-8:
-        return "info", True, "treats the players alike"
-    return "info", False, f"the players have different roles: exchanging them changes a run by {gap:.2g}"
+    no = "the players have different roles: exchanging them"
+    return _symmetry(subject, "exchanged", _EXCHANGE, "treats the players alike", no)
 
 
-def _apart(run: np.ndarray, other: np.ndarray, kept: slice = slice(0, 9)) -> float:
-    return float(np.max(np.abs(run[kept] - other[kept])) / (1 + np.max(np.abs(other[kept]))))
+def _symmetry(subject: OfUpdate, name: str, back: np.ndarray, yes: str, no: str) -> Answer:
+    """Whether the run of a changed game, changed back, is the plain one."""
+    gap = _apart(subject.runs[name] @ back, subject.runs["plain"])
+    return "info", gap <= 1e-8, yes if gap <= 1e-8 else f"{no} changes a run by {gap:.2g}"
+
+
+def _apart(run: np.ndarray, other: np.ndarray) -> float:
+    """Largest difference between the beginnings of two runs, relative to the points of the second."""
+    run, other = run[:9], other[:9]
+    return float(np.max(np.abs(run - other)) / (1 + np.max(np.abs(other))))
 
 
 @_of_update("stable Nash points")

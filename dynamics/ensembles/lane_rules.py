@@ -216,13 +216,16 @@ def _split(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     ends = np.cumsum(equation.params["sizes"])
     begins = ends - np.asarray(equation.params["sizes"])
     parts = [jax.lax.slice_in_dim(array, int(a), int(b), axis=axis) for a, b in zip(begins, ends, strict=True)]
-    return [Value(Core(part, values[0].core.batched), values[0].negative) for part in parts]
+    return _cut(values[0], parts)
 
 
 def _unstack(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     core, axis = values[0].core, equation.params["axis"]
-    parts = [scope.index(core.array, axis, place) for place in range(core.shape[axis])]
-    return [Value(Core(part, core.batched), values[0].negative) for part in parts]
+    return _cut(values[0], [scope.index(core.array, axis, place) for place in range(core.shape[axis])])
+
+
+def _cut(value: Value, parts: Sequence[Any]) -> list[Value]:
+    return [Value(Core(part, value.core.batched), value.negative) for part in parts]
 
 
 def _joined(scope: Any, values: Sequence[Value], axis: int, lift: bool) -> list[Value]:

@@ -6,7 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynamics.analysis.equilibria import EquilibriumError, eigenvalue_rounding, singular_rounding
+from dynamics.analysis.equilibria import (
+    EquilibriumError,
+    eigenvalue_rounding,
+    singular_rounding,
+    stays_on_manifold,
+)
 from dynamics.analysis.linearisation import Linearisation, without_limit
 from dynamics.analysis.report import FAINT, Stability, Verdict, assess
 
@@ -179,11 +184,7 @@ def _dimensions(game: np.ndarray, usable: np.ndarray, reach_along: Reach) -> np.
     most = min(size, 1 << int(null.sum(axis=1).max() - 1).bit_length())  # few numbers of directions, few programs
     null, directions = null[:, -most:], directions[:, -most:]
     moved, fields = reach_along(chosen, directions)
-    near, quarter, half, far = np.moveaxis(np.asarray(fields, float), -1, 0)
-    grows = (far > allowed / 16) & (far > 3 * half)
-    power = np.abs(np.log2(far / half) - np.log2(half / quarter)) < 0.05
-    grows |= (quarter > 0) & (far > 2.5 * half) & (half > 2.5 * quarter) & power
-    on_it = null & (near <= epsilon**0.75 * scale) & (far <= allowed) & ~grows & (np.linalg.norm(moved, axis=-1) < 2)
+    on_it = null & stays_on_manifold(moved, fields, epsilon, scale, allowed)
     stayed = np.einsum("cji,cki->ckj", directions, moved)
     stayed = np.where(on_it[:, :, None] & null[:, None, :], stayed, 0)
     found = np.sum(np.linalg.svd(stayed, compute_uv=False) > 0.5, axis=1)
