@@ -83,7 +83,7 @@ def test_only_plots_imports_matplotlib():
 ALLOWED_LOOPS = {
     "updates/lookahead.py": {"jax.lax.scan"},
     "updates/proximal_point.py": {"optx.root_find"},
-    "analysis/linearisation.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
+    "analysis/rest.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
     "ensembles/cells.py": {"jax.lax.fori_loop"},  # over blocks
     "ensembles/lanes.py": {"jax.lax.while_loop", "jax.lax.scan"},  # those of a program that it rewrites, as are these:
     "ensembles/kernel_rewriter.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},

@@ -14,8 +14,8 @@ from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
-from dynamics.analysis.linearisation import rest_state
 from dynamics.analysis.report import Stability, Verdict, _fades, stability
+from dynamics.analysis.rest import rest_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Players

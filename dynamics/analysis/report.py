@@ -16,7 +16,6 @@ from dynamics.analysis._plain import plain
 from dynamics.analysis.certificates import keeps_its_side, rounding_bound, without_neutral
 from dynamics.analysis.equilibria import EquilibriumError, _short, manifold_dimension
 from dynamics.analysis.linearisation import (
-    COUNTER_LIMIT,
     Linearisation,
     is_finite,
     is_smooth,
@@ -24,7 +23,6 @@ from dynamics.analysis.linearisation import (
     moved_memory,
     one_sided_jacobians,
     player_coordinates,
-    rest_state,
     without_limit,
 )
 from dynamics.analysis.piecewise import (
@@ -34,6 +32,7 @@ from dynamics.analysis.piecewise import (
     joint_bounds,
     sample_directions,
 )
+from dynamics.analysis.rest import COUNTER_LIMIT, rest_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.updates.base import Update

@@ -16,9 +16,9 @@ from jaxtyping import Array, Float
 from dynamics import _trees
 from dynamics.analysis._plain import plain
 from dynamics.analysis.critical import _built
-from dynamics.analysis.linearisation import rest_state
 from dynamics.analysis.path import check_one_piece, counted
 from dynamics.analysis.report import Stability, stability
+from dynamics.analysis.rest import rest_state
 from dynamics.game import Players, as_players
 from dynamics.updates.base import State, Update
 

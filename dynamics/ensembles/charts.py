@@ -19,9 +19,9 @@ from dynamics.analysis.linearisation import (
     _on_vectors,
     _probe_directions,
     _probe_steps,
-    rest_state,
 )
 from dynamics.analysis.report import equilibrium_of
+from dynamics.analysis.rest import rest_state
 from dynamics.ensembles import tables
 from dynamics.ensembles.cells import Built, Recipe, check_arguments, linearise_block
 from dynamics.ensembles.designs import Cells, Design, resolve
