@@ -12,10 +12,10 @@ from jax.flatten_util import ravel_pytree
 import dynamics as dy
 from dynamics import catalogue
 from dynamics._compiling import quick_jit
+from dynamics.compiler.jaxprs import live_equations
 from dynamics.ensembles import affine, lanes
 from dynamics.ensembles.affine import is_affine_step
 from dynamics.ensembles.lanes import in_lanes
-from dynamics.ensembles.programs import live_equations
 
 LANES = 24
 STEPS = 6

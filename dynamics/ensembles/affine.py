@@ -8,7 +8,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics.ensembles.programs import depends, inner_programs, is_literal
+from dynamics.compiler.jaxprs import depends, inner_programs, is_literal
 
 STEP = "one_step"  # what `dynamics.simulation` calls the function that makes one step
 FEWEST, MOST = 3, 64  # numbers in a state for which a matrix pays

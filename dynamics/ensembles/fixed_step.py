@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
-from dynamics.ensembles.programs import depends
+from dynamics.compiler.jaxprs import depends
 from dynamics.flows import Flow
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players

@@ -23,6 +23,7 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import mlir
 from llvmlite import ir
 
+from dynamics.compiler.jaxprs import CALLS, SAME, inner_programs, is_literal, needed_equations, scan_counts
 from dynamics.ensembles import foreign_functions
 from dynamics.ensembles.machine_operations import (
     BOOL,
@@ -34,7 +35,6 @@ from dynamics.ensembles.machine_operations import (
     is_wide,
 )
 from dynamics.ensembles.machine_widths import strip_width
-from dynamics.ensembles.programs import CALLS, SAME, inner_programs, is_literal, needed_equations, scan_counts
 
 logger = logging.getLogger(__name__)
 

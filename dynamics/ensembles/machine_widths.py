@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from dynamics.compiler.jaxprs import CALLS, inner_programs, is_literal, scan_counts
 from dynamics.ensembles import foreign_functions
 from dynamics.ensembles.machine_operations import FLOATS, SLOW
-from dynamics.ensembles.programs import CALLS, inner_programs, is_literal, scan_counts
 
 UNITS = 0  # registers per number, if not chosen by what a loop does
 SLOW_CYCLES = 30

@@ -35,10 +35,10 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Var
 from jaxtyping import Array, PyTree
 
+from dynamics.compiler.jaxprs import CALLS, bind, needed_equations
 from dynamics.ensembles.kernel_numbers import Unsupported
 from dynamics.ensembles.kernel_rewriter import LOOPS
 from dynamics.ensembles.kernels import in_kernel, plan_of
-from dynamics.ensembles.programs import CALLS, bind, needed_equations
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Programs (jaxprs) read, and evaluated in other ways than JAX does; imports nothing of the library."""
