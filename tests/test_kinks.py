@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import dynamics as dy
@@ -124,6 +125,13 @@ def test_one_matrix_has_its_own_radius_and_abscissa():
 
 def test_expanding_directions_are_real_eigenvectors_beyond_the_boundary():
     pieces = np.array([[[2.0, 0.0], [0.0, 0.5]], [[0.0, -2.0], [2.0, 0.0]]])
-    found = expanding_directions(pieces, "map")
-    assert [number for number, _ in found] == [0, 0]
-    np.testing.assert_allclose(np.abs([ray for _, ray in found]), [[1, 0], [1, 0]])
+    rays = [passed[0] for passed in expanding_directions(pieces, "map") if len(passed) == 1]
+    assert [number for number, _ in rays] == [0, 0]
+    np.testing.assert_allclose(np.abs([ray for _, ray in rays]), [[1, 0], [1, 0]])
+
+
+def test_a_ray_that_alternates_between_two_pieces():
+    """x -> -2 x on the right and -0.8 x on the left: neither has an expanding direction, two steps multiply by 1.6."""
+    report = dy.stability(slopes(3.0, 1.8), dy.updates.Simultaneous(optax.sgd(1.0)))
+    assert report.verdict == "unstable" and report.pieces.invariant and report.proved
+    assert dy.stability(slopes(3.0, 1.4), dy.updates.Simultaneous(optax.sgd(1.0))).verdict != "unstable"

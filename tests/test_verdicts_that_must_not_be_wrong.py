@@ -138,7 +138,7 @@ def test_empty_players_singular_followers_and_half_precision():
     assert dy.classify(game(lambda x, y: x**2, lambda x, y: 0.0 * x), (0.0, ())).leaderships == ()
     singular = dy.ZeroSum(lambda x, y: x**2 / 2 + x * y[0] + y[0] ** 2 / 2)
     assert dy.classify(singular, (0.0, np.zeros(2))).minimax == "no"
-    with pytest.raises(TypeError, match="dtype float16; eigenvalues need float32"):
+    with pytest.raises(TypeError, match="dtype float16; equilibria and eigenvalues need float32"):
         dy.stability(game(lambda x: x**2), Flow(), (jnp.zeros((), jnp.float16),))
     with pytest.raises(ValueError, match="fast is 1.5; expected the number of a player"):
         dy.timescale_threshold(dy.games.Torus(), fast=1.5)

@@ -18,7 +18,9 @@ from jaxtyping import Array, PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics.analysis.equilibria import Equilibrium, _newton_step, singular_rounding
-from dynamics.game import Game, Players, as_players
+from dynamics.analysis.precision import as_point
+from dynamics.compiler.derivatives import released
+from dynamics.game import Game, Players
 
 SEARCH_STEPS = 64  # Levenberg-Marquardt steps on the deflated field
 POLISH_STEPS = 32  # Newton steps on the field itself
@@ -245,7 +247,7 @@ def _starts(dimension: int, count: int, key: PRNGKeyArray | None) -> np.ndarray:
 def _field(game: Game, template: Players, low: Array, width: Array, key: PRNGKeyArray | None):
     """The field as a function of a position in units of the box."""
     unravel = ravel_pytree(template)[1]
-    return lambda position: ravel_pytree(game.field(unravel(low + width * position), key))[0]
+    return released(lambda position: ravel_pytree(game.field(unravel(low + width * position), key))[0])
 
 
 @eqx.filter_jit
@@ -305,7 +307,7 @@ def _sides(game: Game, box: Any) -> tuple[Players, Players]:
     """The two sides of the box as players of the same shapes."""
     if not isinstance(box, (tuple, list)) or len(box) != 2:
         raise ValueError(f"box is {box!r}; expected a pair (low, high) of tuples of players, e.g. ((-2, -2), (2, 2))")
-    low, high = as_players(box[0], "box[0]"), as_players(box[1], "box[1]")
+    low, high = as_point(box[0], "box[0]"), as_point(box[1], "box[1]")
     if len(low) != len(high) or not low:
         raise ValueError(
             f"box has {len(low)} players below and {len(high)} above; expected the same number, one or more"

@@ -5,12 +5,37 @@ import scipy.linalg
 
 EVALUATIONS = 20_000  # resolvents a certificate may cost at most, for matrices up to 8 x 8; fewer for larger ones
 POWERS = 8
+SMALLEST = float(np.finfo(float).tiny)
 
 
-def rounding_bound(matrix: np.ndarray) -> float:
-    """A bound on the norm of the error of a matrix that was computed in its dtype, and of its eigenvalues' solver."""
-    size, norm = len(matrix), max(float(np.linalg.norm(matrix)), 1e-300)
-    return 8 * np.sqrt(size) * float(np.finfo(matrix.dtype).eps) * norm
+def rounding_bound(matrix: np.ndarray, epsilon: float | None = None) -> np.ndarray | float:
+    """A bound on the norm of the error of a computed matrix, and of its eigenvalues' solver.
+
+    Args:
+        matrix: one or many, shape (..., n, n).
+        epsilon: of the arithmetic it was computed in; `None`: that of its dtype.
+    """
+    epsilon = float(np.finfo(matrix.dtype).eps) if epsilon is None else epsilon
+    return 8 * np.sqrt(matrix.shape[-1]) * epsilon * np.maximum(frobenius(matrix), SMALLEST)
+
+
+def frobenius(matrix: np.ndarray) -> np.ndarray | float:
+    """Frobenius norms of one or many matrices, shape (..., n, n), of any scale: no square over- or underflows."""
+    matrix = np.asarray(matrix, float)
+    largest = np.max(np.abs(matrix), axis=(-2, -1), initial=0)
+    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+    norms = scale * np.sqrt(np.sum((matrix / scale[..., None, None]) ** 2, axis=(-2, -1)))
+    return norms if matrix.ndim > 2 else float(norms)
+
+
+def scale_of(matrix: np.ndarray) -> np.ndarray:
+    """A power of two by which to divide matrices, shape (..., n, n), before LAPACK sees them; 1 for usual sizes.
+
+    Eigenvalue solvers that scale extreme matrices themselves need not scale the eigenvalues back.
+    """
+    largest = np.max(np.abs(matrix), axis=(-2, -1), initial=0)
+    extreme = ((largest > 1e100) | (largest < 1e-100)) & (largest > 0) & np.isfinite(largest)
+    return np.where(extreme, np.exp2(np.round(np.log2(np.where(extreme, largest, 1.0)))), 1.0)
 
 
 def keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
@@ -41,10 +66,13 @@ def keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
 
 
 def _keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
-    size = len(matrix)
-    values, vectors = np.linalg.eig(matrix)
+    size, scale = len(matrix), float(scale_of(matrix))
+    if kind == "flow":  # the imaginary axis has no scale
+        matrix, perturbation, scale = matrix / scale, perturbation / scale, 1.0
+    values, vectors = np.linalg.eig(matrix / scale)
+    values = values * scale
     gaps = np.abs(np.abs(values) - 1) if kind == "map" else np.abs(values.real)
-    rounding = size * np.finfo(float).eps * float(np.linalg.norm(matrix))
+    rounding = size * np.finfo(float).eps * frobenius(matrix)
     needed = 2 * (perturbation + 4 * rounding)
     if not gaps.min() > needed:
         return False

@@ -14,10 +14,11 @@ from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics.analysis._plain import plain
 from dynamics.analysis.certificates import rounding_bound
+from dynamics.analysis.precision import as_point
 from dynamics.analysis.report import Verdict, equilibrium_of, stability
 from dynamics.directions import Stackelberg
 from dynamics.flows import Flow
-from dynamics.game import Game, Players, as_players
+from dynamics.game import Game, Players
 
 
 class Answer(enum.StrEnum):
@@ -122,7 +123,7 @@ def classify(game: Game, at: Any = None, *, rates: Any = 1.0, key: PRNGKeyArray 
     >>> [classify(game, at=point).kind for point in game.equilibria()[:2]]
     ['strict local Nash', 'stable for the gradient flow, but neither Nash nor minimax (spurious)']
     """
-    players = equilibrium_of(game) if at is None else as_players(at, "at")
+    players = equilibrium_of(game) if at is None else as_point(at, "at")
     report = stability(game, Flow(rates=as_rates(rates, len(players), "rates")), at=players, key=key)
     hessians = [-report.blocks[player][player].astype(float) for player in range(len(players))]
     dtype = report.jacobian.dtype

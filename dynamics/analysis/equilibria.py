@@ -13,7 +13,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
-from dynamics.game import Game, Players, as_players
+from dynamics.analysis.precision import as_point
+from dynamics.compiler.derivatives import released
+from dynamics.game import Game, Players
 
 
 class EquilibriumError(ValueError):
@@ -61,7 +63,7 @@ def find_equilibrium(
     >>> bool(abs(find_equilibrium(DiracGAN(), (0.5, 0.25)).players[0]) < 1e-6)
     True
     """
-    players = as_players(start, "start")
+    players = as_point(start, "start")
     dtype = _trees.float_dtype(players)
     game = _trees.cast(game, dtype)
     if tolerance is None:
@@ -89,14 +91,57 @@ def find_equilibrium(
 def _newton(game: Game, players: Players, key: PRNGKeyArray | None, max_steps: int):
     flat, unravel = ravel_pytree(players)
 
+    free = released(lambda vector: ravel_pytree(game.field(unravel(vector), key))[0])
+
     def field(vector, _):
-        return ravel_pytree(game.field(unravel(vector), key))[0]
+        return free(vector)
 
     epsilon = float(jnp.finfo(flat.dtype).eps)
     solver = optx.Newton(rtol=4 * epsilon, atol=epsilon, linear_solver=lx.SVD(singular_rounding(flat.size, flat.dtype)))
     solution = optx.root_find(field, solver, flat, max_steps=max_steps, throw=False)
     end = solution.value
     return unravel(end), solution.stats["num_steps"], field(end, None), jax.jacfwd(field)(end, None)
+
+
+def vanishes(
+    field: np.ndarray,
+    jacobian: np.ndarray,
+    position: np.ndarray,
+    epsilon: float,
+    accuracy: float,
+    rounding: np.ndarray | float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Which coordinates of a field pass for 0, and what each may be at most; for one point or a batch of them.
+
+    A coordinate passes if a move of the point by its `accuracy` makes up for it,
+    $|v_i|\le a\sum_j|J_{ij}|(1+|x_j|)$, and if Newton's step, the shortest one where J is singular, moves no coordinate
+    farther than that. So every coordinate is measured by its own curvature, and a large or stiff one hides no other.
+
+    Args:
+        field: v, shape (..., n).
+        jacobian: J, shape (..., n, n).
+        position: x, shape (..., n).
+        epsilon: of the arithmetic.
+        accuracy: a, relative to 1 + |x|, to which the position is known.
+        rounding: what rounding alone makes of v.
+    """
+    field, jacobian, position = (np.asarray(array, float) for array in (field, jacobian, position))
+    size = 1 + np.abs(position)
+    with np.errstate(all="ignore"):
+        rows = (np.abs(jacobian) @ size[..., None])[..., 0]
+        rows = np.where(np.isfinite(rows), rows, size)
+        floor = 64 * epsilon * rows + rounding
+        allowed = accuracy * rows + floor
+        passes = np.abs(field) <= allowed
+        doubtful = np.all(passes, axis=-1) & np.any(np.abs(field) > floor, axis=-1)
+        doubtful &= np.all(np.isfinite(jacobian), axis=(-2, -1))
+        if np.any(doubtful):
+            inverse = np.linalg.pinv(jacobian[doubtful], rcond=64 * field.shape[-1] * epsilon)
+            step = np.abs((inverse @ field[doubtful][..., None])[..., 0])
+            most = 8 * accuracy * size[doubtful]
+            most = most + (np.abs(inverse) @ floor[doubtful][..., None])[..., 0]
+            passes[doubtful] &= step <= most
+    return passes, allowed
 
 
 def _newton_step(jacobian: np.ndarray, field: np.ndarray) -> float:

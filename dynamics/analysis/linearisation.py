@@ -1,6 +1,7 @@
 """The Jacobian of the exact map that is iterated, or of the flow, on the whole state."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -12,32 +13,61 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics.analysis.rest import ShiftedGradients, above_zero, rest_state
+from dynamics.compiler.derivatives import coarsest_epsilon, evaluate, released, rules
+from dynamics.compiler.switches import gaps
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import State, Update
 
 PROBES = 8
+AXES = 16  # of the players, along which a program with switches is probed as well
+POWER_STEPS = 30
+SWITCHES = 5  # next to a point whose sides are looked at one by one
+LARGEST_CURVATURE = 128  # numbers in a state whose switches' curvature is computed whole
+CLOSER = 10  # distances at which `probe_closely` looks beyond the first
 
 
 class Linearisation(NamedTuple):
     """A map or flow near a point.
 
     Attributes:
-        jacobian: of the map, or of the flow's field, on the players and the floating part of the memory.
-        defect: norm of `map(state) - state`, or of the flow's field.
-        residual: norm of the game's field at the players.
+        jacobian: of the map, or of the flow's field, on the players and the floating part of the memory; what a loss
+            holds fixed varies, see `dynamics.compiler.derivatives.released`.
+        defect: `map(state) - state`, or the flow's field, by coordinate.
+        residual: the game's field at the players, by coordinate.
         game_jacobian: of the game's field, at the players.
         kinks: how far one-sided difference quotients disagree, at a step and at a sixteenth of it, by coordinate and in
             units of what rounding explains.
         errors: how far central difference quotients disagree with the Jacobian, likewise.
+        rounding: what is a unit of `kinks` and `errors`, by coordinate.
+        switching: number of switches between smooth pieces that are at the point or next to it, see
+            `dynamics.compiler.switches`; 0 where there are none, -1 where the program has none at all.
+        epsilon: of the coarsest arithmetic between the state and its image.
+        position: the floating part of the state.
     """
 
     jacobian: Float[Array, "n n"]
-    defect: Array
-    residual: Array
+    defect: Float[Array, " n"]
+    residual: Float[Array, " m"]
     game_jacobian: Float[Array, "m m"]
     kinks: Float[Array, "2 n"]
     errors: Float[Array, "2 n"]
+    rounding: Float[Array, " n"]
+    switching: Array
+    epsilon: Array
+    position: Float[Array, " n"]
+
+
+class Closely(NamedTuple):
+    """Difference quotients ever closer to a point, each row at a sixteenth of the distance of the one before.
+
+    Attributes:
+        kinks, errors, rounding: as in `Linearisation`, but `kinks` and `errors` in the units of the state.
+    """
+
+    kinks: Float[Array, "lengths n"]
+    errors: Float[Array, "lengths n"]
+    rounding: Float[Array, "lengths n"]
 
 
 def linearise(
@@ -48,6 +78,7 @@ def linearise(
     *,
     gradient_noise: tuple[Array, ...] | None = None,
     limit: bool = True,
+    directed: bool = False,
 ) -> Linearisation:
     """Linearise the method at the players, its memory at rest there; traceable.
 
@@ -57,64 +88,230 @@ def linearise(
             on average, and the map is the mean over noise of either sign.
         limit: take memory that rests at 0 as the limit from above. Adam's memory of squared gradients is under a square
             root, which has no derivative at 0; the map has one in the limit.
+        directed: probe along axes and to the sides of switches at the point, too, as a closer look would.
     """
-    dtype = _trees.float_dtype(players)
-    game, method = _trees.cast((game, method), dtype)
-    state = rest_state(game, method, players, key, _trees.cast(gradient_noise, dtype))
-    if limit:
-        state = State(state.players, jax.tree.map(above_zero, state.memory))
-    flat, moved = _on_vectors(method, state, key)
-
-    def function(vector: Array) -> Array:
-        if gradient_noise is None:
-            return moved(game, vector)
-        ahead, back = (moved(ShiftedGradients(game, players, gradient_noise, sign), vector) for sign in (1, -1))
-        return (ahead + back) / 2
-
-    flat_players, unravel_players = ravel_pytree(players)
-
-    def field(vector: Array) -> Array:
-        return ravel_pytree(game.field(unravel_players(vector), key))[0]
-
+    point = _Point(game, method, players, key, gradient_noise, limit)
+    flat, directions = point.flat, jnp.asarray(_probe_directions(point.is_player), point.flat.dtype)
+    switching, active = point.switching(directions)
+    if directed and active is not None:
+        directions = jnp.concatenate([directions, point.toward(active, directions[0])])
     # The columns of the Jacobian and the values at the probes in one batch: one copy of the map to compile. The probes
     # move players, also those that a wrapping update keeps in its memory; other memory follows, and parts of it (a mean
     # square) must not be negative.
-    is_player = player_coordinates(state)
-    directions = jnp.asarray(_probe_directions(is_player), dtype)
-    reach = 1 + jnp.sqrt(jnp.abs(flat))  # a shift by far less than a coordinate's rounding would show nothing
-    lengths = _probe_steps(dtype)
-    epsilon = float(jnp.finfo(dtype).eps)
-    tiny = 64 * epsilon * reach * directions  # so small that what is not linear there is rounding
-    shifts = jnp.concatenate([*(sign * length * reach * directions for length in lengths for sign in (1, -1)), tiny])
+    lengths = _probe_steps(point.epsilon)
+    shifts = point.shifts(directions, lengths)
     points = jnp.concatenate([jnp.broadcast_to(flat, (flat.size, flat.size)), flat + shifts])
-    tangents = jnp.concatenate([jnp.eye(flat.size, dtype=dtype), jnp.zeros_like(shifts)])
-    values, columns = jax.vmap(lambda point, tangent: jax.jvp(function, (point,), (tangent,)))(points, tangents)
+    tangents = jnp.concatenate([jnp.eye(flat.size, dtype=flat.dtype), jnp.zeros_like(shifts)])
+    values, columns = jax.vmap(lambda point_, tangent: jax.jvp(point.function, (point_,), (tangent,)))(points, tangents)
     value, jacobian = values[0], columns[: flat.size].T
-    probed = values[flat.size :].reshape(2 * len(lengths) + 1, directions.shape[0], flat.size)
-    expected = (reach * directions) @ jacobian.T
-    # What rounding makes of a value and of a difference quotient, coordinate by coordinate; a jump is no rounding.
-    noise = jnp.max(jnp.abs(probed[-1] - value - tiny @ jacobian.T), axis=0, initial=0)
-    noise = jnp.minimum(8 * noise, epsilon**0.75 * (1 + jnp.abs(value)))
-    noise = noise + 64 * epsilon * (jnp.abs(value) + jnp.abs(jacobian) @ jnp.abs(flat))
-    rounding = 64 * epsilon * (jnp.abs(jacobian) @ reach) + noise / lengths[-1]
-    rounding = jnp.maximum(rounding, jnp.finfo(dtype).tiny)
-    kinks, errors = [], []
-    for index, length in enumerate(lengths):
-        ahead, back = probed[2 * index], probed[2 * index + 1]
-        right, left = (ahead - value) / length, (value - back) / length
-        kinks.append(jnp.max(jnp.abs(right - left) / rounding, axis=0, initial=0))
-        errors.append(jnp.max(jnp.abs((right + left) / 2 - expected) / rounding, axis=0, initial=0))
-    at_players, slopes = jax.vmap(lambda tangent: jax.jvp(field, (flat_players,), (tangent,)))(
-        jnp.eye(flat_players.size, dtype=dtype)
+    kinks, errors, rounding = point.disagreements(value, jacobian, directions, lengths, values[flat.size :])
+    rounding = rounding[-1]
+    flat_players, unravel_players = ravel_pytree(players)
+
+    def field(vector: Array) -> Array:
+        return ravel_pytree(point.game.field(unravel_players(vector), key))[0]
+
+    at_players, slopes = jax.vmap(lambda tangent: jax.jvp(released(field), (flat_players,), (tangent,)))(
+        jnp.eye(flat_players.size, dtype=flat_players.dtype)
     )
     return Linearisation(
         jacobian,
-        jnp.linalg.norm(value - flat if isinstance(method, Update) else value),
-        jnp.linalg.norm(at_players[0]),
+        value - flat if isinstance(method, Update) else value,
+        at_players[0],
         slopes.T,
-        jnp.stack(kinks),
-        jnp.stack(errors),
+        kinks / rounding,
+        errors / rounding,
+        rounding,
+        switching,
+        jnp.asarray(point.epsilon, flat.dtype),
+        flat,
     )
+
+
+def probe_closely(
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Players,
+    jacobian: Array,
+    directions: Float[Array, "k n"],
+    key: PRNGKeyArray | None = None,
+    *,
+    gradient_noise: tuple[Array, ...] | None = None,
+    limit: bool = True,
+    directed: bool = False,
+) -> Closely:
+    """Compare the map with a Jacobian of it along directions, closer and closer to the point; traceable.
+
+    Where something that is not linear lies near the point, but not at it, the closer ones agree. Arguments as in
+    `linearise`.
+    """
+    point = _Point(game, method, players, key, gradient_noise, limit)
+    first, second = _probe_steps(point.epsilon)
+    lengths = (first, *(second / 16.0**number for number in range(CLOSER)))
+    directions = jnp.where(point.is_player, directions, 0)
+    random = jnp.asarray(_probe_directions(point.is_player), point.flat.dtype)
+    directions = jnp.concatenate([random, directions])
+    active = point.switching(random)[1] if directed else None
+    if active is not None:
+        directions = jnp.concatenate([directions, point.toward(active, random[0])])
+    values = jax.vmap(point.function)(point.flat + point.shifts(directions, lengths))
+    value = point.function(point.flat)
+    kinks, errors, rounding = point.disagreements(value, jacobian, directions, lengths, values)
+    return Closely(kinks, errors, rounding)
+
+
+def switch_directions(
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Players,
+    key: PRNGKeyArray | None = None,
+    *,
+    gradient_noise: tuple[Array, ...] | None = None,
+    limit: bool = True,
+) -> Float[Array, "k n"]:
+    """Directions that lead to either side of the switches next to a point, one by one and several at once; traceable.
+
+    Along the slopes of the gaps of up to `SWITCHES` switches, and in the order of their distances; along the ends of
+    their curvature where the slopes vanish, and along sums of the slopes with all combinations of signs.
+    """
+    point = _Point(game, method, players, key, gradient_noise, limit)
+    distances, flat = gaps(point.function), point.flat
+    here = distances(flat)
+    shift = _probe_steps(point.epsilon)[1] * point.reach * jnp.asarray(_probe_directions(point.is_player), flat.dtype)
+    moved = jnp.max(jnp.abs(jax.vmap(distances)(flat + shift) - here), axis=0, initial=0)
+    ratio = jnp.where(jnp.isfinite(here), jnp.abs(here) / jnp.maximum(moved, jnp.finfo(flat.dtype).tiny), jnp.inf)
+    nearest = jnp.argsort(ratio)[:SWITCHES]
+    allowed = jnp.asarray(point.is_player, flat.dtype)
+
+    def one(vector: Array, number: Array) -> Array:
+        return distances(vector)[number].astype(vector.dtype)
+
+    slopes = jax.lax.map(lambda number: allowed * jax.grad(one)(flat, number), nearest)
+    slopes = slopes / jnp.maximum(jnp.linalg.norm(slopes, axis=1, keepdims=True), jnp.finfo(flat.dtype).tiny)
+    signs = np.array([(1, *rest) for rest in itertools.product((1, -1), repeat=SWITCHES - 1)])
+    # Into the cell of the pieces with these signs: where slopes are independent, a solution of slopes @ d = signs.
+    cells = jnp.asarray(signs[:, : len(nearest)], flat.dtype) @ jnp.linalg.pinv(slopes, rtol=1e-6).T
+    ends = [slopes, cells]
+    if flat.size <= LARGEST_CURVATURE:
+
+        def curvature(number: Array) -> Array:
+            values, vectors = jnp.linalg.eigh(jax.hessian(one)(flat, number) * allowed * allowed[:, None])
+            return jnp.stack([vectors[:, 0], vectors[:, -1]])
+
+        ends.append(jax.lax.map(curvature, nearest).reshape(-1, flat.size))
+    return jnp.concatenate(ends)
+
+
+def derivative_rules(
+    game: Game, method: Update | AbstractFlow, players: Players, key: PRNGKeyArray | None = None
+) -> set[str]:
+    """Names of functions in the game and in the method that bring derivative rules of their own."""
+
+    def run(players: Players) -> PyTree:
+        state = method.init(game, players)
+        moved = (
+            method.step(game, state, key) if isinstance(method, Update) else method.field(game, jnp.zeros(()), state)
+        )
+        return eqx.filter(moved, eqx.is_array), game.losses(players, key)
+
+    return rules(jax.make_jaxpr(run)(players).jaxpr)
+
+
+class _Point:
+    """A map or flow at a point: the state as a vector, the function of it, and what rounding makes of its values."""
+
+    def __init__(self, game, method, players, key, gradient_noise, limit):
+        dtype = _trees.float_dtype(players)
+        self.game, method = _trees.cast((game, method), dtype)
+        state = rest_state(self.game, method, players, key, _trees.cast(gradient_noise, dtype))
+        if limit:
+            state = State(state.players, jax.tree.map(above_zero, state.memory))
+        self.is_player = player_coordinates(state)
+        self.flat, self.moved = on_vectors(method, state, key)
+        self.noise = None if gradient_noise is None else (players, gradient_noise)
+        self.program = jax.make_jaxpr(self._values)(self.flat)
+        self.epsilon = max(coarsest_epsilon(self.program.jaxpr), float(jnp.finfo(self.flat.dtype).eps))
+        # A shift by far less than a coordinate's rounding would show nothing.
+        self.reach = 1 + jnp.sqrt(jnp.abs(self.flat))
+
+    def _values(self, vector: Array) -> Array:
+        if self.noise is None:
+            return self.moved(self.game, vector)
+        ahead, back = (self.moved(ShiftedGradients(self.game, *self.noise, sign), vector) for sign in (1, -1))
+        return (ahead + back) / 2
+
+    def function(self, vector: Array) -> Array:
+        """The map, or the flow's field, on vectors; its derivative is that of the values."""
+        return evaluate(self.program.jaxpr, self.program.consts, (vector,))[0]
+
+    def shifts(self, directions: Array, lengths: Sequence[float]) -> Array:
+        """Ahead and back along the directions, by length, and at last by so little that only rounding is seen."""
+        tiny = 64 * self.epsilon * self.reach * directions
+        return jnp.concatenate(
+            [*(sign * length * self.reach * directions for length in lengths for sign in (1, -1)), tiny]
+        )
+
+    def disagreements(
+        self, value: Array, jacobian: Array, directions: Array, lengths: Sequence[float], values: Array
+    ) -> tuple[Array, Array, Array]:
+        """By length and coordinate: kinks, errors of the Jacobian, and rounding, from the values at the shifts."""
+        probed = values.reshape(2 * len(lengths) + 1, directions.shape[0], self.flat.size)
+        expected = (self.reach * directions) @ jacobian.T
+        tiny = 64 * self.epsilon * self.reach * directions
+        # What rounding makes of a value and of a difference quotient, coordinate by coordinate; a jump is no rounding.
+        noise = jnp.max(jnp.abs(probed[-1] - value - tiny @ jacobian.T), axis=0, initial=0)
+        noise = jnp.minimum(8 * noise, self.epsilon**0.75 * (1 + jnp.abs(value)))
+        noise = noise + 64 * self.epsilon * (jnp.abs(value) + jnp.abs(jacobian) @ jnp.abs(self.flat))
+        kinks, errors, rounding = [], [], []
+        for index, length in enumerate(lengths):
+            ahead, back = probed[2 * index], probed[2 * index + 1]
+            right, left = (ahead - value) / length, (value - back) / length
+            kinks.append(jnp.max(jnp.abs(right - left), axis=0, initial=0))
+            errors.append(jnp.max(jnp.abs((right + left) / 2 - expected), axis=0, initial=0))
+            explained = 64 * self.epsilon * (jnp.abs(jacobian) @ self.reach) + noise / length
+            rounding.append(jnp.maximum(explained, jnp.finfo(self.flat.dtype).tiny))
+        return jnp.stack(kinks), jnp.stack(errors), jnp.stack(rounding)
+
+    def switching(self, directions: Array) -> tuple[Array, Array | None]:
+        """The number of switches that may switch within the distance of the probes, and which; -1 without any."""
+        distances = gaps(self.function)
+        if jax.eval_shape(distances, self.flat).size == 0:
+            return jnp.asarray(-1), None
+        shifts = _probe_steps(self.epsilon)[1] * self.reach * jnp.concatenate([directions, -directions])
+        here = distances(self.flat)
+        moved = jnp.max(jnp.abs(jax.vmap(distances)(self.flat + shifts) - here), axis=0, initial=0)
+        active = (jnp.abs(here) <= 2 * moved) & jnp.isfinite(here)
+        return jnp.sum(active), active
+
+    def toward(self, active: Array, start: Array) -> Array:
+        """Directions along which switches at the point switch: axes of the players, slope and curvature of the gaps.
+
+        Of the sum of the gaps with random weights: its slope, and the two ends of its curvature, by the power method
+        from `start`. Where the slope vanishes the pieces are cones, which may be thin.
+        """
+        distances, count = gaps(self.function), active.size
+        weights = jnp.where(active, np.random.default_rng(2).uniform(0.5, 1.5, count), 0).astype(self.flat.dtype)
+        allowed = jnp.asarray(self.is_player, self.flat.dtype)
+
+        def total(vector: Array) -> Array:
+            return jnp.sum(jnp.where(active, weights * distances(vector).astype(vector.dtype), 0))
+
+        slope, curve = jax.linearize(jax.grad(total), self.flat)
+        slope = allowed * slope
+        ends, shift = [], jnp.zeros((), self.flat.dtype)
+        for _ in range(2):  # the end of the larger modulus, then, from there, the other one
+
+            def iterate(_, vector: Array, shift: Array = shift) -> Array:
+                vector = allowed * curve(vector) - shift * vector
+                return vector / jnp.maximum(jnp.linalg.norm(vector), jnp.finfo(vector.dtype).tiny)
+
+            end = jax.lax.fori_loop(0, POWER_STEPS, iterate, start)
+            ends.append(end)
+            shift = end @ curve(end)
+        axes = np.eye(self.flat.size)[self.is_player][:AXES].astype(self.flat.dtype)
+        along = jnp.concatenate([axes, jnp.stack([slope, *ends])])
+        lengths = jnp.linalg.norm(along, axis=1, keepdims=True)
+        return jnp.where((lengths > 0) & jnp.isfinite(lengths), along / jnp.where(lengths > 0, lengths, 1), 0)
 
 
 def jacobian_of(
@@ -123,11 +320,11 @@ def jacobian_of(
     """The Jacobian of the map or of the flow's field alone, as in `linearise` but without its probes; traceable."""
     game, method = _trees.cast((game, method), _trees.float_dtype(players))
     state = rest_state(game, method, players, key)
-    flat, moved = _on_vectors(method, State(state.players, jax.tree.map(above_zero, state.memory)), key)
-    return jax.jacfwd(lambda vector: moved(game, vector))(flat)
+    flat, moved = on_vectors(method, State(state.players, jax.tree.map(above_zero, state.memory)), key)
+    return jax.jacfwd(released(lambda vector: moved(game, vector)))(flat)
 
 
-def _on_vectors(
+def on_vectors(
     method: Update | AbstractFlow, state: State, key: PRNGKeyArray | None
 ) -> tuple[Array, Callable[[Game, Array], Array]]:
     """The floating part of a state as a vector, and the map or the flow's field as a function of game and vector."""
@@ -155,7 +352,7 @@ def moved_memory(game, update, players, key, gradient_noise, directions: Float[A
     dtype = _trees.float_dtype(players)
     game, update = _trees.cast((game, update), dtype)
     state = rest_state(game, update, players, key, _trees.cast(gradient_noise, dtype))
-    flat, moved = _on_vectors(update, state, key)
+    flat, moved = on_vectors(update, state, key)
     length = jnp.asarray(1e-3, dtype)
 
     def defect(direction: Array) -> Array:
@@ -166,18 +363,17 @@ def moved_memory(game, update, players, key, gradient_noise, directions: Float[A
 
 
 @eqx.filter_jit
-def one_sided_jacobians(game, method, players, key, directions: Float[Array, "k n"]) -> Float[Array, "k n n"]:
+def one_sided_jacobians(
+    game, method, players, key, directions: Float[Array, "k n"], gradient_noise=None
+) -> Float[Array, "k n n"]:
     """The Jacobian a little way from the rest state along each direction of the floating state, extrapolated to it.
 
     Of a map that is smooth on each of several cones around the point they are the Jacobians of the pieces.
     """
-    dtype = _trees.float_dtype(players)
-    game, method = _trees.cast((game, method), dtype)
-    state = rest_state(game, method, players, key)
-    flat, moved = _on_vectors(method, state, key)
-    length = _probe_steps(dtype)[0] * (1 + jnp.sqrt(jnp.abs(flat)))
-    jacobian = jax.jacfwd(lambda vector: moved(game, vector))
-    near, far = (jax.vmap(jacobian)(flat + part * length * directions) for part in (0.5, 1.0))
+    point = _Point(game, method, players, key, gradient_noise, False)
+    length = _probe_steps(point.epsilon)[1] * point.reach
+    jacobian = jax.jacfwd(point.function)
+    near, far = (jax.vmap(jacobian)(point.flat + part * length * directions) for part in (0.5, 1.0))
     return 2 * near - far
 
 
@@ -209,8 +405,8 @@ def _probe_directions(is_player: np.ndarray) -> np.ndarray:
     return directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
 
 
-def _probe_steps(dtype) -> tuple[float, float]:
-    step = float(jnp.finfo(dtype).eps) ** (1 / 3)
+def _probe_steps(epsilon: float) -> tuple[float, float]:
+    step = epsilon ** (1 / 3)
     return 16 * step, step
 
 
@@ -224,20 +420,52 @@ def without_limit(jacobian: np.ndarray) -> bool:
     return not np.all(np.abs(jacobian) < float(np.finfo(jacobian.dtype).max) ** 0.3)
 
 
-def is_smooth(linearisation: Linearisation) -> str:
-    """`smooth`, `kinked`, `discontinuous` or `stiff` (the Jacobian holds in a tiny neighbourhood only).
+def smoothness(kinks: np.ndarray, errors: np.ndarray, finite: np.ndarray) -> np.ndarray:
+    """What difference quotients at two distances say, one name per point; see `closer_smoothness` for more distances.
 
     Of a smooth map both disagreements shrink in proportion to the step, or faster; at a kink the one-sided slopes stay
     apart; at a jump difference quotients grow like one over the step; a map with a scale far below the step differs
     from its Jacobian at every step taken. Every coordinate is judged by itself, beside its own rounding.
+
+    Args:
+        kinks, errors: of `Linearisation`, shape (..., 2, n).
+        finite: whether all entries of the Jacobians are, shape (...).
+
+    Returns:
+        `smooth`, `kinked`, `discontinuous`, `stiff` or `not differentiable`, shape (...).
     """
-    (coarse, fine), (wrong, still_wrong) = np.asarray(linearisation.kinks), np.asarray(linearisation.errors)
-    if not is_finite(linearisation.jacobian):
-        return "not differentiable"
-    if np.any((fine > 1) & (fine > 4 * coarse)) or np.any((still_wrong > 1) & (still_wrong > 4 * wrong)):
-        return "discontinuous"
-    if np.any((fine > 1) & (fine > coarse / 4)):
-        return "kinked"
-    if np.any((still_wrong > 1) & (still_wrong > wrong / 4)):
+    coarse, fine = np.moveaxis(np.asarray(kinks), -2, 0)
+    wrong, still_wrong = np.moveaxis(np.asarray(errors), -2, 0)
+    with np.errstate(all="ignore"):
+        jumps = np.any((fine > 1) & (fine > 4 * coarse), axis=-1)
+        jumps |= np.any((still_wrong > 1) & (still_wrong > 4 * wrong), axis=-1)
+        kinked = np.any((fine > 1) & (fine > coarse / 4), axis=-1)
+        stiff = np.any((still_wrong > 1) & (still_wrong > wrong / 4), axis=-1)
+    names = ("not differentiable", "discontinuous", "kinked", "stiff")
+    return np.select([~np.asarray(finite), jumps, kinked, stiff], names, "smooth")
+
+
+def closer_smoothness(closely: Closely, name: str, switches: bool) -> str:
+    """The verdict on smoothness after a closer look at a point that is not smooth at the distances of `linearise`.
+
+    Where difference quotients come to agree with each other and with the Jacobian at distances at which what was seen
+    farther away would show, the Jacobian holds within them: `stiff`, and `smooth` where nothing was seen. Where they
+    never agree, a kink or a jump stays one, and anything else is `inconsistent`: the Jacobian is not that of the map.
+    `switches` says that there are switches between pieces at the point.
+    """
+    kinks, errors, rounding = (np.asarray(leaf, float) for leaf in closely)
+    with np.errstate(all="ignore"):
+        both = np.stack([kinks, errors])
+        small = both[:, 1:] <= rounding[1:]
+        agrees = np.all(small | (both[:, 1:] <= both[:, :-1] / 4), axis=0)
+        seen = ~agrees[0]
+        visible = both.max(axis=0)[:2].min(axis=0) > 4 * rounding[1:]
+    if not np.any(seen):
+        return "smooth"
+    # The closest pair of distances at which the disagreement would still be seen decides.
+    last = np.where(visible.any(axis=0), len(visible) - 1 - np.argmax(visible[::-1], axis=0), 0)
+    if np.all(agrees[last, np.arange(len(last))] | ~seen):
         return "stiff"
-    return "smooth"
+    if name in ("kinked", "discontinuous"):
+        return name
+    return "kinked" if switches else "inconsistent"  # a kink that is the same to both sides, as in x |x|

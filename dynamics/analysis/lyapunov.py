@@ -14,9 +14,11 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
+from dynamics.analysis.precision import as_point
+from dynamics.compiler.derivatives import released
 from dynamics.flows import Flow
 from dynamics.flows.base import AbstractFlow
-from dynamics.game import Game, Players, as_players
+from dynamics.game import Game, Players
 from dynamics.outcomes import Outcome
 from dynamics.simulation import simulate
 from dynamics.updates import Simultaneous
@@ -143,7 +145,7 @@ def lyapunov_exponents(
     """
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
-    players = as_players(players)
+    players = as_point(players, "players")
     dtype = _trees.float_dtype(players)
     if isinstance(method, Update):
         if until is not None or step is not None or steps is None:
@@ -256,7 +258,7 @@ class _Tangents(Update):
             return ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0], new
 
         def push(tangent: Array) -> tuple[Array, State]:
-            _, pushed, new = jax.jvp(move, (flat,), (tangent,), has_aux=True)
+            _, pushed, new = jax.jvp(released(move), (flat,), (tangent,), has_aux=True)
             return pushed, new
 
         basis, copies = jax.vmap(push, in_axes=1, out_axes=(1, 0))(frame.basis)

@@ -1,6 +1,7 @@
 """Maps and flows with a kink at the equilibrium: the Jacobians of the pieces, and a verdict from all of them."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import scipy.linalg
@@ -9,6 +10,7 @@ import scipy.optimize
 from dynamics.analysis.certificates import rounding_bound
 
 SAMPLES = 48  # directions in which pieces are looked for
+PRODUCTS = 36  # of two pieces whose eigenvectors are looked at
 WORDS = 256  # products of pieces from which a common norm is built
 
 
@@ -58,17 +60,32 @@ def distinct(jacobians: np.ndarray, kind: str = "flow") -> np.ndarray:
     return np.array(found)
 
 
-def expanding_directions(jacobians: np.ndarray, kind: str) -> list[tuple[int, np.ndarray]]:
-    """Real eigenvectors of the pieces with an eigenvalue beyond 1 (maps) or 0 (flows), with the piece's number."""
-    found = []
-    for number, jacobian in enumerate(jacobians):
-        values, vectors = np.linalg.eig(jacobian.astype(float))
-        error = rounding_bound(jacobian)
+def expanding_directions(jacobians: np.ndarray, kind: str) -> list[list[tuple[int, np.ndarray]]]:
+    """Rays that come back longer: sequences of a piece's number and a direction, each of which has to lie in its piece.
+
+    Real eigenvectors of the pieces with an eigenvalue beyond 1 (maps) or 0 (flows); of maps also those of the products
+    of two pieces, which a ray passes in turn.
+    """
+    matrices = jacobians.astype(float)
+    numbers = range(len(matrices))
+    words: list[tuple[int, ...]] = [(number,) for number in numbers]
+    if kind == "map":
+        words += [(first, second) for first in numbers for second in numbers][:PRODUCTS]
+    rays = []
+    for word in words:
+        product = functools.reduce(lambda before, number: matrices[number] @ before, word, np.eye(matrices.shape[1]))
+        values, vectors = np.linalg.eig(product)
+        error = sum(rounding_bound(jacobians[number]) for number in word) * max(np.abs(matrices).max(), 1)
         for value, vector in zip(values, vectors.T, strict=True):
             if abs(value.imag) <= error and value.real > (1 if kind == "map" else 0) + error:
-                vector = vector.real / np.linalg.norm(vector.real)
-                found += [(number, vector), (number, -vector)]
-    return found
+                for sign in (1, -1):
+                    ray, passed = sign * vector.real, []
+                    for number in word:
+                        ray = ray / np.linalg.norm(ray)
+                        passed.append((number, ray))
+                        ray = matrices[number] @ ray
+                    rays.append(passed)
+    return rays
 
 
 def joint_bounds(jacobians: np.ndarray, kind: str) -> tuple[float, float]:

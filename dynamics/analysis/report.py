@@ -8,21 +8,33 @@ import equinox as eqx
 import jax
 import numpy as np
 import scipy.linalg
+from jax.flatten_util import ravel_pytree
 from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics.analysis._plain import plain
-from dynamics.analysis.certificates import keeps_its_side, rounding_bound, without_neutral
-from dynamics.analysis.equilibria import EquilibriumError, _short, manifold_dimension
+from dynamics.analysis.certificates import (
+    SMALLEST,
+    frobenius,
+    keeps_its_side,
+    rounding_bound,
+    scale_of,
+    without_neutral,
+)
+from dynamics.analysis.equilibria import EquilibriumError, _newton, _short, manifold_dimension, vanishes
 from dynamics.analysis.linearisation import (
     Linearisation,
+    closer_smoothness,
+    derivative_rules,
     is_finite,
-    is_smooth,
     linearise,
     moved_memory,
     one_sided_jacobians,
     player_coordinates,
+    probe_closely,
+    smoothness,
+    switch_directions,
     without_limit,
 )
 from dynamics.analysis.piecewise import (
@@ -32,11 +44,16 @@ from dynamics.analysis.piecewise import (
     joint_bounds,
     sample_directions,
 )
+from dynamics.analysis.precision import as_point, precisely
 from dynamics.analysis.rest import COUNTER_LIMIT, rest_state
 from dynamics.flows.base import AbstractFlow
-from dynamics.game import Game, Players, as_players
+from dynamics.game import Game, Players
 from dynamics.updates.base import Update
 
+COMPUTED = 10  # a margin of so many computed errors decides without a proof
+DIRECTIONS = 12  # eigenvectors along which the map is probed
+PROBED = 64  # directions of a closer look
+NEWTON_STEPS = 20
 FAINT = 1e3  # kinks below so many rounding errors may be rounding after all
 
 
@@ -59,10 +76,15 @@ class Stability:
         radius: largest modulus; for a map, without the directions along a manifold of equilibria.
         abscissa: largest real part, likewise.
         margin: `1 - radius` for a map, `-abscissa` for a flow: positive when stable.
-        error: bound on the rounding error of the margin.
-        verdict: stable, unstable or marginal; the first two hold for every matrix within the rounding error of the
-            Jacobian, see `dynamics.analysis.certificates.keeps_its_side` (a loss whose large terms cancel has larger
-            errors than that). At a jump the verdict is marginal.
+        error: bound on the rounding error of the margin: proved where the verdict is, else of first order in the
+            eigenvalues' condition numbers; infinite where the eigenvalues do not decide (at a kink, say).
+        verdict: stable, unstable or marginal. The first two are given only where nothing that was seen contradicts
+            them: the outermost eigenvalue is off the boundary by more than its error, and difference quotients of the
+            map agree with the Jacobian. At a jump the verdict is marginal.
+        proved: whether the verdict holds for every matrix within the rounding error of the Jacobian, see
+            `dynamics.analysis.certificates.keeps_its_side` (a loss whose large terms cancel has larger errors than
+            that), or, at a kink, for every order of the pieces. Else it rests on computed eigenvalues and their
+            condition, as a note says.
         rate: log contraction per step, `log(radius)`, or per unit of time, the abscissa.
         rotation: angle per step, or per unit of time, of the outermost eigenvalue, >= 0.
         manifold_dimension: dimension of the manifold of equilibria through the point, 0 for an isolated one. Its
@@ -71,8 +93,9 @@ class Stability:
             Eigenvalues along a manifold do not count. NaN for a map, and at a kink.
         pieces: at a kink, the Jacobians of the pieces and what they do together; else `None`. Then the eigenvalues are
             those of the piece that contracts least; radius (maps), abscissa (flows), rate and margin are joint bounds.
-        smoothness: "smooth"; or "kinked", "discontinuous", "stiff" (the Jacobian holds in a tiny neighbourhood only),
-            "not differentiable": then the eigenvalues do not tell the truth about the map.
+        smoothness: "smooth"; "stiff" (the Jacobian holds in a tiny neighbourhood only); or "kinked", "discontinuous",
+            "inconsistent" (difference quotients disagree with the Jacobian at all distances), "not differentiable":
+            then the eigenvalues do not tell the truth about the map.
         jacobian: of the map or of the flow's field, on players and memory.
         blocks: `blocks[i][j]` is the derivative of player i's field with respect to player j.
         players: the point.
@@ -101,13 +124,16 @@ class Stability:
     notes: tuple[str, ...]
     pieces: Pieces | None = None
     neutral: int = 0
+    proved: bool = False
 
     def describe(self) -> str:
         """The report as text."""
         name, value = ("radius", self.radius) if self.kind == "map" else ("abscissa", self.abscissa)
         unit = "step" if self.kind == "map" else "unit of time"
+        bound = "below" if self.proved else "about"
+        error = f"error {bound} {self.error:.1g}" if np.isfinite(self.error) else "which does not decide"
         lines = [
-            f"{self.verdict}: {name} {value:.10g}, margin {self.margin:.3g} (error below {self.error:.1g})",
+            f"{self.verdict}: {name} {value:.10g}, margin {self.margin:.3g} ({error})",
             f"rate {self.rate:.6g} and rotation {self.rotation:.6g} per {unit}",
         ]
         if self.kind == "flow" and np.isfinite(self.largest_step):
@@ -145,7 +171,11 @@ def stability(
     """The spectrum of the Jacobian of the exact map that is iterated, or of the flow, and what follows from it.
 
     The Jacobian is taken by automatic differentiation through the whole state: alternation, inner steps, extrapolation
-    and optimiser memory included. Step counters are held at their limit, the memory is at rest.
+    and optimiser memory included. Step counters are held at their limit, the memory is at rest. What a loss holds fixed
+    (`stop_gradient`) is fixed for the field and free for the Jacobian: the map depends on it.
+
+    Players in float32 are judged in double precision, with the numbers that they, the game and the method have, from
+    the equilibrium next to them, unless the game does not allow it (it casts to float32, or draws random numbers).
 
     Args:
         game: the game.
@@ -171,13 +201,18 @@ def stability(
     """
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
-    players = equilibrium_of(game) if at is None else as_players(at, "at")
-    _check_precision(players)
+    players = equilibrium_of(game) if at is None else as_point(at, "at")
     noise = None if gradient_noise is None else as_rates(gradient_noise, len(players), "gradient_noise")
     if noise is not None and isinstance(method, AbstractFlow):
         raise ValueError("gradient_noise is for updates; a flow has no gradient noise in its memory")
-    linear = jax.device_get(_linearise(game, method, players, key, gradient_noise=noise, limit=False))
-    return stability_of(linear, game, method, players, key, noise, require_equilibrium)
+    accuracy = _accuracy(players)
+    with precisely(game, method, players, key, noise) as (game, method, exact, noise):
+        linear = jax.device_get(_linearise(game, method, exact, key, gradient_noise=noise, limit=False))
+        if exact is not players and np.all(_residual_vanishes(linear, players, accuracy)[0]):
+            exact = _newton(_trees.cast(game, _trees.float_dtype(exact)), exact, key, NEWTON_STEPS)[0]
+            linear = jax.device_get(_linearise(game, method, exact, key, gradient_noise=noise, limit=False))
+        report = stability_of(linear, game, method, exact, key, noise, require_equilibrium, accuracy)
+    return dataclasses.replace(report, players=players)
 
 
 def stability_of(
@@ -188,47 +223,98 @@ def stability_of(
     key: PRNGKeyArray | None = None,
     noise: tuple[jax.Array, ...] | None = None,
     require_equilibrium: bool = False,
+    accuracy: float | None = None,
 ) -> Stability:
-    """The report of a linearisation that was made with `limit=False`; arguments as in `stability`."""
+    """The report of a linearisation that was made with `limit=False`; arguments as in `stability`.
+
+    `accuracy` is that of the players, relative to 1 + their size; `None`: the root of their machine epsilon.
+    """
+    accuracy = _accuracy(players) if accuracy is None else accuracy
+    is_map = isinstance(method, Update)
     vanishing = not is_finite(linear.jacobian)
     if vanishing:
         linear = jax.device_get(_linearise(game, method, players, key, gradient_noise=noise))
         if without_limit(linear.jacobian):
             linear = linear._replace(jacobian=np.full_like(linear.jacobian, np.nan))
+    passes, allowed = _residual_vanishes(linear, players, accuracy)
+    at_rest = bool(np.all(passes))
     if require_equilibrium:
+        if not at_rest:
+            raise EquilibriumError(_no_equilibrium(linear, players, passes, allowed))
         # Under noise the mean map rests only up to terms of second order in the rates.
-        _check_equilibrium(linear, players, isinstance(method, Update), still=noise is None)
+        if noise is None:
+            _check_fixed_point(linear, game, method, players, key, accuracy)
     dimension = 0
-    at_rest = linear.residual <= _tolerance(linear.game_jacobian, players)
     if at_rest:  # through any other point there is no manifold of equilibria
         game = _trees.cast(game, _trees.float_dtype(players))
         dimension = manifold_dimension(game, players, linear.game_jacobian, key)
     sizes = [_trees.size(player) for player in players]
-    kept = _kept_memory(game, method, players, key, noise, linear) if isinstance(method, Update) else 0
-    report = assess(linear, "map" if isinstance(method, Update) else "flow", dimension, sizes, players, kept)
+    kept = _kept_memory(game, method, players, key, noise, linear) if is_map else 0
+    kind = "map" if is_map else "flow"
+    smooth = str(smoothness(linear.kinks, linear.errors, is_finite(linear.jacobian)))
+    directions = None
+    if smooth in ("kinked", "discontinuous", "stiff") or linear.switching > 0:
+        directions, smooth = _closer_look(game, method, players, key, noise, linear, smooth, limit=vanishing)
+    report = assess(linear, kind, dimension, sizes, players, kept, smooth)
     if report.smoothness == "kinked" and not report.neutral and not vanishing:
-        judged = _judge_pieces(game, method, players, key, report)
+        judged = _judge_pieces(game, method, players, key, noise, report, directions)
         if judged.pieces is not None and len(judged.pieces.jacobians) == 1 and np.max(linear.kinks) < FAINT:
             # One Jacobian in all directions: the probes saw the rounding of what the map solves inside.
-            linear = linear._replace(kinks=0 * linear.kinks, errors=0 * linear.errors)
-            report = assess(linear, report.kind, dimension, sizes, players, kept)
+            report = assess(linear, kind, dimension, sizes, players, kept, "smooth")
         else:
             report = judged
+    notes = list(report.notes)
+    if report.smoothness == "inconsistent" and (names := derivative_rules(game, method, players, key)):
+        notes.append(_NOTES["rules"].format(names=", ".join(sorted(names))))
     if _fades(method, game, players, report):
-        report = dataclasses.replace(report, notes=(*report.notes, _NOTES["fading"]))
+        notes.append(_NOTES["fading"])
     if not at_rest:
-        moving = _NOTES["no equilibrium"].format(residual=report.residual)
-        report = dataclasses.replace(report, notes=(*report.notes, moving))
+        notes.append(_NOTES["no equilibrium"].format(residual=report.residual))
     if vanishing and report.smoothness != "not differentiable":
-        # Beyond gradients as small as eps the map is nearly a sign: not a kink or a jump at the point itself.
-        rough = report.smoothness in ("kinked", "discontinuous")
-        notes = [_NOTES["stiff"] if rough and note == _NOTES[report.smoothness] else note for note in report.notes]
-        smoothness = "stiff" if rough else report.smoothness
-        return dataclasses.replace(report, smoothness=smoothness, notes=(*notes, _NOTES["vanishing memory"]))
-    return report
+        notes.append(_NOTES["vanishing memory"])
+    return dataclasses.replace(report, notes=tuple(notes))
+
+
+def _closer_look(
+    game, method, players, key, noise, linear: Linearisation, smooth: str, limit: bool
+) -> tuple[np.ndarray, str]:
+    """Directions that lead into the pieces next to the point, and smoothness from probes along them, ever closer.
+
+    Along eigenvectors, along the way that the field takes, and to both sides of every switch at the point.
+    """
+    jacobian, size = np.asarray(linear.jacobian, float), len(linear.jacobian)
+    if not is_finite(jacobian):
+        return np.zeros((0, size)), smooth
+    random = np.random.default_rng(3).standard_normal((4, size))
+    vectors = np.linalg.eig(jacobian)[1].T[:DIRECTIONS]
+    followed = random
+    with np.errstate(all="ignore"):
+        for _ in range(16):
+            followed = followed @ jacobian.T
+            followed = followed / np.maximum(np.linalg.norm(followed, axis=1, keepdims=True), SMALLEST)
+    directions = [vectors.real, vectors.imag, followed]
+    if linear.switching > 0:
+        directions.insert(
+            0, np.asarray(_switch_directions(game, method, players, key, gradient_noise=noise, limit=limit))
+        )
+    along = np.concatenate(directions)
+    lengths = np.linalg.norm(along, axis=1)
+    along = along[(lengths > 0) & np.isfinite(lengths)]
+    along = along / np.linalg.norm(along, axis=1, keepdims=True)
+    filled = np.zeros((PROBED, size), linear.jacobian.dtype)  # one shape, one program
+    filled[: len(along)] = along[: len(filled)]
+    closely = _probe_closely(game, method, players, linear.jacobian, filled, key, gradient_noise=noise, limit=limit)
+    closely = jax.device_get(closely)
+    if smooth == "smooth":  # at two distances along more directions
+        smooth = str(smoothness(*(leaf[:2] / closely.rounding[1] for leaf in closely[:2]), True))
+        if smooth == "smooth":
+            return along, smooth
+    return along, closer_smoothness(closely, smooth, bool(linear.switching > 0))
 
 
 _linearise = eqx.filter_jit(linearise)
+_probe_closely = eqx.filter_jit(probe_closely)
+_switch_directions = eqx.filter_jit(switch_directions)
 
 
 def equilibrium_of(game: Game) -> Players:
@@ -243,29 +329,71 @@ def equilibrium_of(game: Game) -> Players:
             f"{type(game).__name__} knows none of its equilibria; pass at=players, for example "
             "at=find_equilibrium(game, start).players"
         )
-    return as_players(known[0], "equilibria")
+    return as_point(known[0], "equilibria")
 
 
-def _tolerance(jacobian: np.ndarray, players: Players) -> float:
-    """The largest norm of a field with this Jacobian that passes for 0: a small move of the players makes up for it."""
-    size = 1 + max((float(np.max(np.abs(leaf), initial=0)) for leaf in jax.tree.leaves(players)), default=0.0)
-    scale = float(np.linalg.norm(jacobian.astype(float))) if np.all(np.isfinite(jacobian)) else 1.0
-    return float(np.finfo(jacobian.dtype).eps) ** 0.5 * size * scale
+def _accuracy(players: Players) -> float:
+    """To what part of 1 + |x| the coordinates of a point are known: the root of the coarsest machine epsilon."""
+    kinds = [leaf.dtype for leaf in jax.tree.leaves(players)]
+    return max((float(jax.numpy.finfo(kind).eps) for kind in kinds), default=float(np.finfo(float).eps)) ** 0.5
 
 
-def _check_equilibrium(linear: Linearisation, players: Players, is_map: bool, still: bool) -> None:
-    tolerance = _tolerance(linear.game_jacobian, players)
-    if not linear.residual <= tolerance:
-        raise EquilibriumError(
-            f"{_short(players)} is no equilibrium: the field has norm {float(linear.residual):.3g} there, more than "
-            f"{tolerance:.1g}. Use find_equilibrium(game, start).players, or require_equilibrium=False to linearise "
-            "anyway."
-        )
-    change = linear.jacobian - np.eye(len(linear.jacobian), dtype=linear.jacobian.dtype) if is_map else linear.jacobian
-    if still and not linear.defect <= max(_tolerance(change, players), tolerance):
+def _residual_vanishes(linear: Linearisation, players: Players, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
+    flat = np.asarray(ravel_pytree(players)[0], float)
+    return vanishes(linear.residual, linear.game_jacobian, flat, float(linear.epsilon), accuracy)
+
+
+def _no_equilibrium(linear: Linearisation, players: Players, passes: np.ndarray, allowed: np.ndarray) -> str:
+    """What to tell about a point at which the field does not vanish: where it is largest, player by player."""
+    residual = np.abs(np.asarray(linear.residual, float))
+    excess = np.where(passes, -1, residual / np.maximum(allowed, SMALLEST))
+    begin, parts = 0, []
+    for number, player in enumerate(players):
+        size = _trees.size(player)
+        part = slice(begin, begin + size)
+        begin += size
+        if not np.all(passes[part]):
+            worst = part.start + int(np.argmax(np.where(np.isnan(residual[part]), np.inf, excess[part])))
+            parts.append(
+                f"that of player {number} is {residual[worst]:.3g} at {_coordinate(players, worst)}, where "
+                f"{allowed[worst]:.1g} counts as zero"
+            )
+    return (
+        f"{_short(players)} is no equilibrium: the field has norm {_norm(residual):.3g} there; {'; '.join(parts)}. Use "
+        "find_equilibrium(game, start).players, or require_equilibrium=False to linearise anyway."
+    )
+
+
+def _coordinate(players: Players, place: int) -> str:
+    """The name of a coordinate of the flattened players."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(players):
+        size = int(np.size(leaf))
+        if place < size:
+            index = "" if np.ndim(leaf) == 0 else str(list(map(int, np.unravel_index(place, np.shape(leaf)))))
+            return f"players{jax.tree_util.keystr(path)}{index}"
+        place -= size
+    raise IndexError(place)
+
+
+def _norm(vector: np.ndarray) -> float:
+    return float(frobenius(np.asarray(vector, float).reshape(1, -1)))
+
+
+def _check_fixed_point(linear: Linearisation, game, method, players: Players, key, accuracy: float) -> None:
+    is_map, jacobian = isinstance(method, Update), np.asarray(linear.jacobian, float)
+    change = jacobian - np.eye(len(jacobian)) if is_map else jacobian
+    flat = np.asarray(linear.position, float)
+    rounding = 64 * float(linear.epsilon) * np.abs(flat) if is_map else 0.0
+    # A field that passes for 0 moves the state by as much as the Jacobian makes of it.
+    _, allowed = _residual_vanishes(linear, players, accuracy)
+    passes, most = vanishes(linear.defect, change, flat, float(linear.epsilon), accuracy, rounding)
+    passes |= np.abs(linear.defect) <= _norm(allowed) if len(flat) != len(allowed) else False
+    if not np.all(passes):
+        worst = int(np.argmax(np.where(passes, -1, np.abs(linear.defect) / np.maximum(most, SMALLEST))))
         raise EquilibriumError(
             f"{_short(players)} is an equilibrium of the game but no fixed point of the method: one step moves the "
-            f"state by {float(linear.defect):.3g}. Use require_equilibrium=False to linearise anyway."
+            f"state by {_norm(linear.defect):.3g}, its coordinate {worst} by {abs(linear.defect[worst]):.3g}. Use "
+            "require_equilibrium=False to linearise anyway."
         )
 
 
@@ -275,22 +403,13 @@ def _kept_memory(game, update, players, key, noise, linear: Linearisation) -> in
     if len(jacobian) == count or not is_finite(jacobian):
         return 0
     _, singular, rows = np.linalg.svd((jacobian - np.eye(len(jacobian)))[:, count:])
-    null = rows[singular <= rounding_bound(jacobian)]
+    null = rows[singular <= rounding_bound(jacobian, float(linear.epsilon))]
     if not len(null):
         return 0
     null = null * np.where(null.sum(axis=1) < 0, -1, 1)[:, None]  # upwards: squares and maxima are not negative
     directions = np.pad(null, ((0, 0), (count, 0))).astype(jacobian.dtype)
     defects = np.asarray(moved_memory(game, update, players, key, noise, directions))
     return int(np.sum(defects <= np.finfo(jacobian.dtype).eps ** 0.5))
-
-
-def _check_precision(players: Players) -> None:
-    dtype = np.dtype(_trees.float_dtype(players))
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(
-            f"the players have dtype {dtype}; eigenvalues need float32 or float64. Convert them, for example with "
-            "jax.tree.map(lambda leaf: leaf.astype(float), players)."
-        )
 
 
 def _fades(method: Update | AbstractFlow, game: Game, players: Players, report: Stability) -> bool:
@@ -300,24 +419,36 @@ def _fades(method: Update | AbstractFlow, game: Game, players: Players, report: 
     return counts and bool(np.any(np.abs(report.eigenvalues - (1 - 1 / COUNTER_LIMIT)) < 1e-3 / COUNTER_LIMIT))
 
 
-def _judge_pieces(game, method, players, key, report: Stability) -> Stability:
-    """The verdict of a piecewise smooth map or flow, from the Jacobians of all its pieces."""
-    state = jax.device_get(_rest_state(game, method, players, key))
+def _judge_pieces(game, method, players, key, noise, report: Stability, along: np.ndarray) -> Stability:
+    """The verdict of a piecewise smooth map or flow, from the Jacobians of all its pieces.
+
+    `along` are directions that lead into pieces, looked along besides those of `sample_directions`.
+    """
+    state = jax.device_get(_rest_state(game, method, players, key, noise))
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))])
     still = ~player_coordinates(state) & (flat == 0)
     nearby = sample_directions(len(flat), still, report.jacobian.dtype)
-    jacobians = distinct(np.asarray(one_sided_jacobians(game, method, players, key, nearby)), report.kind)
+    both = np.where(still, 0, np.stack([along, -along], axis=1).reshape(-1, len(flat))).astype(nearby.dtype)
+    rays = np.concatenate([nearby, both, nearby[: -len(both) % len(nearby)]])  # the shape compiled before, each time
+    parts = [
+        distinct(np.asarray(one_sided_jacobians(game, method, players, key, part, noise)), report.kind)
+        for part in np.split(rays, len(rays) // len(nearby))
+    ]
+    jacobians = distinct(np.concatenate([part for part in parts if len(part)] or parts), report.kind)
     if len(jacobians) == 0:
         return report
-    expanding = expanding_directions(jacobians, report.kind)[: len(nearby)]
+    expanding = expanding_directions(jacobians, report.kind)
+    passed = [ray for rays in expanding for ray in rays][: len(nearby)]
     invariant = False
-    if expanding:
-        rays = np.resize([ray for _, ray in expanding], nearby.shape).astype(nearby.dtype)  # the shape compiled before
-        along = np.asarray(one_sided_jacobians(game, method, players, key, rays))[: len(expanding)]
-        invariant = any(
-            len(distinct(np.stack([jacobians[number], found]), report.kind)) == 1
-            for (number, _), found in zip(expanding, along, strict=True)
-        )
+    if passed:
+        rays = np.resize([ray for _, ray in passed], nearby.shape).astype(nearby.dtype)  # the shape compiled before
+        ahead = np.asarray(one_sided_jacobians(game, method, players, key, rays, noise))[: len(passed)]
+        stays = [
+            len(distinct(np.stack([jacobians[number], piece]), report.kind)) == 1
+            for (number, _), piece in zip(passed, ahead, strict=True)
+        ]
+        ends = np.cumsum([0, *map(len, expanding)])
+        invariant = any(all(stays[a:b]) for a, b in zip(ends, ends[1:], strict=False) if b <= len(stays))
     lower, upper = joint_bounds(jacobians, report.kind)
     pieces = Pieces(jacobians, lower, upper, invariant)
     neutral = 1.0 if report.kind == "map" else 0.0
@@ -344,9 +475,10 @@ def _judge_pieces(game, method, players, key, report: Stability) -> Stability:
         largest_step=float("nan"),
         verdict=verdict,
         margin=neutral - worst,
-        error=error,
+        error=error if verdict is not Verdict.marginal else float("inf"),
         pieces=pieces,
         notes=tuple(notes),
+        proved=verdict is not Verdict.marginal,
     )
 
 
@@ -354,15 +486,20 @@ _rest_state = eqx.filter_jit(rest_state)
 
 
 def assess(
-    linear: Linearisation, kind: str, dimension: int, sizes: list[int], players: Players, kept: int = 0
+    linear: Linearisation,
+    kind: str,
+    dimension: int,
+    sizes: list[int],
+    players: Players,
+    kept: int = 0,
+    smoothness: str = "smooth",
 ) -> Stability:
     """Eigenvalues, verdict and notes of a linearisation; on the host, in NumPy.
 
     `dimension` and `kept` count the neutral directions that decide nothing: along a manifold of equilibria, and of
-    memory that stays where it is put.
+    memory that stays where it is put. `smoothness` is that of the map.
     """
-    jacobian = np.asarray(linear.jacobian)
-    smoothness = is_smooth(linear)
+    jacobian, epsilon = np.asarray(linear.jacobian), float(linear.epsilon)
     edges = np.cumsum([0, *sizes])
     blocks = tuple(
         tuple(np.asarray(linear.game_jacobian)[a:b, c:d] for c, d in zip(edges, edges[1:], strict=False))
@@ -373,7 +510,7 @@ def assess(
         jacobian=jacobian,
         blocks=blocks,
         players=players,
-        residual=float(linear.residual),
+        residual=_norm(linear.residual),
         smoothness=smoothness,
         manifold_dimension=dimension,
         neutral=0,
@@ -388,7 +525,7 @@ def assess(
             notes=(_NOTES["not differentiable"],),
             **common,
         )
-    values, errors = eigenvalues_with_errors(jacobian)
+    values, errors = eigenvalues_with_errors(jacobian, epsilon)
     neutral = 1.0 if kind == "map" else 0.0
     outward = np.abs(values) if kind == "map" else values.real
     order = np.argsort(-outward, kind="stable")
@@ -404,7 +541,7 @@ def assess(
     # A verdict is a proof: no matrix within the rounding error has an eigenvalue on the boundary, or, when unstable, on
     # a curve outside it that leaves eigenvalues beyond.
     remaining, amplification = without_neutral(jacobian.astype(float), neutral, free)
-    perturbation = amplification * rounding_bound(jacobian)
+    perturbation = amplification * rounding_bound(jacobian, epsilon)
     proved = keeps_its_side(remaining, perturbation, kind)
     if not proved and margin < 0:
         beyond = np.sort(outward[rest][outward[rest] > neutral])
@@ -415,15 +552,21 @@ def assess(
             if kind == "map"
             else keeps_its_side(remaining - curve * np.eye(len(remaining)), perturbation, kind)
         )
-    # At a kink or a jump the eigenvalues are those of one side.
-    proved = proved and smoothness not in ("kinked", "discontinuous")
-    verdict = Verdict.marginal if not proved else Verdict.stable if margin > 0 else Verdict.unstable
     # Every eigenvalue is moved by its own error; the margin by the largest of those that can become outermost.
     upper = np.max(outward[rest] + errors[rest], initial=-np.inf)
     lower = np.max(outward[rest] - errors[rest], initial=-np.inf)
     error = float(max(upper - (neutral - margin), (neutral - margin) - lower)) if len(rest) else 0.0
-    if proved:
+    # At a kink or a jump the eigenvalues are those of one side, and an inconsistent Jacobian is not that of the map.
+    decides = smoothness in ("smooth", "stiff")
+    proved = proved and decides
+    verdict = Verdict.marginal
+    if proved or (decides and abs(margin) > COMPUTED * error):
+        verdict = Verdict.stable if margin > 0 else Verdict.unstable
         error = min(error, abs(margin))
+    elif not decides:
+        error = float("inf")
+    else:
+        error = max(error, abs(margin))
     notes = []
     common["neutral"] = free
     if dimension:
@@ -434,6 +577,8 @@ def assess(
         notes.append(_NOTES["not at rest"])
     if verdict is Verdict.marginal and smoothness in ("smooth", "stiff"):
         notes.append(_NOTES["marginal"])
+    if verdict is not Verdict.marginal and not proved:
+        notes.append(_NOTES["not proved"].format(margin=abs(margin), error=error))
     if smoothness != "smooth":
         notes.append(_NOTES[smoothness])
     with np.errstate(divide="ignore"):
@@ -451,11 +596,12 @@ def assess(
         rotation=float(rotation),
         largest_step=largest_euler_step(values[rest]) if kind == "flow" else float("nan"),
         notes=tuple(notes),
+        proved=bool(proved),
         **common,
     )
 
 
-def eigenvalues_with_errors(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def eigenvalues_with_errors(matrix: np.ndarray, epsilon: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     r"""Eigenvalues with first-order bounds on their rounding errors, $\kappa_i\,\|\Delta\|$.
 
     $\kappa_i = 1/|y_i^* x_i|$ is the eigenvalue's condition number and $\|\Delta\|$ a bound on the error of a matrix
@@ -465,13 +611,15 @@ def eigenvalues_with_errors(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     size = len(matrix)
     if size == 0:
         return np.zeros(0, complex), np.zeros(0)
-    values, left, right = scipy.linalg.eig(matrix.astype(float), left=True, right=True)
-    perturbation = rounding_bound(matrix)
+    scale = float(scale_of(matrix))
+    values, left, right = scipy.linalg.eig(matrix.astype(float) / scale, left=True, right=True)
+    values = values * scale
+    perturbation = rounding_bound(matrix, epsilon)
     overlap = np.abs(np.sum(left.conj() * right, axis=0))
     with np.errstate(divide="ignore"):
         errors = perturbation / overlap
-    norm = np.linalg.norm(matrix)
-    defective = norm * (perturbation / max(norm, 1e-300)) ** (1 / size)
+    norm = frobenius(matrix)
+    defective = norm * (perturbation / max(norm, SMALLEST)) ** (1 / size)
     return values, np.minimum(errors, max(defective, perturbation))
 
 
@@ -487,7 +635,7 @@ def largest_euler_step(values: np.ndarray) -> float:
         return float("inf")
     if np.any(values.real >= 0):
         return 0.0
-    return float(np.min(-2 * values.real / np.abs(values) ** 2))
+    return float(np.min(-2 * (values.real / np.abs(values)) / np.abs(values)))
 
 
 def _numbers(array: np.ndarray) -> list:
@@ -522,6 +670,13 @@ _NOTES = {
     "the map only and do not decide; a cycle around the point is to be expected.",
     "stiff": "Difference quotients disagree with the Jacobian: it holds in a tiny neighbourhood only. Losses that bend "
     "on a tiny scale do this, and Adam or RMSProp with a small eps at a zero gradient.",
+    "inconsistent": "Difference quotients disagree with the Jacobian at every distance at which the arithmetic allows "
+    "a comparison: the eigenvalues are not those of the map, and do not decide. Derivative rules that are no "
+    "derivative do this, and large terms that cancel.",
+    "rules": "Derivative rules of its own has {names}.",
+    "not proved": "The verdict is computed, not proved: the outermost eigenvalue is {margin:.3g} off the boundary, "
+    "with an error of about {error:.1g} by its condition number; missing is a bound for all matrices within the "
+    "rounding of the Jacobian.",
     "vanishing memory": "At the equilibrium the optimiser's memory of squared gradients vanishes, and the Jacobian is "
     "taken in that limit: there the step is learning rate / eps. Where that makes the point unstable, a larger eps "
     "or a smaller rate makes it stable; gradient_noise=... shows the spectrum that minibatch noise leads to.",

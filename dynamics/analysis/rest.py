@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from dynamics.compiler.derivatives import released
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import FunctionGame, Game, Losses, Players
 from dynamics.updates.base import State, Update
@@ -127,6 +128,6 @@ def _rest_of_flow(game, flow, players, floating, memory) -> PyTree:
         return ravel_pytree(eqx.filter(change, eqx.is_inexact_array))[0]
 
     def newton(_, vector):
-        return vector - jnp.linalg.lstsq(jax.jacfwd(rate)(vector), rate(vector))[0]
+        return vector - jnp.linalg.lstsq(jax.jacfwd(released(rate))(vector), rate(vector))[0]
 
     return eqx.combine(unravel(jax.lax.fori_loop(0, 10, newton, flat)), other)

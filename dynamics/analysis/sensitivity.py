@@ -17,9 +17,11 @@ from dynamics import _trees
 from dynamics.analysis._plain import plain
 from dynamics.analysis.critical import _built
 from dynamics.analysis.path import check_one_piece, counted
+from dynamics.analysis.precision import as_point
 from dynamics.analysis.report import Stability, stability
 from dynamics.analysis.rest import rest_state
-from dynamics.game import Players, as_players
+from dynamics.compiler.derivatives import released
+from dynamics.game import Players
 from dynamics.updates.base import State, Update
 
 
@@ -98,7 +100,7 @@ def sensitivity(build: Callable[..., tuple], *parameters: float, at: Any = None)
     numbers = np.array([float(number) for number in parameters])
     if not len(numbers) or not np.all(np.isfinite(numbers)):
         raise ValueError(f"the parameters are {tuple(parameters)}; expected at least one finite number")
-    point = None if at is None else as_players(at, "at")
+    point = None if at is None else as_point(at, "at")
     vector = jnp.asarray(numbers, jnp.result_type(float))
     game, method, players = _parts(build, point, vector)
     report = stability(game, method, players)
@@ -202,9 +204,11 @@ def _slopes(
     flat_players, unravel_players = ravel_pytree(players)
     rounding = 64 * flat.size * float(jnp.finfo(flat.dtype).eps)
 
+    @released
     def field(z: Array, numbers: Array) -> Array:
         return ravel_pytree(_parts(build, point, numbers)[0].field(unravel_players(z)))[0]
 
+    @released
     def step(state: Array, numbers: Array) -> Array:
         game, method, _ = _parts(build, point, numbers)
         whole: State = eqx.combine(unravel(state), other)

@@ -11,9 +11,10 @@ from jaxtyping import PRNGKeyArray
 from dynamics import _trees
 from dynamics.analysis.certificates import keeps_its_side
 from dynamics.analysis.equilibria import EquilibriumError
+from dynamics.analysis.precision import as_point
 from dynamics.analysis.report import equilibrium_of, stability
 from dynamics.flows import Flow
-from dynamics.game import Game, Players, as_players
+from dynamics.game import Game, Players
 
 EXACT_SIZE = 50  # parameters up to which the thresholds come from one eigenvalue problem of size n (n + 1) / 2
 
@@ -120,7 +121,7 @@ def timescale_threshold(
     >>> round(timescale_threshold(Torus()).value, 10)  # 0.85 / 1.15
     0.7391304348
     """
-    players = equilibrium_of(game) if at is None else as_players(at, "at")
+    players = equilibrium_of(game) if at is None else as_point(at, "at")
     try:
         fast = tuple(operator.index(player) for player in (fast if isinstance(fast, (tuple, list)) else (fast,)))
     except TypeError as error:

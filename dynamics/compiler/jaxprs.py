@@ -33,6 +33,12 @@ def inner_programs(equation: Any) -> list[Any]:
     return list(jax.extend.core.jaxprs_in_params(equation.params))
 
 
+def primitives(jaxpr: Any) -> set[str]:
+    """Names of all operations of a program and of the programs that it holds."""
+    names = {equation.primitive.name for equation in jaxpr.eqns}
+    return names.union(*(primitives(inner) for equation in jaxpr.eqns for inner in inner_programs(equation)))
+
+
 def depends(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
     """Which results depend on the arguments that are marked, or may do so."""
     found = dict(zip(jaxpr.invars, flags, strict=True))

@@ -18,7 +18,7 @@ from dynamics import _trees
 from dynamics._checks import is_concrete
 from dynamics._names import nearest
 from dynamics.analysis.equilibria import _newton
-from dynamics.analysis.linearisation import Linearisation, linearise
+from dynamics.analysis.linearisation import Closely, Linearisation, linearise, probe_closely
 from dynamics.ensembles.fixed_step import FixedStep, tableau_of
 from dynamics.ensembles.lanes import in_lanes
 from dynamics.ensembles.pallas import run_blocks
@@ -316,13 +316,13 @@ def _block(recipe: Recipe, machine_code: bool, cells: tuple[dict[str, Array], Ar
     if recipe.predict:
         linearised = linearise_block(recipe, cells[0])
         if linearised is not None:
-            linear, vanishing, size = linearised
-            found |= dict(linear=linear._asdict(), vanishing=vanishing, size=size)
+            linear, vanishing, point = linearised
+            found |= dict(linear=linear._asdict(), vanishing=vanishing, point=point)
     return found
 
 
 def linearise_block(recipe: Recipe, values: dict[str, Array]) -> tuple[Linearisation, Array, Array] | None:
-    """Linearisations, whether each is in the limit of vanishing memory, and the sizes of the equilibria.
+    """Linearisations, whether each is in the limit of vanishing memory, and the equilibria.
 
     Args:
         recipe: what the cells have in common.
@@ -341,10 +341,10 @@ def linearise_block(recipe: Recipe, values: dict[str, Array]) -> tuple[Linearisa
         return jax.vmap(partial(jax.tree.map, jnp.where))(jax.tree.map(lambda _: finite, first), first, limit)
 
     # Memory that vanishes at the equilibrium is rare, and without memory there is none.
-    linear, size = first
+    linear, point = first
     if linear.jacobian.shape[-1] > linear.game_jacobian.shape[-1]:
-        linear, size = jax.lax.cond(jnp.all(finite), lambda: first, in_the_limit)
-    return linear, ~finite, size
+        linear, point = jax.lax.cond(jnp.all(finite), lambda: first, in_the_limit)
+    return linear, ~finite, point
 
 
 def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[str, Any]:
@@ -399,8 +399,19 @@ def _linearised(recipe: Recipe, limit: bool, values: dict[str, Array]) -> Any:
     if not known:
         return None
     point = as_players(known[0], "equilibria")
-    size = jnp.max(jnp.abs(ravel_pytree(point)[0]), initial=0)
-    return linearise(game, method, point, limit=limit), size
+    return linearise(game, method, point, limit=limit, directed=True), ravel_pytree(point)[0]
+
+
+@eqx.filter_jit
+def probe_cells(recipe: Recipe, values: dict[str, Array], jacobians: Array, limit: bool) -> Closely:
+    """`dynamics.analysis.linearisation.probe_closely` at the equilibria of some cells; values of shape (cells,)."""
+
+    def one(values: dict[str, Array], jacobian: Array) -> Closely:
+        game, method, _ = recipe.built(values)
+        point = as_players(game.equilibria()[0], "equilibria")
+        return probe_closely(game, method, point, jacobian, jacobian[:0], limit=limit, directed=True)
+
+    return jax.vmap(one)(values, jacobians)
 
 
 @eqx.filter_jit

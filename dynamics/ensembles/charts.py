@@ -16,12 +16,14 @@ from jaxtyping import Array
 from dynamics import _trees
 from dynamics.analysis.linearisation import (
     Linearisation,
-    _on_vectors,
     _probe_directions,
     _probe_steps,
+    on_vectors,
 )
 from dynamics.analysis.report import equilibrium_of
 from dynamics.analysis.rest import rest_state
+from dynamics.compiler.derivatives import coarsest_epsilon, released
+from dynamics.compiler.switches import gaps
 from dynamics.ensembles import tables
 from dynamics.ensembles.cells import Built, Recipe, check_arguments, linearise_block
 from dynamics.ensembles.designs import Cells, Design, resolve
@@ -199,15 +201,15 @@ class _Chart:
         filled = places[np.minimum(np.arange(size), len(places) - 1)]
         values = {name: column.reshape(-1, lanes) for name, column in self.arguments(self.cells.at(filled)).items()}
         first = jax.device_get(_linear_blocks(self.recipe, values))
-        linear, vanishing, sizes = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(places)], first)
+        linear, vanishing, points = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(places)], first)
 
         values = self.arguments(self.cells.at(places))
-        return judge_cells(self.recipe, linear, vanishing, sizes, kind, values, lanes)
+        return judge_cells(self.recipe, linear, vanishing, points, kind, values, lanes)
 
 
 @eqx.filter_jit
 def _linear_blocks(recipe: Recipe, values: dict[str, Array]) -> tuple[Linearisation, Array, Array]:
-    """Linearisation, whether in the limit of vanishing memory, and size of the equilibrium; values (blocks, lanes)."""
+    """Linearisation, whether in the limit of vanishing memory, and the equilibrium; values (blocks, lanes)."""
 
     return jax.lax.map(partial(linearise_block, recipe), values)
 
@@ -237,15 +239,16 @@ def _planar(recipe: Recipe, is_map: bool, values: dict[str, Array]) -> tuple[Arr
     dtype = _trees.float_dtype(players)
     game, method = _trees.cast((game, method), dtype)
     state = rest_state(game, method, players)
-    flat, moved = _on_vectors(method, state, None)
+    flat, moved = on_vectors(method, state, None)
     unravel = ravel_pytree(players)[1]
 
-    def step(x: Array, y: Array) -> tuple[Array, Array]:
+    def values(x: Array, y: Array) -> tuple[Array, Array]:
         return tuple(moved(game, jnp.stack([x, y])))
 
-    def field(x: Array, y: Array) -> tuple[Array, Array]:
+    def vector_field(x: Array, y: Array) -> tuple[Array, Array]:
         return tuple(ravel_pytree(game.field(unravel(jnp.stack([x, y])), None))[0])
 
+    step, field = released(values), released(vector_field)
     point = tuple(flat)
     number, epsilon = jnp.result_type(float), float(jnp.finfo(dtype).eps)
     one, zero = jnp.ones((), dtype), jnp.zeros((), dtype)
@@ -257,18 +260,29 @@ def _planar(recipe: Recipe, is_map: bool, values: dict[str, Array]) -> tuple[Arr
     def norm(*numbers: Array) -> Array:
         return jnp.sqrt(sum(number * number for number in numbers))
 
-    # Whether the point is at rest, and alone.
-    size = 1 + jnp.maximum(jnp.abs(point[0]), jnp.abs(point[1]))
+    # Whether the point is at rest, and alone: `equilibria.vanishes`, where nothing is nearly singular.
+    size = 1 + jnp.abs(point[0]), 1 + jnp.abs(point[1])
     length = norm(game_a, game_b, game_c, game_d)
-    allowed = epsilon**0.5 * size * length
+
+    def vanishes(vector: tuple[Array, Array], a: Array, b: Array, c: Array, d: Array) -> Array:
+        rows = jnp.abs(a) * size[0] + jnp.abs(b) * size[1], jnp.abs(c) * size[0] + jnp.abs(d) * size[1]
+        determinant = a * d - b * c
+        steps = d * vector[0] - b * vector[1], a * vector[1] - c * vector[0]
+        small = [jnp.abs(part) <= epsilon**0.5 * row for part, row in zip(vector, rows, strict=True)]
+        near = [
+            jnp.abs(part) <= 8 * epsilon**0.5 * unit * jnp.abs(determinant)
+            for part, unit in zip(steps, size, strict=True)
+        ]
+        return jnp.all(jnp.stack(small + near))
+
     if is_map:
-        defect, still = norm(value[0] - point[0], value[1] - point[1]), norm(a - 1, b, c, d - 1)
+        still = vanishes((value[0] - point[0], value[1] - point[1]), a - 1, b, c, d - 1)
     else:
-        defect, still = norm(*value), norm(a, b, c, d)
-    at_rest = (norm(*at_players) <= allowed) & (defect <= jnp.maximum(epsilon**0.5 * size * still, allowed))
+        still = vanishes(value, a, b, c, d)
+    at_rest = vanishes(at_players, game_a, game_b, game_c, game_d) & still
     alone = jnp.abs(game_a * game_d - game_b * game_c) > 256 * epsilon * length * length
     # Whether the map is smooth: the probes of `linearise`.
-    smooth = _is_smooth(step, point, value, ((a, b), (c, d)))
+    smooth = _is_smooth(step, point, value, ((a, b), (c, d))) & ~_may_switch(values, point)
     entries = tuple(entry.astype(number) for entry in (a, b, c, d))
     whole = norm(*entries)
     perturbation = 8 * math.sqrt(2) * epsilon * jnp.maximum(whole, jnp.finfo(number).tiny)
@@ -281,10 +295,29 @@ def _planar(recipe: Recipe, is_map: bool, values: dict[str, Array]) -> tuple[Arr
     return verdict.astype(jnp.int8), reach, rate, rotation
 
 
+def _may_switch(step: Callable, point: tuple) -> Array:
+    """Whether a switch of the program may be at the point, or the program uses a coarser arithmetic than the point."""
+    dtype = point[0].dtype
+    if coarsest_epsilon(jax.make_jaxpr(step)(*point).jaxpr) > float(jnp.finfo(dtype).eps):
+        return jnp.asarray(True)
+    distances, length = gaps(step), _probe_steps(float(jnp.finfo(dtype).eps))[1]
+    here, reach = distances(*point), tuple(1 + jnp.sqrt(jnp.abs(number)) for number in point)
+    if not here.size:
+        return jnp.asarray(False)
+
+    def change(direction: Array) -> Array:
+        moved = distances(*(number + length * r * part for number, r, part in zip(point, reach, direction)))
+        return jnp.abs(moved - here)
+
+    directions = _probe_directions(np.ones(2, bool))
+    moved = jnp.max(jax.lax.map(change, jnp.asarray(np.concatenate([directions, -directions]), dtype)), axis=0)
+    return jnp.any((jnp.abs(here) <= 2 * moved) & jnp.isfinite(here))
+
+
 def _is_smooth(step: Callable, point: tuple, value: tuple, jacobian: tuple) -> Array:
-    """Whether `dynamics.analysis.linearisation.is_smooth` calls a map of two numbers smooth."""
+    """Whether `dynamics.analysis.linearisation.smoothness` calls a map of two numbers smooth."""
     dtype = value[0].dtype
-    epsilon, lengths = float(jnp.finfo(dtype).eps), _probe_steps(dtype)
+    epsilon, lengths = float(jnp.finfo(dtype).eps), _probe_steps(float(jnp.finfo(dtype).eps))
     reach = tuple(1 + jnp.sqrt(jnp.abs(number)) for number in point)
 
     def along(direction: Array) -> tuple[Array, ...]:

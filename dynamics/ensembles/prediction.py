@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dynamics.analysis.certificates import frobenius, rounding_bound, scale_of
 from dynamics.analysis.equilibria import (
     EquilibriumError,
     eigenvalue_rounding,
     singular_rounding,
     stays_on_manifold,
+    vanishes,
 )
-from dynamics.analysis.linearisation import Linearisation, without_limit
+from dynamics.analysis.linearisation import Closely, Linearisation, closer_smoothness, smoothness, without_limit
 from dynamics.analysis.report import FAINT, Stability, Verdict, assess
 
 
@@ -34,6 +36,7 @@ class Smoothness(enum.IntEnum):
     kinked = 2
     discontinuous = 3
     not_differentiable = 4
+    inconsistent = 5
 
 
 class Predictions(NamedTuple):
@@ -49,14 +52,17 @@ class Predictions(NamedTuple):
 # From rows of cells and directions from their equilibria, (cells, directions, n): where Newton's method ends from a
 # point along each, (cells, directions, n), and the field there, (cells, directions, 4); see `cells.reach_along`.
 Reach = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+# From rows of cells and their Jacobians: difference quotients ever closer to the equilibria; see `cells.probe_cells`.
+Closer = Callable[[np.ndarray, np.ndarray], Closely]
 
 
 def judge(
     linear: Linearisation,
     vanishing: np.ndarray,
-    sizes: np.ndarray,
+    points: np.ndarray,
     kind: str,
     reach_along: Reach,
+    closer: Closer,
     one_by_one: Callable[[int], Stability],
 ) -> Predictions:
     """Verdicts of a batch of linearisations.
@@ -67,16 +73,17 @@ def judge(
     Args:
         linear: arrays with a leading axis.
         vanishing: whether the Jacobian was taken in the limit of vanishing memory.
-        sizes: largest coordinate of each equilibrium in absolute value.
+        points: the equilibria, flattened, shape (cells, n).
         kind: "map" or "flow".
         reach_along: see `Reach`.
+        closer: see `Closer`.
         one_by_one: the full report on the cell of a row.
     """
     with np.errstate(all="ignore"):
-        return _judge(linear, vanishing, sizes, kind, reach_along, one_by_one)
+        return _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one)
 
 
-def _judge(linear, vanishing, sizes, kind, reach_along, one_by_one) -> Predictions:
+def _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one) -> Predictions:
     is_map = kind == "map"
     neutral = 1.0 if is_map else 0.0
     jacobian = np.array(linear.jacobian)
@@ -85,31 +92,41 @@ def _judge(linear, vanishing, sizes, kind, reach_along, one_by_one) -> Predictio
         if without_limit(jacobian[index]):
             jacobian[index] = np.nan
     finite = np.isfinite(jacobian).all(axis=(1, 2))
-    smoothness = _smoothness(linear, finite)
-    identity = np.eye(size, dtype=jacobian.dtype)
-    allowed = _tolerance(linear.game_jacobian, sizes)
-    still = _tolerance(jacobian - identity if is_map else jacobian, sizes)
-    known = (linear.residual <= allowed) & (linear.defect <= np.maximum(still, allowed))
+    names = smoothness(linear.kinks, linear.errors, finite)
+    epsilon = float(np.max(linear.epsilon, initial=0))
+    accuracy = float(np.finfo(points.dtype).eps) ** 0.5
+    passes, allowed = vanishes(linear.residual, linear.game_jacobian, points, epsilon, accuracy)
+    change = jacobian - np.eye(size, dtype=jacobian.dtype) if is_map else jacobian
+    rounding = 64 * epsilon * np.abs(linear.position) if is_map else 0.0
+    still, _ = vanishes(linear.defect, change, linear.position, epsilon, accuracy, rounding)
+    if size != points.shape[-1]:
+        still |= np.abs(linear.defect) <= np.linalg.norm(allowed, axis=1, keepdims=True)
+    known = passes.all(axis=1) & still.all(axis=1)
+    unsure = np.flatnonzero(known & np.isin(names, ("stiff", "kinked", "discontinuous")))
+    if len(unsure):
+        closely = closer(unsure, jacobian[unsure])
+        for row, *leaves in zip(unsure, *closely, strict=True):
+            names[row] = closer_smoothness(Closely(*leaves), str(names[row]), bool(linear.switching[row] > 0))
+    smooth = np.array([Smoothness[name.replace(" ", "_")] for name in names.tolist()], np.int8)
 
     verdict = np.full(count, Predicted.none, np.int8)
     reach, rate, rotation = np.full((3, count), np.nan)
-    smoothness[~known] = Smoothness.none
+    smooth[~known] = Smoothness.none
     verdict[known & ~finite] = Predicted.marginal
-    kinked = (smoothness == Smoothness.kinked) & ~vanishing
-    rough = np.isin(smoothness, (Smoothness.kinked, Smoothness.discontinuous))
+    kinked = (smooth == Smoothness.kinked) & ~vanishing
+    rough = np.isin(smooth, (Smoothness.kinked, Smoothness.discontinuous, Smoothness.inconsistent))
     faint = kinked & (np.max(linear.kinks, axis=(1, 2)) < FAINT)
     usable = known & finite
-    full = usable & (faint | (~kinked & _keeps_memory(linear, jacobian, is_map)))
+    full = usable & (faint | (~kinked & _keeps_memory(linear, jacobian, is_map, epsilon)))
     usable &= ~kinked & ~full
     dimension = _dimensions(np.asarray(linear.game_jacobian), usable, reach_along)
 
     open_ = usable & (dimension > 0)
     for index in np.array_split(np.flatnonzero(usable & ~open_), max(1, count // 8192)):
-        proved, undecided, reach[index], rate[index], rotation[index] = _proved(jacobian[index], is_map)
+        proved, undecided, reach[index], rate[index], rotation[index] = _proved(jacobian[index], is_map, epsilon)
         decided = np.where(reach[index] < neutral, Predicted.stable, Predicted.unstable)
         verdict[index] = np.where(proved & ~rough[index], decided, Predicted.marginal)
         open_[index] = undecided & ~rough[index]
-    smoothness[vanishing & rough] = Smoothness.stiff
 
     def enter(row: int, report: Stability) -> None:
         verdict[row] = Predicted[Verdict(report.verdict).value]
@@ -118,43 +135,20 @@ def _judge(linear, vanishing, sizes, kind, reach_along, one_by_one) -> Predictio
 
     for row in np.flatnonzero(open_):
         own = Linearisation(*(leaf[row] for leaf in linear))._replace(jacobian=jacobian[row])
-        enter(row, assess(own, kind, int(dimension[row]), [len(own.game_jacobian)], ()))
+        name = Smoothness(int(smooth[row])).name.replace("_", " ")
+        enter(row, assess(own, kind, int(dimension[row]), [len(own.game_jacobian)], (), 0, name))
     for row in np.flatnonzero(full):
         try:
             report = one_by_one(int(row))
         except EquilibriumError:
-            smoothness[row] = Smoothness.none
+            smooth[row] = Smoothness.none
         else:
             enter(row, report)
-            smoothness[row] = Smoothness[report.smoothness.replace(" ", "_")]
-    return Predictions(verdict, smoothness, reach, rate, rotation)
+            smooth[row] = Smoothness[report.smoothness.replace(" ", "_")]
+    return Predictions(verdict, smooth, reach, rate, rotation)
 
 
-def _smoothness(linear: Linearisation, finite: np.ndarray) -> np.ndarray:
-    """`dynamics.analysis.linearisation.is_smooth`, cell by cell."""
-    coarse, fine = np.moveaxis(np.asarray(linear.kinks), 1, 0)
-    wrong, still_wrong = np.moveaxis(np.asarray(linear.errors), 1, 0)
-    jumps = ((fine > 1) & (fine > 4 * coarse)).any(axis=1)
-    jumps |= ((still_wrong > 1) & (still_wrong > 4 * wrong)).any(axis=1)
-    kinks = ((fine > 1) & (fine > coarse / 4)).any(axis=1)
-    stiff = ((still_wrong > 1) & (still_wrong > wrong / 4)).any(axis=1)
-    names = (Smoothness.not_differentiable, Smoothness.discontinuous, Smoothness.kinked, Smoothness.stiff)
-    return np.select([~finite, jumps, kinks, stiff], names, Smoothness.smooth).astype(np.int8)
-
-
-def _tolerance(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The largest norm of a field that passes for 0, as in `dynamics.stability`."""
-    norms = np.linalg.norm(jacobian.astype(float), axis=(1, 2))
-    return float(np.finfo(jacobian.dtype).eps) ** 0.5 * (1 + sizes) * np.where(np.isfinite(norms), norms, 1.0)
-
-
-def _rounding_bound(jacobian: np.ndarray) -> np.ndarray:
-    """`dynamics.analysis.certificates.rounding_bound`, matrix by matrix."""
-    norms = np.maximum(np.linalg.norm(jacobian, axis=(1, 2)).astype(float), 1e-300)
-    return 8 * np.sqrt(jacobian.shape[-1]) * float(np.finfo(jacobian.dtype).eps) * norms
-
-
-def _keeps_memory(linear: Linearisation, jacobian: np.ndarray, is_map: bool) -> np.ndarray:
+def _keeps_memory(linear: Linearisation, jacobian: np.ndarray, is_map: bool, epsilon: float) -> np.ndarray:
     """Where there may be memory that stays where it is put."""
     size = linear.game_jacobian.shape[-1]
     found = np.zeros(len(jacobian), bool)
@@ -162,7 +156,7 @@ def _keeps_memory(linear: Linearisation, jacobian: np.ndarray, is_map: bool) -> 
         usable = np.isfinite(jacobian).all(axis=(1, 2))
         rest = np.where(usable[:, None, None], jacobian - np.eye(jacobian.shape[-1], dtype=jacobian.dtype), 0)
         singular = np.linalg.svd(rest[:, :, size:], compute_uv=False)
-        found = usable & (singular[:, -1] <= _rounding_bound(jacobian))
+        found = usable & (singular[:, -1] <= rounding_bound(jacobian, epsilon))
     return found
 
 
@@ -196,30 +190,32 @@ def _dimensions(game: np.ndarray, usable: np.ndarray, reach_along: Reach) -> np.
     return dimension
 
 
-def _proved(jacobian: np.ndarray, is_map: bool) -> tuple[np.ndarray, ...]:
+def _proved(jacobian: np.ndarray, is_map: bool, epsilon: float | None = None) -> tuple[np.ndarray, ...]:
     """Whether each verdict is proved, whether that is still open, radius or abscissa, rate, and rotation."""
     matrix = jacobian.astype(float)
     if not len(matrix):
         return np.zeros(0, bool), np.zeros(0, bool), *np.zeros((3, 0))
     if matrix.shape[-1] == 2:
-        found = proved_planar(matrix.reshape(-1, 4).T, _rounding_bound(jacobian), is_map, np)
-        norms = np.linalg.norm(matrix, axis=(1, 2))
+        found = proved_planar(matrix.reshape(-1, 4).T, rounding_bound(jacobian, epsilon), is_map, np)
+        norms = frobenius(matrix)
         if extreme := np.flatnonzero((norms > 1e100) | (norms < 1e-100)).tolist():  # squares would over- or underflow
-            for one, other in zip(found, _proved_by_eigenvectors(jacobian[extreme], is_map), strict=True):
+            for one, other in zip(found, _proved_by_eigenvectors(jacobian[extreme], is_map, epsilon), strict=True):
                 one[extreme] = other
         return found
-    return _proved_by_eigenvectors(jacobian, is_map)
+    return _proved_by_eigenvectors(jacobian, is_map, epsilon)
 
 
-def _proved_by_eigenvectors(jacobian: np.ndarray, is_map: bool) -> tuple[np.ndarray, ...]:
+def _proved_by_eigenvectors(jacobian: np.ndarray, is_map: bool, epsilon: float | None = None) -> tuple[np.ndarray, ...]:
     neutral, matrix = 1.0 if is_map else 0.0, jacobian.astype(float)
-    values, vectors = np.linalg.eig(matrix)
+    scale = scale_of(matrix)[:, None]
+    values, vectors = np.linalg.eig(matrix / scale[:, :, None])
+    values = values * scale
     condition = np.linalg.cond(vectors)
     outward = np.abs(values) if is_map else values.real
     reach = np.max(outward, axis=1)
     leading = np.take_along_axis(values, np.argmax(outward, axis=1)[:, None], axis=1)[:, 0]
     rotation = np.abs(np.angle(leading) if is_map else leading.imag)
-    perturbation = _rounding_bound(jacobian)
+    perturbation = rounding_bound(jacobian, epsilon)
     proved, refuted = _side(values, matrix, perturbation, condition, is_map)
     # An unstable verdict may be proved on a curve outside the boundary that leaves eigenvalues beyond.
     beyond = np.sort(np.maximum(outward, neutral), axis=1)
@@ -240,7 +236,7 @@ def _proved_by_eigenvectors(jacobian: np.ndarray, is_map: bool) -> tuple[np.ndar
 def _side(values, matrix, perturbation, condition, is_map: bool) -> tuple[np.ndarray, np.ndarray]:
     """The first steps of `certificates.keeps_its_side`: proved by the Bauer-Fike theorem, refused at once, neither."""
     gaps = np.min(np.abs(np.abs(values) - 1) if is_map else np.abs(values.real), axis=1)
-    rounding = matrix.shape[-1] * np.finfo(float).eps * np.linalg.norm(matrix, axis=(1, 2))
+    rounding = matrix.shape[-1] * np.finfo(float).eps * frobenius(matrix)
     needed = 2 * (perturbation + 4 * rounding)
     refused = ~(gaps > needed)
     return ~refused & (gaps > condition * needed), refused

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from dynamics.analysis.linearisation import Linearisation
+from dynamics.analysis.linearisation import Closely, Linearisation
 from dynamics.analysis.report import Stability, equilibrium_of, stability_of
 from dynamics.ensembles import tables
-from dynamics.ensembles.cells import Recipe, reach_along, run_chunk
+from dynamics.ensembles.cells import Recipe, probe_cells, reach_along, run_chunk
 from dynamics.ensembles.designs import Cells
 from dynamics.ensembles.prediction import Predictions, judge
 
@@ -167,7 +167,7 @@ class Work:
 
     def _predicted(self, found: dict[str, Any], values: Values) -> Values:
         linear = Linearisation(**found["linear"])
-        judged = judge_cells(self.recipe, linear, found["vanishing"], found["size"], self.kind, values, self.lanes)
+        judged = judge_cells(self.recipe, linear, found["vanishing"], found["point"], self.kind, values, self.lanes)
         return {
             "predicted_verdict": judged.verdict,
             "predicted_smoothness": judged.smoothness,
@@ -194,7 +194,7 @@ def judge_cells(
     recipe: Recipe,
     linear: Linearisation,
     vanishing: np.ndarray,
-    sizes: np.ndarray,
+    points: np.ndarray,
     kind: str,
     values: Values,
     lanes: int,
@@ -203,7 +203,7 @@ def judge_cells(
 
     Args:
         recipe: how one is built.
-        linear, vanishing, sizes, kind: as for `judge`.
+        linear, vanishing, points, kind: as for `judge`.
         values: of the axes, one per cell.
         lanes: number of cells that are looked at together.
     """
@@ -219,6 +219,20 @@ def judge_cells(
         moved, fields = zip(*ends, strict=True)
         return np.concatenate(moved), np.concatenate(fields)
 
+    def closer(rows: np.ndarray, jacobians: np.ndarray) -> Closely:
+        parts = []
+        for limit in (False, True):
+            chosen = np.flatnonzero(vanishing[rows] == limit)
+            for begin in range(0, len(chosen), lanes):
+                block = chosen[np.minimum(np.arange(begin, begin + lanes), len(chosen) - 1)]
+                given = {name: column[rows[block]] for name, column in values.items()}
+                with _tracing:
+                    closely = jax.device_get(probe_cells(recipe, given, jacobians[block], limit))
+                parts.append((chosen[begin : begin + lanes], closely))
+        order = np.argsort(np.concatenate([places for places, _ in parts]))
+        columns = zip(*[[leaf[: len(places)] for leaf in closely] for places, closely in parts], strict=True)
+        return Closely(*(np.concatenate(column)[order] for column in columns))
+
     def one_by_one(row: int) -> Stability:
         own = Linearisation(*(leaf[row] for leaf in linear))
         if vanishing[row]:
@@ -227,7 +241,7 @@ def judge_cells(
             game, method, _ = recipe.built({name: column[row] for name, column in values.items()})
             return stability_of(own, game, method, equilibrium_of(game), require_equilibrium=True)
 
-    return judge(linear, vanishing, sizes, kind, along, one_by_one)
+    return judge(linear, vanishing, points, kind, along, closer, one_by_one)
 
 
 def as_arguments(values: Values, cells: Cells, dtype: Any) -> Values:

@@ -7,6 +7,7 @@ from jaxtyping import Array
 
 from dynamics import _trees
 from dynamics._checks import as_leaf, as_rates, check_number
+from dynamics.compiler.derivatives import released
 from dynamics.directions import Direction, Gradient
 from dynamics.flows.base import AbstractFlow, check_players
 from dynamics.flows.flow import scale_by_rates
@@ -79,7 +80,7 @@ class AlternatingFlow(AbstractFlow):
         def fields(players: Players) -> Players:
             return scale_by_rates(self.rates, self.direction(game, players))
 
-        own, along = jax.linearize(fields, state.players)
+        own, along = jax.linearize(released(fields), state.players)
         zeros = jax.tree.map(lambda leaf: 0 * leaf, own)
         earlier, drift = zeros, zeros
         for player in self._turns(len(own)):

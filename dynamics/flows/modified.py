@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_leaf, check_number, check_whole, is_concrete
+from dynamics.compiler.derivatives import released
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import FunctionGame, Game, Losses, Players, as_callable
 from dynamics.optimisers import sgd
@@ -206,7 +207,7 @@ class _Memory:
             return self.advance(standing, players, vector)[1] - vector
 
         for _ in range(2):  # Newton's method: the memory is a linear recursion, or linear in one part after the other
-            self.inverse = -jnp.linalg.inv(jax.jacfwd(change)(self.rest))
+            self.inverse = -jnp.linalg.inv(jax.jacfwd(released(change))(self.rest))
             self.rest = self.rest + self.inverse @ change(self.rest)
 
     def advance(self, update: Update, players: Players, vector: Array) -> tuple[Players, Array]:
@@ -282,7 +283,7 @@ def _derivatives(function: Callable[[Array], Array], order: int, at: Array) -> t
         return both
 
     def lifted(number: Array) -> tuple[Array, ...]:
-        return (function(number),)
+        return (released(function)(number),)
 
     for _ in range(order):
         lifted = differentiated(lifted)

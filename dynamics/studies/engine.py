@@ -463,7 +463,7 @@ def _cell(study: Study, job: _Job, far: _Ending, close: _Ending, linear: Lineari
         Evidence(
             stability=report,
             noisy=isinstance(job.method, NoisyFlow),
-            defect=float(linear.defect),
+            defect=float(np.linalg.norm(linear.defect)),
             outcome=outcome,
             rate=float(far.rate),
             distance=distance,

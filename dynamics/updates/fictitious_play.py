@@ -76,8 +76,18 @@ def _with_play(own: PyTree, field: PyTree, plays: Array) -> PyTree:
     # Sums that differ from whole numbers by rounding only are whole: otherwise rounding would break ties.
     total, near = count * flat, jnp.round(count * flat)
     tolerance = float(jnp.finfo(flat.dtype).eps) ** 0.5
-    total = total + jax.lax.stop_gradient(jnp.where(jnp.abs(total - near) < tolerance, near - total, 0))
-    return unravel((total + _best(ravel_pytree(field)[0])) / (count + 1))
+    return unravel((_rounded(total, near, tolerance) + _best(ravel_pytree(field)[0])) / (count + 1))
+
+
+@jax.custom_jvp
+def _rounded(total: Array, near: Array, tolerance: float) -> Array:
+    """`near` where the total differs from it by less than the tolerance, with the derivative of the total."""
+    return jnp.where(jnp.abs(total - near) < tolerance, near, total)
+
+
+@_rounded.defjvp
+def _rounded_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    return _rounded(*primals), tangents[0]
 
 
 @jax.custom_jvp

@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics._checks import as_leaf, as_rates, check_number
+from dynamics.compiler.derivatives import released
 from dynamics.directions import Direction, Gradient
 from dynamics.game import Game, Players
 from dynamics.updates.base import State, Update, linear_solution, linear_solver, moved, rates_of
@@ -62,6 +63,7 @@ class ProximalPoint(Update):
     def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
         rates, (flat, unravel) = rates_of(self.rates, state.players), ravel_pytree(state.players)
 
+        @released
         def shift(vector: Array, given: Any) -> Array:
             game, rates, direction = given
             players = unravel(vector)

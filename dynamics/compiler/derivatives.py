@@ -1,0 +1,216 @@
+"""Derivatives of what a function returns, whatever its author holds fixed or replaces by a rule of his own."""
+
+import functools
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from dynamics.compiler.jaxprs import CALLS, bind, inner_programs, is_literal, scan_counts
+
+# Packages whose derivative rules (`custom_jvp`) are those of the values, often in a form that loses no digits.
+TRUSTED = ("jax", "equinox", "lineax", "optimistix", "diffrax", "optax", "flax", "dynamics")
+
+
+def released(function: Callable[..., Any]) -> Callable[..., Any]:
+    r"""The same function for a derivative of its values: what it holds fixed with `stop_gradient` is free to vary.
+
+    A loss that holds something fixed changes what a gradient is, and so the field of a game; the map that is iterated
+    depends on it all the same. The function is traced, which resolves the gradients inside it, and evaluated again with
+    `stop_gradient` as the identity, in loops, branches and calls too. Rules that their author wrote (`custom_jvp`,
+    `custom_vjp`) need not be derivatives of the values (straight-through estimators, gradient reversal): what a
+    gradient inside made of them stays; elsewhere the values are differentiated, and a `custom_jvp` rule counts only
+    where that is not finite. The rules of JAX and of libraries around it are derivatives, and stay.
+
+    Args:
+        function: of pytrees of arrays.
+
+    >>> def field(x):
+    ...     return -jax.grad(lambda y: (y - jax.lax.stop_gradient(1.5 * y)) ** 2 / 2)(x)
+    >>> float(jax.jacfwd(field)(0.0)), float(jax.jacfwd(released(field))(0.0))
+    (-1.0, 0.5)
+    """
+
+    @functools.wraps(function)
+    def free(*arguments: Any) -> Any:
+        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        values = evaluate(program.jaxpr, program.consts, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(shape), values)
+
+    return free
+
+
+def coarsest_epsilon(jaxpr: Any, depends: Sequence[bool] | None = None) -> float:
+    """The largest machine epsilon of the floating-point types through which a program's arguments go.
+
+    Args:
+        jaxpr: the program.
+        depends: which of its arguments count; `None`: all.
+    """
+    marked = {
+        variable for variable, one in zip(jaxpr.invars, depends or [True] * len(jaxpr.invars), strict=True) if one
+    }
+    types = [variable.aval.dtype for variable in marked]
+    epsilon = 0.0
+    for equation in jaxpr.eqns:
+        if not any(not is_literal(atom) and atom in marked for atom in equation.invars):
+            continue
+        marked.update(equation.outvars)
+        types += [variable.aval.dtype for variable in equation.outvars]
+        epsilon = max([epsilon, *map(coarsest_epsilon, inner_programs(equation))])
+    return max([epsilon, *(float(jnp.finfo(kind).eps) for kind in types if jnp.issubdtype(kind, jnp.inexact))])
+
+
+def evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+    """The results of a program, with `stop_gradient` as the identity and rules that are not trusted by the values."""
+    environment = dict(zip(jaxpr.constvars, constants, strict=True)) | dict(zip(jaxpr.invars, arguments, strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if is_literal(atom) else environment[atom]
+
+    for equation in jaxpr.eqns:
+        values = _evaluated(equation, [read(atom) for atom in equation.invars])
+        environment |= dict(zip(equation.outvars, values, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _evaluated(equation: Any, values: list[Any]) -> list[Any]:
+    name, parameters = equation.primitive.name, equation.params
+    if name == "stop_gradient":
+        return values
+    if not holds(equation):
+        return bind(equation, values)
+    if name == "custom_jvp_call" and not is_trusted(equation):
+        return _by_values(equation, values)
+    if name == "custom_jvp_call":
+        return bind(equation, values)
+    if name in CALLS:
+        return _closed(parameters[CALLS[name]], values)
+    if name == "scan":
+        return scanned(equation, values, lambda row, *_: _closed(parameters["jaxpr"], row))
+    if name == "while":
+        return looped(equation, values, _closed)
+    if name == "cond":
+        branches = [functools.partial(_branch, branch) for branch in parameters["branches"]]
+        return list(jax.lax.switch(values[0], branches, *values[1:]))
+    # Anything else that holds a program (a linear system, say) gets it rewritten.
+    return bind(equation.replace(params=jax.tree.map(_rewritten, parameters, is_leaf=_is_closed)), values)
+
+
+def _is_closed(tree: Any) -> bool:
+    return isinstance(tree, jax.extend.core.ClosedJaxpr)
+
+
+def _rewritten(tree: Any) -> Any:
+    return jax.make_jaxpr(functools.partial(_branch, tree))(*tree.in_avals) if _is_closed(tree) else tree
+
+
+def _closed(program: Any, values: Sequence[Any]) -> list[Any]:
+    if _is_closed(program):
+        return evaluate(program.jaxpr, program.consts, values)
+    return evaluate(program, (), values)
+
+
+def _branch(program: Any, *values: Any) -> list[Any]:
+    return _closed(program, values)
+
+
+def scanned(equation: Any, values: list[Any], body: Callable[..., list[Any]], extra: Any = ()) -> list[Any]:
+    """The results of a scan with another body, which gets its arguments and a row of `extra`."""
+    constants, carried = scan_counts(equation)
+
+    def step(carry: list[Any], row: Any) -> tuple[list[Any], list[Any]]:
+        rows, more = row
+        results = body([*values[:constants], *carry, *rows], more)
+        return results[:carried], results[carried:]
+
+    first, rows = values[constants : constants + carried], values[constants + carried :]
+    parameters = equation.params
+    first = [jnp.asarray(value) for value in first]
+    end, stacked = jax.lax.scan(
+        step, first, (rows, extra), parameters["length"], reverse=parameters["reverse"], unroll=parameters["unroll"]
+    )
+    return [*end, *stacked]
+
+
+def looped(equation: Any, values: list[Any], closed: Callable[[Any, Sequence[Any]], list[Any]]) -> list[Any]:
+    """The results of a while loop whose condition and body are evaluated by `closed`."""
+    parameters = equation.params
+    first = parameters["cond_nconsts"]
+    second = first + parameters["body_nconsts"]
+    end = jax.lax.while_loop(
+        lambda carry: closed(parameters["cond_jaxpr"], [*values[:first], *carry])[0],
+        lambda carry: closed(parameters["body_jaxpr"], [*values[first:second], *carry]),
+        [jnp.asarray(value) for value in values[second:]],
+    )
+    return list(end)
+
+
+def holds(equation: Any) -> bool:
+    """Whether there is something in an equation that this module evaluates in a way of its own."""
+    name = equation.primitive.name
+    if name == "stop_gradient" or name.startswith("custom_vjp_call"):
+        return True
+    if name == "custom_jvp_call":
+        return not is_trusted(equation)
+    return any(any(map(holds, inner.eqns)) for inner in inner_programs(equation))
+
+
+def rules(jaxpr: Any) -> set[str]:
+    """Names of the functions in a program whose derivative rules are neither JAX's nor those of a known library."""
+    names = set()
+    for equation in jaxpr.eqns:
+        if equation.primitive.name.startswith(("custom_jvp_call", "custom_vjp_call")) and not is_trusted(equation):
+            names.add(source(equation))
+        names |= set().union(*map(rules, inner_programs(equation)))
+    return names
+
+
+def source(equation: Any) -> str:
+    """Name and place of the function that an equation calls."""
+    inner = next(iter(inner_programs(equation)), None)
+    information = getattr(inner, "debug_info", None)
+    return getattr(information, "func_src_info", None) or equation.primitive.name
+
+
+def is_trusted(equation: Any) -> bool:
+    """Whether the derivative rule of a called function is one of JAX's or of a known library."""
+    place = source(equation)
+    return any(folder in place for folder in _folders())
+
+
+@functools.cache
+def _folders() -> tuple[str, ...]:
+    folders = []
+    for package in TRUSTED:
+        known = importlib.util.find_spec(package)
+        for folder in (known and known.submodule_search_locations) or ():
+            folders.append(os.path.abspath(folder) + os.sep)
+    return tuple(folders)
+
+
+def _by_values(equation: Any, values: list[Any]) -> list[Any]:
+    """A function with a rule that is not trusted: the values' own derivative where that is finite."""
+    program = equation.params[CALLS[equation.primitive.name]]
+
+    @jax.custom_jvp
+    def call(*values: Any) -> list[Any]:
+        return _closed(program, values)
+
+    @call.defjvp
+    def derivative(primals: Any, tangents: Any) -> tuple[list[Any], list[Any]]:
+        results, slopes = jax.jvp(lambda *values: _closed(program, values), primals, tangents)
+        _, by_rule = jax.jvp(lambda *values: bind(equation, values), primals, tangents)
+        return results, [_first_finite(*pair) for pair in zip(slopes, by_rule, strict=True)]
+
+    return call(*values)
+
+
+def _first_finite(slope: Array, by_rule: Array) -> Array:
+    if slope.dtype == jax.dtypes.float0:
+        return slope
+    return jnp.where(jnp.isfinite(slope), slope, by_rule)

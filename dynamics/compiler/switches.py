@@ -1,0 +1,159 @@
+"""Where a program switches from one smooth piece to another: comparisons, maxima, absolute values, roundings."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dynamics.compiler.derivatives import scanned
+from dynamics.compiler.jaxprs import CALLS, bind, inner_programs, is_literal
+
+COMPARED = {"gt", "lt", "ge", "le", "eq", "ne", "max", "min"}
+ROUNDED = {"floor", "ceil", "round"}
+TIED = {"reduce_max", "reduce_min", "argmax", "argmin", "cummax", "cummin", "sort", "top_k"}
+
+
+def gaps(function: Callable[..., Any]) -> Callable[..., Float[Array, " switches"]]:
+    """A function of the same arguments that returns how far each switch of the program is from switching.
+
+    At a switch the program goes over from one smooth piece to another: where the two sides of a comparison, a maximum
+    or a minimum are equal, where the argument of an absolute value or a sign vanishes, at the steps of a rounding, at
+    ties of a sort. Each gives its distance, with a sign that tells the sides apart, one number per element of its
+    arrays, in calls, branches (infinite in those not taken) and loops of known length. Switches that do not depend on
+    the arguments and those inside of while loops are left out.
+
+    Args:
+        function: of arrays, or pytrees of them.
+
+    >>> gaps(lambda x: jax.nn.relu(x - 1.0) + jnp.abs(x))(3.0).tolist()
+    [2.0, 3.0]
+    """
+
+    @functools.wraps(function)
+    def distances(*arguments: Any) -> Float[Array, " switches"]:
+        program = jax.make_jaxpr(function)(*arguments)
+        leaves = jax.tree.leaves(arguments)
+        _, parts = _evaluate(program.jaxpr, program.consts, leaves, [True] * len(leaves))
+        return _joined(parts)
+
+    return distances
+
+
+def may_switch(jaxpr: Any) -> bool:
+    """Whether a program holds an operation that may switch."""
+    names = COMPARED | ROUNDED | TIED | {"abs", "sign", "clamp", "rem", "convert_element_type"}
+    return any(
+        (equation.primitive.name in names and _is_real(equation.invars[0]))
+        or any(map(may_switch, inner_programs(equation)))
+        for equation in jaxpr.eqns
+    )
+
+
+def _is_real(atom: Any) -> bool:
+    return jnp.issubdtype(atom.aval.dtype, jnp.floating)
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    flat = [jnp.ravel(part) for part in parts]
+    return jnp.concatenate(flat) if flat else jnp.zeros(0, jnp.result_type(float))
+
+
+def _evaluate(
+    jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], depends: Sequence[bool]
+) -> tuple[list[tuple[Any, bool]], list[Array]]:
+    """The results with whether they depend on the arguments that are marked, and the gaps."""
+    environment = {name: (value, False) for name, value in zip(jaxpr.constvars, constants, strict=True)}
+    environment |= dict(zip(jaxpr.invars, zip(arguments, depends, strict=True), strict=True))
+    parts: list[Array] = []
+
+    def read(atom: Any) -> tuple[Any, bool]:
+        return (atom.val, False) if is_literal(atom) else environment[atom]
+
+    for equation in jaxpr.eqns:
+        values, marks = map(list, zip(*map(read, equation.invars), strict=True)) if equation.invars else ([], [])
+        if not any(marks):
+            results = [(value, False) for value in bind(equation, values)]
+        else:
+            results, more = _equation(equation, values, marks)
+            parts += more
+        environment |= dict(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars], parts
+
+
+def _equation(equation: Any, values: list[Any], marks: list[bool]) -> tuple[list[tuple[Any, bool]], list[Array]]:
+    name, parameters = equation.primitive.name, equation.params
+    inner = parameters.get(CALLS.get(name, ""))
+    if inner is not None:
+        return _closed(inner, values, marks)
+    if name == "scan" and may_switch(parameters["jaxpr"].jaxpr):
+        parts: list[Array] = []
+
+        def body(row: list[Any], _: Any) -> list[Any]:
+            results, more = _closed(parameters["jaxpr"], row, [True] * len(row))
+            return [*(value for value, _ in results), _joined(more)]
+
+        *results, rows = scanned(equation, values, body)
+        return [(value, True) for value in results], [*parts, rows]
+    if name == "cond" and any(may_switch(branch.jaxpr) for branch in parameters["branches"]):
+        return _branches(parameters["branches"], values)
+    return [(value, True) for value in bind(equation, values)], _gaps(equation, values)
+
+
+def _closed(program: Any, values: Sequence[Any], marks: Sequence[bool]) -> tuple[list[tuple[Any, bool]], list[Array]]:
+    jaxpr, constants = (program.jaxpr, program.consts) if hasattr(program, "consts") else (program, ())
+    return _evaluate(jaxpr, constants, values, marks)
+
+
+def _branches(branches: Sequence[Any], values: list[Any]) -> tuple[list[tuple[Any, bool]], list[Array]]:
+    def taken(branch: Any, *operands: Any) -> tuple[list[Any], Array]:
+        results, parts = _closed(branch, operands, [True] * len(operands))
+        return [value for value, _ in results], _joined(parts)
+
+    shapes = [jax.eval_shape(functools.partial(taken, branch), *values[1:])[1] for branch in branches]
+
+    def padded(place: int, *operands: Any) -> tuple[list[Any], Array]:
+        results, own = taken(branches[place], *operands)
+        dtype = jnp.result_type(*shapes)
+        parts = [jnp.full(shape.shape, jnp.inf, dtype) for shape in shapes]
+        parts[place] = own.astype(dtype)
+        return results, jnp.concatenate(parts)
+
+    cases = [functools.partial(padded, place) for place in range(len(branches))]
+    results, part = jax.lax.switch(values[0], cases, *values[1:])
+    return [(value, True) for value in results], [part]
+
+
+def _gaps(equation: Any, values: list[Any]) -> list[Array]:
+    name, parameters = equation.primitive.name, equation.params
+    if not equation.invars or not _is_real(equation.invars[0]):
+        return []
+    first = values[0]
+    if name in COMPARED:
+        same = equation.invars[0] is equation.invars[1]  # a test for NaN
+        return [] if same else [first - values[1]]
+    if name in {"abs", "sign"}:
+        return [first]
+    if name == "clamp":  # of a number between two bounds
+        return [values[1] - first, values[1] - values[2]]
+    if name == "round":
+        return [first - jnp.floor(first) - 0.5]
+    if name in ROUNDED or (name == "convert_element_type" and not _is_real(equation.outvars[0])):
+        return [first - jnp.round(first)]
+    if name == "rem":
+        return [first - values[1] * jnp.round(first / values[1])]
+    if name in TIED:
+        axes = parameters.get("axes")
+        if axes is None:
+            axes = (parameters.get("axis", parameters.get("dimension", first.ndim - 1)),)
+        ordered = jnp.moveaxis(first, axes, tuple(range(-len(axes), 0)))
+        ordered = jnp.sort(ordered.reshape(*ordered.shape[: ordered.ndim - len(axes)], -1), axis=-1)
+        steps = jnp.diff(ordered, axis=-1)
+        if not steps.size:
+            return []
+        if name in {"reduce_max", "argmax"}:
+            return [steps[..., -1]]
+        return [steps[..., 0]] if name in {"reduce_min", "argmin"} else [steps]
+    return []
