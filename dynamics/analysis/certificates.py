@@ -33,7 +33,7 @@ def scale_of(matrix: np.ndarray) -> np.ndarray:
 
     Eigenvalue solvers that scale extreme matrices themselves need not scale the eigenvalues back.
     """
-    largest = np.max(np.abs(matrix), axis=(-2, -1), initial=0)
+    largest = np.max(np.abs(np.asarray(matrix, float)), axis=(-2, -1), initial=0)
     extreme = ((largest > 1e100) | (largest < 1e-100)) & (largest > 0) & np.isfinite(largest)
     return np.where(extreme, np.exp2(np.round(np.log2(np.where(extreme, largest, 1.0)))), 1.0)
 

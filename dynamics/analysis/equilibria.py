@@ -130,7 +130,7 @@ def vanishes(
     with np.errstate(all="ignore"):
         rows = (np.abs(jacobian) @ size[..., None])[..., 0]
         rows = np.where(np.isfinite(rows), rows, size)
-        floor = 64 * epsilon * rows + rounding
+        floor = 8 * epsilon * rows + rounding
         allowed = accuracy * rows + floor
         passes = np.abs(field) <= allowed
         doubtful = np.all(passes, axis=-1) & np.any(np.abs(field) > floor, axis=-1)
