@@ -237,7 +237,7 @@ def images(game, update, points):
 def ray_growth(game, update) -> float:
     """The largest factor along a ray that a step takes to itself: a run on it leaves, though none next to it need.
 
-    Between two directions of which one turns left and the other right there is such a ray, since the step is continuous.
+    Between a direction that turns left and one that turns right there is such a ray, since the step is continuous.
     """
     angles = np.linspace(0, 2 * np.pi, 40_001)
     directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -305,8 +305,8 @@ def points(rng, games):
         game = Scales(jnp.asarray(scales), jnp.asarray(offset), jnp.asarray(coupling))
         away = 0.0 if number % 2 else rng.choice([1e-3, 0.3, 1.5])
         verdict = ask(game, dy.flows.Flow(), (offset, away))
-        # Away from the equilibrium no verdict is right, unless the field there is the rounding of its terms; at it, only
-        # stable is.
+        # Away from the equilibrium no verdict is right, unless the field there is the rounding of its terms; at it,
+        # only stable is.
         seen = scales[1] * np.sin(away) > 8 * np.finfo(float).eps * coupling * (1 + offset)
         truth = "stable" if away == 0 else "refused" if seen else None
         yield (
