@@ -164,20 +164,24 @@ def as_players(players: Any, name: str = "players") -> Players:
         raise TypeError(f"{name} is {players!r}; expected a tuple with one entry (any pytree) per player")
 
     def leaf(path, value):
-        where = f"{name}{jax.tree_util.keystr(path)}"
         if not isinstance(value, (int, float, np.generic, np.ndarray, jax.Array)) or isinstance(value, bool):
             raise TypeError(
-                f"{where} is {value!r}, of type {type(value).__name__}; expected an array of real numbers. "
-                "For an equinox module, split off what is no parameter with dynamics.split_module."
+                f"{name}{jax.tree_util.keystr(path)} is {value!r}, of type {type(value).__name__}; expected an array "
+                "of real numbers. For an equinox module, split off what is no parameter with dynamics.split_module."
             )
         if not isinstance(value, jax.core.Tracer):
             kind = np.asarray(value).dtype if not hasattr(value, "dtype") else value.dtype
             if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
-                raise TypeError(f"{where} has dtype {kind}; expected real numbers")
+                raise TypeError(f"{name}{jax.tree_util.keystr(path)} has dtype {kind}; expected real numbers")
             if not np.isfinite(np.asarray(value)).all():
-                raise ValueError(f"{where} is {value}; expected finite numbers")
+                raise ValueError(f"{name}{jax.tree_util.keystr(path)} is {value}; expected finite numbers")
+        if isinstance(value, (int, float)):
+            with np.errstate(over="ignore"):  # infinite in single precision
+                return jnp.asarray(np.asarray(value, jax.dtypes.canonicalize_dtype(float)))
         array = jnp.asarray(value)
         kind = array.dtype if jnp.issubdtype(array.dtype, jnp.floating) else jnp.result_type(float)
+        if kind == array.dtype and not (isinstance(array, jax.core.Tracer) or array.weak_type):
+            return array
         return jax.lax.convert_element_type(array, kind)  # never weakly typed: a state keeps its dtype
 
     return tuple(jax.tree_util.tree_map_with_path(leaf, tuple(players)))

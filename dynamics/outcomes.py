@@ -40,7 +40,7 @@ class Evidence(NamedTuple):
     Amplitude means the diagonal of the box that holds the players over a stretch of the run.
     """
 
-    times: Float[Array, " segments"]  # middle of each segment
+    times: Float[Array, " segments"]  # middle of each segment; zeros may follow those of the run
     amplitudes: Float[Array, " segments"]
     regular: np.ndarray  # segments of the common length
     quarters: Float[Array, "4"]  # amplitude over each quarter of the run
@@ -52,6 +52,7 @@ class Evidence(NamedTuple):
     floor: Array  # amplitude at which only rounding, or the solver's error, is left at the end
     early_floor: Array  # likewise at the start
     residuals: tuple[Array, Array]  # norm of the field at the start and at the end
+    count: int | Array  # segments of the run
 
 
 class Summary(NamedTuple):
@@ -87,7 +88,8 @@ def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
     before, after = evidence.residuals
     calmed = after <= 0.1 * before
     # A drift adds up from segment to segment; what rounding keeps up does not.
-    drifting = fourth > 1.5 * jnp.max(evidence.amplitudes[3 * evidence.amplitudes.size // 4 :])
+    late = np.arange(evidence.amplitudes.size) >= 3 * evidence.count // 4
+    drifting = fourth > 1.5 * jnp.max(jnp.where(late, evidence.amplitudes, 0))
     at_rest = (fourth <= floor) & (calmed | ~drifting)
     shrunk = (fourth <= tolerance * reach) & (fourth < 0.9 * third) & calmed
     steady = (jnp.abs(fourth - third) <= 0.05 * third) & (evidence.crossings >= 3)
@@ -167,6 +169,7 @@ def evidence_of_samples(
         floor=floor,
         early_floor=early_floor,
         residuals=residuals,
+        count=segments,
     )
 
 

@@ -1,7 +1,7 @@
 """The only loop of the library: a scan for updates, a diffrax solve for flows."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import diffrax
@@ -15,7 +15,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
-from dynamics._checks import as_whole
+from dynamics._checks import as_whole, is_concrete
+from dynamics._compiling import cheap_jit, kind_of
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Losses, Players, as_players
@@ -26,6 +27,7 @@ Measure = Callable[[Game, Players], PyTree]
 
 SEGMENTS = 64  # stretches of a run whose amplitudes are compared
 UNROLL = 8  # steps per turn of the loop where a step costs less than reading and writing the state
+PADDED_BYTES = 2**24  # of saved players, beyond which no memory is spent to spare a compilation
 ARITHMETIC = {"add", "sub", "mul", "neg", "add_any", "integer_pow", "square", "convert_element_type", "copy"}
 SAMPLES = 1024  # points along a flow from which its outcome is decided; a multiple of SEGMENTS
 
@@ -103,6 +105,12 @@ def simulate(
     Compiled; works under `jax.jit` and `jax.vmap`, and can be differentiated in forward mode. Numbers in the game and
     in the method follow the players' dtype. A game that blows up ends as `diverged` and disturbs nobody.
 
+    Another call of the same kind compiles nothing: other numbers, other numbers of steps of an update, functions that
+    are made anew with the same code and read the same values. (Where steps are saved, numbers of saves that differ by
+    less than a fifth or so share a program while the saves take few megabytes. Under an outer `jax.jit` or `jax.vmap`
+    the number of steps belongs to the outer program.) Functions that read what may change unseen, such as a dict or an
+    object of a class of your own, are compiled each; a warning says so.
+
     Args:
         game: the game.
         method: an update (with `steps`) or a flow (with `until`).
@@ -142,14 +150,15 @@ def simulate(
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
     state = start_state(game, method, players)
     dtype = _trees.float_dtype(state.players)
-    game, method = _trees.cast((game, method), dtype)
+    game, method = jax.tree.map(partial(_number_of_type, dtype=dtype), (game, method))
     measures = dict(measures or {})
     for name, value in (("tolerance", tolerance), ("limit", limit)):
         if not (isinstance(value, jax.core.Tracer) or value > 0):
             raise ValueError(f"{name} is {value}; expected a positive number")
-    thresholds = jnp.asarray(tolerance, dtype), jnp.asarray(limit, dtype)
-    meter = diffrax.TqdmProgressMeter(refresh_steps=1 if isinstance(method, Update) else 20)
-    meter = meter if progress else diffrax.NoProgressMeter()
+    thresholds = _number(tolerance, dtype), _number(limit, dtype)
+    meter = diffrax.NoProgressMeter()
+    if progress:
+        meter = diffrax.TqdmProgressMeter(refresh_steps=1 if isinstance(method, Update) else 20)
     if isinstance(method, Update):
         if until is not None or steps is None:
             raise ValueError(f"an update takes steps=..., not until=...; got steps={steps}, until={until}")
@@ -157,9 +166,11 @@ def simulate(
         every = steps if save_every == "last" else 1 if save_every is None else as_whole("save_every", save_every)
         if every > steps:
             raise ValueError(f"save_every is {every}, more than the {steps} steps; use save_every='last'")
-        schedule = _Schedule(steps, every, save_every == "last")
-        named = tuple(measures.items())
-        return _run_update(game, method, state, key, thresholds, schedule, named, classify, meter, False)
+        schedule = steps, every, save_every == "last"
+        rest = thresholds, tuple(measures.items()), bool(classify), meter
+        if is_concrete((game, method, state, key, thresholds)):
+            return _run_with_any_steps(game, method, state, key, schedule, dtype, *rest)
+        return _run_update(game, method, state, key, _Schedule(*schedule), *rest, False)
     if steps is not None or until is None:
         raise ValueError(f"a flow takes until=..., not steps=...; got steps={steps}, until={until}")
     if not (isinstance(until, jax.core.Tracer) or 0 < float(until) < np.inf):
@@ -174,7 +185,7 @@ def simulate(
         accuracy = 1e-9 if dtype == jnp.float64 else 1e-6
         stepsize_controller = diffrax.PIDController(rtol=accuracy, atol=accuracy)
     solver = diffrax.Tsit5() if solver is None else solver
-    until = jnp.asarray(until, dtype)
+    until = _number(until, dtype)
     options = (key, solver, stepsize_controller, dt0, max_steps, diffrax.ForwardMode() if adjoint is None else adjoint)
     return _run_flow(game, method, state, until, saves, thresholds, tuple(measures.items()), classify, meter, *options)
 
@@ -200,7 +211,24 @@ def simulate_lane(
     game, update = _trees.cast((game, update), dtype)
     thresholds = jnp.asarray(tolerance, dtype), jnp.asarray(limit, dtype)
     schedule = _Schedule(steps, save_every, False)
-    return _run_update(game, update, state, key, thresholds, schedule, (), True, diffrax.NoProgressMeter(), True)
+    return _run_update(game, update, state, key, schedule, thresholds, (), True, diffrax.NoProgressMeter(), True)
+
+
+def _number_of_type(leaf: Any, dtype: Any) -> Any:
+    """A leaf as `_trees.cast` makes it, or an array of NumPy: then it is the compiled program's call that places it."""
+    if not eqx.is_inexact_array(leaf):
+        return leaf
+    if isinstance(leaf, jax.core.Tracer) or leaf.dtype != dtype:
+        return jax.lax.convert_element_type(leaf, dtype)
+    if not getattr(leaf, "weak_type", False):
+        return leaf
+    here = leaf.is_fully_addressable and all(device.platform == "cpu" for device in leaf.devices())
+    return np.asarray(leaf) if here and not leaf.ndim else jax.lax.convert_element_type(leaf, dtype)
+
+
+def _number(value: Any, dtype: Any) -> Any:
+    """A number as an array; what is known is left to the compiled program to place."""
+    return jnp.asarray(value, dtype) if isinstance(value, jax.Array) else np.asarray(value, dtype)
 
 
 def _check_noise(flow: AbstractFlow, key: PRNGKeyArray | None, dt0: Any) -> None:
@@ -229,18 +257,53 @@ def start_state(game: Game, method: Update | AbstractFlow, players: Any) -> Stat
         ValueError: a wrong number or shape of players, or a number that is not finite.
     """
     if isinstance(players, State):
-        expected = eqx.filter_eval_shape(method.init, game, players.players)
-        if jax.tree.structure(players) != jax.tree.structure(expected):
-            raise ValueError(
-                f"the state has the memory {jax.tree.structure(players.memory)}, which {type(method).__name__} does "
-                "not know; go on with the method that made the state, or pass run.final to begin anew"
-            )
+        _once(_check_state, method, game, players)
         return players
     players = as_players(players)
+    known = _once(_check_players, game, players)
+    if not known:  # which may depend on the game's numbers
+        _check_shapes(game, players)
+    return method.init(game, players)
+
+
+_accepted: dict[Any, Any] = {}  # what a check returned for arguments of a kind
+
+
+def _once(check: Callable, *arguments: Any) -> Any:
+    """What a check returns that looks at shapes and types only; made once for all arguments of a kind."""
+    kind = kind_of(arguments)
+    if kind is None:
+        return check(*arguments)
+    if (check, kind) not in _accepted:
+        result = check(*arguments)
+        if len(_accepted) >= 4096:
+            _accepted.clear()
+        _accepted[check, kind] = result
+    return _accepted[check, kind]
+
+
+def _check_state(method: Update | AbstractFlow, game: Game, state: State) -> None:
+    expected = eqx.filter_eval_shape(method.init, game, state.players)
+    if jax.tree.structure(state) != jax.tree.structure(expected):
+        raise ValueError(
+            f"the state has the memory {jax.tree.structure(state.memory)}, which {type(method).__name__} does "
+            "not know; go on with the method that made the state, or pass run.final to begin anew"
+        )
+
+
+def _check_shapes(game: Game, players: Players) -> bool:
+    """Compare with an equilibrium, and tell whether there is one."""
     for known in game.equilibria()[:1]:
         expected, got = (jax.tree.map(jnp.shape, tree) for tree in (tuple(known), players))
         if expected != got:
             raise ValueError(f"the players have shapes {got}; {type(game).__name__} expects {expected}")
+        return True
+    return False
+
+
+def _check_players(game: Game, players: Players) -> bool:
+    """Compare with an equilibrium and with the losses, and tell whether there is an equilibrium."""
+    known = _check_shapes(game, players)
     try:
         losses = jax.eval_shape(lambda point: tuple(game.losses(point, jax.random.key(0))), players)
     except (TypeError, ValueError, IndexError) as error:
@@ -248,7 +311,7 @@ def start_state(game: Game, method: Update | AbstractFlow, players: Any) -> Stat
         raise ValueError(f"{type(game).__name__} cannot take players of shapes {shapes}: {error}") from error
     if len(losses) != len(players):
         raise ValueError(f"{len(players)} players for a game of {len(losses)} losses; expected one entry per player")
-    return method.init(game, players)
+    return known
 
 
 class _Schedule(eqx.Module):
@@ -272,6 +335,135 @@ class _Schedule(eqx.Module):
             ends = np.minimum(np.arange(1, parts + 1) * max(1, -(-rest // parts)), rest)
             rows.append(np.diff(ends, prepend=0))
         return np.array(rows, np.int32)
+
+    def segments(self, dtype: Any, watched: bool) -> "_Segments":
+        """The segments as arrays; one a row where nobody looks at them."""
+        rows = self.rows
+        if not watched:
+            rows = rows.sum(axis=1, keepdims=True, dtype=np.int32)
+        ends, order = np.cumsum(rows).reshape(rows.shape), np.arange(rows.size).reshape(rows.shape)
+        used = int(np.count_nonzero(rows)) if watched else rows.size
+        quarters = np.minimum(4 * order // used, 3)
+        opens = (np.diff(quarters.ravel(), prepend=0) > 0).reshape(rows.shape)
+        lengths, middles = rows.ravel()[:used], (ends - rows / 2).ravel()[:used]
+        regular = lengths == np.bincount(lengths).argmax()
+        saves = None if self.only_last else self.steps // self.every
+        return _Segments(
+            rows, ends, quarters, opens, middles.astype(dtype), regular, None, None, used, self.steps, self.every, saves
+        )
+
+
+class _Segments(eqx.Module):
+    """The segments of a run as numbers; those of no steps may follow, for shapes that other runs have, too.
+
+    Attributes:
+        lengths, ends, quarters, opens: shape (rows, segments per row): steps, last step, the quarter of the run, and
+            whether it begins there; a save after every row.
+        middles, regular: shape (n,): where a segment is, and whether it is of the usual length.
+        places: where in the rows the first n of those of some steps are, or `None`: at the beginning.
+        rows: number of rows of some steps, or `None`: all.
+        count: number of segments of some steps.
+        steps: of the whole run.
+        every: steps between saves.
+        saves: rows after which players are saved; `None`: the end only.
+        single: whether every segment of some steps is of one step, which spares a loop.
+    """
+
+    lengths: Any
+    ends: Any
+    quarters: Any
+    opens: Any
+    middles: Any
+    regular: Any
+    places: Any
+    rows: Any
+    count: Any
+    steps: Any
+    every: Any
+    saves: int | None = eqx.field(static=True)
+    single: bool = eqx.field(static=True, default=False)
+
+    def gathered(self, numbers: Array) -> Array:
+        """The numbers of the segments of some steps, then zeros, from those of all, shape (rows, per row)."""
+        numbers = numbers.ravel()
+        if self.places is None:
+            return numbers[: self.count]
+        return jnp.where(jnp.arange(self.places.size) < self.count, numbers[self.places], 0)
+
+
+class _Packed(eqx.Module):
+    """`_Segments` in few arrays, each of which costs something to hand to a compiled program."""
+
+    rows: Any
+    places: Any
+    middles: Any
+    numbers: Any
+    saves: int | None = eqx.field(static=True)
+    single: bool = eqx.field(static=True)
+
+    def segments(self) -> _Segments:
+        """The arrays one by one."""
+        lengths, ends, quarters, opens = self.rows
+        places, regular = self.places
+        steps, every, rows, count = self.numbers
+        return _Segments(
+            lengths,
+            ends,
+            quarters,
+            opens > 0,
+            self.middles,
+            regular > 0,
+            places,
+            rows,
+            count,
+            steps,
+            every,
+            self.saves,
+            self.single,
+        )
+
+
+def _rounded_up(number: int) -> int:
+    """The next power of two, or for more than 16 the next of four between two of these."""
+    unit = 1 << max(0, (number - 1).bit_length() - (0 if number <= 16 else 3))
+    return -(-number // unit) * unit
+
+
+@lru_cache(maxsize=256)
+def _padded(
+    steps: int, every: int, only_last: bool, dtype: np.dtype, number: np.dtype, watched: bool, size: int
+) -> "_Packed":
+    """The segments for a program that serves other numbers of steps as well.
+
+    Args:
+        dtype, number: types of the players and of the steps.
+        watched: whether anybody looks at the segments.
+        size: bytes of the players.
+    """
+    whole = _Schedule(steps, every, only_last).segments(dtype, watched)
+    rows, parts = whole.lengths.shape
+    tall, wide = _rounded_up(rows), 1 << (parts - 1).bit_length()
+    if only_last:
+        tall, wide = 1, 2 * SEGMENTS if watched else 1
+    elif size * tall > PADDED_BYTES:
+        tall = rows
+
+    def spread(numbers: np.ndarray, value: Any) -> np.ndarray:
+        return np.pad(numbers, ((0, tall - rows), (0, wide - parts)), constant_values=value).astype(numbers.dtype)
+
+    def longer(numbers: np.ndarray) -> np.ndarray:
+        return np.pad(numbers, (0, tall * wide - numbers.size))
+
+    lengths = spread(whole.lengths, 0)
+    ends = np.cumsum(lengths).reshape(lengths.shape).astype(whole.ends.dtype)
+    return _Packed(
+        np.stack([lengths, ends, spread(whole.quarters, 3), spread(whole.opens, 0)]).astype(np.int32),
+        np.stack([longer(np.flatnonzero(lengths)), longer(whole.regular)]).astype(np.int32),
+        longer(whole.middles),
+        np.array([steps, every, rows, whole.count], number),
+        None if only_last else tall,
+        every == 1 and not only_last,
+    )
 
 
 class _Watch(eqx.Module):
@@ -327,6 +519,23 @@ def _repeat(advance: Callable, begin: Array, count: Array, state: State, unroll:
     return jax.lax.fori_loop(0, count, partial(turn, begin, 1), state)
 
 
+def _along(body: Callable, carry: Any, xs: Any, count: Array | None) -> tuple[Any, Any]:
+    """`jax.lax.scan` over the first `count` entries; what would follow is left at zero."""
+    if count is None:
+        return jax.lax.scan(body, carry, xs)
+    entry = partial(jax.tree.map, lambda x: x[0])
+    ys = jax.eval_shape(lambda: body(carry, entry(xs))[1])
+    length = len(jax.tree.leaves(xs)[0])
+    ys = jax.tree.map(lambda y: jnp.zeros((length, *y.shape), y.dtype), ys)
+
+    def one(i: Array, both: Any) -> Any:
+        carry, ys = both
+        carry, y = body(carry, jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), xs))
+        return carry, jax.tree.map(lambda all, own: jax.lax.dynamic_update_index_in_dim(all, own, i, 0), ys, y)
+
+    return jax.lax.fori_loop(0, count, one, (carry, ys))
+
+
 def _is_cheap(step: Callable, state: State) -> bool:
     """Whether a step is a little arithmetic on a few numbers.
 
@@ -353,20 +562,48 @@ def one_step(update: Update, game: Game, state: State) -> State:
     return update.step(game, state, None)
 
 
-@eqx.filter_jit
-def _run_update(game, update, state, key, thresholds, schedule, measures, classify, meter, apart) -> Run:
-    rows = schedule.rows
+def _run_with_any_steps(game, update, state, key, schedule, dtype, thresholds, measures, classify, meter) -> Run:
+    """As `_run_update`, by a program that does not depend on the number of steps."""
+    watched = classify or not isinstance(meter, diffrax.NoProgressMeter)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.players))
+    segments = _padded(*schedule, np.dtype(dtype), jax.dtypes.canonicalize_dtype(int), watched, size)
+    run = _run_jit(game, update, state, key, segments, thresholds, measures, classify, meter, False)
+    if segments.saves is None:
+        return run
+    steps, every, _ = schedule
+    leaves, structure = jax.tree.flatten(run)
+    count = len(jax.tree.leaves((run.players, run.losses, run.steps, run.measures)))  # its first fields
+    leaves[:count] = _beginnings(leaves[:count], steps // every + 1)
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _beginnings(arrays: list[Array], count: int) -> list[Array]:
+    """The first entries of arrays, without compiling anything where that is possible."""
+
+    def is_simple(array: Array) -> bool:
+        known = not isinstance(array, jax.core.Tracer) and not array.weak_type and len(array.devices()) == 1
+        return known and not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
+
+    if all(len(array) == count for array in arrays):
+        return arrays
+    if not all(map(is_simple, arrays)):
+        return [array[:count] for array in arrays]
+    (device,) = arrays[0].devices()
+    usual = jax.config.jax_default_device or jax.local_devices()[0]
+    return jax.device_put([np.asarray(array)[:count] for array in arrays], None if device == usual else device)
+
+
+def _run_of_update(game, update, state, key, schedule, thresholds, measures, classify, meter, apart) -> Run:
     dtype = _trees.float_dtype(state.players)
     begin = state
-    ends = np.cumsum(rows).reshape(rows.shape)
-    order = np.arange(rows.size).reshape(rows.shape)
-    used = int(np.count_nonzero(rows))
-    classify = classify and used >= 4
-    if not classify and isinstance(meter, diffrax.NoProgressMeter):  # nobody looks at the segments
-        rows = rows.sum(axis=1, keepdims=True, dtype=np.int32)
-        ends, order, used = np.cumsum(rows)[:, None], np.arange(rows.size)[:, None], rows.size
-    quarter = np.minimum(4 * order // used, 3)
-    opens = (np.diff(quarter.ravel(), prepend=0) > 0).reshape(rows.shape)
+    if isinstance(schedule, _Packed):
+        segments = schedule.segments()
+    else:
+        watched = classify or not isinstance(meter, diffrax.NoProgressMeter)
+        segments = schedule.segments(dtype, watched)
+        if classify and segments.count < 4:
+            classify = False
+            segments = schedule.segments(dtype, not isinstance(meter, diffrax.NoProgressMeter))
 
     def advance(state: State, step: Array) -> State:
         if key is None:
@@ -378,12 +615,14 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
     def plain_segment(carry, segment):
         state, watch, meter_state = carry
         length, end, _, _ = segment
+        length = 1 if segments.single else length
         state = _repeat(advance, end - length, length, state, unroll)
-        return (state, watch, meter.step(meter_state, end / schedule.steps)), jnp.zeros((), dtype)
+        return (state, watch, meter.step(meter_state, end / segments.steps)), jnp.zeros((), dtype)
 
     def watched_segment(carry, segment):
         state, watch, meter_state = carry
         length, end, index, opening = segment
+        length = 1 if segments.single else length
         if apart:  # three times in a run, and all games agree about it
             watch = jax.lax.cond(opening, lambda old: old.open_quarter(state.players, index), lambda old: old, watch)
         else:
@@ -423,34 +662,39 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
         amplitude = _trees.norm(jax.tree.map(jnp.subtract, high, low))
         low, high = jax.tree.map(jnp.minimum, watch.low, low), jax.tree.map(jnp.maximum, watch.high, high)
         watch = _Watch(low, high, watch.quarters, watch.centre, watch.axis, *turns)
-        return (state, watch, meter.step(meter_state, end / schedule.steps)), amplitude
+        return (state, watch, meter.step(meter_state, end / segments.steps)), amplitude
 
-    def row(carry, segments):
-        carry, amplitudes = jax.lax.scan(watched_segment if classify else plain_segment, carry, segments)
-        saved = None if schedule.only_last else carry[0].players
+    def row(carry, numbers):
+        carry, amplitudes = jax.lax.scan(watched_segment if classify else plain_segment, carry, numbers)
+        saved = None if segments.saves is None else carry[0].players
         return carry, (amplitudes, saved)
 
     watch = _Watch.start(state.players) if classify else None
-    xs = tuple(jnp.asarray(x) for x in (rows, ends, quarter, opens))
-    (state, watch, meter_state), (amplitudes, saved) = jax.lax.scan(row, (state, watch, meter.init()), xs)
+    xs = tuple(jnp.asarray(x) for x in (segments.lengths, segments.ends, segments.quarters, segments.opens))
+    (state, watch, meter_state), (amplitudes, saved) = _along(row, (state, watch, meter.init()), xs, segments.rows)
     meter.close(meter_state)
 
-    if schedule.only_last:
-        saved, saved_steps = jax.tree.map(lambda leaf: leaf[None], state.players), jnp.asarray([schedule.steps])
+    taken = jnp.asarray(segments.steps)
+    if segments.saves is None:
+        saved, saved_steps = jax.tree.map(lambda leaf: leaf[None], state.players), taken[None]
     else:
-        count = schedule.steps // schedule.every
+        count = segments.saves
+        if segments.rows is not None:  # what is left at zero may be no place for a game
+            done = jnp.arange(count) < segments.steps // segments.every
+            saved = jax.tree.map(
+                lambda old, end: jax.vmap(lambda one, row: jnp.where(one, row, end))(done, old), saved, state.players
+            )
         saved = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:count]]), begin.players, saved)
-        saved_steps = jnp.arange(count + 1) * schedule.every
+        saved_steps = jnp.arange(count + 1) * segments.every
     travelled, start = _distance(state.players, begin.players), _trees.norm(begin.players)
     residuals = _residuals(game, begin.players, state.players, key)
     if classify:
-        amplitudes = amplitudes.ravel()[:used]
-        lengths, middles = rows.ravel()[:used], (ends - rows / 2).ravel()[:used]
         quarters = watch.open_quarter(state.players, 4).quarters
         evidence = Evidence(
-            times=jnp.asarray(middles, dtype),
-            amplitudes=amplitudes,
-            regular=lengths == np.bincount(lengths).argmax(),
+            times=jnp.asarray(segments.middles, dtype),
+            amplitudes=segments.gathered(amplitudes),
+            regular=segments.regular,
+            count=segments.count,
             quarters=quarters,
             crossings=watch.crossings,
             first=watch.first,
@@ -462,10 +706,16 @@ def _run_update(game, update, state, key, thresholds, schedule, measures, classi
             residuals=residuals,
         )
         summary = summarise(evidence, *thresholds)
+        if segments.places is not None:
+            few = _only_divergence(travelled, start, thresholds[1])
+            summary = jax.tree.map(lambda a, b: jnp.where(segments.count < 4, a, b), few, summary)
     else:
         summary = _only_divergence(travelled, start, thresholds[1])
-    taken = jnp.asarray(schedule.steps)
     return _finish(game, state, saved, saved_steps, measures, key, summary, residuals[1], taken)
+
+
+_run_update = eqx.filter_jit(_run_of_update)
+_run_jit = cheap_jit(_run_of_update)
 
 
 def _save_times(until: Any, save_every: Any, dtype: Any) -> Array | None:
@@ -478,7 +728,7 @@ def _save_times(until: Any, save_every: Any, dtype: Any) -> Array | None:
     return jnp.asarray(save_every * np.arange(int(until / save_every * (1 + 1e-12)) + 1), dtype)
 
 
-@eqx.filter_jit
+@cheap_jit
 def _run_flow(
     game,
     flow,

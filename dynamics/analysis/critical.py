@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -12,6 +13,8 @@ import scipy.optimize
 from jaxtyping import Array
 
 from dynamics import _trees
+from dynamics._compiling import sharing
+from dynamics._functions import comparable
 from dynamics.analysis.equilibria import manifold_dimension
 from dynamics.analysis.linearisation import linearise
 from dynamics.analysis.report import eigenvalues_with_errors, equilibrium_of
@@ -85,15 +88,12 @@ def critical(
     if samples < 2:
         raise ValueError(f"samples is {samples}; expected at least 2")
     dtype = jnp.result_type(float)
+    build = comparable(build)
     game, method, players = _built(build(jnp.asarray((low + high) / 2, dtype)))
     is_map = isinstance(method, Update)
-    field_jacobian = np.asarray(eqx.filter_jit(linearise)(game, method, players).game_jacobian)
+    field_jacobian = np.asarray(eqx.filter_jit(linearise)(*sharing((game, method, players))).game_jacobian)
     dimension = manifold_dimension(_trees.cast(game, _trees.float_dtype(players)), players, field_jacobian)
     neutral = 1.0 if is_map else 0.0
-
-    @jax.jit
-    def jacobian(parameter: Array) -> Array:
-        return linearise(*_built(build(parameter))).jacobian
 
     def outermost(matrix: np.ndarray) -> tuple[float, float, complex]:
         values, errors = eigenvalues_with_errors(matrix)
@@ -104,13 +104,13 @@ def critical(
         return float(outward.max() - neutral), float(errors[leading]), eigenvalue
 
     def at(parameter: float) -> tuple[float, float, complex]:
-        return outermost(np.asarray(jacobian(jnp.asarray(parameter, dtype))))
+        return outermost(np.asarray(_jacobian(build, jnp.asarray(parameter, dtype))))
 
     def side(value: float, error: float, _: complex) -> int:
         return 0 if abs(value) <= error else int(np.sign(value))
 
     grid = np.linspace(low, high, samples)
-    matrices = np.asarray(jax.jit(jax.vmap(jacobian))(jnp.asarray(grid, dtype)))
+    matrices = np.asarray(_jacobians(build, jnp.asarray(grid, dtype)))
     finite = np.all(np.isfinite(matrices), axis=(1, 2))
     if not np.all(finite):
         raise ValueError(f"the Jacobian is not finite at {grid[~finite][0]:g}; look at dynamics.stability there")
@@ -139,6 +139,16 @@ def critical(
             f"the lower and {leading[-1][0] + neutral:.10g} at the upper end. Widen the interval, or take more samples."
         )
     return dataclasses.replace(found[0], others=tuple(found[1:]))
+
+
+@eqx.filter_jit
+def _jacobian(build: Callable, parameter: Array) -> Array:
+    return linearise(*_built(build(parameter))).jacobian
+
+
+@eqx.filter_jit
+def _jacobians(build: Callable, parameters: Array) -> Array:
+    return jax.vmap(partial(_jacobian, build))(parameters)
 
 
 _WORDS = ("stable", "marginal", "unstable")

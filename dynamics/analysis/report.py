@@ -13,6 +13,7 @@ from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_rates
+from dynamics._compiling import sharing
 from dynamics.analysis._plain import plain
 from dynamics.analysis.certificates import (
     SMALLEST,
@@ -205,6 +206,7 @@ def stability(
     noise = None if gradient_noise is None else as_rates(gradient_noise, len(players), "gradient_noise")
     if noise is not None and isinstance(method, AbstractFlow):
         raise ValueError("gradient_noise is for updates; a flow has no gradient noise in its memory")
+    game, method = sharing((game, method))
     accuracy = _accuracy(players)
     with precisely(game, method, players, key, noise) as (game, method, exact, noise):
         linear = jax.device_get(_linearise(game, method, exact, key, gradient_noise=noise, limit=False))

@@ -16,6 +16,7 @@ from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_whole
+from dynamics._functions import comparable
 from dynamics._names import nearest
 from dynamics.ensembles import refinement, tables
 from dynamics.ensembles.cells import (
@@ -493,14 +494,14 @@ def _recipe(build, cells: Cells, steps, until, measures, key, predict, threshold
             )
     number = jnp.result_type(float) if dtype is None else dtype
     return Recipe(
-        build=build,
+        build=comparable(build),
         seeds=tuple(name for name, axis in cells.axes.items() if axis.is_seed),
         dtype=dtype,
         steps=steps,
         until=None if until is None else np.asarray(until, number),
         key=key,
         thresholds=tuple(np.asarray(float(value), number) for value in thresholds),
-        measures=tuple(measures.items()),
+        measures=tuple((name, comparable(measure)) for name, measure in measures.items()),
         options={name: np.asarray(value, number) if name == "dt0" else value for name, value in options.items()},
         predict=bool(predict),
         starts=None if cells.starts is None else jax.random.key(0),
