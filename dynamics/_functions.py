@@ -12,9 +12,9 @@ import dis
 import enum
 import functools
 import itertools
+import logging
 import sys
 import types
-import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +23,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 LARGEST = 2**16  # bytes of an array that is compared by its numbers
 MOST_OBJECTS = 1000  # that are looked at for one function
@@ -38,6 +40,8 @@ ELSEWHERE = frozenset(
     "__import__ attrgetter breakpoint compile delattr dir eval exec fromfile genfromtxt getattr globals hasattr id "
     "input load loadtxt locals memmap methodcaller open rvs setattr vars".split()
 )
+# A function that changes what it captures, a list of calls say, would never be the same twice.
+CHANGES = frozenset("add append appendleft clear extend insert pop popitem remove setdefault update".split())
 _COMPILED_KINDS = (type(jax.jit(lambda: 0)), jax.custom_jvp, jax.custom_vjp, np.ufunc, jnp.ufunc)
 
 
@@ -115,11 +119,10 @@ def _count(function: Any, reason: str) -> None:
         return
     seen.add(function)
     if next(made) == MADE_ANEW:
-        warnings.warn(
+        logger.warning(
             f"{function.__qualname__} ({code.co_filename}:{code.co_firstlineno}) has been made {MADE_ANEW} times, and "
             f"each is compiled anew: {reason}. Make the function once, or let it read nothing but numbers, arrays, "
-            "strings, tuples, games and functions of such.",
-            stacklevel=2,
+            "strings, tuples, lists, dicts, games and functions of such."
         )
 
 
@@ -144,6 +147,7 @@ class _Reader:
         self.of_library = left is not None  # whose functions do not change what they capture
         self.left = [MOST_OBJECTS] if left is None else left
         self.known: dict[int, int] = {}  # functions, in the order in which they are met
+        self.changes = False  # a function has been met that changes lists and the like
         self.lasts = True  # nothing has been met that may change
         self.modules: dict[str, types.ModuleType] = {}  # of which attributes may change
         self.attributes: set[str] = set()  # that are read of anything
@@ -194,7 +198,7 @@ class _Reader:
             return self.module(thing)
         if self.is_fixed(thing):
             return _Same(thing)
-        if self.of_library and kind in (dict, list):
+        if kind in (dict, list) and (self.of_library or not self.changes):
             self.lasts = False
             return kind, tuple(map(self.contents, thing.items() if kind is dict else thing))
         raise _Unknown(f"it reads {_described(thing)}, which may change or cannot be compared")
@@ -258,6 +262,7 @@ class _Reader:
         if names.reason:
             raise _Unknown(names.reason)
         self.attributes.update(names.attributes)
+        self.changes |= names.changes
         return self.parts(function, tuple(self.globals(function, names)))
 
     def parts(self, function: types.FunctionType, read: tuple[Any, ...]) -> Any:
@@ -308,19 +313,20 @@ def _described(thing: Any) -> str:
     return f"{name}, a {kind}" if name else f"an object of type {kind}"
 
 
-_Names = collections.namedtuple("_Names", "globals attributes reason")
+_Names = collections.namedtuple("_Names", "globals attributes changes reason")
 
 
 @functools.lru_cache(maxsize=4096)
 def _names_of(code: types.CodeType) -> _Names:
     """The global names and the attributes that a code reads, and why it cannot be compared, if so."""
-    read, attributes, reason = set(), set(), ""
+    read, attributes, changes, reason = set(), set(), False, ""
     pending = [code]
     while pending:
         one = pending.pop()
         pending += [constant for constant in one.co_consts if isinstance(constant, types.CodeType)]
         for instruction in dis.get_instructions(one):
             operation, name = instruction.opname, instruction.argval
+            changes |= operation in ("STORE_SUBSCR", "DELETE_SUBSCR")
             if operation.startswith(("STORE_GLOBAL", "DELETE_GLOBAL")):
                 reason = f"it changes the global {name}"
             elif operation in ("STORE_DEREF", "DELETE_DEREF") and name in code.co_freevars:
@@ -335,4 +341,5 @@ def _names_of(code: types.CodeType) -> _Names:
                 attributes.add(name)
     if strange := {name for name in attributes if name in ELSEWHERE or name.startswith("__")}:
         reason = f"it uses {min(strange)}"
-    return _Names(tuple(sorted(read)), tuple(sorted(attributes)), reason)
+    changes |= not attributes.isdisjoint(CHANGES)
+    return _Names(tuple(sorted(read)), tuple(sorted(attributes)), changes, reason)

@@ -108,8 +108,8 @@ def simulate(
     Another call of the same kind compiles nothing: other numbers, other numbers of steps of an update, functions that
     are made anew with the same code and read the same values. (Where steps are saved, numbers of saves that differ by
     less than a fifth or so share a program while the saves take few megabytes. Under an outer `jax.jit` or `jax.vmap`
-    the number of steps belongs to the outer program.) Functions that read what may change unseen, such as a dict or an
-    object of a class of your own, are compiled each; a warning says so.
+    the number of steps belongs to the outer program.) Functions that read what may change unseen, such as an object of
+    a class of your own, are compiled each; the log of `dynamics._functions` warns of those, with the reason.
 
     Args:
         game: the game.
