@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+LONGEST = 100  # letters of a name that are compared: the time goes with the square of the length
+
 
 def nearest(name: str, names: Iterable[Any]) -> str:
     """A clause `; did you mean 'X'?` with the closest valid name, or the list of names when none is close.
@@ -11,6 +13,7 @@ def nearest(name: str, names: Iterable[Any]) -> str:
     >>> nearest("dirac_gan", ["Bilinear", "DiracGAN"])
     "; did you mean 'DiracGAN'?"
     """
+    name = name[:LONGEST]
     names = sorted(str(valid) for valid in names)
     lowered = {valid.lower(): valid for valid in names}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)

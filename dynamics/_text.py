@@ -1,6 +1,11 @@
-"""Lines of documentation as plain text."""
+"""Text for people: lines of documentation without their formulas' markup, and anybody's text such that it is harmless.
+
+Imports nothing heavy.
+"""
 
 import re
+import unicodedata
+from typing import Any
 
 _SYMBOLS = {
     "nabla": "∇",
@@ -59,3 +64,79 @@ _FORMULAS = (
     (r"\\(cos|sin|log|exp)\b\s*", r" \1 "),
     (r"([_^]){([^{}]*)}", r"\1(\2)"),
 )
+
+
+# Categories of characters that are not shown as themselves: control, format (among them those that turn the direction
+# of what follows), surrogates, separators of lines and paragraphs. Two of the format ones belong to spelling.
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_SPELLING = "\u200c\u200d"
+
+
+def is_plain(text: str) -> bool:
+    """True when a text is one line without control characters, lone surrogates or marks that turn its direction.
+
+    >>> is_plain("Dirac-GAN, σ = 1"), is_plain("\\x1b[31mred"), is_plain("two\\nlines")
+    (True, False, False)
+    """
+    return text.isprintable() or not any(_is_hidden(character) for character in text)
+
+
+def printable(text: Any) -> str:
+    r"""Any text as one line that a terminal shows and does not obey: what is hidden is written as an escape.
+
+    >>> printable("\x1b[31mred")
+    '\\x1b[31mred'
+    """
+    text = str(text)
+    if is_plain(text):
+        return text
+    if len(lines := text.splitlines()) > 1:
+        text = " ".join(filter(None, (line.strip() for line in lines)))
+    return "".join(_escape(character) if _is_hidden(character) else character for character in text)
+
+
+def shown(value: Any, longest: int = 60) -> str:
+    """A value for a message: its `repr` in one line and not too long, whatever it is.
+
+    >>> shown("a"), shown([0] * 1000, 12)
+    ("'a'", '[0, 0, 0,...')
+    """
+    try:
+        text = printable(repr(value))
+    except Exception:  # whole numbers of thousands of digits, lists nested in themselves, others' classes
+        return f"something of type {type(value).__name__} that is too large to be shown"
+    return shortened(text, longest)
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, or its beginning with an ellipsis."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in one line; with its kind where messages are not written for people.
+
+    >>> reason(ValueError("rate is -1")), reason(KeyError("rate"))
+    ('rate is -1', "KeyError: 'rate'")
+    """
+    kind = type(error)
+    lines = [line for line in _said(error).splitlines() if line.strip()]
+    text = shortened(printable(lines[0]), 200) if lines else ""
+    if isinstance(error, (ValueError, TypeError)) and text:
+        return text
+    return f"{kind.__name__}: {text}" if text else kind.__name__
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # of somebody's own class
+        return ""
+
+
+def _is_hidden(character: str) -> bool:
+    return unicodedata.category(character) in _HIDDEN and character not in _SPELLING
+
+
+def _escape(character: str) -> str:
+    return ascii(character)[1:-1]

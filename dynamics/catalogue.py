@@ -5,6 +5,7 @@ catalogue, from which the command line, the conformance tests and the documentat
 """
 
 import importlib
+import traceback
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import equinox as eqx
 
 from dynamics._names import nearest
+from dynamics._text import reason, shown
 
 ROOMS = {
     "games": ("dynamics.games", "dynamics.game", "Game"),
@@ -27,22 +29,65 @@ _ADDED: list[types.ModuleType] = []
 
 
 def add(module: types.ModuleType) -> None:
-    """Add a module's own games, objectives, penalties, directions, updates and flows to the catalogues."""
-    if module not in _ADDED:
-        _ADDED.append(module)
+    """Add a module's own games, objectives, penalties, directions, updates and flows to the catalogues.
+
+    Raises:
+        ValueError: it defines something under a name that the catalogue has already.
+    """
+    if module in _ADDED:
+        return
+    for room in ROOMS:
+        known = members(room)
+        for name, value in _within(room, vars(module)).items():
+            if known.get(name, value) is not value:
+                owner = known[name].__module__
+                raise ValueError(f"{name!r} is one of the {room} already, from {owner}; give it another name")
+    _ADDED.append(module)
 
 
 def plug_in(names: Sequence[str]) -> None:
     """Import modules by name and add what they define.
 
     Raises:
-        ImportError: one of them cannot be imported.
+        ImportError: one of them cannot be imported, whatever it raises, or defines what the catalogue has already.
     """
     for name in names:
+        called = f"--plugin {shown(name, 80)[1:-1]}"
         try:
-            add(importlib.import_module(name))
-        except ImportError as error:
-            raise ImportError(f"--plugin {name}: cannot be imported: {error}") from error
+            module = importlib.import_module(name)
+        except (Exception, SystemExit) as error:
+            kind, said = type(error).__name__, reason(error).removeprefix("ModuleNotFoundError: ")
+            kind = "" if isinstance(error, ModuleNotFoundError) or said.startswith(kind) else f"{kind}: "
+            raise ImportError(f"{called}: cannot be imported: {kind}{said}") from error
+        try:
+            add(module)
+        except ValueError as error:
+            raise ImportError(f"{called}: {reason(error)}") from error
+
+
+def added() -> tuple[types.ModuleType, ...]:
+    """The modules whose members are in the catalogues beside the built-in ones."""
+    return tuple(_ADDED)
+
+
+def is_added(name: str | None) -> bool:
+    """True for the name of an added module."""
+    return any(module.__name__ == name for module in _ADDED)
+
+
+def plugin_of(error: BaseException) -> str | None:
+    """The added module whose code has raised an exception, or called what has; `None`: nobody's."""
+    seen: set[int] = set()
+    owners = {module.__name__ for module in _ADDED}
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        for frame, _ in traceback.walk_tb(found.__traceback__):
+            name = str(frame.f_globals.get("__name__"))
+            if name in owners:
+                return name
+        found = found.__cause__ or found.__context__
+    return None
 
 
 def members(room: str) -> dict[str, type]:
@@ -59,16 +104,30 @@ def members(room: str) -> dict[str, type]:
     """
     if room not in ROOMS:
         raise ValueError(f"no catalogue is called {room!r}{nearest(room, ROOMS)}")
-    package, base_module, base_name = ROOMS[room]
-    base = getattr(importlib.import_module(base_module), base_name)
-    names = dict(vars(importlib.import_module(package)))
+    names = dict(vars(importlib.import_module(ROOMS[room][0])))
     for module in _ADDED:
         names |= vars(module)
+    return _within(room, names)
+
+
+def _within(room: str, names: dict[str, Any], abstract: bool = False) -> dict[str, type]:
+    """Those of some names that are final, or abstract, classes of a room."""
+    _, base_module, base_name = ROOMS[room]
+    base = getattr(importlib.import_module(base_module), base_name)
     return {
         name: value
         for name, value in names.items()
-        if isinstance(value, type) and issubclass(value, base) and not is_abstract(value)
+        if isinstance(value, type) and issubclass(value, base) and is_abstract(value) is abstract
     }
+
+
+def lacking(room: str, name: str) -> list[str]:
+    """What an added class lacks for a member of a room; empty where there is no such class."""
+    for module in _ADDED:
+        found = _within(room, vars(module), abstract=True).get(name)
+        if found is not None:
+            return sorted(getattr(found, "__abstractmethods__", ()))
+    return []
 
 
 def is_abstract(cls: type) -> bool:

@@ -1,7 +1,10 @@
 """The command `dynamics`: parse, set the precision, call, show progress, write.
 
-Exit codes: 0 done; 1 with `--strict`, when a disagreement has no explanation; 2 for bad input, or where nothing could
-be written; 130 interrupted. JAX and everything that needs it is imported by the commands, so that help comes at once.
+Exit codes: 0 done; 1 with `--strict`, when a disagreement has no explanation; 2 for bad input, or where something could
+not be written; 70 for an error of dynamics itself; 130 interrupted; 141 when the reader of the output has gone. What
+goes wrong is said in one line on standard error, with `--json` as an object `{"error": ..., "exit_code": ...}`;
+`--debug` shows where it went wrong. JAX and everything that needs it is imported by the commands, so that help comes at
+once.
 """
 
 import argparse
@@ -9,21 +12,25 @@ import contextlib
 import os
 import re
 import shlex
-import shutil
 import sys
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dynamics import __version__
+from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
-from dynamics._text import readable
+from dynamics._text import printable, readable, reason, shortened, shown
 
 ROOMS = ("games", "objectives", "penalties", "directions", "updates", "flows", "optimisers", "studies", "claims")
 DEFAULT_STUDY = "flagship"
+LONGEST_MESSAGE = 400  # letters
+EXAMPLE_BYTES = 1_000  # of memory that an example of a claim takes, at the least
 FEW = 3  # cells up to which `stability` tells everything about each
 
 
@@ -37,30 +44,145 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments, by default those of the process.
     """
-    try:
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    before_end = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    as_json, debug = "--json" in before_end, "--debug" in before_end
+    with _lenient_streams(), _warnings_in_a_line():
         try:
-            return _main(sys.argv[1:] if argv is None else list(argv))
-        finally:
-            sys.stdout.flush()
-    except Failure as failure:
-        print(f"dynamics: error: {failure}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("dynamics: interrupted", file=sys.stderr, flush=True)
-        if argv is None:
-            os._exit(130)  # an ordinary exit would wait for what still computes
-        return 130
+            code = _main(arguments)
+            _flush()
+            return code
+        except KeyboardInterrupt:
+            if debug:
+                traceback.print_exc()
+            _complain("interrupted", 130, as_json)
+            if argv is None:
+                os._exit(130)  # an ordinary exit would wait for what still computes
+            return 130
+        except BrokenPipeError:
+            # Whoever read the output has gone, as in `dynamics list | head -1`.
+            _silence()
+            return 141
+        except (Exception, SystemExit) as error:
+            code, text = _explained(error)
+            if debug:
+                traceback.print_exc()
+            _complain(text, code, as_json)
+            return code
+
+
+def _explained(error: BaseException) -> tuple[int, str]:
+    """Exit code and message for an exception that has come up to the top."""
+    if isinstance(error, Failure):
+        return 2, str(error)
+    catalogue = sys.modules.get("dynamics.catalogue")
+    plugin = None if catalogue is None else catalogue.plugin_of(error)
+    if plugin is not None:
+        return 2, f"--plugin {plugin}: {reason(error)}"
+    if isinstance(error, SystemExit):
+        return 2, f"something has called sys.exit({shown(error.code)})"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason(error):
+        return 2, f"there is not enough memory: {reason(error)}"
+    if isinstance(error, OSError):
+        return 2, f"{f'{shown(error.filename)}: ' if error.filename else ''}{error.strerror or reason(error)}"
+    return 70, f"this is an error of dynamics itself: {reason(error)}; add --debug to see where, and please report it"
+
+
+def _complain(text: str, code: int, as_json: bool) -> None:
+    """Say in one line on standard error what went wrong."""
+    text = shortened(printable(text), LONGEST_MESSAGE)
+    if as_json:
+        import json
+
+        line = json.dumps({"error": text, "exit_code": code})
+    else:
+        line = f"dynamics: {text}" if code == 130 else f"dynamics: error: {text}"
+    with contextlib.suppress(OSError, ValueError):  # nobody can be told
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _lenient_streams() -> Iterator[None]:
+    """Characters that a terminal has not got are replaced; a stream that is closed swallows what is written to it."""
+    with contextlib.ExitStack() as stack:
+        for name, errors in (("stdout", "replace"), ("stderr", "backslashreplace")):
+            stream = getattr(sys, name)
+            if stream is None:
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                redirect = contextlib.redirect_stdout if name == "stdout" else contextlib.redirect_stderr
+                stack.enter_context(redirect(nowhere))
+            elif getattr(stream, "errors", None) in ("strict", "surrogateescape") and hasattr(stream, "reconfigure"):
+                stack.callback(_reconfigure, stream, stream.errors)
+                _reconfigure(stream, errors)
+        yield
+
+
+def _reconfigure(stream: Any, errors: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # what is left to be written cannot be, or the stream is closed
+        stream.reconfigure(errors=errors)
+
+
+@contextlib.contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Warnings that are shown take one line, and name the plugin that they come from."""
+    shown_before = warnings.showwarning
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        owners = {str(getattr(module, "__file__", None)): name for name, module in list(sys.modules.items())}
+        catalogue = sys.modules.get("dynamics.catalogue")
+        name = owners.get(filename)
+        plugin = f"--plugin {name}: " if catalogue is not None and catalogue.is_added(name) else ""
+        text = shortened(f"{plugin}{category.__name__}: {printable(message)}", LONGEST_MESSAGE)
+        with contextlib.suppress(OSError, ValueError):
+            print(f"dynamics: warning: {text}", file=sys.stderr, flush=True)
+
+    if shown_before.__module__ != "warnings":  # somebody records them, as pytest does
+        yield
+        return
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown_before
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read the output has gone, as in `dynamics list | head -1`. What is left to flush at exit goes nowhere.
-        with contextlib.suppress(Exception):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        raise
+    except OSError as error:
+        _silence()
+        raise Failure(f"standard output cannot be written: {error.strerror or error}") from error
+
+
+def _silence() -> None:
+    """What is left to flush at exit goes nowhere."""
+    with contextlib.suppress(Exception):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(text: str = "") -> None:
+    """Print lines on standard output; nothing in them is obeyed by a terminal."""
+    _print("\n".join(printable(line) for line in text.split("\n")))
+
+
+def _print(text: str) -> None:
+    try:
+        print(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence()
+        raise Failure(f"standard output cannot be written: {error.strerror or error}") from error
 
 
 def _main(arguments: list[str]) -> int:
     parser = _parser()
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise Failure(f"command is {arguments[0]!r}; expected one of the commands{nearest(arguments[0], COMMANDS)}")
+        raise Failure(
+            f"command is {shown(arguments[0])}; expected one of the commands{nearest(arguments[0], COMMANDS)}"
+        )
     if arguments and arguments[0].startswith("-") and arguments[0] not in parser._option_string_actions:
         parser.error(f"unrecognized arguments: {arguments[0]}")
     if not arguments:
@@ -80,9 +202,9 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**keywords, allow_abbrev=False)
 
     def error(self, message: str):
-        unknown = re.match(r"unrecognized arguments: (.*)", message)
+        unknown = re.match(r"unrecognized arguments: (.*)", message, re.DOTALL)
         if unknown:
-            first = unknown[1].split()[0]
+            first = shortened((unknown[1].split() or [""])[0], 60)
             names = [name for name in self._option_string_actions if name.startswith("--")]
             if first.startswith("-"):
                 raise Failure(f"{first!r} is no option of {self.prog!r}{nearest(first.split('=')[0], names)}")
@@ -112,7 +234,8 @@ def _parser() -> _Parser:
     show.add_argument(
         "room", nargs="?", type=_room, metavar="ROOM", help=f"one of {', '.join(ROOMS)}; without it all of them"
     )
-    show.add_argument("--json", action="store_true", help="one JSON document instead of lines")
+    show.add_argument("--json", action="store_true", help="one JSON document instead of lines; errors likewise")
+    _debug(show)
 
     text = "The eigenvalues of every cell of a study and what follows from them, without simulating."
     judge = commands.add_parser("stability", help="eigenvalues and verdicts", description=text)
@@ -197,25 +320,35 @@ def _plugins(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE",
         help="import a Python module with games and methods of your own, and run its code; may be repeated",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output and nothing else")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON document on standard output and nothing else; an error is one on standard error",
+    )
+    _debug(parser)
+
+
+def _debug(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
 
 
 def _room(text: str) -> str:
     if text not in ROOMS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no room of the catalogue{nearest(text, ROOMS)}")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no room of the catalogue{nearest(text, ROOMS)}")
     return text
 
 
 def _precision(text: str) -> int:
     if text not in ("32", "64"):
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected 32 or 64")
+        raise argparse.ArgumentTypeError(f"got {shown(text)}; expected 32 or 64")
     return int(text)
 
 
 def _whole(minimum: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"\d+", text) or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"got {text!r}; expected a whole number >= {minimum}")
+        if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) < minimum:
+            most = " and of at most 18 digits" if text.isdigit() and len(text) > 18 else ""
+            raise argparse.ArgumentTypeError(f"got {shown(text)}; expected a whole number >= {minimum}{most}")
         return int(text)
 
     return parse
@@ -224,12 +357,14 @@ def _whole(minimum: int) -> Callable[[str], int]:
 def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("got ''; expected the name of a folder, e.g. results/mine")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError(f"got {shown(text)}; expected the name of a folder")
     return Path(text)
 
 
 def _setting(text: str) -> str:
     if not re.match(r"[^=\s][^=]*=", text):
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected PATH=VALUE, e.g. steps=100")
+        raise argparse.ArgumentTypeError(f"got {shown(text)}; expected PATH=VALUE, e.g. steps=100")
     return text
 
 
@@ -244,10 +379,10 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     for i, (room, members) in enumerate(found.items()):
         if not options.room:
-            print(("\n" if i else "") + room)
+            _say(("\n" if i else "") + room)
         width = max(map(len, members), default=0)
         for name, summary in members.items():
-            print(f"{'' if options.room else '  '}{name:{width}}  {readable(summary)}".rstrip())
+            _say(f"{'' if options.room else '  '}{name:{width}}  {readable(summary)}".rstrip())
     return 0
 
 
@@ -282,11 +417,11 @@ def _stability(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(_interruptible(lambda: prediction.to_json(study.name, cells, detail=options.detail)))
     elif options.detail or len(cells) <= FEW:
-        print(_interruptible(lambda: prediction.text(cells, detail=True)))
+        _say(_interruptible(lambda: prediction.text(cells, detail=True)))
     else:
         _print_rich(_interruptible(prediction.table, cells))
         for remark in prediction.remarks(cells):
-            print(f"- {remark}")
+            _say(f"- {remark}")
     return 0
 
 
@@ -309,38 +444,56 @@ def _run(options: argparse.Namespace) -> int:
         resolved = studies.resolved_toml(study)
         with _progress(options.quiet) as progress, _sharing(options) as sharing:
             results = _interruptible(partial(studies.execute, study, progress, **sharing))
-    with _whole_folder(out) as folder:
-        report.write(results, folder, study=resolved, command=_command(options))
+    problems: list[tuple[str, Exception]] = []
+    with _cannot_write(out):
+        report.write(results, out, study=resolved, command=_command(options), problems=problems)
     unexplained = results.counts()["unexplained"]
     if options.json:
         _print_json({**report.to_json(results), "output": str(out)})
     else:
         _print_rich(report.table(results))
-        print(report.verdict_line(results))
-        print(f"The report, the pictures and the data are in {out}{os.sep}")
+        _say(report.verdict_line(results))
+        _say(f"The report, the pictures and the data are in {out}{os.sep}")
+    _raise_problems(problems, out)
     return 1 if options.strict and unexplained else 0
+
+
+def _raise_problems(problems: Sequence[tuple[str, Exception]], out: Path) -> None:
+    """Raise `Failure` for the files that could not be written, when all others have been."""
+    if problems:
+        names = ", ".join(name for name, _ in problems)
+        error = problems[0][1]
+        said = error.strerror if isinstance(error, OSError) and error.strerror else reason(error)
+        raise Failure(f"{names} could not be written: {said}; all else is in {out}{os.sep}") from error
 
 
 def _claims(options: argparse.Namespace) -> int:
     out = options.out or Path("results") / "claims"
     _probe(out)
     _find_plugins(options)
+    _import_jax()
+    _check_device("cpu")
+    from concurrent.futures import BrokenExecutor
+
     from dynamics import catalogue, claims
     from dynamics.claims import report
 
     try:
         _interruptible(catalogue.plug_in, options.plugins)
         chosen = claims.matching(options.pattern)
+        fix = "expected fewer of them"
+        check_memory(f"{counted(options.examples)} --examples", options.examples, EXAMPLE_BYTES, fix)
     except (ImportError, ValueError) as error:
         raise Failure(str(error)) from error
     searches = claims.search_all(
         chosen, options.examples, seed=options.seed, workers=options.workers, plugins=options.plugins
     )
     results: list[Any] = []
+    problems: list[tuple[str, Exception]] = []
     interrupted = False
     with _cannot_write(out):
         out.mkdir(parents=True, exist_ok=True)
-        with _progress(options.quiet) as progress:
+        with _progress(options.quiet) as progress, contextlib.redirect_stdout(sys.stderr):
             try:
                 for result in searches:
                     results.append(result)
@@ -349,15 +502,19 @@ def _claims(options: argparse.Namespace) -> int:
                         progress(len(results), len(chosen), result.claim.identifier)
             except KeyboardInterrupt:
                 interrupted = True
-        report.write(results, out, command=_command(options))
+            except BrokenExecutor as error:
+                done = f"{len(results)} of {len(chosen)} claims are done, and in {out}{os.sep}"
+                raise Failure(f"a worker is gone ({reason(error)}); {done}") from error
+        report.write(results, out, command=_command(options), problems=problems)
     if options.json:
         _print_json(report.to_json(results))
     else:
         _print_rich(report.table(results))
-        print(report.summary(results))
-        print(f"The report, the pictures and the data are in {out}{os.sep}")
+        _say(report.summary(results))
+        _say(f"The report, the pictures and the data are in {out}{os.sep}")
     if interrupted:
         raise KeyboardInterrupt
+    _raise_problems(problems, out)
     return 1 if options.strict and not all(result.as_expected for result in results) else 0
 
 
@@ -403,7 +560,9 @@ def _set_devices(count: int) -> None:
     import jax
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", min(count, cores))
+    with contextlib.suppress(RuntimeError):  # JAX has begun, with as many as it has
+        jax.config.update("jax_num_cpu_devices", min(count, cores))
+    _check_device()
     found = len(jax.local_devices())
     if found < count:
         kind = "cores" if jax.default_backend() == "cpu" else "devices"
@@ -412,11 +571,11 @@ def _set_devices(count: int) -> None:
 
 def _load(options: argparse.Namespace, devices: int | None = None) -> Any:
     """Set the precision, which must come before anything is computed, and load the study."""
-    import jax
-
+    jax = _import_jax()
     jax.config.update("jax_enable_x64", options.precision == 64)
     if devices is not None:
         _set_devices(devices)
+    _check_device()
     _find_plugins(options)
     with _bad_input():
         from dynamics import studies
@@ -424,8 +583,31 @@ def _load(options: argparse.Namespace, devices: int | None = None) -> Any:
         return _interruptible(studies.load, options.study, options.settings, options.plugins)
 
 
+def _import_jax() -> Any:
+    try:
+        import jax
+    except ValueError as error:  # of a setting in an environment variable
+        raise Failure(f"JAX cannot be imported: {reason(error)}") from error
+    return jax
+
+
+def _check_device(platform: str | None = None) -> None:
+    """Raise `Failure` where JAX has not got the device that is asked for, with an environment variable for instance."""
+    import jax
+
+    try:
+        jax.devices(platform)
+    except (RuntimeError, ValueError) as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        fix = f"JAX_PLATFORMS is {shown(asked)}; unset it, or give another" if asked else "JAX found none"
+        raise Failure(f"there is no device {platform or asked or ''}: {fix} ({reason(error)})") from error
+
+
 def _interruptible(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a thread of its own, so that Ctrl-C is noticed at once and not after the compiled code."""
+    """Call a function in a thread of its own, so that Ctrl-C is noticed at once and not after the compiled code.
+
+    What it prints, a plugin for instance, goes to standard error: standard output is for results.
+    """
     from concurrent.futures import Future
 
     future: Future = Future()
@@ -436,8 +618,9 @@ def _interruptible(function: Callable[..., Any], *arguments: Any) -> Any:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=call, daemon=True).start()
-    return future.result()
+    with contextlib.redirect_stdout(sys.stderr):
+        threading.Thread(target=call, daemon=True).start()
+        return future.result()
 
 
 @contextlib.contextmanager
@@ -463,7 +646,7 @@ def _command(options: argparse.Namespace) -> str:
         words += ["--plugin", plugin]
     if options.command != "claims":  # whose precision is double
         words += ["--precision", str(options.precision)]
-    return shlex.join(words)
+    return printable(shlex.join(words))
 
 
 def _folder_name(name: str) -> str:
@@ -477,7 +660,9 @@ def _probe(out: Path) -> None:
     """Raise `Failure` unless a folder of this name can be made or written to. Nothing stays behind."""
     with _cannot_write(out):
         if os.path.lexists(out) and not out.is_dir():
-            raise Failure(f"--out is {str(out)!r}, which is a file; expected a folder, or a name that is still free")
+            raise Failure(
+                f"--out is {shown(str(out), 120)}, which is a file; expected a folder, or a name that is still free"
+            )
         trial = _beside(out)
         trial.mkdir()
         trial.rmdir()
@@ -486,7 +671,7 @@ def _probe(out: Path) -> None:
 def _beside(out: Path) -> Path:
     """A free name on the file system of the folder `out`: inside it, or inside the nearest parent that exists."""
     parent = next((path for path in (out, *out.absolute().parents) if path.exists()), Path("."))
-    return parent / f".{out.name or 'results'}.{os.getpid()}.partial"
+    return parent / f".dynamics.{os.getpid()}.partial"
 
 
 @contextlib.contextmanager
@@ -494,59 +679,36 @@ def _cannot_write(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise Failure(f"--out is {str(out)!r}; expected a folder that can be written to, but: {reason}") from error
-
-
-@contextlib.contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `out` at the end, or vanishes when something fails.
-
-    Where `out` exists already, its files of the same names are replaced one by one and those of an earlier run removed;
-    all others stay.
-    """
-    with _cannot_write(out):
-        folder = _beside(out)
-        folder.mkdir()
-        try:
-            yield folder
-            if out.exists():
-                _replace_files(folder, out)
-            else:
-                out.parent.mkdir(parents=True, exist_ok=True)
-                folder.rename(out)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replace_files(folder: Path, out: Path) -> None:
-    from dynamics.studies.report import FILES
-
-    new = sorted(folder.iterdir())
-    names = {path.name for path in new}
-    ours = (out / "results.json").is_file() and (out / "report.md").is_file()
-    for path in new:
-        os.replace(path, out / path.name)
-    if ours:
-        for name in FILES:
-            if name not in names:
-                (out / name).unlink(missing_ok=True)
+        said = error.strerror or reason(error)
+        raise Failure(
+            f"--out is {shown(str(out), 120)}; expected a folder that can be written to, but: {said}"
+        ) from error
 
 
 def _print_json(value: Any) -> None:
     import json
 
-    print(json.dumps(value, indent=1, allow_nan=False))
+    _print(json.dumps(value, indent=1, allow_nan=False))
 
 
 def _print_rich(renderable: Any) -> None:
     from rich.console import Console
+    from rich.segment import Segment, Segments
 
     # A pipe or a file has no width of its own; there nothing is cut off.
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False)
+    # What somebody else has written is not obeyed by the terminal: only the colours are ours.
+    parts = [
+        part if part.control or part.text == "\n" else Segment(_lines(part.text), part.style)
+        for part in console.render(renderable)
+    ]
     with console.capture() as text:
-        console.print(renderable)
-    print("\n".join(line.rstrip() for line in text.get().splitlines()))
+        console.print(Segments(parts), end="")
+    _print("\n".join(line.rstrip() for line in text.get().splitlines()))
+
+
+def _lines(text: str) -> str:
+    return "\n".join(line if line.isprintable() else printable(line) for line in text.split("\n"))
 
 
 @contextlib.contextmanager
@@ -577,7 +739,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("compiling", total=None)
-            yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
+            yield lambda done, total, text: bar.update(task, completed=done, total=total, description=printable(text))
 
 
 class _Lines:
@@ -593,4 +755,4 @@ class _Lines:
             self.tenths = tenths
             rate = done / max(time.monotonic() - self.began, 1e-9)
             left = f" ({rate:.3g}/s, {(total - done) / rate:.0f} s left)" if 0 < done < total else ""
-            print(f"dynamics: {done}/{total} {text}".rstrip() + left, file=sys.stderr, flush=True)
+            print(f"dynamics: {done}/{total} {printable(text)}".rstrip() + left, file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from dynamics import _trees
 from dynamics._checks import as_whole, is_concrete
 from dynamics._compiling import cheap_jit, kind_of
+from dynamics._memory import check_memory, counted
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Losses, Players, as_players
@@ -137,7 +138,8 @@ def simulate(
 
     Raises:
         TypeError: the method is no update and no flow, or the players are no arrays of real numbers.
-        ValueError: a number is out of bounds, the start has the wrong shape, NaN in the start.
+        ValueError: a number is out of bounds, the start has the wrong shape, NaN in the start, or what is to be saved
+            has no room in memory.
 
     >>> import optax
     >>> from dynamics.games import Bilinear
@@ -166,6 +168,9 @@ def simulate(
         every = steps if save_every == "last" else 1 if save_every is None else as_whole("save_every", save_every)
         if every > steps:
             raise ValueError(f"save_every is {every}, more than the {steps} steps; use save_every='last'")
+        if steps >= 2**31:
+            raise ValueError(f"steps is {counted(steps)}; expected fewer than 2^31. Go on from run.state with more")
+        _check_saves(steps // every + 1, state.players)
         schedule = steps, every, save_every == "last"
         rest = thresholds, tuple(measures.items()), bool(classify), meter
         if is_concrete((game, method, state, key, thresholds)):
@@ -176,6 +181,8 @@ def simulate(
     if not (isinstance(until, jax.core.Tracer) or 0 < float(until) < np.inf):
         raise ValueError(f"until is {until}; expected a positive time")
     _check_noise(method, key, dt0)
+    if isinstance(save_every, (int, float)) and not isinstance(until, jax.core.Tracer) and save_every > 0:
+        _check_saves(int(min(float(until) / save_every, 1e300)) + 1, state.players)
     saves = _save_times(until, save_every, dtype)
     if isinstance(method, NoisyFlow):
         solver = diffrax.ShARK() if solver is None else solver
@@ -188,6 +195,12 @@ def simulate(
     until = _number(until, dtype)
     options = (key, solver, stepsize_controller, dt0, max_steps, diffrax.ForwardMode() if adjoint is None else adjoint)
     return _run_flow(game, method, state, until, saves, thresholds, tuple(measures.items()), classify, meter, *options)
+
+
+def _check_saves(count: int, players: Players) -> None:
+    """Raise `ValueError` where what is saved has no room in memory: the players, and a time and losses beside them."""
+    each = (_trees.size(players) + len(players) + 2) * _trees.float_dtype(players).itemsize
+    check_memory(f"{counted(count)} saves", count, each, "save less often with save_every=, or 'last'")
 
 
 def simulate_lane(

@@ -36,7 +36,7 @@ def fake(monkeypatch, tmp_path):
     class StudyError(ValueError):
         pass
 
-    calls = types.SimpleNamespace(loaded=[], executed=0, results=SMALL, during=lambda: None)
+    calls = types.SimpleNamespace(loaded=[], executed=0, results=SMALL, during=lambda: None, folder=tmp_path)
 
     def load(source, settings=(), plugins=()):
         calls.loaded.append((source, list(settings), list(plugins), jax.config.jax_enable_x64))
@@ -298,28 +298,54 @@ def test_interrupted_while_computing(capsys, fake):
     assert os.listdir() == []
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), RuntimeError("a bug")])
-def test_trouble_while_writing_leaves_nothing_behind(error, capsys, fake, monkeypatch):
-    from dynamics.studies.results import Results
+NO_ROOM = OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Results, "to_dataset", raiser(error))
-    if isinstance(error, RuntimeError):
-        with pytest.raises(RuntimeError, match="a bug"):
-            cli.main(["run", "sample", "--quiet", "--out", "new"])
-    else:
-        assert cli.main(["run", "sample", "--quiet", "--out", "new"]) == (2 if isinstance(error, OSError) else 130)
-        assert capsys.readouterr().err.count("\n") == 1
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), NO_ROOM])
+def test_numbers_that_cannot_be_written_leave_nothing_behind(error, capsys, fake, monkeypatch):
+    monkeypatch.setattr(report, "_write_text", raiser(error))
+    assert cli.main(["run", "sample", "--quiet", "--out", "new/deep"]) == (2 if error is NO_ROOM else 130)
+    assert capsys.readouterr().err.count("\n") == 1
     assert os.listdir() == []
 
 
-def test_trouble_while_writing_leaves_the_run_before_as_it_was(fake, monkeypatch):
-    from dynamics.studies.results import Results
-
+def test_numbers_that_cannot_be_written_leave_the_run_before_as_it_was(fake, monkeypatch):
     assert cli.main(["run", "sample", "--quiet", "--out", "kept"]) == 0
     before = {name: os.stat(f"kept/{name}").st_mtime_ns for name in os.listdir("kept")}
-    monkeypatch.setattr(Results, "to_dataset", raiser(OSError(28, "No space left on device")))
+    monkeypatch.setattr(report, "_write_text", raiser(NO_ROOM))
     assert cli.main(["run", "sample", "--quiet", "--out", "kept"]) == 2
     assert {name: os.stat(f"kept/{name}").st_mtime_ns for name in os.listdir("kept")} == before
+
+
+@pytest.mark.parametrize("error", [NO_ROOM, RuntimeError("an odd label"), MemoryError()])
+@pytest.mark.parametrize("what", ["results.nc", "outcomes.png", "report.md"])
+def test_the_numbers_are_there_whatever_becomes_of_the_rest(what, error, capsys, fake, monkeypatch):
+    from dynamics import plots
+    from dynamics.studies.results import Results
+
+    owner, name = {
+        "results.nc": (Results, "to_dataset"),
+        "outcomes.png": (plots, "outcome_chart"),
+        "report.md": (report, "markdown"),
+    }[what]
+    monkeypatch.setattr(owner, name, raiser(error))
+    assert cli.main(["run", "sample", "--quiet", "--out", "new"]) == 2
+    out, err = capsys.readouterr()
+    assert "4 cells" in out and err.count("\n") == 1 and what in err and "new" in err
+    all_files = {"results.json", "study.toml", "results.nc", "outcomes.png", "report.md"}
+    assert set(os.listdir("new")) == all_files - {what}
+    assert len(json.loads((fake.folder / "new/results.json").read_text())["cells"]) == 4
+    if what == "outcomes.png":
+        assert "outcomes.png" not in (fake.folder / "new/report.md").read_text()
+
+
+def test_an_interruption_while_drawing_leaves_the_numbers_and_nothing_stale(fake, monkeypatch):
+    from dynamics import plots
+
+    assert cli.main(["run", "sample", "--quiet", "--out", "kept"]) == 0
+    monkeypatch.setattr(plots, "outcome_chart", raiser(KeyboardInterrupt()))
+    assert cli.main(["run", "sample", "--quiet", "--out", "kept"]) == 130
+    assert set(os.listdir("kept")) == {"results.json", "study.toml", "results.nc"}
 
 
 def test_errors_of_the_study_while_running(capsys, fake):

@@ -33,6 +33,7 @@ def to_json(results: Sequence[Result]) -> list[dict[str, Any]]:
 def table(results: Sequence[Result]) -> Any:
     """A rich table: claim, source, kind, examples tried, smallest margin, verdict."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("claim", "source", "kind"):
@@ -44,7 +45,8 @@ def table(results: Sequence[Result]) -> Any:
         claim = result.claim
         verdict = result.verdict if result.as_expected else f"{result.verdict}, expected {claim.verdict}"
         margin = f"{result.margin:.3g}"
-        table.add_row(claim.identifier, _short(claim.source), _kind(result), str(result.examples), margin, verdict)
+        cells = (claim.identifier, _short(claim.source), _kind(result), str(result.examples), margin, verdict)
+        table.add_row(*map(Text, cells))  # brackets in them are no markup
     return table
 
 
@@ -99,21 +101,39 @@ def markdown(results: Sequence[Result], command: str | None = None, pictures: Se
     return "\n".join(lines)
 
 
-def write(results: Sequence[Result], folder: str | Path, command: str | None = None) -> list[Path]:
-    """Write the report, the data and a picture of every counterexample into a folder; what is there is replaced."""
+def write(
+    results: Sequence[Result],
+    folder: str | Path,
+    command: str | None = None,
+    problems: list[tuple[str, Exception]] | None = None,
+) -> list[Path]:
+    """Write the data, a picture of every counterexample and the report into a folder; what is there is replaced.
+
+    Args:
+        command: what was typed, for the report.
+        problems: gets the pictures that could not be drawn, with the exceptions; without it the first exception is
+            raised when all else is done.
+    """
     from dynamics import plots
 
     folder = Path(folder)
-    written, pictures = [], []
+    written, pictures = [write_data(results, folder)], []
+    failed: list[tuple[str, Exception]] = []
     for result in ordered(results):
         if not result.slices:
             continue
         name = _picture(result)
-        written.append(plots.save(plots.counterexample(result), folder / name))
-        pictures.append(name)
-    written.append(write_data(results, folder))
+        try:
+            written.append(plots.save(plots.counterexample(result), folder / name))
+            pictures.append(name)
+        except Exception as error:
+            failed.append((name, error))
     report = folder / REPORT
-    report.write_text(markdown(results, command, pictures))
+    report.write_text(markdown(results, command, pictures), encoding="utf-8", errors="backslashreplace")
+    if problems is not None:
+        problems += failed
+    elif failed:
+        raise failed[0][1]
     return [*written, report]
 
 
@@ -121,8 +141,11 @@ def write_data(results: Sequence[Result], folder: str | Path) -> Path:
     """Write the data of the results so far, in one move: a reader never sees half of it."""
     path = Path(folder) / DATA
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(to_json(results), indent=1, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    try:
+        partial.write_text(json.dumps(to_json(results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

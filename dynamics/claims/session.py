@@ -14,6 +14,7 @@ from typing import Any
 from dynamics import catalogue
 from dynamics._checks import as_whole
 from dynamics._names import nearest
+from dynamics._text import printable, shown
 from dynamics.claims.base import Claim, registered
 from dynamics.claims.search import Result, search
 
@@ -27,7 +28,7 @@ def matching(pattern: str = "*") -> list[str]:
     known = registered()
     found = [name for name in known if fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern.rstrip("/") + "/")]
     if not found:
-        raise ValueError(f"no claim matches {pattern!r}{hint(pattern)}")
+        raise ValueError(f"no claim matches {shown(pattern)}{hint(pattern)}")
     return found
 
 
@@ -79,9 +80,9 @@ def _result(claim: Claim, examples: int, seed: int) -> Result:
     """The result of a search; a check that fails ends its own search and no other."""
     try:
         return search(claim, examples, seed=seed, slices=True)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Result(claim, 0, math.nan, "broken", None, math.nan, seed, error=text)
+        return Result(claim, 0, math.nan, "broken", None, math.nan, seed, error=printable(text))
 
 
 def _start_worker(plugins: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from dynamics import _trees
+from dynamics._memory import check_memory, counted
 from dynamics.analysis.linearisation import (
     Linearisation,
     _probe_directions,
@@ -26,7 +27,7 @@ from dynamics.compiler.derivatives import coarsest_epsilon, released
 from dynamics.compiler.switches import gaps
 from dynamics.ensembles import tables
 from dynamics.ensembles.cells import Built, Recipe, check_arguments, linearise_block
-from dynamics.ensembles.designs import Cells, Design, resolve
+from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
 from dynamics.ensembles.prediction import Predicted, Predictions, Smoothness, proved_planar
 from dynamics.ensembles.running import LARGEST_STATE, _recipe, _why_no_prediction
 from dynamics.ensembles.work import as_arguments, judge_cells
@@ -84,6 +85,7 @@ def stability_chart(
     [[0, 0], [1, 1]]
     """
     cells = resolve(axes, design, None)
+    check_memory(f"a chart of {counted(cells.count)} cells", cells.count, CELL_BYTES, FEWER)
     for name in cells.axes:
         if name == "predicted_rotation":
             raise ValueError(f"{name!r} is the name of a variable of the result as well; call the axis another")

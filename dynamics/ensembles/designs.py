@@ -1,6 +1,7 @@
 """Which cells a sweep has: named axes, and how they are combined."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import scipy.stats.qmc
 
 from dynamics._checks import as_whole
+from dynamics._memory import check_memory, counted
 
 Design = str | tuple[Any, ...]
 
+CELL_BYTES = 26  # of the result of a cell, at the least
+FEWER = "give shorter axes, or do them part by part"
 DESIGNS = 'design="grid", "zip", ("random", n), ("sobol", n), or either of the last two with a seed, ("random", n, 1)'
 
 
@@ -124,7 +128,7 @@ class Cells:
     @property
     def count(self) -> int:
         """Number of cells, starts included."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def at(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The value of every axis at the cells with these numbers; the number of the start as `start_key`."""
@@ -154,7 +158,7 @@ def resolve(axes: Any, design: Design, starts: int | None) -> Cells:
 
     Raises:
         TypeError: the axes are no mapping.
-        ValueError: an axis or the design is none.
+        ValueError: an axis or the design is none, or there are more cells than can be counted or kept in memory.
     """
     if not isinstance(axes, Mapping):
         raise TypeError(f"axes is {axes!r}; expected a mapping from names to values, e.g. {{'rate': rates}}")
@@ -169,6 +173,9 @@ def resolve(axes: Any, design: Design, starts: int | None) -> Cells:
         raise ValueError(f'axis {drawn[0]!r} is an interval; use design=("random", n) or ("sobol", n), or give values')
     if count is not None and not drawn:
         raise ValueError(f"design={design!r} draws nothing; give an axis as dynamics.ensembles.uniform(low, high)")
+    if count is not None:
+        each = 8 * len(axes) + 16 * len(drawn)
+        check_memory(f"design={design!r}, {counted(count)} cells,", count, each, "expected fewer of them")
     fractions = {} if count is None else dict(zip(drawn, _fractions(kind, count, seed, len(drawn)).T, strict=True))
     resolved = {
         name: Axis(axis.at(fractions[name]), False, {}) if name in fractions else _axis(name, axis)
@@ -184,6 +191,8 @@ def resolve(axes: Any, design: Design, starts: int | None) -> Cells:
         dims, shape = ("cell",), (next(iter(lengths.values()), 1),)
     if starts is not None:
         dims, shape = (*dims, "start"), (*shape, starts)
+    if math.prod(shape) >= 2**63:
+        check_memory(f"a grid of {counted(math.prod(shape))} cells", math.prod(shape), CELL_BYTES, FEWER)
     text = kind if count is None else f"{kind}, {count} cells, seed {seed}"
     return Cells(resolved, dims, shape, starts, text)
 

@@ -17,6 +17,7 @@ from jaxtyping import PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._functions import comparable
+from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
 from dynamics.ensembles import refinement, tables
 from dynamics.ensembles.cells import (
@@ -29,7 +30,7 @@ from dynamics.ensembles.cells import (
     run_chunk,
     samples_of,
 )
-from dynamics.ensembles.designs import Cells, Design, resolve
+from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
 from dynamics.ensembles.fixed_step import whole_steps
 from dynamics.ensembles.progress import Progress, Shown
 from dynamics.ensembles.store import Store, StoreError, fingerprint, hash_of
@@ -179,8 +180,8 @@ def sweep(
 
     Raises:
         TypeError: `build` is no function, or returns something else; or it cannot be sent to workers.
-        ValueError: a number is out of bounds, an axis is no list of finite numbers, names do not fit, or the store
-            belongs to another sweep.
+        ValueError: a number is out of bounds, an axis is no list of finite numbers, names do not fit, the store belongs
+            to another sweep, or there are more cells than can be kept in memory; the message says how much it takes.
         dynamics.ensembles.StoreError: the store cannot be written, e.g. because the disk is full, or another process
             writes to it. What is in it is kept.
         SweepInterrupted: on the interrupt key, with the cells that are done.
@@ -201,13 +202,17 @@ def sweep(
     check_arguments(build, [*cells.axes, *(["start_key"] if starts is not None else [])])
     if executor is not None:
         check_executor(executor)
+    if cells.count >= 2**32:  # the numbers of cells are of 32 bits
+        if store is None:
+            _check_size(cells, CELL_BYTES)
+        raise ValueError(f"there are {counted(cells.count)} cells; expected fewer than 2^32. {FEWER.capitalize()}")
     used = _devices(devices, executor)
     chunk = None if chunk is None else as_whole("chunk", chunk)
 
     def planned(dtype: Any) -> Plan:
         recipe = _recipe(build, cells, steps, until, measures, key, predict, (tolerance, limit), dtype, options)
         recipe = recipe.changed(trial=TRIAL) if stop_early else recipe
-        return _planned(recipe, cells, used, chunk, executor, (tolerance, limit), options)
+        return _planned(recipe, cells, used, chunk, executor, (tolerance, limit), options, store is None)
 
     if refine is None:
         return carry_out(planned(dtype), store, progress, executor)
@@ -255,7 +260,14 @@ class Plan:
         return fingerprint(jaxpr, self.recipe), self.work(2).shapes(found)
 
 
-def _planned(recipe: Recipe, cells: Cells, devices, chunk: int | None, executor, thresholds, options) -> Plan:
+def _check_size(cells: Cells, each: float) -> None:
+    """Raise `ValueError` where the result has no room in memory."""
+    check_memory(f"a sweep of {counted(cells.count)} cells", cells.count, each, f"{FEWER}, or use store=")
+
+
+def _planned(
+    recipe: Recipe, cells: Cells, devices, chunk: int | None, executor, thresholds, options, in_memory: bool
+) -> Plan:
     steps, until = recipe.steps, recipe.until
     extremes = [recipe.built(as_arguments(values, cells, recipe.dtype)) for values in cells.extremes()]
     parts = extremes[0]
@@ -270,6 +282,8 @@ def _planned(recipe: Recipe, cells: Cells, devices, chunk: int | None, executor,
     fixed = recipe.fixed_steps
     if (steps if is_map else fixed or SHORTEST_TRIED) < SHORTEST_TRIED:
         recipe = recipe.changed(trial=None)
+    if in_memory:
+        _check_size(cells, CELL_BYTES + _trees.size(parts[2]) * _trees.float_dtype(parts[2]).itemsize)
     sizes = _trees.size(parts[2]), sum(np.size(leaf) for leaf in jax.tree.leaves(state))
     lanes = lanes_of(recipe, *sizes, cells.count, devices[0].platform)
     size = chunk_of(recipe, *sizes, cells.count, lanes, chunk, len(devices))
@@ -534,6 +548,8 @@ def _check_duration(is_map: bool, steps, until, key, options, noisy: bool) -> No
         raise ValueError(f"build returns an update, which takes steps=..., not until={until}")
     if not is_map and until is None:
         raise ValueError(f"build returns a flow, which takes until=..., not steps={steps}")
+    if is_map and steps >= 2**31:
+        raise ValueError(f"steps is {counted(steps)}; expected fewer than 2^31")
     if is_map and options:
         raise ValueError(f"{', '.join(options)}: for flows only, and build returns an update; leave it out")
     if noisy and (key is None or options.get("dt0") is None):

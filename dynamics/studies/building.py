@@ -1,11 +1,12 @@
 """From a study's data to games, methods and starting points."""
 
+import contextlib
 import functools
 import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import equinox as eqx
@@ -16,6 +17,7 @@ from jaxtyping import Array
 
 from dynamics import catalogue, optimisers
 from dynamics._names import nearest
+from dynamics._text import reason, shown
 from dynamics.directions import Direction
 from dynamics.distributions import Sample
 from dynamics.flows import AbstractFlow
@@ -37,24 +39,40 @@ _ROOMS = {
 _NAMED = {"objective": "objectives", "penalty": "penalties", "direction": "directions"}
 
 
+@contextlib.contextmanager
+def blamed(where: str) -> Iterator[None]:
+    """Whatever a game or a method raises, or a plugin's code, becomes a `StudyError` that begins with a place."""
+    try:
+        yield
+    except StudyError:
+        raise
+    except (Exception, SystemExit) as error:
+        plugin = catalogue.plugin_of(error)
+        if isinstance(error, NameError) and plugin is None:
+            raise  # no value makes a name missing: this is a mistake in the code here
+        raise StudyError(f"{where}: {f'--plugin {plugin}: ' if plugin else ''}{reason(error)}") from error
+
+
 def build(recipe: Recipe) -> tuple[Game, Update | AbstractFlow, Players]:
     """Game, method and starting point of one cell.
 
     Raises:
         StudyError: a name that is in no catalogue, an argument that does not exist, or a value that is refused.
     """
-    # Text is what caches can compare; equal data makes one and the same object.
+    # Text is what caches can compare; equal data makes one and the same object, as long as names mean the same.
     precision = str(jnp.result_type(float))
     text = json.dumps(recipe.game_data, sort_keys=True)
-    game, start, ideal_loss = _game(text, recipe.alternative, precision, recipe.where[0])
+    with blamed(recipe.where[0]):
+        game, start, ideal_loss = _game(text, recipe.alternative, precision, recipe.where[0], catalogue.added())
     arguments = json.dumps(_with_ideal_loss(ideal_loss, recipe.method_data), sort_keys=True)
-    method = _method(arguments, recipe.kind, precision, recipe.where[1])
+    with blamed(recipe.where[1]):
+        method = _method(arguments, recipe.kind, precision, recipe.where[1], catalogue.added())
     return game, method, start
 
 
 @functools.lru_cache(maxsize=4096)
 def _game(
-    text: str, alternative: tuple[int | None, int | None], precision: str, where: str
+    text: str, alternative: tuple[int | None, int | None], precision: str, where: str, added: tuple
 ) -> tuple[Game, Players, float]:
     data = json.loads(text)
     cls = _find("games", data.pop("name"), f"{where}.name")
@@ -75,11 +93,11 @@ def _game(
         if not (isinstance(name, str) and not name.startswith("_") and inspect.ismethod(factory)):
             raise StudyError(f"{where}.constructor: got {name!r}; {cls.__name__} has no such constructor")
     game = _call(factory, data, where)
+    if not isinstance(game, Game):
+        raise StudyError(f"{where}.constructor: got {name!r}, which makes no game; leave it out, or give another")
     point = _point(start, f"{where}.start")
-    try:
+    with blamed(f"{where}.start"):
         players = as_players(point)
-    except (TypeError, ValueError) as error:
-        raise StudyError(f"{where}.start: {error}") from error
     return game, players, _ideal_loss(game)
 
 
@@ -137,7 +155,7 @@ def _one_penalty(choices: list[Any], chosen: int, where: str) -> Penalty | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _method(text: str, kind: str, precision: str, where: str) -> Update | AbstractFlow:
+def _method(text: str, kind: str, precision: str, where: str, added: tuple) -> Update | AbstractFlow:
     arguments = json.loads(text)
     cls = _find("updates" if kind == "map" else "flows", arguments.pop("name"), f"{where}.name")
     return _call(cls, arguments, where)
@@ -169,8 +187,12 @@ def _ideal_loss(game: Game) -> float:
 
 def _find(room: str, name: Any, where: str) -> type:
     known = catalogue.members(room)
+    if not isinstance(name, str):
+        raise StudyError(f"{where}: got {shown(name)}; expected the name of one of the {room}")
     if name not in known:
-        raise StudyError(f"{where}: {name!r} is not one of the {room}{nearest(str(name), known)}")
+        if lacking := catalogue.lacking(room, name):
+            raise StudyError(f"{where}: {name!r} is abstract: it does not define {', '.join(lacking)}")
+        raise StudyError(f"{where}: {name!r} is not one of the {room}{nearest(name, known)}")
     return known[name]
 
 
@@ -180,7 +202,7 @@ def _component(room: str, spec: Any, where: str) -> Any:
     if isinstance(spec, str):
         spec = {"name": spec}
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
-        raise StudyError(f"{where}: got {spec!r}; expected a name, or a table with a name")
+        raise StudyError(f"{where}: got {shown(spec)}; expected a name, or a table with a name")
     arguments = {key: value for key, value in spec.items() if key not in ("name", "label")}
     if room != "optimisers":
         return _call(_find(room, spec["name"], f"{where}.name"), arguments, where)
@@ -212,10 +234,8 @@ def _call(factory: Callable, data: dict[str, Any], where: str) -> Any:
             positional.extend(value)
         else:
             keywords[key] = value
-    try:
+    with blamed(where):
         return factory(*positional, **keywords)
-    except (TypeError, ValueError) as error:
-        raise StudyError(f"{where}: {error}") from error
 
 
 def _argument(key: str, value: Any, parameter: inspect.Parameter | None, where: str) -> Any:
@@ -226,7 +246,7 @@ def _argument(key: str, value: Any, parameter: inspect.Parameter | None, where: 
         return [_projection(v, f"{where}.{i}") for i, v in enumerate(_list(value, where))]
     if key == "key":
         if isinstance(value, bool) or not isinstance(value, int):
-            raise StudyError(f"{where}: got {value!r}; expected a whole number, the seed of a random key")
+            raise StudyError(f"{where}: got {shown(value)}; expected a whole number, the seed of a random key")
         return jax.random.key(value)
     if key == "eigenvalues":
         return [complex(*v) if isinstance(v, list) else v for v in _list(value, where)]
@@ -254,7 +274,7 @@ def _list_of_numbers(key: str, value: list[Any], where: str) -> Any:
     try:
         return np.asarray(numbers)
     except ValueError as error:
-        raise StudyError(f"{where}: got {value!r}; expected rows of equal length") from error
+        raise StudyError(f"{where}: got {shown(value)}; expected rows of equal length") from error
 
 
 def _annotations(parameter: inspect.Parameter | None) -> tuple[Any, ...]:
@@ -298,28 +318,28 @@ def _check_scalar(value: Any, parameter: inspect.Parameter | None, where: str, s
         expected, fits = "a number", isinstance(value, (int, float)) and not isinstance(value, bool)
         fits = fits or (isinstance(value, str) and not strict and not isinstance(default, (int, float)))
     if not fits:
-        shown = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
-        raise StudyError(f"{where}: got {shown}; expected {expected}")
+        got = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else shown(value)
+        raise StudyError(f"{where}: got {got}; expected {expected}")
 
 
 def _projection(spec: Any, where: str) -> Any:
     if spec == "none":
         return None
     if not isinstance(spec, dict) or spec.get("name") != "Clip":
-        raise StudyError(f"{where}: got {spec!r}; expected 'none' or {{name = 'Clip', bound = ...}}")
+        raise StudyError(f"{where}: got {shown(spec)}; expected 'none' or {{name = 'Clip', bound = ...}}")
     return _call(Clip, {key: value for key, value in spec.items() if key != "name"}, where)
 
 
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
-        raise StudyError(f"{where}: got {value!r}; expected a list")
+        raise StudyError(f"{where}: got {shown(value)}; expected a list")
     return value
 
 
 def _numbers(value: Any, where: str) -> Any:
     """A number, or nested lists of numbers, as floats."""
     if isinstance(value, bool) or not isinstance(value, (int, float, list)):
-        raise StudyError(f"{where}: got {value!r}; expected numbers")
+        raise StudyError(f"{where}: got {shown(value)}; expected numbers")
     if not isinstance(value, list):
         return float(value)
     return [_numbers(entry, f"{where}.{index}") for index, entry in enumerate(value)]
@@ -329,15 +349,16 @@ def _point(value: Any, where: str) -> Any:
     """Players, from a list with a number or a list per player."""
     numbers = _numbers(value, where)
     if not isinstance(numbers, list):
-        raise StudyError(f"{where}: got {value!r}; expected a list with one entry per player")
+        raise StudyError(f"{where}: got {shown(value)}; expected a list with one entry per player")
     try:
         return tuple(np.asarray(entry) if isinstance(entry, list) else entry for entry in numbers)
     except ValueError as error:
-        raise StudyError(f"{where}: got {value!r}; expected rows of equal length") from error
+        raise StudyError(f"{where}: got {shown(value)}; expected rows of equal length") from error
 
 
 def nearby(players: Players, equilibrium: Players, distance: float) -> Players:
     """The point at a small distance from an equilibrium, towards the players."""
     gap = jax.tree.map(jnp.subtract, players, equilibrium)
-    size = float(np.sqrt(sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(gap))))
+    with np.errstate(over="ignore"):
+        size = float(np.sqrt(sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(gap))))
     return jax.tree.map(lambda point, way: point + distance / max(size, 1e-300) * way, equilibrium, gap)

@@ -36,15 +36,16 @@ from dynamics.game import FunctionGame, Game, Losses, Players, as_players
 from dynamics.outcomes import Outcome
 from dynamics.simulation import simulate
 from dynamics.studies.agreement import Evidence, judge
-from dynamics.studies.building import build, nearby
+from dynamics.studies.building import blamed, build, nearby
 from dynamics.studies.kept import Kept
-from dynamics.studies.results import Cell, Judged, Portrait, Results
+from dynamics.studies.results import Cell, Judged, Portrait, Results, label
 from dynamics.studies.schema import Recipe, Study, StudyError
 from dynamics.updates import Update
 
 NEARBY = 1e-3  # distance from the equilibrium of the second, local run of every cell
 NEIGHBOURHOOD = 0.05  # distance from it beyond which the local run has left
 CHUNK = 4096  # cells per compiled call
+MOST_POINTS = 10_000  # of a trajectory in a portrait
 MIXED = 16  # cells up to which different games share a program: each game is then computed for every cell
 Progress = Callable[[int, int, str], None]
 
@@ -73,16 +74,16 @@ def prepare(study: Study) -> list[_Job]:
     for recipe in study.recipes:
         game, method, start = build(recipe)  # equal data gives one and the same object
         if id(start) not in points:
-            equilibrium = _equilibrium(game, start, recipe)
+            with blamed(recipe.where[0]):
+                equilibrium = _equilibrium(game, start, recipe)
             expected, got = (jax.tree.map(jnp.shape, players) for players in (equilibrium, start))
             if expected != got:
                 raise StudyError(f"{recipe.where[0]}.start: has shapes {got}; {recipe.game} expects {expected}")
-            points[id(start)] = equilibrium, nearby(start, equilibrium, NEARBY)
+            with blamed(f"{recipe.where[0]}.start"):
+                points[id(start)] = equilibrium, nearby(start, equilibrium, NEARBY)
         if (id(method), len(start)) not in fitting:
-            try:
+            with blamed(recipe.where[1]):
                 method.init(game, start)
-            except ValueError as error:
-                raise StudyError(f"{recipe.where[1]}: {error}") from error
             fitting.add((id(method), len(start)))
         jobs.append(_Job(recipe, game, method, start, *points[id(start)]))
     return jobs
@@ -373,15 +374,21 @@ def _locked(function: Callable, *arguments: Any) -> Any:
 
 
 def _run_chunk(study: Study, jobs: list[_Job]) -> list[Cell]:
-    far, close, linear = _program(jobs, study.data)
+    with blamed(_cells_of(jobs)):
+        far, close, linear = _program(jobs, study.data)
     return [_cell(study, job, *_row((far, close, linear), row)) for row, job in enumerate(jobs)]
 
 
 def _judge_chunk(jobs: list[_Job]) -> list[Judged]:
-    linear = _program(jobs, None)
+    with blamed(_cells_of(jobs)):
+        linear = _program(jobs, None)
     return [
         Judged(job.recipe, job.game, job.method, _stability(job, _row(linear, row))) for row, job in enumerate(jobs)
     ]
+
+
+def _cells_of(jobs: Sequence[_Job]) -> str:
+    return label(jobs[0].recipe) + (f" and {len(jobs) - 1} more cells" if len(jobs) > 1 else "")
 
 
 def _row(tree: Any, row: int) -> Any:
@@ -501,8 +508,9 @@ def _cell(study: Study, job: _Job, far: _Ending, close: _Ending, linear: Lineari
 
 
 def _distance(players: Players, other: Players) -> float:
-    gap = jax.tree.map(lambda a, b: np.asarray(a, float) - np.asarray(b, float), players, other)
-    return math.sqrt(sum(float(np.sum(leaf**2)) for leaf in jax.tree.leaves(gap)))
+    with np.errstate(over="ignore", invalid="ignore"):  # players that are not finite, or close to the largest number
+        gap = jax.tree.map(lambda a, b: np.asarray(a, float) - np.asarray(b, float), players, other)
+        return math.sqrt(sum(float(np.sum(leaf**2)) for leaf in jax.tree.leaves(gap)))
 
 
 def _portrait_requests(study: Study, jobs: list[_Job]) -> list[tuple[str, list[_Job], float]]:
@@ -541,10 +549,14 @@ def _portrait(study: Study, title: str, jobs: list[_Job], half_width: float) -> 
     for job in jobs:
 
         def path(start: Players, job: _Job = job) -> jax.Array:
-            run = simulate(job.game, job.method, start, classify=False, **_length(job.method, study.data))
+            length = _length(job.method, study.data)
+            if "steps" in length:
+                length["save_every"] = -(-length["steps"] // MOST_POINTS)
+            run = simulate(job.game, job.method, start, classify=False, **length)
             return jax.vmap(lambda players: ravel_pytree(players)[0])(run.players)
 
-        points = np.asarray(_run(path, job.start))
+        with blamed(label(job.recipe)):
+            points = np.asarray(_run(path, job.start))
         trajectories.append((f"{job.recipe.method} ({job.recipe.kind})", points[np.all(np.isfinite(points), axis=1)]))
     reach = half_width or 1.6 * max(np.max(np.abs(np.asarray(ravel_pytree(job.start)[0]) - centre)) for job in jobs)
     x, y = (np.linspace(c - reach, c + reach, 25) for c in centre)

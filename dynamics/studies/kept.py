@@ -130,7 +130,7 @@ class Kept:
             return None
         try:
             return dict(json.loads(what.read_text()))
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise StudyError(f"--store {str(self.path)!r} holds something else; give another name") from error
 
     def _compare(self, there: dict[str, Any]) -> None:
@@ -174,7 +174,12 @@ def _identity(study: Study, plugins: Sequence[str]) -> dict[str, Any]:
 
 
 def _source_hash(name: str) -> str:
-    return hashlib.sha256(inspect.getsource(importlib.import_module(name)).encode()).hexdigest()
+    module = importlib.import_module(name)
+    try:
+        source = inspect.getsource(module)
+    except (OSError, TypeError):  # compiled, or made at run time
+        source = repr(module)
+    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def _flat(value: Any, path: str = "") -> dict[str, str]:

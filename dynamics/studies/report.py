@@ -1,15 +1,20 @@
 """Results of a study as text, as a table for the terminal, as plain data, and as a folder of files."""
 
 import collections
+import contextlib
 import json
 import math
+import os
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dynamics._text import printable
 from dynamics.studies.results import Cell, Results
 
 PICTURES = {
@@ -151,11 +156,12 @@ def verdict_line(results: Results) -> str:
     return text + "none differs without explanation."
 
 
-def markdown(results: Results, command: str | None = None) -> str:
+def markdown(results: Results, command: str | None = None, pictures: Sequence[str] | None = None) -> str:
     """The report: what was asked, what came out, every disagreement with its explanation, how to do it again.
 
     Args:
         command: what was typed; by default a run of the resolved study.
+        pictures: names of those that there are; by default all that are asked for.
     """
     groups = _by((c for c in results.cells if c.agreement == "explained"), lambda cell: cell.explanation)
     groups = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
@@ -164,7 +170,7 @@ def markdown(results: Results, command: str | None = None) -> str:
         f"# {_escaped(results.title or results.name)}",
         _summary(results),
         _asked(results),
-        _pictures(results),
+        _pictures(_drawn(results) if pictures is None else pictures),
         _tables(results, numbers),
         _explained(groups),
         _unexplained(results),
@@ -217,8 +223,7 @@ def _asked(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _pictures(results: Results) -> str:
-    drawn = _drawn(results)
+def _pictures(drawn: Sequence[str]) -> str:
     if not drawn:
         return ""
     return "## Pictures\n\n" + "\n\n".join(f"![{PICTURES[name]}]({name}.png)" for name in drawn)
@@ -332,38 +337,109 @@ def _again(results: Results, command: str | None) -> str:
     return "\n".join(lines)
 
 
-def write(results: Results, directory: str | Path, study: str | None = None, command: str | None = None) -> list[Path]:
-    """Write the report, the pictures asked for and the data into a folder, which is made where needed.
+def write(
+    results: Results,
+    directory: str | Path,
+    study: str | None = None,
+    command: str | None = None,
+    problems: list[tuple[str, Exception]] | None = None,
+) -> list[Path]:
+    """Write the data, the pictures asked for and the report into a folder, which is made where needed.
+
+    The numbers come first, `study.toml` and `results.json` together, and are on the disk before anything is drawn. Then
+    files of an earlier run are removed, and every further file is written and put in place on its own; one that fails
+    does not keep the others from being written. Files of other names stay.
 
     Args:
         study: text of the resolved study, for `study.toml`.
         command: what was typed, for the report.
+        problems: gets the names of the files that could not be written, with the exceptions; without it the first
+            exception is raised when all else is done.
 
     Returns:
         the files written.
+
+    Raises:
+        OSError: the numbers cannot be written; everything is as it was.
     """
+    directory = Path(directory)
+    numbers = {} if study is None else {"study.toml": study}
+    numbers["results.json"] = json.dumps(to_json(results), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    written = _put_numbers(numbers, directory)
+    failed: list[tuple[str, Exception]] = []
+
+    def put(name: str, make: Callable[[Path], Any]) -> None:
+        aside = _partial(directory, name)
+        try:
+            make(aside)
+            os.replace(aside, directory / name)
+            written.append(directory / name)
+        except Exception as error:
+            failed.append((name, error))
+        finally:
+            aside.unlink(missing_ok=True)
+
+    put("results.nc", lambda path: results.to_dataset().to_netcdf(path, engine="h5netcdf"))
+    for name in _drawn(results):
+        put(f"{name}.png", partial(_draw, results, name))
+    drawn = [name for name in _drawn(results) if directory / f"{name}.png" in written]
+    put("report.md", lambda path: _write_text(path, markdown(results, command, drawn)))
+    if problems is not None:
+        problems += failed
+    elif failed:
+        raise failed[0][1]
+    return written
+
+
+def _draw(results: Results, name: str, path: Path) -> None:
     from dynamics import plots
 
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     draw = {
         "outcomes": plots.outcome_chart,
         "portraits": plots.phase_portraits,
         "spectra": plots.spectra,
         "rates": plots.rates,
     }
-    written = [plots.save(draw[name](results), directory / f"{name}.png") for name in _drawn(results)]
-    texts = {
-        "report.md": markdown(results, command),
-        "results.json": json.dumps(to_json(results), indent=1, allow_nan=False, ensure_ascii=False) + "\n",
-    }
-    if study is not None:
-        texts["study.toml"] = study
-    for name, text in texts.items():
-        (directory / name).write_text(text, encoding="utf-8")
-        written.append(directory / name)
-    results.to_dataset().to_netcdf(directory / "results.nc", engine="h5netcdf")
-    return [*written, directory / "results.nc"]
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of letters that the font has not got
+        plots.save(draw[name](results), path)
+
+
+def _put_numbers(texts: dict[str, str], directory: Path) -> list[Path]:
+    """Write texts into a folder, all or none of them, and remove what an earlier run has left there."""
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    ours = all((directory / name).is_file() for name in ("results.json", "study.toml"))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            for name, text in texts.items():
+                _write_text(_partial(directory, name), text)
+            for name in texts:
+                os.replace(_partial(directory, name), directory / name)
+        finally:
+            for name in texts:
+                _partial(directory, name).unlink(missing_ok=True)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()
+        raise
+    if ours:
+        for name in FILES:
+            if name not in texts:
+                (directory / name).unlink(missing_ok=True)
+    return [directory / name for name in texts]
+
+
+def _partial(directory: Path, name: str) -> Path:
+    """Where a file is until it is whole; the ending stays, for it says which kind of file."""
+    return directory / f".{os.getpid()}.partial.{name}"
+
+
+def _write_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:
@@ -384,4 +460,4 @@ def _number(value: float) -> str:
 
 def _escaped(value: Any) -> str:
     """Text that Markdown shows as it is, in one line."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(str(value).split()))
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", printable(" ".join(str(value).split())))

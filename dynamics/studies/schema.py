@@ -2,18 +2,26 @@
 
 import copy
 import dataclasses
+import datetime
 import importlib.resources
 import inspect
 import itertools
 import math
 import pathlib
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
+from dynamics._text import is_plain, printable, reason, shortened, shown
 
 PICTURES = ("outcomes", "portraits", "spectra", "rates")
+
+LARGEST_FILE = 2**24  # bytes of a study
+DEEPEST = 24  # tables and lists within each other
+LONGEST_TEXT = 200  # letters of a label or any other text
+CELL_BYTES = 8_000  # of memory that a cell takes, at the least
 
 # Key: (types, expected, default); a default of ... means that the key is required.
 _TOP = {
@@ -78,7 +86,7 @@ def builtin() -> dict[str, str]:
     """Titles of the built-in studies by name."""
     folder = importlib.resources.files("dynamics.studies")
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
-    return {f.name.removesuffix(".toml"): tomllib.loads(f.read_text()).get("title", "") for f in files}
+    return {f.name.removesuffix(".toml"): tomllib.loads(f.read_text(encoding="utf-8")).get("title", "") for f in files}
 
 
 def read(source: str, settings: Sequence[str] = ()) -> Study:
@@ -89,15 +97,14 @@ def read(source: str, settings: Sequence[str] = ()) -> Study:
         settings: texts like `steps=100` or `game.0.penalty.weight=0.3`, applied before the check. The value is TOML.
 
     Raises:
-        StudyError: no such study, no TOML, an unknown key, a value of the wrong type or out of bounds.
+        StudyError: no such study, no TOML, an unknown key, a value of the wrong type or out of bounds, or more cells
+            than there is memory for.
     """
     name, text = _source(source)
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"{source}: not valid TOML: {error}") from error
+    data = _parsed(text, source)
     for setting in settings:
         _apply_setting(data, setting)
+    _check_values(data)
     return Study(name, *_check(data))
 
 
@@ -106,23 +113,83 @@ def _source(source: str) -> tuple[str, str]:
     if source in known:
         return source, importlib.resources.files("dynamics.studies").joinpath(f"{source}.toml").read_text()
     path = pathlib.Path(source)
-    if path.suffix != ".toml" and not path.exists():
-        raise StudyError(f"no study is called {source!r}{nearest(source, known)}, or the path of a TOML file")
     try:
-        return path.stem, path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{source}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        if path.suffix != ".toml" and not path.exists():
+            raise StudyError(f"no study is called {shown(source)}{nearest(source, known)}, or the path of a TOML file")
+        with path.open("rb") as file:
+            text = file.read(LARGEST_FILE + 1)
+        if len(text) > LARGEST_FILE:
+            raise StudyError(
+                f"{source}: cannot be read: it is larger than {LARGEST_FILE >> 20} MiB; expected a TOML file"
+            )
+        return printable(path.stem), text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{source}: cannot be read: byte {error.start} is no UTF-8") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, StudyError):
+            raise
+        raise StudyError(f"{shown(source)}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{where}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise StudyError(f"{where}: not valid TOML: nested too deeply; expected at most {DEEPEST} levels") from error
+    except (ValueError, OverflowError) as error:  # dates that there are not, whole numbers of thousands of digits
+        digits = "digits" in str(error)
+        said = "a whole number has too many digits; expected at most 64 bits" if digits else reason(error)
+        raise StudyError(f"{where}: not valid TOML: {said}") from error
+
+
+def _check_values(data: dict[str, Any]) -> None:
+    """Raise `StudyError` where something is too deep, or is no number, text or flag that a study can have."""
+    left: list[tuple[str, Any, int]] = [("", data, 0)]
+    while left:
+        path, value, depth = left.pop()
+        where = path or "study"
+        if isinstance(value, (dict, list)):
+            if depth > DEEPEST:
+                raise StudyError(f"{shortened(path, 40)}: nested more than {DEEPEST} levels deep; a study needs fewer")
+            entries = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, entry in entries:
+                if isinstance(key, str):
+                    _check_text(path or "a key", key)
+                left.append((f"{path}.{key}" if path else str(key), entry, depth + 1))
+        elif isinstance(value, str):
+            _check_text(where, value)
+        elif isinstance(value, (datetime.date, datetime.time)):
+            raise StudyError(f"{where}: got the date or time {value}; a study has none")
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise StudyError(f"{where}: got a whole number of {value.bit_length()} bits; expected one of at most 64")
+        elif isinstance(value, float) and depth > 1 and not math.isfinite(value):
+            raise StudyError(f"{where}: got {value}; expected a finite number")
+
+
+def _check_text(where: str, text: str) -> None:
+    if len(text) > LONGEST_TEXT:
+        raise StudyError(f"{where}: got {shown(text, 40)}, of {len(text)} letters; expected at most {LONGEST_TEXT}")
+    if not is_plain(text):
+        raise StudyError(f"{where}: got {shown(text)}; expected a line of text without control characters")
 
 
 def _apply_setting(data: dict[str, Any], setting: str) -> None:
     path, equals, text = setting.partition("=")
     path = path.strip()
     if not equals or not path:
-        raise StudyError(f"--set {setting!r}: expected path=value, e.g. steps=100")
+        raise StudyError(f"--set {shown(setting)}: expected path=value, e.g. steps=100")
+    _check_text("--set: the path", path)
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
+        parsed = _parsed(f"value = {text}", f"--set {path}")
+        if parsed.keys() != {"value"}:
+            raise StudyError(f"--set {path}: got {shown(text)}; expected one value")
+        value = parsed["value"]
+    except StudyError as error:
+        if not isinstance(error.__cause__, tomllib.TOMLDecodeError):
+            raise
+        value = text.strip()  # a name without quotes
     put(data, path, value, create=True)
 
 
@@ -132,20 +199,27 @@ def put(data: Any, path: str, value: Any, create: bool = False) -> None:
     Raises:
         StudyError: the path leads nowhere; the message gives the nearest key.
     """
+    for place, key in _slots(data, path, create):
+        place[key] = value
+
+
+def _slots(data: Any, path: str, create: bool = False) -> list[tuple[Any, Any]]:
+    """Where the entry of a path is: tables and lists, with the key or index in each."""
     *parents, last = path.split(".")
     places = [data]
     for part in parents:
         places = [deeper for place in places for deeper in _enter(place, part, path)]
+    found: list[tuple[Any, Any]] = []
     for place in places:
         if isinstance(place, list):
-            for index in range(len(place)) if last == "*" else [_index(place, last, path)]:
-                place[index] = value
+            found += [(place, index) for index in (range(len(place)) if last == "*" else [_index(place, last, path)])]
         elif isinstance(place, dict):
             if not create and last not in place:
                 raise StudyError(f"{path}: there is no {last!r} here{nearest(last, place)}")
-            place[last] = value
+            found.append((place, last))
         else:
-            raise StudyError(f"{path}: {place!r} is no table, so it has no {last!r}")
+            raise StudyError(f"{path}: {shown(place)} is no table, so it has no {last!r}")
+    return found
 
 
 def _enter(place: Any, part: str, path: str) -> list[Any]:
@@ -157,7 +231,7 @@ def _enter(place: Any, part: str, path: str) -> list[Any]:
 
 
 def _index(place: list, part: str, path: str) -> int:
-    if not part.isdigit() or int(part) >= len(place):
+    if not (part.isascii() and part.isdigit()) or len(part) > 18 or int(part) >= len(place):
         raise StudyError(
             f"{path}: {part!r} is no entry of a list of {len(place)}; expected 0 to {len(place) - 1}, or *"
         )
@@ -176,19 +250,26 @@ def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Recipe, ...]]:
         if kinds is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, kinds) or isinstance(value, bool):
-            raise StudyError(f"{key}: got {value!r}; expected {expected}")
+            raise StudyError(f"{key}: got {shown(value)}; expected {expected}")
         resolved[key] = copy.deepcopy(value)
     for key, largest in (("steps", 2**31), ("until", math.inf)):
         if not 0 < resolved[key] < largest:
-            raise StudyError(f"{key}: got {resolved[key]!r}; expected {_TOP[key][1]}")
+            most = f" below {largest:,}" if key == "steps" else ""
+            raise StudyError(f"{key}: got {resolved[key]!r}; expected {_TOP[key][1]}{most}")
     for picture in resolved["draw"]:
         if picture not in PICTURES:
-            raise StudyError(f"draw: got {picture!r}{nearest(str(picture), PICTURES)}")
+            raise StudyError(f"draw: got {shown(picture)}{nearest(str(picture), PICTURES)}")
     games = _tables(resolved, "game", ("name", "start"), {"label", "each", "constructor"})
+    for where, game in games:
+        _check_texts(where, game, ("label", "name", "constructor"))
+        for key in ("objective", "penalty"):
+            if key in game:
+                _check_choice(f"{where}.{key}", game[key])
     methods = _tables(resolved, "method", (), {"label", "update", "flow"})
     for where, portrait in _tables(resolved, "portrait", ("game", "methods"), set()):
         _check_portrait(where, portrait)
     for where, method in methods:
+        _check_texts(where, method, ("label",))
         for key in method:
             if key not in ("label", "update", "flow"):
                 raise StudyError(f"{where}.{key}: no such key{nearest(key, ('label', 'update', 'flow'))}")
@@ -196,15 +277,47 @@ def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Recipe, ...]]:
             raise StudyError(f"{where}: expected an update, a flow, or both")
         for kind in ("update", "flow"):
             if kind in method and not (isinstance(method[kind], dict) and isinstance(method[kind].get("name"), str)):
-                raise StudyError(f"{where}.{kind}: got {method[kind]!r}; expected a table with a name")
+                raise StudyError(f"{where}.{kind}: got {shown(method[kind])}; expected a table with a name")
     axes = {path: _axis(path, value) for path, value in resolved["axes"].items()}
     for path in axes:
-        for point in (copy.deepcopy(resolved),):
-            put(point, path, 0.0)
         if path.split(".")[0] not in ("game", "method"):
             raise StudyError(f"axes.{path}: expected a path that begins with game or method")
-    recipes = tuple(_recipes(resolved, games, methods, axes))
+        for place, key in _slots(resolved, path):
+            if not _is_numeric(place[key]):
+                raise StudyError(f"axes.{path}: leads to {shown(place[key])}; expected the path of a number")
+    per_point = sum(1 for _ in _recipes(resolved, games, methods, {}))
+    count = per_point * math.prod(len(fractions) for fractions, _ in axes.values())
+    try:
+        check_memory(f"{counted(count)} cells", count, CELL_BYTES, "expected fewer values of the axes")
+    except ValueError as error:
+        longest = max(axes, key=lambda path: len(axes[path][0]), default=None)
+        raise StudyError(f"game and method: {error}" if longest is None else f"axes.{longest}: {error}") from error
+    values = {path: [at(fraction) for fraction in fractions] for path, (fractions, at) in axes.items()}
+    recipes = tuple(_recipes(resolved, games, methods, values))
     return resolved, recipes
+
+
+def _check_texts(where: str, table: dict[str, Any], keys: Sequence[str]) -> None:
+    for key in keys:
+        if key in table and not (isinstance(table[key], str) and table[key].strip()):
+            raise StudyError(f"{where}.{key}: got {shown(table[key])}; expected a text")
+
+
+def _check_choice(where: str, choice: Any) -> None:
+    """An objective or a penalty: a name, or a table."""
+    if isinstance(choice, dict):
+        _check_texts(where, choice, ("label", "name"))
+        if not isinstance(choice.get("set", {}), dict):
+            raise StudyError(f"{where}.set: got {shown(choice['set'])}; expected a table")
+    elif not isinstance(choice, str):
+        raise StudyError(f"{where}: got {shown(choice)}; expected a name, or a table with a name")
+
+
+def _is_numeric(value: Any) -> bool:
+    """A number, or lists of numbers."""
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_numeric, value))
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 _PORTRAIT = ("game", "objective", "penalty", "kind", "methods", "half_width")
@@ -216,12 +329,12 @@ def _check_portrait(where: str, portrait: dict[str, Any]) -> None:
             raise StudyError(f"{where}.{key}: no such key{nearest(key, _PORTRAIT)}")
         if key == "methods":
             if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
-                raise StudyError(f"{where}.methods: got {value!r}; expected a list of labels of methods")
+                raise StudyError(f"{where}.methods: got {shown(value)}; expected a list of labels of methods")
         elif key == "half_width":
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise StudyError(f"{where}.half_width: got {value!r}; expected a positive number")
+                raise StudyError(f"{where}.half_width: got {shown(value)}; expected a positive number")
         elif not isinstance(value, str):
-            raise StudyError(f"{where}.{key}: got {value!r}; expected a label")
+            raise StudyError(f"{where}.{key}: got {shown(value)}; expected a label")
 
 
 def _tables(
@@ -232,7 +345,7 @@ def _tables(
     tables = [(key, value)] if isinstance(value, dict) else [(f"{key}.{i}", v) for i, v in enumerate(value)]
     for where, table in tables:
         if not isinstance(table, dict):
-            raise StudyError(f"{where}: got {table!r}; expected a table")
+            raise StudyError(f"{where}: got {shown(table)}; expected a table")
         for name in required:
             if name not in table:
                 raise StudyError(f"{where}.{name}: missing{nearest(name, set(table) - known)}")
@@ -241,31 +354,46 @@ def _tables(
     return tables
 
 
-def _axis(path: str, value: Any) -> list[float]:
+def _axis(path: str, value: Any) -> tuple[Sequence[Any], Callable[[Any], float]]:
+    """What an axis is made from, an entry per value, and the value of an entry; nothing as long as the axis is made."""
     where = f"axes.{path}"
     if isinstance(value, list):
-        if not value or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in value):
-            raise StudyError(f"{where}: got {value!r}; expected a list of numbers")
-        return [float(v) for v in value]
+        if not value or not all(_is_numeric(v) and not isinstance(v, list) for v in value):
+            raise StudyError(f"{where}: got {shown(value)}; expected a list of numbers")
+        return value, float
     if not isinstance(value, dict):
-        raise StudyError(f"{where}: got {value!r}; expected a list of numbers, or low, high and count")
+        raise StudyError(f"{where}: got {shown(value)}; expected a list of numbers, or low, high and count")
     for name in value:
         if name not in ("low", "high", "count", "scale"):
             raise StudyError(f"{where}.{name}: no such key{nearest(name, ('low', 'high', 'count', 'scale'))}")
-    low, high, count = (value.get(name) for name in ("low", "high", "count"))
-    if not (isinstance(count, int) and count >= 1 and all(isinstance(v, (int, float)) for v in (low, high))):
-        raise StudyError(f"{where}: got {value!r}; expected numbers low and high and a whole number count")
-    if value.get("scale", "linear") not in ("linear", "log"):
-        raise StudyError(f"{where}.scale: got {value['scale']!r}; expected 'linear' or 'log'")
-    fractions = [i / max(count - 1, 1) for i in range(count)]
-    if value.get("scale") == "log":
-        if not 0 < low <= high:
-            raise StudyError(f"{where}: got low {low} and high {high}; a log scale needs 0 < low <= high")
-        return [low * (high / low) ** f for f in fractions]
-    return [low + (high - low) * f for f in fractions]
+    low, high, count, scale = (value.get(name, default) for name, default in _AXIS.items())
+    whole = isinstance(count, int) and not isinstance(count, bool) and count >= 1
+    if not whole or any(isinstance(v, list) or not _is_numeric(v) for v in (low, high)):
+        raise StudyError(f"{where}: got {shown(value)}; expected numbers low and high and a whole number count")
+    if scale not in ("linear", "log"):
+        raise StudyError(f"{where}.scale: got {shown(scale)}; expected 'linear' or 'log'")
+    if scale == "log" and not 0 < low <= high:
+        raise StudyError(f"{where}: got low {low} and high {high}; a log scale needs 0 < low <= high")
+    if not math.isfinite(high - low) or (scale == "log" and not math.isfinite(high / low)):
+        raise StudyError(f"{where}: got low {low} and high {high}, too far apart for a floating-point number")
+
+    def at(index: int) -> float:
+        fraction = index / max(count - 1, 1)
+        return low * (high / low) ** fraction if scale == "log" else low + (high - low) * fraction
+
+    return range(count), at
+
+
+_AXIS = {"low": None, "high": None, "count": None, "scale": "linear"}
 
 
 def _recipes(resolved, games, methods, axes) -> Iterator[Recipe]:
+    game_labels = _distinct([(where, game.get("label"), game["name"]) for where, game in games])
+    kinds = (("map", "update"), ("flow", "flow"))
+    method_labels = {}
+    for kind, key in kinds:
+        having = [(where, method.get("label"), method[key]["name"]) for where, method in methods if key in method]
+        method_labels[kind] = _distinct(having)
     for values in itertools.product(*axes.values()):
         point = copy.deepcopy(resolved) if axes else resolved
         for path, value in zip(axes, values, strict=True):
@@ -276,14 +404,14 @@ def _recipes(resolved, games, methods, axes) -> Iterator[Recipe]:
             for objective, penalty, alternative, filled in _alternatives(where, table):
                 for method_where, _ in methods:
                     method = _at(point, method_where)
-                    for kind, key in (("map", "update"), ("flow", "flow")):
+                    for kind, key in kinds:
                         if key not in method:
                             continue
                         yield Recipe(
-                            game=table.get("label", table["name"]),
+                            game=game_labels[where],
                             objective=objective,
                             penalty=penalty,
-                            method=method.get("label", method[key]["name"]),
+                            method=method_labels[kind][method_where],
                             kind=kind,
                             axes=named,
                             game_data=filled,
@@ -291,6 +419,27 @@ def _recipes(resolved, games, methods, axes) -> Iterator[Recipe]:
                             alternative=alternative,
                             where=(where, f"{method_where}.{key}"),
                         )
+
+
+def _distinct(entries: Iterable[tuple[str, str | None, str]]) -> dict[str, str]:
+    """Labels by path, all different: those that are given must be, names that stand in for one are numbered.
+
+    Args:
+        entries: path, label or `None`, and name of each.
+    """
+    entries = list(entries)
+    owners: dict[str, str] = {}
+    for where, label, _ in entries:
+        if label is not None and owners.setdefault(label, where) != where:
+            raise StudyError(f"{where}.label: {label!r} is the label of {owners[label]} as well; give each its own")
+    found: dict[str, str] = {}
+    for where, label, name in entries:
+        if label is None:
+            numbered = itertools.chain([name], (f"{name} ({number})".strip() for number in itertools.count(2)))
+            label = next(text for text in numbered if text not in owners)
+            owners[label] = where
+        found[where] = label
+    return found
 
 
 def _at(data: dict[str, Any], path: str) -> dict[str, Any]:
@@ -303,28 +452,34 @@ def _alternatives(
 ) -> Iterator[tuple[str, str, tuple[int | None, int | None], dict[str, Any]]]:
     each = table.get("each", {})
     if not isinstance(each, dict) or any(key not in ("objective", "penalty") for key in each):
-        raise StudyError(f"{where}.each: got {each!r}; expected lists called objective and penalty")
+        raise StudyError(f"{where}.each: got {shown(each)}; expected lists called objective and penalty")
     plain = {key: value for key, value in table.items() if key not in ("each", "label")}
     objectives = each.get("objective", [plain.get("objective", "")])
     penalties = each.get("penalty", [plain.get("penalty", "")])
+    labels = []
     for key, choices in (("objective", objectives), ("penalty", penalties)):
+        here = f"{where}.each.{key}" if key in each else f"{where}.{key}"
         if not isinstance(choices, list) or not choices:
-            raise StudyError(f"{where}.each.{key}: got {choices!r}; expected a list")
+            raise StudyError(f"{here}: got {shown(choices)}; expected a list")
+        for index, choice in enumerate(choices):
+            _check_choice(f"{here}.{index}" if key in each else here, choice)
+        labels.append(list(_distinct((f"{here}.{i}", *_label(choice)) for i, choice in enumerate(choices)).values()))
     for (first, objective), (second, penalty) in itertools.product(enumerate(objectives), enumerate(penalties)):
         filled = dict(plain)
         if objective:
             filled["objective"] = objectives if "objective" in each else objective
-        changes = penalty.get("set", {}) if isinstance(penalty, dict) else {}
-        filled.update(changes)
+        filled.update(penalty.get("set", {}) if isinstance(penalty, dict) else {})
+        _check_texts(where, filled, ("name", "constructor"))
         filled["penalty"] = penalties if "penalty" in each else penalty
         chosen = (first if "objective" in each else None, second if "penalty" in each else None)
-        yield _label(objective), _label(penalty), chosen, filled
+        yield labels[0][first], labels[1][second], chosen, filled
 
 
-def _label(choice: Any) -> str:
+def _label(choice: Any) -> tuple[str | None, str]:
+    """The label that an objective or penalty is given, and the name that stands in for one."""
     if isinstance(choice, dict):
-        return str(choice.get("label", choice.get("name", "")))
-    return str(choice)
+        return choice.get("label"), choice.get("name", "")
+    return None, choice
 
 
 def arguments_of(function: Any) -> dict[str, inspect.Parameter]:
