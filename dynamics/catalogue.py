@@ -70,11 +70,6 @@ def added() -> tuple[types.ModuleType, ...]:
     return tuple(_ADDED)
 
 
-def is_added(name: str | None) -> bool:
-    """True for the name of an added module."""
-    return any(module.__name__ == name for module in _ADDED)
-
-
 def plugin_of(error: BaseException) -> str | None:
     """The added module whose code has raised an exception, or called what has; `None`: nobody's."""
     seen: set[int] = set()

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     before_end = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json, debug = "--json" in before_end, "--debug" in before_end
-    with _lenient_streams(), _warnings_in_a_line():
+    with _lenient_streams(), _warnings_in_a_line(before_end):
         try:
             code = _main(arguments)
             _flush()
@@ -123,16 +123,17 @@ def _reconfigure(stream: Any, errors: str) -> None:
 
 
 @contextlib.contextmanager
-def _warnings_in_a_line() -> Iterator[None]:
+def _warnings_in_a_line(arguments: Sequence[str]) -> Iterator[None]:
     """Warnings that are shown take one line, and name the plugin that they come from."""
     shown_before = warnings.showwarning
+    plugins = {name for flag, name in zip(arguments, arguments[1:], strict=False) if flag == "--plugin"}
+    plugins |= {name.removeprefix("--plugin=") for name in arguments if name.startswith("--plugin=")}
 
     def show(message, category, filename, lineno, file=None, line=None):
-        owners = {str(getattr(module, "__file__", None)): name for name, module in list(sys.modules.items())}
-        catalogue = sys.modules.get("dynamics.catalogue")
-        name = owners.get(filename)
-        plugin = f"--plugin {name}: " if catalogue is not None and catalogue.is_added(name) else ""
-        text = shortened(f"{plugin}{category.__name__}: {printable(message)}", LONGEST_MESSAGE)
+        own = [name for name in plugins if getattr(sys.modules.get(name), "__file__", None) == filename]
+        text = shortened(
+            f"{''.join(f'--plugin {name}: ' for name in own)}{category.__name__}: {printable(message)}", LONGEST_MESSAGE
+        )
         with contextlib.suppress(OSError, ValueError):
             print(f"dynamics: warning: {text}", file=sys.stderr, flush=True)
 

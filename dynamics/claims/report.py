@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from dynamics import __version__
+from dynamics._text import printable
 from dynamics.claims.base import registered
 from dynamics.claims.search import Result
 
@@ -98,7 +99,8 @@ def markdown(results: Sequence[Result], command: str | None = None, pictures: Se
         "counterexample, the others kept.",
         "",
     ]
-    return "\n".join(lines)
+    # What a claim says may be anybody's.
+    return "\n".join(printable(line) for text in lines for line in text.split("\n"))
 
 
 def write(
