@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics._checks import as_leaf, check_finite, check_number, check_whole
+from dynamics._memory import check_memory, counted
 
 
 class Sample(eqx.Module):
@@ -159,6 +160,7 @@ class GaussianMixture(Distribution):
         check_finite(self.means, "GaussianMixture.means")
         check_number(self, "std", minimum=0)
         check_whole(self, "nodes")
+        check_memory(f"a quadrature rule of {counted(self.nodes)} nodes", self.nodes**2, 8, "expected fewer nodes")
         check_whole(self, "batch_size")
 
     def sample(self, key: PRNGKeyArray | None = None, count: int | None = None) -> Sample:

@@ -162,6 +162,7 @@ SETTINGS = [
     ("method.0.update.optimisers.0.learning_rate=true", ["learning_rate", "True", "a number"]),
     ("method.0.update.optimisers.1.nesterov=1", ["method.0.update.optimisers.1.nesterov", "1", "true or false"]),
     ("method.0.update.optimisers.0.learning_rate=1e400", ["method.0.update.optimisers.0.learning_rate", "inf"]),
+    ("game.0.nodes=1000000000000", ["game.0", "1e+12 nodes", "memory"]),
     ("draw=[[]]", ["draw", "[]"]),
     ("seed=true", ["seed", "True"]),
     ("seed=1" + "0" * 30, ["seed", "64"]),
@@ -185,6 +186,16 @@ def test_settings(setting, parts, capsys, folder, made_up):
     for part in parts:
         assert part in line
     assert os.listdir() == ["study.toml"]
+
+
+def test_numbers_that_single_precision_has_not_got(capsys, folder, made_up):
+    for setting, where in (
+        ("game.0.start=[1e300, 0.1]", "game.0.start.0"),
+        ("game.1.matrix=[[1e39, 0.5], [0.0, 0.8]]", "game.1.matrix.0.0"),
+        ("method.1.update.decay=-1e300", "method.1.update.decay"),
+    ):
+        line = refused(capsys, "run", "study.toml", "--quiet", "--precision", "32", "--set", setting)
+        assert where in line and "3.4e+38" in line
 
 
 def test_a_grid_that_is_too_large_is_refused_with_its_memory_before_anything_is_made(capsys, folder, monkeypatch):
@@ -428,7 +439,7 @@ def test_a_device_that_is_not_there(capsys, folder, monkeypatch):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_standard_output_that_cannot_be_written():
-    shell = f"{sys.executable} -m dynamics list objectives"
+    shell = f"{sys.executable} -m dynamics list studies"
     for redirection, code in ((">/dev/full", 2), (">&-", 0), ("2>&-", 0)):
         done = subprocess.run(f"{shell} {redirection}", shell=True, capture_output=True, text=True, timeout=120)
         assert done.returncode == code and "Traceback" not in done.stderr
@@ -545,8 +556,8 @@ def no_eigenvalues(monkeypatch):
 
 
 def test_studies_damaged_at_random(capsys, folder, made_up, no_eigenvalues):
-    seen = try_studies(damaged_data().map(as_toml), capsys, 80)
-    assert seen[2] > 30 and seen[0] > 5
+    seen = try_studies(damaged_data().map(as_toml), capsys, 50)
+    assert seen[2] > 20 and seen[0] > 3
 
 
 def test_studies_damaged_letter_by_letter(capsys, folder, made_up, no_eigenvalues):
@@ -585,11 +596,6 @@ def test_much_damage(capsys, folder, made_up, no_eigenvalues):
     try_studies(damaged_data().map(as_toml), capsys, 1000)
     try_studies(damaged_text(), capsys, 300)
     try_command_lines(capsys, 300)
-
-
-@pytest.mark.slow
-def test_damaged_studies_that_are_run(capsys, folder):
-    assert min(try_studies(damaged_data().map(as_toml), capsys, 25).values()) > 2
 
 
 # Sizes of sweeps and runs

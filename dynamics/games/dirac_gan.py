@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics._checks import as_leaf, check_kind, check_number, check_whole
+from dynamics._memory import check_memory, counted
 from dynamics.distributions import PointMass, Points, Sample, normal
 from dynamics.game import Game, Losses, Players, as_players
 from dynamics.gan import GAN
@@ -63,6 +64,7 @@ class DiracGAN(Game):
         if self.noise is not None:
             check_number(self, "noise", minimum=0)
         check_whole(self, "nodes")
+        check_memory(f"a quadrature rule of {counted(self.nodes)} nodes", self.nodes**2, 8, "expected fewer nodes")
         check_whole(self, "batch_size")
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:

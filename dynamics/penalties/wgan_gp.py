@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics._checks import as_leaf, check_number, check_whole
+from dynamics._memory import check_memory, counted
 from dynamics.distributions import Sample
 from dynamics.game import Players
 from dynamics.penalties.base import Penalty, gradient_norm
@@ -40,6 +41,7 @@ class WGANGP(Penalty):
         check_number(self, "weight", minimum=0)
         check_number(self, "target", minimum=0)
         check_whole(self, "nodes")
+        check_memory(f"a quadrature rule of {counted(self.nodes)} nodes", self.nodes**2, 8, "expected fewer nodes")
 
     def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
         def excess(point):

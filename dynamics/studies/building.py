@@ -320,6 +320,14 @@ def _check_scalar(value: Any, parameter: inspect.Parameter | None, where: str, s
     if not fits:
         got = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else shown(value)
         raise StudyError(f"{where}: got {got}; expected {expected}")
+    if isinstance(value, (int, float)):
+        _check_size(value, where)
+
+
+def _check_size(value: float, where: str) -> None:
+    largest = float(jnp.finfo(jnp.result_type(float)).max)
+    if abs(value) > largest:
+        raise StudyError(f"{where}: got {value}; expected at most {largest:.3g}, the largest number in this precision")
 
 
 def _projection(spec: Any, where: str) -> Any:
@@ -341,6 +349,7 @@ def _numbers(value: Any, where: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, list)):
         raise StudyError(f"{where}: got {shown(value)}; expected numbers")
     if not isinstance(value, list):
+        _check_size(value, where)
         return float(value)
     return [_numbers(entry, f"{where}.{index}") for index, entry in enumerate(value)]
 
