@@ -150,10 +150,12 @@ def sweep(
     bounded by the chunk: the dataset reads what is looked at from the folder, `.load()` all of it. A store keeps the
     chunks it was begun with, whatever `chunk` is. `xarray.open_zarr("run.zarr")` opens it at any time, also while the
     sweep runs: cells that are not done have outcome -1, and NaN; where there is an outcome, all else is there as well.
-    One process at a time writes to a store. The store of another sweep (axes, settings, `build`, key, precision,
-    versions of dynamics, JAX and NumPy) is refused with the difference: take another name, or delete the folder. What
-    `build` and the measures compute is compared as a program with its numbers; what a callback to Python computes
-    cannot be seen.
+    One process at a time writes to a store. The same call checks every file of it: chunks and coordinates that are
+    missing or damaged are made again, metadata that were changed are an error that names the file, and nothing is
+    deleted. `xarray.open_zarr` finds damaged numbers as well, but not files that are missing or exchanged. The store of
+    another sweep (axes, settings, `build`, key, precision, versions of dynamics, JAX and NumPy) is refused with the
+    difference: take another name, or delete the folder. What `build` and the measures compute is compared as a program
+    with its numbers; what a callback to Python computes cannot be seen.
 
     With `executor=` whole chunks go to workers, and the numbers are the same to the bit as without it, whatever the
     number of workers, on the same kind of processor. `build` travels as it is, also when it was defined in a notebook;
@@ -183,7 +185,7 @@ def sweep(
         ValueError: a number is out of bounds, an axis is no list of finite numbers, names do not fit, the store belongs
             to another sweep, or there are more cells than can be kept in memory; the message says how much it takes.
         dynamics.ensembles.StoreError: the store cannot be written, e.g. because the disk is full, or another process
-            writes to it. What is in it is kept.
+            writes to it; or its metadata are damaged. What is in it is kept.
         SweepInterrupted: on the interrupt key, with the cells that are done.
         dynamics.ensembles.WorkerError: the workers of the executor are gone, with the cells that are done.
 
@@ -415,7 +417,8 @@ def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Datas
 
     whole = None if store is None else _store_of(double, store, traced)
     if whole is not None and whole.done == cells.count:
-        return whole.dataset()
+        with whole:
+            return whole.dataset()
     parts: list[tuple[np.ndarray, Any]] = []
 
     def columns() -> dict[str, np.ndarray]:

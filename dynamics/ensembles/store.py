@@ -1,12 +1,16 @@
 """Sweeps on disk: folders in zarr format to which finished chunks are committed, and that are gone on with.
 
     run.zarr/zarr.json            the attributes, among them what the sweep is, and all arrays' metadata
-    run.zarr/outcome/c.3.0        the cells of a chunk, as plain numbers; a folder for every variable
-    run.zarr/commits/3.json       the record of a chunk: it counts if there is one and its checksums are right
+    run.zarr/outcome/c.3.0        the cells of a chunk, as plain numbers and their CRC-32C; a folder for every variable
+    run.zarr/commits/sweep.json   the attributes again, and the checksums of all files of metadata and coordinates
+    run.zarr/commits/3.json       the record of a chunk: of which sweep it is, and the checksums of its files
     run.zarr/commits/lock         process and machine that write
 
 A chunk's files are written aside, brought to the disk and renamed, its outcomes last, its record after them. Renaming
 is atomic: at every moment a chunk is there or is not.
+
+No file is believed without its checksum. Chunks and coordinates that are missing or damaged are written again, and so
+are missing metadata; metadata that somebody has changed are reported and left alone. Nothing is ever deleted.
 """
 
 import contextlib
@@ -18,13 +22,13 @@ import json
 import math
 import os
 import re
-import shutil
 import socket
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import google_crc32c
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
@@ -43,7 +47,9 @@ if TYPE_CHECKING:
 
 FULL = "make room on the disk"
 FIXES = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EFBIG: "allow larger files"}
-BEGUN = re.compile(r"(zarr\.json|c|c\.0)|\.(zarr\.json|c|c\.0)\.part")  # what there is before the first chunk
+FORMAT = 2  # of the folder; what has none is of the first
+HEADER, RECORD = "zarr.json", "commits/sweep.json"
+BEGUN = {"lock", ".sweep.json.part"}  # what there is in `commits` before a store says what it is
 FREE = ("chunk", "devices")  # settings on which no number depends
 VERSIONS = ("dynamics", "jax", "numpy")
 Shapes = dict[str, jax.ShapeDtypeStruct]
@@ -197,8 +203,7 @@ def _differences(there: dict[str, Any], here: dict[str, Any], path: Path, cells:
             kinds = ["random keys" if one[name]["seeds"] else "numbers" for one in (stored, own)]
             found.append(f"axis {name!r}: {kinds[0]} there, {kinds[1]} here")
         else:
-            with _open(path) as dataset:
-                found.append(f"axis {name!r}: {_compared(dataset[name].values, cells.axes[name].values)}")
+            found.append(f"axis {name!r}: {_compared(_stored_values(path, name), cells.axes[name].values)}")
     if not found and list(stored) != list(own):
         found.append(f"order of the axes: {', '.join(stored)} there, {', '.join(own)} here")
     return found
@@ -212,14 +217,27 @@ def _flat(attributes: dict[str, Any]) -> dict[str, str]:
     return {name: re.sub(r" at 0x[0-9a-f]+", "", str(value)) for name, value in own.items()}
 
 
-def _compared(there: np.ndarray, here: np.ndarray) -> str:
+def _stored_values(path: Path, name: str) -> np.ndarray | None:
+    """A coordinate of a store; `None` if it is missing or damaged."""
+    try:
+        if not any((path / name / file).exists() for file in ("c", "c.0")):
+            return None
+        with _open(path) as dataset:
+            return dataset[name].values
+    except Exception:  # whatever zarr says of damaged files
+        return None
+
+
+def _compared(there: np.ndarray | None, here: np.ndarray) -> str:
+    if there is None:
+        return f"other numbers there (which are damaged) than {_summary(here)} here"
     if there.shape != here.shape:
         return f"{_summary(there)} there, {_summary(here)} here"
     if there.dtype != here.dtype:
         return f"{there.dtype} there, {here.dtype} here"
-    places = np.flatnonzero(there.ravel() != here.ravel())
+    places = np.flatnonzero((there != here).ravel() | (np.signbit(there) != np.signbit(here)).ravel())
     if not len(places):
-        return "its numbers are damaged there"
+        return "its numbers have been changed there"
     first = places[0]
     pair = f"{there.ravel()[first]!s} there, {here.ravel()[first]!s} here"
     return pair if there.ndim == 0 else f"value {first} is {pair} ({len(places)} of {there.size} values differ)"
@@ -270,44 +288,44 @@ class Store:
         self._lock: Lock | None = None
         self.cells = cells
         axes = {name: {"values": hash_of(axis.values), "seeds": axis.is_seed} for name, axis in cells.axes.items()}
+        about = about | {"format": FORMAT, "axes": axes}
         with self._told("could not be read"):
             there = self._read()
-        self._is_new = there is None
         self.layout = layout_of(cells.shape, lanes, size)
         if there is not None:
-            about = about | {"axes": axes}
-            differences = _differences(there, attributes | {"sweep": json.dumps(about)}, self.path, cells)
-            if differences:
-                raise self._refused(differences)
-            stored = json.loads(there["sweep"])
-            self.layout = dataclasses.replace(self.layout, **stored["chunks"])
+            stored = self._compare(there, attributes | {"sweep": json.dumps(about)})
         found, shapes = trace()
         if there is not None and stored["fingerprint"] != found:
             raise self._refused([f"build: {stored['build']} computed something else there than {about['build']} here"])
-        chunks = {"axis": self.layout.axis, "length": self.layout.length}
-        about = about | {"axes": axes, "fingerprint": found, "chunks": chunks}
-        settings = json.loads(attributes["settings"]) | {"chunk": math.prod(self.layout.box)}
-        attributes = attributes | {"settings": json.dumps(settings), "sweep": json.dumps(about)}
+        if there is None:
+            chunks = {"axis": self.layout.axis, "length": self.layout.length}
+            about = about | {"fingerprint": found, "chunks": chunks}
+            settings = json.loads(attributes["settings"]) | {"chunk": math.prod(self.layout.box)}
+            attributes = attributes | {"settings": json.dumps(settings), "sweep": json.dumps(about)}
+        else:
+            attributes = there.attributes
+        self.digest = _checksum(_plain(attributes))
         blank = {
             name: np.broadcast_to(np.asarray(tables._blank(one.dtype), one.dtype), (cells.count, *one.shape[2:]))
             for name, one in shapes.items()
         }
         self.template = tables.Table(cells, blank, described).dataset(attributes)
         with self._told("could not be read"):
+            self._unwritten = self._missing(there)
             self._scan()
 
     def __enter__(self) -> "Store":
-        if self.done == self.cells.count:
+        if self.is_whole:
             return self
         with self._told("could not be written"):
             self.commits.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(self.commits / "lock", self.name)
             try:
                 there = self._read()
-                if there is None:
-                    self._make()
-                elif self._is_new and there != self.template.attrs:
+                if there is not None and _checksum(there.attributes) != self.digest:
                     raise StoreError(f"store={self.name!r} was begun by another process just now; call again")
+                self._unwritten = self._missing(there)
+                self._make(there)
                 self._scan()
             except BaseException:
                 self._lock.release()
@@ -322,6 +340,11 @@ class Store:
     def blocks(self) -> int:
         """Number of blocks, counted from the sweep's first cell, in which the cells of any chunk lie."""
         return self.layout.blocks
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing to compute, and nothing to write again."""
+        return self.done == self.cells.count and not self._unwritten
 
     @property
     def done(self) -> int:
@@ -351,42 +374,137 @@ class Store:
             counts = np.bincount(rows["outcome"], minlength=len(Outcome)).tolist()
             sums = {name: zlib.crc32(content) for name, content in contents.items()}
             cells = [int(cell) for cell in self.layout.cells(number)]
-            record = json.dumps({"cells": cells, "outcomes": counts, "checksums": sums})
-            write_files([(self.commits / f"{number}.json", record.encode())])
+            record = {"sweep": self.digest, "cells": cells, "outcomes": counts, "checksums": sums}
+            write_files([(self.commits / f"{number}.json", record_of(record))])
         self.done_chunks[number] = counts
 
     def dataset(self, _: Any = None) -> "xr.Dataset":
-        """All of it; numbers are read from the disk when they are looked at."""
-        if not (self.path / "zarr.json").exists():
-            return self.template
-        found = _open(self.path)
+        """All of it; numbers are read from the disk when they are looked at, coordinates are those of the sweep."""
+        try:
+            found = _open(self.path).assign_coords(self.template.coords)
+            for name, expected in self.template.variables.items():
+                if (found[name].dims, found[name].dtype) != (expected.dims, expected.dtype):
+                    raise ValueError(f"{name} is {found[name].dtype}{found[name].dims}")
+        except Exception as error:  # whatever zarr says of files that have been damaged in the meantime
+            raise StoreError(
+                f"store={self.name!r} was changed while it was used ({type(error).__name__}: {error}); "
+                "the same call looks at it again"
+            ) from error
         for name in found.variables:
             found[name].attrs = dict(self.template[name].attrs)
         return found
 
-    def _read(self) -> dict[str, Any] | None:
-        """The attributes of a store that is there."""
+    # What it says of itself
+
+    def _read(self) -> "_Stored | None":
+        """What a store that is there says of itself."""
         if not self.path.exists():
             return None
         if not self.path.is_dir():
             raise StoreError(f'store={self.name!r} is a file; a store is a folder: give another name, e.g. "run.zarr"')
-        header = self.path / "zarr.json"
+        record, header = read_record(self.path / RECORD), self.path / HEADER
+        if record is not None:
+            self._check_format(record["format"])
+            if header.exists() and zlib.crc32(header.read_bytes()) != record["files"][HEADER]:
+                raise self._changed(HEADER)
+            return _Stored(record["attributes"], record["files"])
+        is_ours = (self.commits / "lock").exists() or (self.path / RECORD).exists()
         if not header.exists():
-            # Killed while it was made, or something else.
-            if any(self.path.iterdir()) and not (self.commits / "lock").exists():
-                raise ValueError(f"store={self.name!r} is a folder that holds something else; give another name")
-            return None
+            inside = {file.name for file in self.commits.iterdir()} if self.commits.is_dir() else {""}
+            if not any(self.path.iterdir()) or (inside <= BEGUN and not any(self._others())):
+                return None  # or killed while it was made
+            if is_ours:
+                raise self._lost()
+            raise ValueError(f"store={self.name!r} is a folder that holds something else; give another name")
         try:
-            attributes = json.loads(header.read_text())["attributes"]
-            _ = attributes["settings"], json.loads(attributes["sweep"])["fingerprint"]
-            return attributes
-        except (ValueError, KeyError, TypeError) as error:
+            attributes = json.loads(header.read_bytes())["attributes"]
+            stored, _ = json.loads(attributes["sweep"]), json.loads(attributes["settings"])
+            _, number = stored["fingerprint"], stored.get("format", 1)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if is_ours:
+                raise self._lost() from error
             raise ValueError(
                 f"store={self.name!r} is a zarr folder, but not of a sweep; give another name, or delete it"
             ) from error
+        self._check_format(number)
+        return _Stored(attributes, None)
 
-    def _make(self) -> None:
-        """Write all metadata and coordinates, those of the whole last."""
+    def _others(self) -> list[Path]:
+        return [child for child in self.path.iterdir() if child != self.commits]
+
+    def _check_format(self, number: Any) -> None:
+        if number != FORMAT:
+            raise ValueError(
+                f"store={self.name!r} was written by another version of dynamics, in format {number}, and this one "
+                f"knows format {FORMAT}; xarray.open_zarr({self.name!r}) shows what it holds, and the version that "
+                "wrote it goes on with it. Give this sweep another name"
+            )
+
+    def _compare(self, there: "_Stored", attributes: dict[str, Any]) -> dict[str, Any]:
+        """Compare a store that is there with what is asked for, take its chunks, and return what it says it is.
+
+        Raises:
+            ValueError: it belongs to another sweep.
+            StoreError: it is damaged.
+        """
+        try:
+            differences = _differences(there.attributes, attributes, self.path, self.cells)
+            stored = json.loads(there.attributes["sweep"])
+            axis, length = (stored["chunks"][name] for name in ("axis", "length"))
+            shape = self.cells.shape or (1,)
+            if not differences and (axis not in range(len(shape)) or length not in range(1, shape[axis] + 1)):
+                raise ValueError(f"chunks of {length} along axis {axis}")
+            stored = {"build": str(stored["build"]), "fingerprint": str(stored["fingerprint"])}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if there.files is not None:
+                raise
+            raise self._lost() from error
+        if differences:
+            unsure = f"({HEADER} may be damaged: {RECORD}, which would tell, is missing or damaged)"
+            raise self._refused(differences + [unsure] * (there.files is None))
+        self.layout = dataclasses.replace(self.layout, axis=axis, length=length)
+        return stored
+
+    def _missing(self, there: "_Stored | None") -> set[str]:
+        """Files of metadata and coordinates that are to be written: those that are missing, and damaged coordinates.
+
+        Raises:
+            StoreError: metadata are not as they were written.
+        """
+        if there is None:
+            return {RECORD, *self._metadata()}
+        expected = self._metadata() if there.files is None else there.files
+        missing = {RECORD} if there.files is None else set()
+        for name, one in expected.items():
+            try:
+                content = (self.path / name).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                missing.add(name)
+                continue
+            if there.files is not None:
+                is_right = zlib.crc32(content) == one
+            else:  # their checksums are gone; they must be what would be written
+                is_right = content == one or name.endswith(HEADER) and _parsed(content) == _parsed(one)
+            if not is_right and name.endswith(HEADER):
+                raise self._lost() if name == HEADER and there.files is None else self._changed(name)
+            if not is_right:
+                missing.add(name)
+        return missing
+
+    def _changed(self, name: str) -> StoreError:
+        return StoreError(
+            f"store={self.name!r}: {name} is damaged, or somebody has changed it. Put it back as it was, or delete "
+            f"{self.path / name}: it is then written again by the call that began this store, and nothing else is lost"
+        )
+
+    def _lost(self) -> StoreError:
+        return StoreError(
+            f"store={self.name!r}: {HEADER} and {RECORD} are missing or damaged, both of which tell to what sweep the "
+            "numbers in it belong; put one of them back from a copy, or give another name"
+        )
+
+    def _metadata(self) -> dict[str, bytes]:
+        """All metadata and coordinates: contents of files by name, those of the whole last."""
         import zarr
 
         files: dict[str, Any] = {}
@@ -401,41 +519,58 @@ class Store:
                 shape=variable.shape,
                 chunks=(*self.layout.box, *own) if is_data else variable.shape,
                 dtype=variable.dtype,
-                fill_value=np.asarray(tables._blank(variable.dtype), variable.dtype)[()],
+                fill_value=_fill(variable.dtype, is_data),
                 dimension_names=[str(dim) for dim in variable.dims],
                 attributes=_plain(variable.attrs) | ({"coordinates": " ".join(beside)} if is_data and beside else {}),
-                compressors=None,
+                compressors=zarr.codecs.Crc32cCodec(),
                 filters=None,
+                config={"write_empty_chunks": True},
                 chunk_key_encoding={"name": "default", "separator": "."},
             )
             if not is_data:
                 array[...] = variable.values
         group.create_group("commits")  # a group, so that nobody wonders about it
-        files = {key: content.to_bytes() for key, content in files.items()}
-        header = json.loads(files.pop("zarr.json"))
+        found = {key: content.to_bytes() for key, content in files.items()}
+        header = json.loads(found.pop(HEADER))
         # All metadata in one file, as zarr.consolidate_metadata has it, which warns that this is no standard yet.
-        parts = {key.removesuffix("/zarr.json"): json.loads(files[key]) for key in files if key.endswith("/zarr.json")}
+        parts = {key.removesuffix(f"/{HEADER}"): json.loads(found[key]) for key in found if key.endswith(HEADER)}
         header["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": parts}
-        for child in self.path.iterdir():  # of a store that was killed while it was made
-            if child.is_dir() and all(BEGUN.fullmatch(file.name) for file in child.iterdir()):
-                shutil.rmtree(child)
-        for key in files:
-            (self.path / key).parent.mkdir(exist_ok=True)
-        write_files([(self.path / key, content) for key, content in files.items()])
-        write_files([(self.path / "zarr.json", json.dumps(header, indent=1).encode())])
+        return found | {HEADER: json.dumps(header, indent=1).encode()}
+
+    def _make(self, there: "_Stored | None") -> None:
+        """Write what is missing of metadata and coordinates: first what they will be, those of the whole last."""
+        if not self._unwritten:
+            return
+        contents = self._metadata()
+        known = (there.files if there is not None else None) or {}
+        sums = {
+            name: zlib.crc32(content) if name in self._unwritten or name not in known else known[name]
+            for name, content in contents.items()
+        }
+        if not known:  # metadata that are there may be written differently, and mean the same
+            there_now = set(contents) - self._unwritten
+            sums |= {name: zlib.crc32((self.path / name).read_bytes()) for name in there_now}
+        record = {"format": FORMAT, "attributes": _plain(self.template.attrs), "files": sums}
+        write_files([(self.path / RECORD, record_of(record))])
+        for name in contents:
+            (self.path / name).parent.mkdir(exist_ok=True)
+        last = [HEADER] if HEADER in self._unwritten else []
+        for names in ([name for name in contents if name in self._unwritten and name != HEADER], last):
+            write_files([(self.path / name, contents[name]) for name in names])
+        self._unwritten = set()
 
     def _scan(self) -> None:
         """Look which chunks are there."""
         for number, *_ in [*self.parts()]:
-            try:
-                record = json.loads((self.commits / f"{number}.json").read_text())
+            record = read_record(self.commits / f"{number}.json")
+            if record is None or record["sweep"] != self.digest:
+                continue  # it is computed again
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 if record["cells"] == [int(cell) for cell in self.layout.cells(number)] and all(
                     zlib.crc32(self._file(name, number).read_bytes()) == record["checksums"][name]
                     for name in self.template.data_vars
                 ):
                     self.done_chunks[number] = record["outcomes"]
-            except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-                pass  # it is computed again
 
     def _file(self, name: Any, number: int) -> Path:
         return self.path / name / self.layout.file(number, self.template[name].ndim - len(self.cells.shape))
@@ -448,7 +583,8 @@ class Store:
             raise TypeError(f"{name} is {values.dtype}{values.shape[1:]}; announced was {expected.dtype}{own}")
         full = np.full((math.prod(self.layout.box), *own), tables._blank(values.dtype), values.dtype)
         full[: len(values)] = values
-        return full.astype(full.dtype.newbyteorder("<")).tobytes()
+        content = full.astype(full.dtype.newbyteorder("<")).tobytes()
+        return content + google_crc32c.value(content).to_bytes(4, "little")
 
     def _refused(self, differences: list[str]) -> ValueError:
         lines = "".join(f"\n  {line}" for line in differences)
@@ -462,6 +598,18 @@ class Store:
 
     def _told(self, what: str) -> "_Told":
         return _Told(self, what)
+
+
+class _Stored(NamedTuple):
+    """What a store says of itself.
+
+    Attributes:
+        attributes: of the dataset.
+        files: checksums of the files of metadata and coordinates; `None` if the record of them is missing or damaged.
+    """
+
+    attributes: dict[str, Any]
+    files: dict[str, int] | None
 
 
 class _Told:
@@ -506,6 +654,9 @@ class Lock:
             self.stream.truncate(0)
             self.stream.write(json.dumps(own))
             self.stream.flush()
+            os.fsync(self.stream.fileno())
+            if self._holder() != own:  # where the system knows no locks, two may come here at once
+                raise StoreError(f"store={name!r} is being written by another process that began just now; wait for it")
         except BaseException:
             self.stream.close()
             raise
@@ -573,6 +724,39 @@ def write_files(files: list[tuple[Path, bytes]]) -> None:
                 os.fsync(number)
             finally:
                 os.close(number)
+
+
+def _fill(dtype: np.dtype, is_data: bool) -> Any:
+    """What zarr reads where there is no file: of coordinates a number that is none of theirs."""
+    if not is_data and dtype.kind == "u":
+        return np.iinfo(dtype).max
+    return np.asarray(tables._blank(dtype), dtype)[()]
+
+
+def record_of(content: Any) -> bytes:
+    """A file of JSON that can be checked."""
+    return json.dumps({"content": content, "checksum": _checksum(content)}).encode()
+
+
+def read_record(file: Path) -> Any:
+    """What `record_of` was given; `None` if the file is missing or damaged."""
+    try:
+        found = json.loads(file.read_bytes())
+        return found["content"] if found["checksum"] == _checksum(found["content"]) else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _checksum(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _parsed(content: bytes) -> Any:
+    """What a file of JSON says; `None` if it is none."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _open(path: Path) -> "xr.Dataset":

@@ -1,8 +1,11 @@
 """A study's results on disk, batch by batch, so that a run that was killed is gone on with.
 
 folder/study.json    what the run is: the study, versions, precision
-folder/12.json       the cells of a batch, or a portrait; arrays as their bytes
+folder/12.json       the cells of a batch, or a portrait, of which run and which one; arrays as their bytes
 folder/lock          process and machine that write
+
+No file is believed without its checksum: a batch that is missing or damaged is computed again, and a `study.json` that
+somebody has changed is reported and left alone.
 """
 
 import base64
@@ -11,6 +14,7 @@ import importlib
 import inspect
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,11 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import dynamics
-from dynamics.ensembles.store import Lock, StoreError, write_files
+from dynamics.ensembles.store import Lock, StoreError, read_record, record_of, write_files
 from dynamics.studies.results import Cell, Portrait
 from dynamics.studies.schema import Study, StudyError
 
 WHAT = "study.json"
+FORMAT = 2  # of the folder; what has none is of the first
 
 
 class Kept:
@@ -54,12 +59,13 @@ class Kept:
         self.path, self.batches, self.total = pathlib.Path(path), batches, len(batches) + portraits
         self.found: dict[int, Any] = {}
         self.identity = json.loads(json.dumps(_identity(study, plugins), default=_plain))
+        self.digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
         self.lock: Lock | None = None
         try:
+            self._scan()
             there = self._read()
             if there is not None:
                 self._compare(there)
-                self._scan()
         except OSError as error:
             raise self._cannot("read", error) from error
         if there is not None and not resume and len(self.found) < self.total:
@@ -70,12 +76,19 @@ class Kept:
             )
 
     def __enter__(self) -> "Kept":
-        if len(self.found) < self.total:
+        if len(self.found) < self.total or not (self.path / WHAT).exists():
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self.lock = Lock(self.path / "lock", str(self.path))
-                self._scan()  # what another process has added meanwhile
-                write_files([(self.path / WHAT, json.dumps(self.identity, indent=1).encode())])
+                there = self._read()  # what another process has made of it meanwhile
+                if there is not None:
+                    self._compare(there)
+                self._scan()
+                if not (self.path / WHAT).exists():
+                    write_files([(self.path / WHAT, record_of(self.identity))])
+            except StudyError:
+                self.__exit__()
+                raise
             except OSError as error:
                 self.__exit__()
                 raise self._cannot("written", error) from error
@@ -111,27 +124,49 @@ class Kept:
 
     def _add(self, number: int, found: Any) -> None:
         found = json.loads(json.dumps(found, default=_plain))
-        text = json.dumps({"content": found, "checksum": _checksum(found)})
+        record = record_of({"run": self.digest, "number": number, "found": found})
         try:
-            write_files([(self.path / f"{number}.json", text.encode())])
+            write_files([(self.path / f"{number}.json", record)])
         except OSError as error:
             raise self._cannot("written", error) from error
         self.found[number] = found
 
     def _read(self) -> dict[str, Any] | None:
+        """What the folder says it is of; without its `study.json` the batches tell."""
         if not self.path.exists():
             return None
-        what = self.path / WHAT
+        what, name = self.path / WHAT, f"--store {str(self.path)!r}"
+        other = StudyError(f"{name} holds something else; give another name")
+        if not self.path.is_dir():
+            raise other
         if not what.exists():
-            if not self.path.is_dir() or any(
-                file.name not in ("lock", f".{WHAT}.part") for file in self.path.iterdir()
-            ):
-                raise StudyError(f"--store {str(self.path)!r} holds something else; give another name")
-            return None
+            names = {file.name for file in self.path.iterdir()}
+            if not all(re.fullmatch(rf"lock|\d+\.json|\.(\d+|{WHAT[:-5]})\.json\.part", one) for one in names):
+                raise other
+            if self.found or not any(one[0].isdigit() for one in names):
+                return self.identity if self.found else None
+            raise StudyError(
+                f"{name}: {WHAT} is missing, and the batches that are there are of another run, or damaged; put it "
+                "back from a copy, or give another name"
+            )
+        there = read_record(what)
+        if there is not None:
+            return there
         try:
-            return dict(json.loads(what.read_text()))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise StudyError(f"--store {str(self.path)!r} holds something else; give another name") from error
+            old = json.loads(what.read_bytes())
+        except (ValueError, RecursionError):
+            old = None
+        if isinstance(old, dict) and {"study", "dynamics", "platform"} <= set(old):
+            raise StudyError(
+                f"{name} was written by another version of dynamics, in format 1, and this one knows format {FORMAT}; "
+                "that version goes on with it. Give another name"
+            )
+        if not (self.path / "lock").exists():
+            raise other
+        raise StudyError(
+            f"{name}: {WHAT} is damaged, or somebody has changed it. Put it back as it was, or delete {what}: it is "
+            "then written again by the command that began it, and nothing else is lost"
+        )
 
     def _compare(self, there: dict[str, Any]) -> None:
         old, new = _flat(there), _flat(self.identity)
@@ -148,12 +183,10 @@ class Kept:
 
     def _scan(self) -> None:
         for number in range(self.total):
-            try:
-                record = json.loads((self.path / f"{number}.json").read_text())
-                if record["checksum"] == _checksum(record["content"]):
-                    self.found[number] = record["content"]
-            except (FileNotFoundError, ValueError, KeyError, TypeError):
-                pass  # it is computed again
+            record = read_record(self.path / f"{number}.json")
+            # One that is damaged, or of another run, is computed again.
+            if record is not None and (record["run"], record["number"]) == (self.digest, number):
+                self.found[number] = record["found"]
 
     def _cannot(self, what: str, error: OSError) -> StudyError:
         if isinstance(error, StoreError):
@@ -163,6 +196,7 @@ class Kept:
 
 def _identity(study: Study, plugins: Sequence[str]) -> dict[str, Any]:
     return {
+        "format": FORMAT,
         "study": study.data,
         "plugins": {name: _source_hash(name) for name in plugins},
         "dynamics": dynamics.__version__,
@@ -194,10 +228,6 @@ def _flat(value: Any, path: str = "") -> dict[str, str]:
 
 def _short(text: str | None) -> str:
     return "nothing" if text is None else text if len(text) < 60 else f"{text[:57]}..."
-
-
-def _checksum(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
