@@ -25,7 +25,7 @@ SAME = {"copy", "copy_p", "device_put", "optimization_barrier", "reshard", "shar
 
 def is_literal(atom: Any) -> bool:
     """Whether an argument of an equation is a number written there."""
-    return isinstance(atom, jax.extend.core.Literal)
+    return hasattr(atom, "val")
 
 
 def inner_programs(equation: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,13 +21,13 @@ from dynamics._names import nearest
 from dynamics.analysis.equilibria import _newton
 from dynamics.analysis.linearisation import Closely, Linearisation, linearise, probe_closely
 from dynamics.ensembles.fixed_step import FixedStep, tableau_of
-from dynamics.ensembles.lanes import in_lanes
-from dynamics.ensembles.pallas import run_blocks
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.outcomes import Outcome, rounding_floor
 from dynamics.simulation import SEGMENTS, Run, simulate, simulate_lane
 from dynamics.updates.base import Update
+
+logger = logging.getLogger(__name__)
 
 # A block of lanes goes through the whole run before the next one begins: its state stays in the cache, and a game's
 # numbers do not depend on how many blocks a chunk has.
@@ -59,6 +60,7 @@ class Recipe(eqx.Module):
         fixed_steps: how many steps of one length a flow makes, if it is solved with such.
         trial: all cells make the first of so many parts of the run; those that are settled then are not run on. `None`:
             all are run to the end at once.
+        compiled: whether the compiler of sweeps makes the program, or `jax.vmap`.
     """
 
     build: Callable[..., Built]
@@ -74,6 +76,7 @@ class Recipe(eqx.Module):
     starts: PRNGKeyArray | None
     fixed_steps: int | None = eqx.field(static=True, default=None)
     trial: int | None = eqx.field(static=True, default=None)
+    compiled: bool = eqx.field(static=True, default=True)
 
     @property
     def duration(self) -> int | float:
@@ -285,7 +288,11 @@ def _run_blocks(
     def blocks(numbers: Any, values: dict[str, Array], indices: Array) -> dict[str, Any]:
         recipe, count = eqx.combine(numbers, rest)
         block = partial(_block, recipe, platform == "cpu")
+        if count is None and not recipe.compiled:
+            return jax.lax.map(block, (values, indices))
         if count is None:
+            from dynamics.ensembles.pallas import run_blocks  # an error there is one of the compiler
+
             return run_blocks(block, (values, indices), platform=platform)
         shapes = jax.eval_shape(block, jax.tree.map(lambda leaf: leaf[0], (values, indices)))
         found = jax.tree.map(lambda leaf: jnp.zeros((len(indices), *leaf.shape), leaf.dtype), shapes)
@@ -311,8 +318,14 @@ _chunk_on_processors = eqx.filter_jit(_run_blocks, compiler_options={"xla_cpu_pr
 
 
 def _block(recipe: Recipe, machine_code: bool, cells: tuple[dict[str, Array], Array]) -> dict[str, Any]:
-    found = in_lanes(partial(_simulated, recipe), machine_code=machine_code)(*cells)
-    found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
+    if recipe.compiled:
+        from dynamics.ensembles.lanes import in_lanes  # an error there is one of the compiler
+
+        found = in_lanes(partial(_simulated, recipe), machine_code=machine_code)(*cells)
+        found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
+    else:
+        logger.info("jax.vmap for blocks of %d games", len(cells[1]))
+        found = jax.vmap(partial(_simulated, recipe))(*cells)
     if recipe.predict:
         linearised = linearise_block(recipe, cells[0])
         if linearised is not None:

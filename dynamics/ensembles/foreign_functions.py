@@ -16,11 +16,10 @@ import jax
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-# Places of members in the structures of `xla/ffi/api/c_api.h`, in bytes, where pointers have eight. They are the same
-# for all versions 0.x of the interface.
-ARGUMENTS, RESULTS, EXTENSION = 72, 112, 8
-DATA, KIND, METADATA, VERSION = 24, 8, 24, 24
 ASKS_VERSION = 1  # the kind of an extension
+ARGUMENTS = "XLA_FFI_CallFrame", "args", "args"
+RESULTS = "XLA_FFI_CallFrame", "rets", "rets"
+SEEN = "length_of_the_frame"  # a variable of the made code
 BYTE, WORD, LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 POINTER = ir.PointerType()
 
@@ -31,15 +30,67 @@ class Unavailable(Exception):
 
 _lock = threading.Lock()
 _engines: dict[str, Any] = {}  # own the code of the functions
+_kept: list[Any] = []  # all of them: XLA may know a function whose registration has failed halfway
+
+
+@functools.cache
+def _header() -> str:
+    """The description of XLA's interface, as it is installed, without comments."""
+    try:
+        text = (pathlib.Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
+    except OSError as error:
+        raise Unavailable(f"the interface of XLA is not described: {error}") from error
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
+@functools.cache
+def structure(name: str) -> type[ctypes.Structure]:
+    """A structure of XLA's interface, member by member as its description has it.
+
+    Raises:
+        Unavailable: it is not there, or has members of unknown types.
+    """
+    header = _header()
+    found = re.search(rf"struct {name} \{{([^{{}}]*)\}}", header)
+    if found is None:
+        raise Unavailable(f"the interface of XLA has no structure {name}")
+    plain = {"size_t": ctypes.c_size_t, "int64_t": ctypes.c_int64, "uint32_t": ctypes.c_uint32, "int": ctypes.c_int}
+    members: list[tuple[str, Any]] = []
+    for line in filter(None, map(str.strip, found[1].split(";"))):
+        kind, member = re.fullmatch(r"(.*?)(\w+)", line, flags=re.DOTALL).groups()
+        kind = re.sub(r"\b(const|struct)\b", "", kind).strip()
+        if kind.endswith("*"):
+            made = ctypes.c_void_p
+        elif kind in plain:
+            made = plain[kind]
+        elif re.search(rf"typedef enum {{[^{{}}]*}} {kind};", header):
+            made = ctypes.c_int
+        else:
+            alias = re.search(rf"typedef (\w+) {kind};", header)
+            made = plain[alias[1]] if alias is not None and alias[1] in plain else structure(kind)
+        members.append((member, made))
+    return type(name, (ctypes.Structure,), {"_fields_": members})
+
+
+def place(name: str, *members: str) -> int:
+    """Where a member of a structure is, or a member of a member, in bytes.
+
+    Raises:
+        Unavailable: there is none.
+    """
+    kind, offset = structure(name), 0
+    for member in members:
+        if member not in dict(kind._fields_):
+            raise Unavailable(f"the structure {name} of XLA has no member {'.'.join(members)}")
+        offset += getattr(kind, member).offset
+        kind = dict(kind._fields_)[member]
+    return offset
 
 
 @functools.cache
 def _version() -> tuple[int, int]:
     """Of XLA's interface."""
-    try:
-        text = (pathlib.Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
-    except OSError as error:
-        raise Unavailable(f"the interface of XLA is not described: {error}") from error
+    text = _header()
     found = [re.search(rf"#define XLA_FFI_API_{part} (\d+)", text) for part in ("MAJOR", "MINOR")]
     if None in found or int(found[0][1]) != 0 or sys.maxsize < 2**62:
         raise Unavailable("the interface of XLA is not version 0 with pointers of eight bytes")
@@ -55,8 +106,8 @@ def _features() -> Any:
         raise Unavailable(f"the processor is not known: {error}") from error
 
 
-@functools.cache
 def _machine() -> Any:
+    """What makes code for the processor; it belongs to the engine that it is given to, and ends with that."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     options = dict(cpu=llvm.get_host_cpu_name(), features=_features().flatten(), opt=3, reloc="pic", jit=True)
@@ -110,25 +161,32 @@ def compiled(
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     described, work = function.append_basic_block("described"), function.append_basic_block("work")
 
-    def member(pointer: Any, place: int, kind: Any) -> Any:
-        return builder.load(builder.gep(pointer, [LONG(place)], source_etype=BYTE), typ=kind)
+    def member(pointer: Any, offset: int, kind: Any) -> Any:
+        return builder.load(builder.gep(pointer, [LONG(offset)], source_etype=BYTE), typ=kind)
 
-    # At first XLA asks for the version of the interface, by an extension of the call.
-    extension = member(frame, EXTENSION, POINTER)
+    # At first XLA asks for the version of the interface, by an extension of the call. Before anything else is read
+    # from what it gives, the length of that is kept, to be looked at when the function has been registered.
+    seen = ir.GlobalVariable(module, LONG, SEEN)
+    seen.initializer = LONG(0)
+    extension = member(frame, place("XLA_FFI_CallFrame", "extension_start"), POINTER)
     extended = function.append_basic_block("extended")
     builder.cbranch(builder.icmp_unsigned("==", extension, ir.Constant(POINTER, None)), work, extended)
     builder.position_at_end(extended)
-    builder.cbranch(builder.icmp_unsigned("==", member(extension, KIND, WORD), WORD(ASKS_VERSION)), described, work)
+    asked = member(extension, place("XLA_FFI_Extension_Base", "type"), WORD)
+    builder.cbranch(builder.icmp_unsigned("==", asked, WORD(ASKS_VERSION)), described, work)
     builder.position_at_end(described)
-    metadata = member(extension, METADATA, POINTER)
-    for place, number in enumerate(version):
-        builder.store(WORD(number), builder.gep(metadata, [LONG(VERSION + 4 * place)], source_etype=BYTE))
+    builder.store(member(frame, place("XLA_FFI_CallFrame", "struct_size"), LONG), seen)
+    metadata = member(extension, place("XLA_FFI_Metadata_Extension", "metadata"), POINTER)
+    for name, number in zip(("major_version", "minor_version"), version, strict=True):
+        offset = place("XLA_FFI_Metadata", "api_version", name)
+        builder.store(WORD(number), builder.gep(metadata, [LONG(offset)], source_etype=BYTE))
     builder.ret(ir.Constant(POINTER, None))
     builder.position_at_end(work)
     pointers = []
-    for place, count in ((ARGUMENTS, arguments), (RESULTS, results)):
-        buffers = member(frame, place, POINTER)
-        pointers.append([member(member(buffers, 8 * one, POINTER), DATA, POINTER) for one in range(count)])
+    data = place("XLA_FFI_Buffer", "data")
+    for offset, count in ((place(*ARGUMENTS), arguments), (place(*RESULTS), results)):
+        buffers = member(frame, offset, POINTER)
+        pointers.append([member(member(buffers, 8 * one, POINTER), data, POINTER) for one in range(count)])
     before = _flushing(module, builder)
     body(builder, *pointers)
     if before is not None:
@@ -164,14 +222,24 @@ def _registered(text: str) -> str:
             machine = _machine()
             module = llvm.parse_assembly(text)
             module.verify()
+            for function in module.functions:
+                # The compiler would stop the process at one that is not there.
+                if function.is_declaration and not function.name.startswith("llvm."):
+                    if llvm.address_of_symbol(function.name) is None:
+                        raise Unavailable(f"there is no function {function.name} on this machine")
             options = llvm.create_pipeline_tuning_options(speed_level=3)
             options.loop_vectorization = options.slp_vectorization = False
             passes = llvm.create_pass_builder(machine, options)
             passes.getModulePassManager().run(module, passes)
             engine = llvm.create_mcjit_compiler(module, machine)
+            _kept.append(engine)
             engine.finalize_object()
             jax.ffi.register_ffi_target(name, _capsule(engine.get_function_address("games")), platform="cpu")
             _engines[name] = engine
+        seen = ctypes.c_int64.from_address(_engines[name].get_global_value_address(SEEN)).value
+    needed = place(*RESULTS[:2]) + ctypes.sizeof(structure("XLA_FFI_Rets"))
+    if seen < needed:
+        raise Unavailable(f"XLA calls with a frame of {seen} bytes, and its description says {needed} or more")
     return name
 
 

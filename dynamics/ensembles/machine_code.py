@@ -24,7 +24,7 @@ from jax.interpreters import mlir
 from llvmlite import ir
 
 from dynamics.compiler.jaxprs import CALLS, SAME, inner_programs, is_literal, needed_equations, scan_counts
-from dynamics.ensembles import foreign_functions
+from dynamics.ensembles import fallback, foreign_functions
 from dynamics.ensembles.machine_operations import (
     BOOL,
     ELEMENTWISE,
@@ -596,10 +596,15 @@ def _lowered_plainly(context, *arrays, jaxpr, lanes):
 def _lowered(context, *arrays, jaxpr, lanes):
     try:
         name = translated(jaxpr, lanes)
-    except (Unsupported, foreign_functions.Unavailable) as reason:
+        lowered = jax.ffi.ffi_lowering(name)(context, *arrays)
+    except Unsupported as reason:
         logger.info("left to XLA: %s", reason)
-        return _lowered_plainly(context, *arrays, jaxpr=jaxpr, lanes=lanes)
-    return jax.ffi.ffi_lowering(name)(context, *arrays)
+    except Exception as error:  # of a JAX, a processor or a version of LLVM that is not known here
+        fallback.report(error)
+    else:
+        logger.info("machine code: %s, of %d equations, for blocks of %d games", name, len(jaxpr.jaxpr.eqns), lanes)
+        return lowered
+    return _lowered_plainly(context, *arrays, jaxpr=jaxpr, lanes=lanes)
 
 
 mlir.register_lowering(_in_machine_code, _lowered_plainly)

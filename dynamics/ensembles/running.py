@@ -19,7 +19,7 @@ from dynamics._checks import as_whole
 from dynamics._functions import comparable
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
-from dynamics.ensembles import refinement, tables
+from dynamics.ensembles import fallback, refinement, tables
 from dynamics.ensembles.cells import (
     FLOW_SAMPLES,
     Built,
@@ -258,7 +258,16 @@ class Plan:
         values = as_arguments(self.cells.at(np.zeros(1, int)), self.cells, self.recipe.dtype)
         values = {name: jax.ShapeDtypeStruct(shape, value.dtype) for name, value in values.items()}
         indices = jax.ShapeDtypeStruct(shape, np.uint32)
-        jaxpr, found, _ = eqx.filter_make_jaxpr(run_chunk)(self.recipe, values, indices, self.devices[:1])
+
+        def traced(recipe: Recipe) -> tuple[Any, Any]:
+            return eqx.filter_make_jaxpr(run_chunk)(recipe, values, indices, self.devices[:1])[:2]
+
+        try:
+            jaxpr, found = traced(self.recipe)
+        except Exception:
+            if not self.recipe.compiled:
+                raise
+            jaxpr, found = traced(self.recipe.changed(compiled=False))  # as it will be run, with a warning
         return fingerprint(jaxpr, self.recipe), self.work(2).shapes(found)
 
 
@@ -308,6 +317,7 @@ def _planned(
         "lanes": lanes,
         "starts": cells.starts,
         "trial": recipe.trial,
+        "compiler": "on" if recipe.compiled else "off",
         "options": {name: repr(value) for name, value in options.items()},
     }
     attributes = tables.provenance(settings, _trees.float_dtype(parts[2]), recipe.key)
@@ -522,6 +532,7 @@ def _recipe(build, cells: Cells, steps, until, measures, key, predict, threshold
         options={name: np.asarray(value, number) if name == "dt0" else value for name, value in options.items()},
         predict=bool(predict),
         starts=None if cells.starts is None else jax.random.key(0),
+        compiled=fallback.is_wanted(),
     )
 
 

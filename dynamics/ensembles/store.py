@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import google_crc32c
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from dynamics.compiler.jaxprs import is_literal
 from dynamics.ensembles import tables
 from dynamics.ensembles.designs import Cells
 from dynamics.outcomes import Outcome
@@ -134,17 +134,17 @@ def layout_of(shape: tuple[int, ...], lanes: int, wanted: int) -> Layout:
 # What a sweep computes
 
 
-def fingerprint(jaxpr: ClosedJaxpr, numbers: Any) -> str:
+def fingerprint(jaxpr: Any, numbers: Any) -> str:
     """Hash of a program and of the numbers in it, the same in every process.
 
     Args:
-        jaxpr: the program.
+        jaxpr: the program, with its constants.
         numbers: a pytree with what it is given.
     """
     known: dict[int, str] = {}
 
     def text(value: Any) -> str:
-        if isinstance(value, (ClosedJaxpr, Jaxpr)):
+        if hasattr(value, "eqns"):
             if id(value) not in known:
                 known[id(value)] = hashlib.sha256(program(value).encode()).hexdigest()
             return known[id(value)]
@@ -158,13 +158,13 @@ def fingerprint(jaxpr: ClosedJaxpr, numbers: Any) -> str:
             return repr(value)
         return type(value).__name__  # functions, shardings and the like, which say where they lie in memory
 
-    def program(value: ClosedJaxpr | Jaxpr) -> str:
-        closed = isinstance(value, ClosedJaxpr)
+    def program(value: Any) -> str:
+        closed = hasattr(value, "consts")
         jaxpr, constants = (value.jaxpr, value.consts) if closed else (value, ())
         places: dict[Any, int] = {}
 
         def name(atom: Any) -> str:
-            if isinstance(atom, Literal):
+            if is_literal(atom):
                 return f"{text(atom.val)}:{atom.aval}"
             return f"{places.setdefault(atom, len(places))}:{atom.aval}"
 

@@ -1,12 +1,12 @@
 """The results of a sweep as arrays on the host, and as an `xarray.Dataset`."""
 
 import dataclasses
+import importlib.metadata
 import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import jax
-import llvmlite
 import numpy as np
 
 import dynamics
@@ -141,7 +141,11 @@ def _distinct(names: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def package_versions() -> dict[str, str]:
     """Of the packages on which the bits depend."""
-    return {package.__name__: package.__version__ for package in (dynamics, jax, np, llvmlite)}
+    found = {package.__name__: package.__version__ for package in (dynamics, jax, np)}
+    try:
+        return found | {"llvmlite": importlib.metadata.version("llvmlite")}
+    except importlib.metadata.PackageNotFoundError:
+        return found | {"llvmlite": "none"}
 
 
 def provenance(settings: dict[str, Any], dtype: Any, key: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -11,13 +11,15 @@ import numpy as np
 
 from dynamics.analysis.linearisation import Closely, Linearisation
 from dynamics.analysis.report import Stability, equilibrium_of, stability_of
-from dynamics.ensembles import tables
+from dynamics.ensembles import fallback, tables
 from dynamics.ensembles.cells import Recipe, probe_cells, reach_along, run_chunk
 from dynamics.ensembles.designs import Cells
 from dynamics.ensembles.prediction import Predictions, judge
 
 # JAX traces functions on one thread at a time only: threads share its caches. What is compiled already runs freely.
 _tracing = threading.RLock()
+
+PLAIN = "without the compiler"  # among what a `Work` knows to be compiled: the compiler has failed
 
 Values = dict[str, np.ndarray]
 
@@ -52,7 +54,7 @@ class Work:
         kind: "map" or "flow".
         lanes: number of cells in a block.
         blocks: number of blocks in which the cells of any chunk lie.
-        compiled: what needs no tracing any more: numbers of cells, and devices.
+        compiled: what needs no tracing any more: numbers of cells, and devices. And what has been said of the compiler.
     """
 
     recipe: Recipe
@@ -108,14 +110,33 @@ class Work:
         count: int | None = None,
     ) -> dict[str, Any]:
         """What `run_chunk` finds, cell by cell, on this machine."""
-        kind = len(indices), devices, count is None
         blocks = {name: column.reshape(-1, self.lanes) for name, column in values.items()}
-        with jax.default_device(devices[0]):
-            with contextlib.nullcontext() if kind in self.compiled else _tracing:
-                ran = run_chunk(recipe, blocks, indices.reshape(-1, self.lanes), devices, count)
-            self.compiled.add(kind)
-            found = jax.device_get(ran)
+
+        def computed(recipe: Recipe) -> dict[str, Any]:
+            kind = len(indices), devices, count is None, recipe.compiled
+            with jax.default_device(devices[0]):
+                with contextlib.nullcontext() if kind in self.compiled else _tracing:
+                    ran = run_chunk(recipe, blocks, indices.reshape(-1, self.lanes), devices, count)
+                self.compiled.add(kind)
+                return jax.device_get(ran)
+
+        found = self._compiled_or_not(computed, recipe)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+
+    def _compiled_or_not(self, computed: Callable[[Recipe], Any], recipe: Recipe) -> Any:
+        """What a function of the recipe returns; if it fails with the compiler of sweeps, without it."""
+        if PLAIN in self.compiled or not recipe.compiled:
+            return computed(recipe.changed(compiled=False))
+        with fallback.reported_once(self.compiled):
+            try:
+                return computed(recipe)
+            except Exception as error:
+                problem = error
+            # What is not the compiler's fault, such as an error of the caller's function, is raised again here.
+            found = computed(recipe.changed(compiled=False))
+            self.compiled.add(PLAIN)
+            fallback.report(problem)
+            return found
 
     def _run_on(
         self,

@@ -1,0 +1,71 @@
+"""The compiler of sweeps is there for speed alone: what it cannot do is left to `jax.vmap`, and one warning says so.
+
+The environment variable `DYNAMICS_COMPILER=off` turns it off; at the level INFO the loggers below `dynamics.ensembles`
+say what became machine code and what did not.
+"""
+
+import contextlib
+import contextvars
+import os
+import warnings
+from collections.abc import Iterator
+
+VARIABLE = "DYNAMICS_COMPILER"
+
+_collected: contextvars.ContextVar[list[BaseException] | None] = contextvars.ContextVar("collected", default=None)
+
+
+class CompilerWarning(UserWarning):
+    """Said when a sweep runs without its compiler, or a part of it: the numbers are right, and it takes longer."""
+
+
+def is_wanted() -> bool:
+    """Whether sweeps use their compiler: not with the environment variable `DYNAMICS_COMPILER=off`.
+
+    Raises:
+        ValueError: the variable is neither "on" nor "off".
+    """
+    value = os.environ.get(VARIABLE, "on")
+    if value not in ("on", "off"):
+        raise ValueError(f'the environment variable {VARIABLE} is {value!r}; expected "on" or "off", or none of it')
+    return value == "on"
+
+
+def report(error: BaseException) -> None:
+    """Say that something is not compiled: at the end of a `reported_once`, or at once where there is none."""
+    errors = _collected.get()
+    if errors is None:
+        _warn([error])
+    else:
+        errors.append(error)
+
+
+@contextlib.contextmanager
+def reported_once(told: set) -> Iterator[None]:
+    """Gather what is reported into one warning, and none if there was one before.
+
+    Args:
+        told: by whom it is remembered that there was one.
+    """
+    token = _collected.set([])
+    try:
+        yield
+        errors = _collected.get()
+    finally:
+        _collected.reset(token)
+    if errors and CompilerWarning not in told:
+        told.add(CompilerWarning)
+        _warn(errors)
+
+
+def _warn(errors: list[BaseException]) -> None:
+    first = errors[0]
+    text = " ".join(str(first).split())
+    text = text if len(text) <= 300 else f"{text[:297]}..."
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    warnings.warn(
+        f"a sweep is not compiled, or only in part, which makes it slower and does not change what is computed: "
+        f"{type(first).__name__}: {text}{more}; {VARIABLE}=off turns the compiler off, and this warning with it",
+        CompilerWarning,
+        stacklevel=2,
+    )
