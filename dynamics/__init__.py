@@ -10,6 +10,8 @@
 import importlib as _importlib
 from typing import Any as _Any
 
+from dynamics import _locks
+
 __version__ = "0.1.0"
 
 # Names are imported on first use, so that `dynamics --help` does not wait for JAX.
@@ -68,13 +70,12 @@ __all__ = sorted([*_MODULES, *_NAMES])
 
 
 def __getattr__(name: str) -> _Any:
-    if name in _NAMES:
-        value = getattr(_importlib.import_module(_NAMES[name]), name)
-    elif name in _MODULES:
-        value = _importlib.import_module(f"dynamics.{name}")
-    else:
+    if name not in __all__:
         raise AttributeError(f"module 'dynamics' has no attribute {name!r}")
-    globals()[name] = value
+    with _locks.importing:
+        module = _importlib.import_module(_NAMES.get(name, f"dynamics.{name}"))
+        value = getattr(module, name) if name in _NAMES else module
+        globals()[name] = value
     return value
 
 

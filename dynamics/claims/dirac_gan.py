@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-from dynamics import objectives, penalties
+import dynamics.objectives as objectives
+import dynamics.penalties as penalties
 from dynamics.claims.base import claim
 from dynamics.claims.measures import (
     abscissa,

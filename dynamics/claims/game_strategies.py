@@ -25,8 +25,12 @@ from hypothesis.vendor import pretty
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
-from dynamics import catalogue, directions, objectives, optimisers, penalties
-from dynamics import updates as turns
+import dynamics.catalogue as catalogue
+import dynamics.directions as directions
+import dynamics.objectives as objectives
+import dynamics.optimisers as optimisers
+import dynamics.penalties as penalties
+import dynamics.updates as turns
 from dynamics._checks import as_leaf, is_concrete
 from dynamics._names import nearest
 from dynamics.claims.strategies import (

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-from dynamics import objectives
+import dynamics.objectives as objectives
 from dynamics.claims.base import claim
 from dynamics.claims.measures import (
     agree,

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dynamics import catalogue
+import dynamics.catalogue as catalogue
 from dynamics._checks import as_whole
 from dynamics._names import nearest
 from dynamics._text import printable, shown

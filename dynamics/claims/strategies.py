@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from dynamics import _locks
 from dynamics._names import nearest
 
 Shape = tuple[int, ...]
@@ -118,8 +119,9 @@ _OF_GAMES = (
 def __getattr__(name: str) -> Any:
     if name not in _OF_GAMES:
         raise AttributeError(f"module 'dynamics.claims.strategies' has no attribute {name!r}{nearest(name, _OF_GAMES)}")
-    value = getattr(importlib.import_module("dynamics.claims.game_strategies"), name)
-    globals()[name] = value
+    with _locks.importing:
+        value = getattr(importlib.import_module("dynamics.claims.game_strategies"), name)
+        globals()[name] = value
     return value
 
 

@@ -2,22 +2,19 @@
 
 import contextlib
 import dataclasses
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
+from dynamics import _locks
 from dynamics.analysis.linearisation import Closely, Linearisation
 from dynamics.analysis.report import Stability, equilibrium_of, stability_of
 from dynamics.ensembles import fallback, tables
 from dynamics.ensembles.cells import Recipe, probe_cells, reach_along, run_chunk
 from dynamics.ensembles.designs import Cells
 from dynamics.ensembles.prediction import Predictions, judge
-
-# JAX traces functions on one thread at a time only: threads share its caches. What is compiled already runs freely.
-_tracing = threading.RLock()
 
 PLAIN = "without the compiler"  # among what a `Work` knows to be compiled: the compiler has failed
 
@@ -115,7 +112,7 @@ class Work:
         def computed(recipe: Recipe) -> dict[str, Any]:
             kind = len(indices), devices, count is None, recipe.compiled
             with jax.default_device(devices[0]):
-                with contextlib.nullcontext() if kind in self.compiled else _tracing:
+                with contextlib.nullcontext() if kind in self.compiled else _locks.tracing:
                     ran = run_chunk(recipe, blocks, indices.reshape(-1, self.lanes), devices, count)
                 self.compiled.add(kind)
                 return jax.device_get(ran)
@@ -234,7 +231,7 @@ def judge_cells(
         for begin in range(0, len(rows), lanes):
             block = np.minimum(np.arange(begin, begin + lanes), len(rows) - 1)
             given = {name: column[rows[block]] for name, column in values.items()}
-            with _tracing:
+            with _locks.tracing:
                 reached = reach_along(recipe, given, directions[block])
             ends.append([leaf[: len(rows) - begin] for leaf in jax.device_get(reached)])
         moved, fields = zip(*ends, strict=True)
@@ -258,7 +255,7 @@ def judge_cells(
         own = Linearisation(*(leaf[row] for leaf in linear))
         if vanishing[row]:
             own = own._replace(jacobian=np.full_like(own.jacobian, np.nan))
-        with _tracing:
+        with _locks.tracing:
             game, method, _ = recipe.built({name: column[row] for name, column in values.items()})
             return stability_of(own, game, method, equilibrium_of(game), require_equilibrium=True)
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from dynamics import catalogue, optimisers
+import dynamics.catalogue as catalogue
+import dynamics.optimisers as optimisers
 from dynamics._names import nearest
 from dynamics._text import reason, shown
 from dynamics.directions import Direction

@@ -10,7 +10,6 @@ import math
 import os
 import pickle
 import platform
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,7 +22,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 import dynamics
-from dynamics import _trees, catalogue
+import dynamics.catalogue as catalogue
+from dynamics import _locks, _trees
 from dynamics._compiling import compile_quickly
 from dynamics._names import nearest
 from dynamics.analysis import EquilibriumError, Stability, find_equilibrium
@@ -247,7 +247,7 @@ def _workers(study, jobs, requests, executor, devices, plugins) -> Iterator[Call
 
 def _computed(study: Study, jobs: list[_Job], requests: list, device: jax.Device | None, kind: str, which: Any) -> Any:
     """A batch of cells, or a portrait."""
-    with _tracing, contextlib.nullcontext() if device is None else jax.default_device(device):
+    with _locks.tracing, contextlib.nullcontext() if device is None else jax.default_device(device):
         if kind == "portrait":
             return _portrait(study, *requests[which])
         return _run_chunk(study, [jobs[index] for index in which])
@@ -353,23 +353,18 @@ def _stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(join, *trees)
 
 
-# JAX traces functions on one thread at a time only: threads share its caches, and a half-traced function in one is an
-# error in the other ("Store occupied"). Compiling and computing, where the time goes, need no lock.
-_tracing = threading.Lock()
-
-
 def _run(function: Callable, *arguments: Any) -> Any:
     """Trace, compile and call a function; the caller holds the lock, which is free while this compiles and computes."""
     lowered = jax.jit(function).lower(*arguments)
-    _tracing.release()
+    _locks.tracing.release()
     try:
         return jax.device_get(compile_quickly(lowered)(*arguments))
     finally:
-        _tracing.acquire()
+        _locks.tracing.acquire()
 
 
 def _locked(function: Callable, *arguments: Any) -> Any:
-    with _tracing:
+    with _locks.tracing:
         return function(*arguments)
 
 
