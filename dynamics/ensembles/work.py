@@ -244,7 +244,7 @@ def judge_cells(
             for begin in range(0, len(chosen), lanes):
                 block = chosen[np.minimum(np.arange(begin, begin + lanes), len(chosen) - 1)]
                 given = {name: column[rows[block]] for name, column in values.items()}
-                with _tracing:
+                with _locks.tracing:
                     closely = jax.device_get(probe_cells(recipe, given, jacobians[block], limit))
                 parts.append((chosen[begin : begin + lanes], closely))
         order = np.argsort(np.concatenate([places for places, _ in parts]))
