@@ -148,11 +148,11 @@ def axes_of(cases):
     return dict(zip(("a", "b", "c", "d", *names), np.array(rows).T, strict=True))
 
 
-def check_cell(cell, game, method):
+def check_cell(cell, game, method, at=None):
     """As `dynamics.stability` has it, but that pieces at a kink are not judged."""
     verdict, smoothness = Predicted(int(cell.predicted_verdict)).name, Smoothness(int(cell.predicted_smoothness)).name
     try:
-        report = dy.stability(game, method)
+        report = dy.stability(game, method, at=at)
     except EquilibriumError:
         assert (verdict, smoothness) == ("none", "none") and np.isnan(cell.predicted_rate)
         return
@@ -250,7 +250,7 @@ def test_what_is_refused():
         dy.stability_chart(dirac, {"rat": [0.1], "weight": 0.1, "turn": 0})
     with pytest.raises(ValueError, match="nothing to predict: .*knows none of its equilibria"):
         unknown = dy.Game.from_losses(lambda players, key=None: (players[0] ** 2,))
-        dy.stability_chart(lambda rate: (unknown, dy.updates.Simultaneous(optimisers.sgd(rate)), (1.0,)), {"rate": 0.1})
+        dy.stability_chart(lambda rate: (unknown, dy.updates.Simultaneous(optimisers.sgd(rate))), {"rate": 0.1})
     with pytest.raises(ValueError, match="nothing to predict: 300 numbers"):
         zero = jnp.zeros(300)
         wide = dy.Game.from_losses(lambda players, key=None: (jnp.sum(players[0] ** 2),), [(zero,)])
@@ -293,5 +293,6 @@ def test_catalogued_games(name, method):
     game, players = getattr(dy.games, name).example()
     rates = np.array([1e-3, 0.05, 0.3, 0.7, 1.0, 1.5, 2.0, 4.0])
     found = dy.stability_chart(lambda rate: (game, METHODS[method](rate), players), {"rate": rates})
+    nearest = min(game.equilibria(), key=lambda point: np.linalg.norm(np.subtract(point, players)))
     for index, rate in enumerate(rates):
-        check_cell(found.isel(rate=index), game, METHODS[method](rate))
+        check_cell(found.isel(rate=index), game, METHODS[method](rate), nearest)

@@ -4,14 +4,16 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
 from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
-from dynamics.analysis.critical import _built
-from dynamics.analysis.path import check_one_piece, jacobians
+from dynamics.analysis.builds import Analysed, row_of
+from dynamics.analysis.equilibria import EquilibriumError
+from dynamics.analysis.path import check_one_piece
 from dynamics.analysis.report import Stability, stability
 from dynamics.updates.base import Update
 
@@ -54,6 +56,7 @@ def best(
     build: Callable[..., tuple],
     bounds: Mapping[str, tuple[float, float]],
     *,
+    at: Any = None,
     logarithmic: Collection[str] = (),
     seed: int = 0,
     population: int = 24,
@@ -68,17 +71,19 @@ def best(
     Source: Storn and Price, Differential Evolution, 1997; Nelder and Mead 1965.
 
     Args:
-        build: function of numbers by name, returning `(game, method)` or `(game, method, equilibrium)`. It is traced:
-            use jax.numpy inside.
+        build: function of numbers by name, returning `(game, method)` or `(game, method, start)`. It is traced: use
+            jax.numpy inside. The equilibrium is found as for `critical`; where there is none is no best point.
         bounds: the interval of every parameter by name.
+        at: the equilibrium instead, a tuple of players, or a function of the same numbers that returns one.
         logarithmic: names of those that are searched on a logarithmic scale; their bounds are positive.
         seed: of the search.
         population: points per parameter in a generation.
         generations: most generations.
 
     Raises:
-        ValueError: no bounds, an empty interval, a number out of bounds, or no point of the box with a finite Jacobian;
-            a kink or a jump at the equilibrium, in the middle of the box or at the point found.
+        EquilibriumError: there is no equilibrium, or none is found from the start, in the middle of the box.
+        ValueError: no bounds, an empty interval, a number out of bounds, or no point of the box with an equilibrium and
+            a finite Jacobian; a kink or a jump at the equilibrium, in the middle of the box or at the point found.
 
     >>> import dynamics as dy
     >>> def build(step):
@@ -100,15 +105,15 @@ def best(
             geometric = np.clip(np.exp(np.log(low) + points * (np.log(high) - np.log(low))), low, high)
         return np.where(is_log, geometric, straight)
 
-    def by_position(*values: Any) -> tuple:
-        return build(**dict(zip(names, values, strict=True)))
-
     dtype = jnp.result_type(float)
-    game, method, players = _built(by_position(*jnp.asarray(numbers(np.full(len(names), 0.5)), dtype)))
+    centre = numbers(np.full(len(names), 0.5))
+    analysed = Analysed.of(build, at, [centre], by_name=names)
+    game, method, players = analysed.at_numbers(centre)
     kind = "map" if isinstance(method, Update) else "flow"
     middle = stability(game, method, players)
     check_one_piece(middle, "the middle of the box")
     neutral = middle.neutral
+    linearised = jax.jit(jax.vmap(lambda row: analysed.linearised(*row)))
     batch = population * len(names)
     count = 0
 
@@ -121,7 +126,14 @@ def best(
             part = numbers(points[start : start + batch])
             # Always the same number of rows: one program.
             padded = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-            results.append(np.asarray(jacobians(by_position, jnp.asarray(padded, dtype)), float)[: len(part)])
+            rows = jax.device_get(linearised(jnp.asarray(padded, dtype)))
+            matrices = np.array(rows.linear.jacobian, float)[: len(part)]
+            for index, values in enumerate(part):
+                try:
+                    analysed.check(row_of(rows, index), values, method)
+                except EquilibriumError:
+                    matrices[index] = np.nan
+            results.append(matrices)
         return _outermost(np.concatenate(results), kind, neutral)
 
     found = scipy.optimize.differential_evolution(
@@ -138,7 +150,10 @@ def best(
     )
     place, value = found.x, float(found.fun)
     if not np.isfinite(value):
-        raise ValueError("the Jacobian is not finite anywhere in the box; look at dynamics.stability at a point of it")
+        raise ValueError(
+            "nowhere in the box is there an equilibrium with a finite Jacobian; look at dynamics.stability at a point "
+            "of it"
+        )
     size = 0.05
     for _ in range(12):
         place_before, value_before = place, value
@@ -148,7 +163,7 @@ def best(
             break
         size = min(size / 8, max(4 * moved, 1e-9))
     chosen = numbers(place[None])[0]
-    game, method, players = _built(by_position(*jnp.asarray(chosen, dtype)))
+    game, method, players = analysed.at_numbers(chosen)
     report = stability(game, method, players)
     check_one_piece(report, ", ".join(f"{name} = {number:.6g}" for name, number in zip(names, chosen, strict=True)))
     notes = [

@@ -3,7 +3,7 @@
 import dataclasses
 import enum
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,10 +15,11 @@ from jaxtyping import Array
 from dynamics import _trees
 from dynamics._compiling import sharing
 from dynamics._functions import comparable
-from dynamics.analysis.equilibria import manifold_dimension
+from dynamics.analysis.builds import Analysed, Linearised, linearised_at, row_of
+from dynamics.analysis.equilibria import EquilibriumError, _short, manifold_dimension
 from dynamics.analysis.linearisation import linearise
-from dynamics.analysis.report import eigenvalues_with_errors, equilibrium_of
-from dynamics.game import as_players
+from dynamics.analysis.report import eigenvalues_with_errors
+from dynamics.game import Players
 from dynamics.updates.base import Update
 
 
@@ -42,6 +43,7 @@ class Critical:
         eigenvalue: the crossing one, with imaginary part >= 0.
         below, above: "stable", "unstable" or "marginal" just below and just above the value (inside the interval).
         others: further values in the interval, in increasing order.
+        players: the equilibrium at the value.
     """
 
     value: float
@@ -50,10 +52,17 @@ class Critical:
     below: str
     above: str
     others: tuple["Critical", ...] = ()
+    players: Players = ()
 
 
 def critical(
-    build: Callable[[Array], tuple], low: float, high: float, *, samples: int = 129, tolerance: float = 1e-12
+    build: Callable[[Array], tuple],
+    low: float,
+    high: float,
+    *,
+    at: Any = None,
+    samples: int = 129,
+    tolerance: float = 1e-12,
 ) -> Critical:
     """The parameter at which the radius crosses 1 (maps) or the abscissa crosses 0 (flows), and how.
 
@@ -62,9 +71,12 @@ def critical(
     method is marginal only there.
 
     Args:
-        build: function of one number, returning `(game, update or flow)` or `(game, update or flow, equilibrium)`. It
-            is traced: use jax.numpy inside.
+        build: function of one number, returning `(game, update or flow)` or `(game, update or flow, start)`. It is
+            traced: use jax.numpy inside. The equilibrium is the known one of the game, with a start the one nearest to
+            it, and where none is known the one that Newton's method finds from the start; see
+            `dynamics.analysis.builds`.
         low, high: the interval.
+        at: the equilibrium instead, a tuple of players, or a function of the number that returns one.
         samples: number of samples; crossings that come in pairs between two samples are missed.
         tolerance: width of the final bracket.
 
@@ -72,6 +84,8 @@ def critical(
         the first critical value of the interval; the rest are in `others`.
 
     Raises:
+        EquilibriumError: at some value there is no equilibrium, or none is found from the start; or stability changes
+            where the equilibrium that is found jumps to another one.
         ValueError: stability does not change in the interval; the message shows the radius or abscissa at both ends.
 
     >>> import dynamics as dy
@@ -88,11 +102,11 @@ def critical(
     if samples < 2:
         raise ValueError(f"samples is {samples}; expected at least 2")
     dtype = jnp.result_type(float)
-    build = comparable(build)
-    game, method, players = _built(build(jnp.asarray((low + high) / 2, dtype)))
+    analysed = Analysed.of(comparable(build), at, [[low], [(low + high) / 2], [high]])
+    game, method, players = analysed.at_numbers([(low + high) / 2])
     is_map = isinstance(method, Update)
     field_jacobian = np.asarray(eqx.filter_jit(linearise)(*sharing((game, method, players))).game_jacobian)
-    dimension = manifold_dimension(_trees.cast(game, _trees.float_dtype(players)), players, field_jacobian)
+    dimension = manifold_dimension(game, players, field_jacobian)
     neutral = 1.0 if is_map else 0.0
 
     def outermost(matrix: np.ndarray) -> tuple[float, float, complex]:
@@ -103,14 +117,22 @@ def critical(
         eigenvalue = complex(values[leading].real, abs(values[leading].imag))
         return float(outward.max() - neutral), float(errors[leading]), eigenvalue
 
-    def at(parameter: float) -> tuple[float, float, complex]:
-        return outermost(np.asarray(_jacobian(build, jnp.asarray(parameter, dtype))))
+    def linearised(parameter: float) -> Linearised:
+        found = row_of(jax.device_get(linearised_at(analysed, jnp.asarray([[parameter]], dtype))), 0)
+        analysed.check(found, [parameter], method)
+        return found
+
+    def leading_at(parameter: float) -> tuple[float, float, complex]:
+        return outermost(linearised(parameter).linear.jacobian)
 
     def side(value: float, error: float, _: complex) -> int:
         return 0 if abs(value) <= error else int(np.sign(value))
 
     grid = np.linspace(low, high, samples)
-    matrices = np.asarray(_jacobians(build, jnp.asarray(grid, dtype)))
+    rows = jax.device_get(linearised_at(analysed, jnp.asarray(grid[:, None], dtype)))
+    for index, parameter in enumerate(grid):
+        analysed.check(row_of(rows, index), [parameter], method)
+    matrices = rows.linear.jacobian
     finite = np.all(np.isfinite(matrices), axis=(1, 2))
     if not np.all(finite):
         raise ValueError(f"the Jacobian is not finite at {grid[~finite][0]:g}; look at dynamics.stability there")
@@ -121,17 +143,21 @@ def critical(
         if before == after:
             continue
         if before * after < 0:
-            root = scipy.optimize.brentq(lambda p: at(p)[0], left, right, xtol=tolerance, rtol=4 * np.finfo(float).eps)
+            root = scipy.optimize.brentq(
+                lambda p: leading_at(p)[0], left, right, xtol=tolerance, rtol=4 * np.finfo(float).eps
+            )
         else:
-            root = _bisect(lambda p: side(*at(p)) == before, left, right, tolerance)  # noqa: B023
+            root = _bisect(lambda p: side(*leading_at(p)) == before, left, right, tolerance)  # noqa: B023
         if found and abs(root - found[-1].value) <= 1e-8 * (high - low):
             before, root = _WORDS.index(found[-1].below) - 1, found.pop().value
             if before == after:
                 continue
-        eigenvalue = at(root)[2]
-        found.append(
-            Critical(float(root), _kind(eigenvalue, is_map), eigenvalue, _WORDS[before + 1], _WORDS[after + 1])
-        )
+        crossing = linearised(root)
+        ends = [max(root - 1e-9 * (high - low), left), min(root + 1e-9 * (high - low), right)]
+        _check_branch(ends, *(linearised(end).found.players for end in (*ends, left, right)))
+        eigenvalue = outermost(crossing.linear.jacobian)[2]
+        kind, words = _kind(eigenvalue, is_map), (_WORDS[before + 1], _WORDS[after + 1])
+        found.append(Critical(float(root), kind, eigenvalue, *words, players=crossing.found.players))
     if not found:
         name = "radius" if is_map else "abscissa"
         raise ValueError(
@@ -141,24 +167,22 @@ def critical(
     return dataclasses.replace(found[0], others=tuple(found[1:]))
 
 
-@eqx.filter_jit
-def _jacobian(build: Callable, parameter: Array) -> Array:
-    return linearise(*_built(build(parameter))).jacobian
-
-
-@eqx.filter_jit
-def _jacobians(build: Callable, parameters: Array) -> Array:
-    return jax.vmap(partial(_jacobian, build))(parameters)
-
-
 _WORDS = ("stable", "marginal", "unstable")
 
 
-def _built(parts: tuple) -> tuple:
-    if not isinstance(parts, tuple) or len(parts) not in (2, 3):
-        raise TypeError(f"build returned {parts!r}; expected (game, method) or (game, method, equilibrium)")
-    game, method = parts[:2]
-    return game, method, as_players(parts[2]) if len(parts) == 3 else equilibrium_of(game)
+def _check_branch(ends: list[float], before: Players, after: Players, left: Players, right: Players) -> None:
+    """Raise where the equilibrium jumps between two ends next to each other, beside what it moves around them."""
+    before_, after_, left_, right_ = (
+        np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in jax.tree.leaves(players)])
+        for players in (before, after, left, right)
+    )
+    size = float(np.finfo(_trees.float_dtype(before)).eps) ** 0.5 * (1 + np.linalg.norm(before_))
+    if np.linalg.norm(after_ - before_) > size + 0.01 * np.linalg.norm(right_ - left_):
+        raise EquilibriumError(
+            f"at {ends[0]:.10g} the equilibrium jumps from {_short(before)} to {_short(after)}, and stability changes "
+            "with it: that is no critical value of either. Name one with at=, a function of the number, or let build "
+            "return a start that stays near one."
+        )
 
 
 def _bisect(is_left: Callable[[float], bool], left: float, right: float, tolerance: float) -> float:

@@ -1,7 +1,7 @@
 """Finding equilibria, and recognising manifolds of them."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ import lineax as lx
 import numpy as np
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics.analysis.precision import as_point
@@ -66,29 +66,87 @@ def find_equilibrium(
     players = as_point(start, "start")
     dtype = _trees.float_dtype(players)
     game = _trees.cast(game, dtype)
-    if tolerance is None:
-        tolerance = 1e-12 if dtype == jnp.float64 else 1e-5
-    found, steps, field, jacobian = _newton(game, players, key, max_steps)
-    residual = float(np.linalg.norm(field))
-    singular = (
-        np.linalg.svd(np.asarray(jacobian), compute_uv=False) if np.all(np.isfinite(jacobian)) else np.array([np.nan])
-    )
-    distance = float(_trees.norm(jax.tree.map(jnp.subtract, found, players)))
-    # Where the field fades away towards infinity it is small too, but Newton's method still wants to go far.
-    near = _newton_step(np.asarray(jacobian), np.asarray(field)) <= tolerance**0.5 * (1 + float(_trees.norm(found)))
-    if not (residual <= tolerance * (1 + singular[0]) and near):
+    tolerance = default_tolerance(dtype) if tolerance is None else float(tolerance)
+    found = search(game, players, key, max_steps, jnp.asarray(tolerance, dtype))
+    if not found.accepted:
         raise EquilibriumError(
-            f"Newton's method found no equilibrium from {_short(players)} in {int(steps)} steps: the field has norm "
-            f"{residual:.3g} at {_short(found)}, wanted {tolerance:.3g}. Try a start nearer to the equilibrium (the "
-            "end of a simulation that converges, say), more max_steps, or a larger tolerance."
+            f"{no_equilibrium(found, players)}, wanted {tolerance:.3g}. Try a start nearer to the equilibrium (the end "
+            "of a simulation that converges, say), more max_steps, or a larger tolerance."
         )
-    floor = singular[0] * len(singular) * float(jnp.finfo(dtype).eps)
-    condition = float(singular[0] / singular[-1]) if singular[-1] > floor else float("inf")
-    return Equilibrium(found, residual, distance, condition, int(steps))
+    residual = float(found.residual)
+    return Equilibrium(found.players, residual, float(found.distance), float(found.condition), int(found.steps))
+
+
+class Search(NamedTuple):
+    """Where Newton's method ended, with the certificate of `Equilibrium`; all are arrays.
+
+    Attributes:
+        players: the point.
+        accepted: whether it passes for an equilibrium.
+        residuals: norm of every player's part of the field there, shape (players,).
+        residual, distance, condition, steps: as in `Equilibrium`.
+    """
+
+    players: Players
+    accepted: Array
+    residuals: Float[Array, " players"]
+    residual: Array
+    distance: Array
+    condition: Array
+    steps: Array
+
+
+def default_tolerance(dtype: Any) -> float:
+    """The largest accepted norm of the field, relative to `1 + |Dv|`."""
+    return 1e-12 if dtype == jnp.float64 else 1e-5
 
 
 @eqx.filter_jit
-def _newton(game: Game, players: Players, key: PRNGKeyArray | None, max_steps: int):
+def search(
+    game: Game, start: Players, key: PRNGKeyArray | None = None, max_steps: int = 100, tolerance: Any = None
+) -> Search:
+    """`find_equilibrium` for players and a game of one dtype, traceable: a failure is data."""
+    dtype = _trees.float_dtype(start)
+    tolerance = default_tolerance(dtype) if tolerance is None else tolerance
+    found, steps, field, jacobian = _newton(game, start, key, max_steps, until_small=True)
+    left, singular, right = jnp.linalg.svd(jacobian)
+    # Where the field fades away towards infinity it is small too, but Newton's method still wants to go far.
+    used = singular > singular_rounding(field.size, dtype) * singular[0]
+    step = right.T @ jnp.where(used, left.T @ field / jnp.where(used, singular, 1), 0)
+    near = jnp.linalg.norm(step) <= tolerance**0.5 * (1 + _trees.norm(found))
+    floor = singular[0] * field.size * float(jnp.finfo(dtype).eps)
+    sizes = [_trees.size(player) for player in start]
+    parts = jnp.split(field, np.cumsum(sizes)[:-1])
+    residual = jnp.linalg.norm(field)
+    return Search(
+        found,
+        (residual <= tolerance * (1 + singular[0])) & near,
+        jnp.stack([jnp.linalg.norm(part) for part in parts]),
+        residual,
+        _trees.norm(jax.tree.map(jnp.subtract, found, start)),
+        jnp.where(singular[-1] > floor, singular[0] / singular[-1], jnp.inf),
+        steps,
+    )
+
+
+def no_equilibrium(found: Search, start: Players) -> str:
+    """What a search that failed found, for messages."""
+    by_player = ", ".join(f"{float(one):.3g}" for one in found.residuals)
+    return (
+        f"Newton's method found no equilibrium from {_short(start)} in {int(found.steps)} steps: the field has norm "
+        f"{float(found.residual):.3g} at {_short(found.players)} (by player: {by_player})"
+    )
+
+
+@eqx.filter_jit
+def _newton(game: Game, players: Players, key: PRNGKeyArray | None, max_steps: int, until_small: bool = False):
+    """Where Newton's method ends, after how many steps, the field and its Jacobian there.
+
+    Args:
+        game, players, key, max_steps: as in `find_equilibrium`.
+        until_small: end when a step is so small that the next one is rounding, whatever the size of the field is.
+            Otherwise all starts get about as many steps, up to the last digit of a degenerate equilibrium.
+    """
     flat, unravel = ravel_pytree(players)
 
     free = released(lambda vector: ravel_pytree(game.field(unravel(vector), key))[0])
@@ -97,8 +155,14 @@ def _newton(game: Game, players: Players, key: PRNGKeyArray | None, max_steps: i
         return free(vector)
 
     epsilon = float(jnp.finfo(flat.dtype).eps)
-    solver = optx.Newton(rtol=4 * epsilon, atol=epsilon, linear_solver=lx.SVD(singular_rounding(flat.size, flat.dtype)))
-    solution = optx.root_find(field, solver, flat, max_steps=max_steps, throw=False)
+    # The solver measures steps and values of the field with one tolerance. Values in tiny units are always small, and
+    # Newton's steps do not depend on units.
+    unit = float(jnp.finfo(flat.dtype).tiny) ** 0.375 if until_small else 1.0
+    tolerances = (1024 * epsilon, 1024 * epsilon) if until_small else (4 * epsilon, epsilon)
+    solver = optx.Newton(*tolerances, linear_solver=lx.SVD(singular_rounding(flat.size, flat.dtype)))
+    solution = optx.root_find(
+        lambda vector, _: unit * field(vector, None), solver, flat, max_steps=max_steps, throw=False
+    )
     end = solution.value
     return unravel(end), solution.stats["num_steps"], field(end, None), jax.jacfwd(field)(end, None)
 

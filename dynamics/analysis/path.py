@@ -4,17 +4,15 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
-from dynamics.analysis.critical import _built
-from dynamics.analysis.linearisation import linearise
+from dynamics.analysis.builds import Analysed, linearised_at, row_of
 from dynamics.analysis.report import Stability
 from dynamics.updates.base import Update
 
@@ -29,12 +27,14 @@ class SpectrumPath:
         eigenvalues: one row per sample; a column follows one eigenvalue. Where eigenvalues meet, which column goes on
             as which is a choice.
         reach: spectral radius (maps) or abscissa (flows) at every sample, of all eigenvalues.
+        equilibria: the coordinates of the equilibrium at every sample, one row each.
     """
 
     kind: str
     parameters: np.ndarray
     eigenvalues: np.ndarray
     reach: np.ndarray
+    equilibria: np.ndarray
 
     def describe(self) -> str:
         """The result as text."""
@@ -51,19 +51,22 @@ class SpectrumPath:
         return plain({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
 
 
-def spectrum_path(build: Callable[[Array], tuple], low: float, high: float, samples: int = 201) -> SpectrumPath:
+def spectrum_path(
+    build: Callable[[Array], tuple], low: float, high: float, samples: int = 201, *, at: Any = None
+) -> SpectrumPath:
     """The eigenvalues over an interval of a parameter, every one followed from sample to sample.
 
     Eigenvalues at neighbouring samples are matched so that the sum of squared distances to where they were heading is
     least; one compiled program takes the Jacobians of all samples.
 
     Args:
-        build: function of one number, returning `(game, update or flow)` or `(game, update or flow, equilibrium)`. It
-            is traced: use jax.numpy inside.
+        build: function of one number, as for `critical`.
         low, high: the interval.
         samples: number of values, evenly spaced.
+        at: the equilibrium, as for `critical`.
 
     Raises:
+        EquilibriumError: at some sample there is no equilibrium, or none is found from the start.
         ValueError: an empty interval, fewer than two samples, or a Jacobian that is not finite.
 
     >>> import dynamics as dy
@@ -76,26 +79,20 @@ def spectrum_path(build: Callable[[Array], tuple], low: float, high: float, samp
         raise ValueError(f"the interval is [{low:g}, {high:g}]; expected finite low < high")
     samples = as_whole("samples", samples, 2)
     parameters = np.linspace(low, high, samples)
-    kind = kind_of(build, [(low + high) / 2])
-    matrices = np.asarray(jacobians(build, jnp.asarray(parameters[:, None], jnp.result_type(float))), float)
+    analysed = Analysed.of(build, at, [[low], [(low + high) / 2], [high]])
+    method = analysed.parts(jnp.asarray(low, jnp.result_type(float)))[1]
+    kind = "map" if isinstance(method, Update) else "flow"
+    rows = jax.device_get(linearised_at(analysed, jnp.asarray(parameters[:, None], jnp.result_type(float))))
+    for index, parameter in enumerate(parameters):
+        analysed.check(row_of(rows, index), [parameter], method)
+    matrices = np.asarray(rows.linear.jacobian, float)
     finite = np.all(np.isfinite(matrices), axis=(1, 2))
     if not np.all(finite):
         raise ValueError(f"the Jacobian is not finite at {parameters[~finite][0]:g}; look at dynamics.stability there")
     values = matched(np.linalg.eigvals(matrices).astype(complex))
     reach = np.max(np.abs(values) if kind == "map" else values.real, axis=1)
-    return SpectrumPath(kind, parameters, values, reach)
-
-
-@eqx.filter_jit
-def jacobians(build: Callable[..., tuple], numbers: Float[Array, "samples parameters"]) -> Float[Array, "samples n n"]:
-    """The Jacobian of the method at every row of numbers, in one program."""
-    return jax.vmap(lambda row: linearise(*_built(build(*row))).jacobian)(numbers)
-
-
-def kind_of(build: Callable[..., tuple], numbers: Any) -> str:
-    """ "map" or "flow"."""
-    method = _built(build(*jnp.asarray(numbers, jnp.result_type(float))))[1]
-    return "map" if isinstance(method, Update) else "flow"
+    points = [np.reshape(leaf, (samples, -1)) for leaf in jax.tree.leaves(rows.found.players)]
+    return SpectrumPath(kind, parameters, values, reach, np.concatenate(points, axis=1))
 
 
 def check_one_piece(report: Stability, where: str) -> None:

@@ -15,13 +15,11 @@ from jaxtyping import Array, Float
 
 from dynamics import _trees
 from dynamics.analysis._plain import plain
-from dynamics.analysis.critical import _built
+from dynamics.analysis.builds import Analysed, Source
 from dynamics.analysis.path import check_one_piece, counted
-from dynamics.analysis.precision import as_point
 from dynamics.analysis.report import Stability, stability
 from dynamics.analysis.rest import rest_state
 from dynamics.compiler.derivatives import released
-from dynamics.game import Players
 from dynamics.updates.base import State, Update
 
 
@@ -77,18 +75,19 @@ def sensitivity(build: Callable[..., tuple], *parameters: float, at: Any = None)
 
     $\frac{d\lambda}{dp} = \frac{y^* J_p x}{y^* x}$ with left and right eigenvectors y and x, and $J_p$ the derivative
     of the Jacobian by automatic differentiation, at the point that moves with p: $\frac{dz}{dp} = -(Dv)^{-1} v_p$ for
-    the players, likewise for the memory at rest. On a manifold of equilibria the point moves as `equilibria` or `build`
+    the players, likewise for the memory at rest. On a manifold of equilibria the point moves as `equilibria` or `at`
     say, or by the shortest way.
     Source: Horn and Johnson, Matrix Analysis, 2013, theorem 6.3.12.
 
     Args:
-        build: function of so many numbers, returning `(game, method)` or `(game, method, equilibrium)`. It is traced:
-            use jax.numpy inside.
+        build: function of so many numbers, returning `(game, method)` or `(game, method, start)`. It is traced: use
+            jax.numpy inside. The equilibrium is found as for `critical`.
         parameters: where to differentiate.
-        at: the equilibrium at these parameters, where `build` returns none and the game knows none.
+        at: the equilibrium at these parameters instead, a tuple of players, or a function of so many numbers that
+            returns one.
 
     Raises:
-        EquilibriumError: the point is no equilibrium, or none is known.
+        EquilibriumError: the point is no equilibrium, none is known, or none is found from the start.
         ValueError: no parameters, the Jacobian is not finite, or the method has a kink or a jump at the point.
 
     >>> import dynamics as dy
@@ -100,14 +99,16 @@ def sensitivity(build: Callable[..., tuple], *parameters: float, at: Any = None)
     numbers = np.array([float(number) for number in parameters])
     if not len(numbers) or not np.all(np.isfinite(numbers)):
         raise ValueError(f"the parameters are {tuple(parameters)}; expected at least one finite number")
-    point = None if at is None else as_point(at, "at")
     vector = jnp.asarray(numbers, jnp.result_type(float))
-    game, method, players = _parts(build, point, vector)
+    analysed = Analysed.of(build, at, [numbers])
+    game, method, players = analysed.at_numbers(numbers)
+    if analysed.source is Source.search:  # how it moves follows from the field
+        analysed = dataclasses.replace(analysed, at=players, source=Source.named)
     report = stability(game, method, players)
     check_one_piece(report, "the point")
-    jacobian, slopes = jax.device_get(_slopes(build, point, vector, limit=False))
+    jacobian, slopes = jax.device_get(_slopes(analysed, vector, limit=False))
     if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(slopes))):
-        jacobian, slopes = jax.device_get(_slopes(build, point, vector, limit=True))
+        jacobian, slopes = jax.device_get(_slopes(analysed, vector, limit=True))
     if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(slopes))):
         raise ValueError("the Jacobian or its derivative is not finite; look at dynamics.stability at the parameters")
     values, derivatives, conditions = eigenvalue_derivatives(jacobian, slopes)
@@ -172,26 +173,21 @@ def eigenvalue_derivatives(matrix: np.ndarray, slopes: np.ndarray) -> tuple[np.n
     return values, derivatives, conditions
 
 
-def _parts(build: Callable[..., tuple], point: Players | None, vector: Array) -> tuple:
-    """Game and method in the dtype of the players, and the players."""
-    built = build(*vector)
-    if point is not None and isinstance(built, tuple):
-        built = (*built[:2], point)
-    game, method, players = _built(built)
-    game, method = _trees.cast((game, method), _trees.float_dtype(players))
-    return game, method, players
-
-
 @eqx.filter_jit
 def _slopes(
-    build: Callable[..., tuple], point: Players | None, vector: Float[Array, " k"], limit: bool
+    analysed: Analysed, vector: Float[Array, " k"], limit: bool
 ) -> tuple[Float[Array, "n n"], Float[Array, "n n k"]]:
     """The Jacobian on the whole state and its derivative, the point of rest moving with the parameters.
 
     With `limit` memory that vanishes (that of squared gradients) does so at all parameters, and the Jacobian is the
     limit from above.
     """
-    game, method, players = _parts(build, point, vector)
+
+    def parts(numbers: Array) -> tuple:
+        game, method, found = analysed.resolved(*numbers)
+        return game, method, found.players
+
+    game, method, players = parts(vector)
     is_map = isinstance(method, Update)
     floating, other = eqx.partition(rest_state(game, method, players), eqx.is_inexact_array)
     flat, unravel = ravel_pytree(floating)
@@ -206,11 +202,11 @@ def _slopes(
 
     @released
     def field(z: Array, numbers: Array) -> Array:
-        return ravel_pytree(_parts(build, point, numbers)[0].field(unravel_players(z)))[0]
+        return ravel_pytree(parts(numbers)[0].field(unravel_players(z)))[0]
 
     @released
     def step(state: Array, numbers: Array) -> Array:
-        game, method, _ = _parts(build, point, numbers)
+        game, method, _ = parts(numbers)
         whole: State = eqx.combine(unravel(state), other)
         moved = method.step(game, whole) if is_map else method.field(game, jnp.zeros((), flat.dtype), whole)
         return ravel_pytree(eqx.filter(moved, eqx.is_inexact_array))[0]
@@ -222,7 +218,7 @@ def _slopes(
     to_memory = jnp.linalg.pinv(own - jnp.eye(flat.size - size, dtype=flat.dtype) if is_map else own, rtol=rounding)
 
     def at_rest(numbers: Array) -> Array:
-        z = ravel_pytree(_parts(build, point, numbers)[2])[0]
+        z = ravel_pytree(parts(numbers)[2])[0]
         z = z - to_players @ field(z, numbers)
         if flat.size == size:
             return z

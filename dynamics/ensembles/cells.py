@@ -5,7 +5,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -18,7 +18,8 @@ from jaxtyping import Array, PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import is_concrete
 from dynamics._names import nearest
-from dynamics.analysis.equilibria import _newton
+from dynamics.analysis.builds import Source, equilibrium_for, parts_of
+from dynamics.analysis.equilibria import Search, _newton
 from dynamics.analysis.linearisation import Closely, Linearisation, linearise, probe_closely
 from dynamics.ensembles.fixed_step import FixedStep, tableau_of
 from dynamics.flows.base import AbstractFlow
@@ -39,7 +40,7 @@ CHUNK_BYTES = 2**25
 LARGEST_CHUNK = 65_536
 FLOW_SAMPLES = 513  # times that `simulate` saves of a flow
 
-Built = tuple[Game, Update | AbstractFlow, Players]
+Built = tuple[Game, Update | AbstractFlow, Players | None]
 
 
 class Recipe(eqx.Module):
@@ -55,9 +56,11 @@ class Recipe(eqx.Module):
         thresholds: tolerance and limit.
         measures: pairs of a name and a function.
         options: of `dynamics.simulate`, for flows.
-        predict: whether to linearise at the first known equilibrium.
+        predict: whether to linearise at an equilibrium.
         starts: the key from which those of the starts are made, or `None`.
         fixed_steps: how many steps of one length a flow makes, if it is solved with such.
+        at: the players, or the function of the same numbers as `build`, that name the equilibrium; or `None`.
+        source: where the equilibrium comes from.
         trial: all cells make the first of so many parts of the run; those that are settled then are not run on. `None`:
             all are run to the end at once.
         compiled: whether the compiler of sweeps makes the program, or `jax.vmap`.
@@ -77,6 +80,8 @@ class Recipe(eqx.Module):
     fixed_steps: int | None = eqx.field(static=True, default=None)
     trial: int | None = eqx.field(static=True, default=None)
     compiled: bool = eqx.field(static=True, default=True)
+    at: Any = None
+    source: Source = eqx.field(static=True, default=Source.known)
 
     @property
     def duration(self) -> int | float:
@@ -100,28 +105,36 @@ class Recipe(eqx.Module):
         return dataclasses.replace(self, **changes)
 
     def built(self, values: dict[str, Any]) -> Built:
-        """Game, method and players of one cell."""
+        """Game, method and start of one cell; the start is `None` where `build` returns none."""
+        given = self._given(values)
+        try:
+            parts = parts_of(self.build(**given))
+        except Exception as error:
+            raise _failed(error, given) from error
+        return parts if self.dtype is None else _trees.cast(parts, self.dtype)
+
+    def resolved(self, values: dict[str, Any]) -> tuple[Game, Update | AbstractFlow, Search]:
+        """Game, method and equilibrium of one cell; traceable."""
+        game, method, start = self.built(values)
+        return game, method, equilibrium_for(game, start, self.named(values), self.source)
+
+    def named(self, values: dict[str, Any]) -> Players | None:
+        """The players that `at` names in one cell, or `None`."""
+        at = self.at
+        if callable(at):
+            given = self._given(values)
+            try:
+                at = as_players(at(**given), "at")
+            except Exception as error:
+                raise _failed(error, given, "at") from error
+        return at if self.dtype is None else _trees.cast(at, self.dtype)
+
+    def _given(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of `build`."""
         given = dict(values) | {name: jax.random.key(values[name]) for name in self.seeds}
         if self.starts is not None:
             given["start_key"] = jax.random.fold_in(self.starts, values["start_key"])
-        try:
-            parts = self.build(**given)
-            if not isinstance(parts, tuple) or len(parts) != 3:
-                raise TypeError(f"it returned {parts!r}; expected a tuple (game, update or flow, players)")
-            game, method, players = parts
-            if not isinstance(game, Game):
-                raise TypeError(f"the first thing it returned is {game!r}; expected a game")
-            if not isinstance(method, (Update, AbstractFlow)):
-                raise TypeError(
-                    f"the second thing it returned is {method!r}; expected an update (dynamics.updates) or a flow "
-                    "(dynamics.flows)"
-                )
-            players = as_players(players)
-        except Exception as error:
-            raise _failed(error, given) from error
-        if self.dtype is not None:
-            game, method, players = _trees.cast((game, method, players), self.dtype)
-        return game, method, players
+        return given
 
     def run(self, parts: Built, index: Array) -> Run:
         """Simulate one cell."""
@@ -160,7 +173,7 @@ def check_arguments(build: Any, names: list[str]) -> None:
         ValueError: an argument is missing or unknown.
     """
     if not callable(build):
-        raise TypeError(f"build is {build!r}; expected a function that returns (game, update or flow, players)")
+        raise TypeError(f"build is {build!r}; expected a function that returns (game, update or flow, start)")
     try:
         parameters = inspect.signature(build).parameters.values()
     except (TypeError, ValueError):  # of no function that is written in Python
@@ -182,10 +195,10 @@ def check_arguments(build: Any, names: list[str]) -> None:
             raise ValueError(f"build needs {name!r}, and the axes are {', '.join(names) or 'none'}; {hint}")
 
 
-def _failed(error: Exception, given: dict[str, Any]) -> Exception:
-    """What to tell about an error of `build`."""
+def _failed(error: Exception, given: dict[str, Any], function: str = "build") -> Exception:
+    """What to tell about an error of `build`, or of `at`."""
     call = ", ".join(f"{name}={_shown(value)}" for name, value in given.items())
-    text = f"build({call}) failed: {type(error).__name__}: {error}"
+    text = f"{function}({call}) failed: {type(error).__name__}: {error}"
     if not is_concrete(given):
         text += (
             "\nIt is traced once for all cells: use jax.numpy instead of numpy, jnp.where(condition, a, b) instead of "
@@ -327,37 +340,45 @@ def _block(recipe: Recipe, machine_code: bool, cells: tuple[dict[str, Array], Ar
         logger.info("jax.vmap for blocks of %d games", len(cells[1]))
         found = jax.vmap(partial(_simulated, recipe))(*cells)
     if recipe.predict:
-        linearised = linearise_block(recipe, cells[0])
-        if linearised is not None:
-            linear, vanishing, point = linearised
-            found |= dict(linear=linear._asdict(), vanishing=vanishing, point=point)
+        found["predicted"] = linearise_block(recipe, cells[0])._asdict()
     return found
 
 
-def linearise_block(recipe: Recipe, values: dict[str, Array]) -> tuple[Linearisation, Array, Array] | None:
-    """Linearisations, whether each is in the limit of vanishing memory, and the equilibria.
+class LinearisedCells(NamedTuple):
+    """Linearisations of cells at their equilibria; arrays with a leading axis of cells.
 
-    Args:
-        recipe: what the cells have in common.
-        values: of the axes, each of shape (lanes,).
-
-    Returns:
-        arrays with a leading axis of lanes; `None` where no equilibrium is known.
+    Attributes:
+        linear: where no equilibrium was found its residual is infinite.
+        vanishing: whether the Jacobian was taken in the limit of vanishing memory.
+        found: the equilibria; NaN where none was found.
     """
-    first = jax.vmap(partial(_linearised, recipe, False))(values)
-    if first is None:
-        return None
-    finite = jnp.isfinite(first[0].jacobian).all(axis=(1, 2))
+
+    linear: Linearisation
+    vanishing: Array
+    found: Search
+
+    @property
+    def points(self) -> np.ndarray:
+        """The equilibria flattened, shape (cells, n); on the host."""
+        leaves = [np.reshape(leaf, (len(leaf), -1)) for leaf in jax.tree.leaves(self.found.players)]
+        return np.concatenate(leaves, axis=1)
+
+
+def linearise_block(recipe: Recipe, values: dict[str, Array]) -> LinearisedCells:
+    """The methods of some cells linearised; values of the axes have the shape (lanes,)."""
+    found = jax.vmap(lambda values: recipe.resolved(values)[2])(values) if recipe.source is Source.search else None
+    first, points = jax.vmap(partial(_linearised, recipe, False))(values, found)
+    finite = jnp.isfinite(first.jacobian).all(axis=(1, 2))
 
     def in_the_limit():
-        limit = jax.vmap(partial(_linearised, recipe, True))(values)
+        limit, _ = jax.vmap(partial(_linearised, recipe, True))(values, found)
         return jax.vmap(partial(jax.tree.map, jnp.where))(jax.tree.map(lambda _: finite, first), first, limit)
 
     # Memory that vanishes at the equilibrium is rare, and without memory there is none.
-    linear, point = first
+    linear = first
     if linear.jacobian.shape[-1] > linear.game_jacobian.shape[-1]:
-        linear, point = jax.lax.cond(jnp.all(finite), lambda: first, in_the_limit)
-    return linear, ~finite, point
+        linear = jax.lax.cond(jnp.all(finite), lambda: first, in_the_limit)
+    return LinearisedCells(linear, ~finite, points)
 
 
 def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[str, Any]:
@@ -406,33 +427,46 @@ def _steps_to_tolerance(run: Run, recipe: Recipe) -> Array:
     return jnp.where(run.outcome == Outcome.converged, found, jnp.nan)
 
 
-def _linearised(recipe: Recipe, limit: bool, values: dict[str, Array]) -> Any:
-    game, method, _ = recipe.built(values)
-    known = game.equilibria()
-    if not known:
-        return None
-    point = as_players(known[0], "equilibria")
-    return linearise(game, method, point, limit=limit, directed=True), ravel_pytree(point)[0]
+def _linearised(
+    recipe: Recipe, limit: bool, values: dict[str, Array], found: Search | None
+) -> tuple[Linearisation, Search]:
+    """A cell linearised, and its equilibrium: what a search has found, or what is known."""
+    if found is None:
+        game, method, found = recipe.resolved(values)
+        return linearise(game, method, found.players, limit=limit, directed=True), found
+    game, method, start = recipe.built(values)
+    # Where nothing was found the numbers may be large without bound.
+    players = jax.tree.map(partial(jnp.where, found.accepted), found.players, start)
+    linear = linearise(game, method, players, limit=limit, directed=True)
+    shown = jax.tree.map(lambda leaf: jnp.where(found.accepted, leaf, jnp.nan), found.players)
+    residual = jnp.where(found.accepted, linear.residual, jnp.inf)
+    return linear._replace(residual=residual), found._replace(players=shown)
 
 
 @eqx.filter_jit
-def probe_cells(recipe: Recipe, values: dict[str, Array], jacobians: Array, limit: bool) -> Closely:
-    """`dynamics.analysis.linearisation.probe_closely` at the equilibria of some cells; values of shape (cells,)."""
+def probe_cells(recipe: Recipe, values: dict[str, Array], points: Players, jacobians: Array, limit: bool) -> Closely:
+    """`dynamics.analysis.linearisation.probe_closely` at the equilibria of some cells.
 
-    def one(values: dict[str, Array], jacobian: Array) -> Closely:
+    Args:
+        recipe, values: as for `run_chunk`, the values of shape (cells,).
+        points, jacobians: equilibria and Jacobians, with a leading axis of cells.
+        limit: as for `probe_closely`.
+    """
+
+    def one(values: dict[str, Array], point: Players, jacobian: Array) -> Closely:
         game, method, _ = recipe.built(values)
-        point = as_players(game.equilibria()[0], "equilibria")
         return probe_closely(game, method, point, jacobian, jacobian[:0], limit=limit, directed=True)
 
-    return jax.vmap(one)(values, jacobians)
+    return jax.vmap(one)(values, points, jacobians)
 
 
 @eqx.filter_jit
-def reach_along(recipe: Recipe, values: dict[str, Array], directions: Array) -> tuple[Array, Array]:
+def reach_along(recipe: Recipe, values: dict[str, Array], points: Players, directions: Array) -> tuple[Array, Array]:
     """Where Newton's method ends from points along directions from the equilibria of some cells.
 
     Args:
         recipe, values: as for `run_chunk`, the values of shape (cells,).
+        points: the equilibria, with a leading axis of cells.
         directions: shape (cells, directions, n).
 
     Returns:
@@ -440,9 +474,8 @@ def reach_along(recipe: Recipe, values: dict[str, Array], directions: Array) -> 
         the norm of the field there, for every length and in its units, shape (cells, directions, 4).
     """
 
-    def one(values: dict[str, Array], directions: Array) -> tuple[Array, Array]:
+    def one(values: dict[str, Array], point: Players, directions: Array) -> tuple[Array, Array]:
         game, _, _ = recipe.built(values)
-        point = as_players(game.equilibria()[0], "equilibria")
         flat, unravel = ravel_pytree(point)
         game = _trees.cast(game, flat.dtype)
         # Those of `dynamics.analysis.equilibria.manifold_dimension`.
@@ -459,4 +492,4 @@ def reach_along(recipe: Recipe, values: dict[str, Array], directions: Array) -> 
         )
         return moved[:, -1], fields
 
-    return jax.vmap(one)(values, directions)
+    return jax.vmap(one)(values, points, directions)

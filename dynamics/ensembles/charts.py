@@ -15,25 +15,24 @@ from jaxtyping import Array
 
 from dynamics import _trees
 from dynamics._memory import check_memory, counted
+from dynamics.analysis.builds import Source, source_of
+from dynamics.analysis.equilibria import EquilibriumError, Search
 from dynamics.analysis.linearisation import (
-    Linearisation,
     _probe_directions,
     _probe_steps,
     on_vectors,
 )
-from dynamics.analysis.report import equilibrium_of
 from dynamics.analysis.rest import rest_state
 from dynamics.compiler.derivatives import coarsest_epsilon, released
 from dynamics.compiler.switches import gaps
 from dynamics.ensembles import tables
-from dynamics.ensembles.cells import Built, Recipe, check_arguments, linearise_block
+from dynamics.ensembles.cells import Built, LinearisedCells, Recipe, check_arguments, linearise_block
 from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
 from dynamics.ensembles.prediction import Predicted, Predictions, Smoothness, proved_planar
-from dynamics.ensembles.running import LARGEST_STATE, _recipe, _why_no_prediction
+from dynamics.ensembles.running import LARGEST_STATE, _recipe, predicted_at, why_no_prediction
 from dynamics.ensembles.work import as_arguments, judge_cells
 from dynamics.game import as_players
-from dynamics.simulation import start_state
-from dynamics.updates.base import Update
+from dynamics.updates.base import State, Update
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -46,19 +45,20 @@ JUDGED, JUDGED_BYTES = 256, 2**22  # the same for other cells: at most so many, 
 
 
 def stability_chart(
-    build: Callable[..., Built], axes: Mapping[str, Any], *, design: Design = "grid", dtype: Any = None
+    build: Callable[..., Built], axes: Mapping[str, Any], *, at: Any = None, design: Design = "grid", dtype: Any = None
 ) -> "xr.Dataset":
     """Predict what becomes of a method on a game for all values of named axes, without simulating.
 
-    What `dynamics.sweep` predicts beside what it simulates, by the same rules: the method is linearised at the game's
-    first known equilibrium. For states of two numbers (planar games, methods without memory) eigenvalues and the
-    verdict's proof are in closed form, in one compiled program for all cells; cells at which that does not decide (a
-    kink, a manifold of equilibria, an eigenvalue next to the boundary) and larger states are judged one by one.
+    What `dynamics.sweep` predicts beside what it simulates, by the same rules and at the same equilibria. For states of
+    two numbers (planar games, methods without memory) eigenvalues and the verdict's proof are in closed form, in one
+    compiled program for all cells; cells at which that does not decide (a kink, a manifold of equilibria, an eigenvalue
+    next to the boundary), larger states, and equilibria that have to be found are judged one by one.
 
     Args:
-        build: as for `dynamics.sweep`; the players it returns are not looked at. If it takes `start_key`, it gets the
-            key of the first start.
+        build: as for `dynamics.sweep`; without a start, `(game, update or flow)`, the equilibrium is the game's first
+            known one. If it takes `start_key`, it gets the key of the first start.
         axes: as for `dynamics.sweep`.
+        at: the equilibrium, likewise.
         design: likewise.
         dtype: float32 or float64, of the axes, the game and the method; `None`: as `build` makes them.
 
@@ -69,12 +69,13 @@ def stability_chart(
           whose pieces are not judged, and where the point is no equilibrium; see `dynamics.ensembles.Predicted`;
         * `predicted_smoothness`: see `dynamics.ensembles.Smoothness`;
         * `predicted_radius` (updates) or `predicted_abscissa` (flows), `predicted_rate` and `predicted_rotation`, as
-          `radius`, `abscissa`, `rate` and `rotation` of `dynamics.analysis.Stability`, NaN where the verdict is `none`.
+          `radius`, `abscissa`, `rate` and `rotation` of `dynamics.analysis.Stability`, NaN where the verdict is `none`;
+        * where the game knows no equilibrium, `equilibrium_0`, ..., `equilibrium_residual` and so on, as in a sweep.
 
     Raises:
         TypeError: `build` is no function, or returns something else.
         ValueError: an axis is no list of finite numbers, names do not fit, or there is nothing to predict: no
-            equilibrium is known, the state is too large, or the game has no exact expectations.
+            equilibrium is known and there is no start, the state is too large, or the game has no exact expectations.
 
     >>> import dynamics as dy
     >>> def build(rate, weight):
@@ -91,29 +92,44 @@ def stability_chart(
             raise ValueError(f"{name!r} is the name of a variable of the result as well; call the axis another")
     takes_start = _takes_start(build)
     check_arguments(build, [*cells.axes, *["start_key"] * takes_start])
-    recipe = _recipe(build, cells, 1, None, None, None, True, (1e-3, 1e6), dtype, {})
+    recipe = _recipe(build, cells, 1, None, None, None, True, (1e-3, 1e6), dtype, {}, at)
     if takes_start:
         recipe = eqx.tree_at(lambda r: r.starts, recipe, jax.random.key(0), is_leaf=lambda leaf: leaf is None)
     chart = _Chart(recipe, cells, dtype)
-    extremes = [recipe.built(chart.arguments(values)) for values in cells.extremes()]
-    parts = extremes[0]
-    kind = "map" if isinstance(parts[1], Update) else "flow"
+    corners = [chart.arguments(values) for values in cells.extremes()]
+    extremes = [recipe.built(values) for values in corners]
+    game, method, start = extremes[0]
     try:
-        found = chart.predictions(parts, kind)
+        source = source_of([(game, start) for game, _, start in extremes], recipe.at)
+    except EquilibriumError as error:
+        raise ValueError(f"there is nothing to predict: {error}") from None
+    chart.recipe = recipe = recipe.changed(source=source)
+    if source is Source.search:
+        example = start
+    else:
+        example = recipe.named(corners[0]) if source is Source.named else as_players(game.equilibria()[0], "equilibria")
+    state = eqx.filter_eval_shape(method.init, game, example)
+    kind = "map" if isinstance(method, Update) else "flow"
+    try:
+        found = chart.predictions(state, kind)
     except Exception as error:
-        if reason := _why_no_prediction(parts, start_state(*parts)):
-            raise ValueError(f"there is nothing to predict: {reason.removeprefix('none: ')}") from error
+        if reason := why_no_prediction(game, method, state):
+            raise ValueError(f"there is nothing to predict: {reason}") from error
         raise
     reach = "predicted_radius" if kind == "map" else "predicted_abscissa"
     columns = dict(predicted_verdict=found.verdict, predicted_smoothness=found.smoothness, predicted_rate=found.rate)
     columns |= {reach: found.reach, "predicted_rotation": found.rotation}
     described = tables.described(kind, 0.0)
+    if source is Source.search:
+        names = tables.player_names(example)
+        columns |= tables.certificate(chart.searched(), [name for name, _ in names])
+        described |= tables.equilibria_described(names)
     described["predicted_rotation"] = {
         "long_name": "angle by which the outermost eigenvalue turns",
         "units": "rad/step" if kind == "map" else "rad/time",
     }
-    attributes = tables.provenance({"design": cells.design}, _trees.float_dtype(parts[2]), None)
-    attributes |= {"kind": kind, "prediction": "eigenvalues at the game's first known equilibrium"}
+    attributes = tables.provenance({"design": cells.design}, _trees.float_dtype(example), None)
+    attributes |= {"kind": kind, "prediction": predicted_at(recipe, extremes[0])}
     return tables.Table(cells, columns, described).dataset(attributes)
 
 
@@ -124,20 +140,12 @@ def _takes_start(build: Any) -> bool:
         return False
 
 
-def _sizes(parts: Built) -> tuple[int, int]:
-    """Number of players' coordinates, and of all floating numbers in the state, at the equilibrium."""
-    game, method, _ = parts
-    players = equilibrium_of(game)
-    trees = players, eqx.filter_eval_shape(method.init, game, players)
-    floating = (eqx.filter(tree, lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)) for tree in trees)
-    return tuple(sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for tree in floating)
-
-
 class _Chart:
     """The cells of a chart and how one is built."""
 
     def __init__(self, recipe: Recipe, cells: Cells, dtype: Any):
         self.recipe, self.cells, self.dtype = recipe, cells, dtype
+        self.found: list[Search] = []
 
     def arguments(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Numbers of the axes as `build` gets them."""
@@ -146,12 +154,15 @@ class _Chart:
             found["start_key"] = np.zeros(np.shape(next(iter(found.values()), 0)), np.uint32)
         return found
 
-    def predictions(self, parts: Built, kind: str) -> Predictions:
-        """All cells."""
-        players, state = _sizes(parts)
+    def predictions(self, state: State, kind: str) -> Predictions:
+        """All cells, of states like this one."""
+        players, state = (
+            sum(leaf.size for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating))
+            for tree in (state.players, state)
+        )
         if state > LARGEST_STATE:
             raise ValueError(f"{state} numbers in players and memory")
-        if players != 2 or state != 2:
+        if players != 2 or state != 2 or self.recipe.source is Source.search:
             return self.judged(np.arange(self.cells.count), state, kind)
         found = self.planar(kind == "map")
         if len(left := np.flatnonzero(found.verdict == OPEN)):
@@ -202,17 +213,19 @@ class _Chart:
     def _judged(self, places: np.ndarray, size: int, lanes: int, kind: str) -> Predictions:
         filled = places[np.minimum(np.arange(size), len(places) - 1)]
         values = {name: column.reshape(-1, lanes) for name, column in self.arguments(self.cells.at(filled)).items()}
-        first = jax.device_get(_linear_blocks(self.recipe, values))
-        linear, vanishing, points = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(places)], first)
+        blocks = jax.device_get(_linear_blocks(self.recipe, values))
+        cells = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(places)], blocks)
+        self.found.append(cells.found)
+        return judge_cells(self.recipe, cells, kind, self.arguments(self.cells.at(places)), lanes)
 
-        values = self.arguments(self.cells.at(places))
-        return judge_cells(self.recipe, linear, vanishing, points, kind, values, lanes)
+    def searched(self) -> Search:
+        """The equilibria of all cells, after `judged` has looked at all of them in their order."""
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *self.found)
 
 
 @eqx.filter_jit
-def _linear_blocks(recipe: Recipe, values: dict[str, Array]) -> tuple[Linearisation, Array, Array]:
-    """Linearisation, whether in the limit of vanishing memory, and the equilibrium; values (blocks, lanes)."""
-
+def _linear_blocks(recipe: Recipe, values: dict[str, Array]) -> LinearisedCells:
+    """`linearise_block` for values of shape (blocks, lanes)."""
     return jax.lax.map(partial(linearise_block, recipe), values)
 
 
@@ -236,8 +249,8 @@ def _planar(recipe: Recipe, is_map: bool, values: dict[str, Array]) -> tuple[Arr
     `linearise` and the rules of `prediction.judge` written for two numbers x and y, so that no array but those over
     cells is left in the program. What is not plainly smooth, isolated and at rest is left open.
     """
-    game, method, _ = recipe.built(values)
-    players = as_players(game.equilibria()[0], "equilibria")
+    game, method, found = recipe.resolved(values)
+    players = found.players
     dtype = _trees.float_dtype(players)
     game, method = _trees.cast((game, method), dtype)
     state = rest_state(game, method, players)

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from dynamics._checks import as_whole
 from dynamics._functions import comparable
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
+from dynamics.analysis.builds import Source, source_of
 from dynamics.ensembles import fallback, refinement, tables
 from dynamics.ensembles.cells import (
     FLOW_SAMPLES,
@@ -37,6 +39,7 @@ from dynamics.ensembles.store import Store, StoreError, fingerprint, hash_of
 from dynamics.ensembles.work import Chunk, Values, Work, as_arguments
 from dynamics.ensembles.workers import Remote, WorkerError, check_executor, workers_of
 from dynamics.flows.noisy import NoisyFlow
+from dynamics.game import Game, as_players
 from dynamics.simulation import Measure, start_state
 from dynamics.updates.base import Update
 
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 TRIAL = 20  # the first of so many parts of the run tells whether a cell is settled
 SHORTEST_TRIED = 1024  # steps of a run that is worth a trial
 LARGEST_STATE = 256  # beyond which a Jacobian per cell is no longer small
+LARGEST_SEARCH = 32  # numbers of the players beyond which Newton's method per cell takes longer than most runs
 FLOW_OPTIONS = ("solver", "stepsize_controller", "dt0", "max_steps", "adjoint")
 CHUNKS_PER_WORKER = 4  # by default, so that nobody waits long for the slowest
 
@@ -74,6 +78,7 @@ def sweep(
     measures: Mapping[str, Measure] | None = None,
     key: PRNGKeyArray | None = None,
     predict: bool = True,
+    at: Any = None,
     tolerance: float = 1e-3,
     limit: float = 1e6,
     chunk: int | None = None,
@@ -94,7 +99,7 @@ def sweep(
 
     Args:
         build: function of numbers, called with the axes' names as keywords, that returns
-            `(game, update or flow, players)`. It is traced: use jax.numpy inside. At the door it is also called with
+            `(game, update or flow, start)`. It is traced: use jax.numpy inside. At the door it is also called with
             plain numbers, at the first cell and at the least and the largest value of every axis.
         axes: for every argument its values, an array of one dimension, or one number for a constant. Attributes of an
             `xarray.DataArray` (units, long_name) are kept. `dynamics.ensembles.seeds(n)` gives `build` random keys,
@@ -109,7 +114,10 @@ def sweep(
         measures: functions `(game, players) -> pytree of arrays`, taken at the end, by name.
         key: for minibatches and noisy flows; cell i (counted with the last dimension fastest, starts included) runs
             with `jax.random.fold_in(key, i)`. `None`: exact expectations.
-        predict: linearise at the game's first known equilibrium.
+        predict: linearise at the equilibrium that the game knows, of several the one nearest to the start; where it
+            knows none, at the one that Newton's method finds from the start, as `dynamics.analysis.find_equilibrium`
+            does. See `dynamics.analysis.builds`. A warning says why where nothing can be predicted.
+        at: the equilibrium instead, a tuple of players, or a function of the same numbers as `build` that returns one.
         tolerance, limit: as in `dynamics.simulate`.
         chunk: number of cells at a time, rounded up to full blocks (of 256, or fewer large games); it decides about
             memory and not about the result. `None`: as many as memory allows, at most 65,536.
@@ -139,7 +147,12 @@ def sweep(
           512: the attribute `resolution` is the time between two, a bound on its error;
         * `predicted_verdict`, `predicted_smoothness`, `predicted_rate`, `predicted_radius` (updates) or
           `predicted_abscissa` (flows): as `dynamics.stability`, except that at a kink pieces are not judged: there the
-          verdict is `none`. Left out when no equilibrium is known; the attribute `prediction` says why.
+          verdict is `none`, as it is where no equilibrium was found. The attribute `prediction` says where equilibria
+          come from, or why predictions are left out;
+        * `equilibrium_0`, ..., `equilibrium_residual`, `equilibrium_distance` (from the start),
+          `equilibrium_condition`, `equilibrium_steps`, where equilibria were searched: as in
+          `dynamics.analysis.Equilibrium`, and where Newton's method ended if it found none; the point is NaN then.
+          After some dozens of steps it has wandered, and rounding decides where it ends;
         * the measures.
 
         Attributes hold versions, precision, key and settings.
@@ -211,15 +224,16 @@ def sweep(
     used = _devices(devices, executor)
     chunk = None if chunk is None else as_whole("chunk", chunk)
 
-    def planned(dtype: Any) -> Plan:
-        recipe = _recipe(build, cells, steps, until, measures, key, predict, (tolerance, limit), dtype, options)
+    def planned(dtype: Any, like: Plan | None = None) -> Plan:
+        recipe = _recipe(build, cells, steps, until, measures, key, predict, (tolerance, limit), dtype, options, at)
         recipe = recipe.changed(trial=TRIAL) if stop_early else recipe
-        return _planned(recipe, cells, used, chunk, executor, (tolerance, limit), options, store is None)
+        return _planned(recipe, cells, used, chunk, executor, (tolerance, limit), options, store is None, like)
 
     if refine is None:
         return carry_out(planned(dtype), store, progress, executor)
     _check_refine(refine, dtype, cells, measures)
-    return _refined(planned(np.float32), planned(np.float64), store, progress, executor)
+    double = planned(np.float64)
+    return _refined(planned(np.float32, double), double, store, progress, executor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,17 +291,34 @@ def _check_size(cells: Cells, each: float) -> None:
 
 
 def _planned(
-    recipe: Recipe, cells: Cells, devices, chunk: int | None, executor, thresholds, options, in_memory: bool
+    recipe: Recipe,
+    cells: Cells,
+    devices,
+    chunk: int | None,
+    executor,
+    thresholds,
+    options,
+    in_memory: bool,
+    like: Plan | None,
 ) -> Plan:
+    """The plan of a sweep, or of the same sweep in another precision, which predicts at the same equilibria."""
     steps, until = recipe.steps, recipe.until
     extremes = [recipe.built(as_arguments(values, cells, recipe.dtype)) for values in cells.extremes()]
     parts = extremes[0]
+    if parts[2] is None:
+        raise ValueError(
+            "build returned (game, method), and there is no start to simulate from; return (game, method, start)"
+        )
     state = start_state(*parts)
     is_map = isinstance(parts[1], Update)
     _check_duration(is_map, steps, until, recipe.key, options, isinstance(parts[1], NoisyFlow))
-    reason = _why_no_prediction(parts, state) if recipe.predict else "not asked for"
-    if reason:
-        recipe = recipe.changed(predict=False)
+    if like is not None:
+        recipe = recipe.changed(predict=like.recipe.predict, source=like.recipe.source)
+        prediction = like.attributes["prediction"]
+    elif recipe.predict:
+        recipe, prediction = _with_source(recipe, extremes, cells, state)
+    else:
+        prediction = "not asked for"
     if not is_map and not isinstance(parts[1], NoisyFlow):
         recipe = recipe.changed(fixed_steps=whole_steps(until, recipe.options))
     fixed = recipe.fixed_steps
@@ -307,6 +338,7 @@ def _planned(
     resolution = resolution if is_map or fixed is None else resolution * float(until) / fixed
     names = tables.player_names(parts[2])
     described = tables.described(kind, resolution) | {name: {"long_name": label} for name, label in names}
+    described |= tables.equilibria_described(names)
     tolerance, limit = (float(value) for value in thresholds)
     settings = {
         "design": cells.design,
@@ -321,7 +353,7 @@ def _planned(
         "options": {name: repr(value) for name, value in options.items()},
     }
     attributes = tables.provenance(settings, _trees.float_dtype(parts[2]), recipe.key)
-    attributes |= {"kind": kind, "prediction": reason or "eigenvalues at the game's first known equilibrium"}
+    attributes |= {"kind": kind, "prediction": prediction}
     return Plan(cells, recipe, names, kind, lanes, size, devices, attributes, described)
 
 
@@ -493,7 +525,7 @@ def _name_of(function: Any) -> str:
     return f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else repr(function)
 
 
-def _recipe(build, cells: Cells, steps, until, measures, key, predict, thresholds, dtype, options) -> Recipe:
+def _recipe(build, cells: Cells, steps, until, measures, key, predict, thresholds, dtype, options, at=None) -> Recipe:
     if (steps is None) == (until is None):
         raise ValueError(f"got steps={steps} and until={until}; expected steps for an update, or until for a flow")
     steps = None if steps is None else as_whole("steps", steps)
@@ -515,7 +547,8 @@ def _recipe(build, cells: Cells, steps, until, measures, key, predict, threshold
         raise ValueError(f"key is {key!r}; expected a random key, e.g. jax.random.key(0)")
     measures = dict(measures or {})
     for name in (*measures, *cells.axes):
-        if name in tables.RESERVED or name.startswith("player_") or (name in measures and name in cells.axes):
+        reserved = name in tables.RESERVED or tables.PLAYER.match(name)
+        if reserved or (name in measures and name in cells.axes):
             raise ValueError(
                 f"{name!r} is the name of a variable of the result as well; call the axis or measure another"
             )
@@ -533,6 +566,7 @@ def _recipe(build, cells: Cells, steps, until, measures, key, predict, threshold
         predict=bool(predict),
         starts=None if cells.starts is None else jax.random.key(0),
         compiled=fallback.is_wanted(),
+        at=at if at is None or callable(at) else as_players(at, "at"),
     )
 
 
@@ -575,20 +609,52 @@ def _check_duration(is_map: bool, steps, until, key, options, noisy: bool) -> No
         raise ValueError(f"dt0 is {dt0}; expected a positive time")
 
 
-def _why_no_prediction(parts: Built, state: Any) -> str:
-    """Why there are no eigenvalues, or nothing."""
-    game, method, _ = parts
-    known = game.equilibria()
-    if not known:
-        return f"none: {type(game).__name__} knows none of its equilibria"
-    size = sum(np.size(leaf) for leaf in jax.tree.leaves(state) if np.issubdtype(leaf.dtype, np.floating))
+def _with_source(recipe: Recipe, extremes: list[Built], cells: Cells, state: Any) -> tuple[Recipe, str]:
+    """The recipe with where equilibria come from, and that as text; without predictions where there can be none."""
+    game, method, _ = parts = extremes[0]
+    reason = why_no_prediction(game, method, state)
+    if not reason:
+        recipe = recipe.changed(source=source_of([(game, start) for game, _, start in extremes], recipe.at))
+        size = _trees.size(state.players)
+        if recipe.source is Source.search and size > LARGEST_SEARCH:
+            reason = (
+                f"{type(game).__name__} knows none of its equilibria, and {size} numbers of the players, more than "
+                f"{LARGEST_SEARCH}, are too many to look for one in every cell; at= names it"
+            )
+        if recipe.source is Source.search and _trees.float_dtype(state.players) not in (np.float32, np.float64):
+            reason = "an equilibrium can be found only in float32 and float64"
+    if reason:
+        warnings.warn(
+            f"predictions are left out: {reason}. predict=False says that this is meant, and warns of nothing.",
+            stacklevel=5,
+        )
+        return recipe.changed(predict=False), f"none: {reason}"
+    if recipe.source is Source.named:
+        recipe.named(as_arguments(cells.extremes()[0], cells, recipe.dtype))  # an error at the call
+    return recipe, predicted_at(recipe, parts)
+
+
+def why_no_prediction(game: Game, method: Any, state: Any) -> str:
+    """Why there can be no eigenvalues, or nothing; of the state only types and shapes count."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(state) if np.issubdtype(leaf.dtype, np.floating))
     if size > LARGEST_STATE:
-        return f"none: {size} numbers in players and memory, more than {LARGEST_STATE}"
+        return f"{size} numbers in players and memory, more than {LARGEST_STATE}"
     try:
         if isinstance(method, Update):
             jax.eval_shape(lambda state: method.step(game, state, None).players, state)
         else:
             jax.eval_shape(lambda players: game.field(players, None), state.players)
     except Exception as error:  # whatever a game without exact expectations raises
-        return f"none: the game has no exact expectations ({error})"
+        return f"the game has no exact expectations ({error})"
     return ""
+
+
+def predicted_at(recipe: Recipe, parts: Built) -> str:
+    """Where equilibria come from, as an attribute says it."""
+    game, _, start = parts
+    if recipe.source is Source.named:
+        return "eigenvalues at the equilibrium that at= names"
+    if recipe.source is Source.search:
+        return "eigenvalues at the equilibrium that Newton's method finds from the start"
+    nearest_one = start is not None and len(game.equilibria()) > 1
+    return f"eigenvalues at the game's {'nearest' if nearest_one else 'first'} known equilibrium"

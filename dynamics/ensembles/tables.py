@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 import dynamics
+from dynamics.analysis.equilibria import Search
 from dynamics.ensembles.designs import Cells
 from dynamics.ensembles.prediction import Predicted, Smoothness
 from dynamics.outcomes import Outcome
@@ -19,7 +21,13 @@ if TYPE_CHECKING:
 
 NOT_DONE = -1
 PREDICTED = ("predicted_verdict", "predicted_smoothness", "predicted_rate", "predicted_radius", "predicted_abscissa")
-RESERVED = ("outcome", "simulated_rate", "period", "residual", "steps_to_tolerance", "duration", *PREDICTED)
+PLAYER = re.compile("player_|equilibrium_[0-9]")  # how names of variables of the players begin
+CERTIFICATE = ("equilibrium_residual", "equilibrium_distance", "equilibrium_condition", "equilibrium_steps")
+RESERVED = (
+    *("outcome", "simulated_rate", "period", "residual", "steps_to_tolerance", "duration"),
+    *PREDICTED,
+    *CERTIFICATE,
+)
 
 
 @dataclasses.dataclass
@@ -105,7 +113,34 @@ def described(kind: str, resolution: float) -> dict[str, dict[str, Any]]:
         "predicted_radius": {"long_name": "largest modulus of an eigenvalue of the map's Jacobian", "units": "1"},
         "predicted_abscissa": {"long_name": "largest real part of an eigenvalue of the flow's Jacobian", "units": per},
         "predicted_rate": {"long_name": "logarithm of the contraction at the equilibrium", "units": per},
+        "equilibrium_residual": {"long_name": "norm of the field where Newton's method ended", "units": "1"},
+        "equilibrium_distance": {"long_name": "distance from the start to where Newton's method ended", "units": "1"},
+        "equilibrium_condition": {"long_name": "condition number of the Jacobian of the field there", "units": "1"},
+        "equilibrium_steps": {"long_name": "number of steps of Newton's method", "units": "steps"},
     }
+
+
+def certificate(found: Search, names: Iterable[str]) -> dict[str, Any]:
+    """The variables of the equilibria that Newton's method has found.
+
+    Args:
+        found: arrays with a leading axis of cells.
+        names: of the variables of the players' leaves.
+    """
+    rows = dict(zip(equilibrium_names(names), jax.tree.leaves(found.players), strict=True))
+    return rows | dict(zip(CERTIFICATE, found[3:], strict=True))
+
+
+def equilibria_described(names: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
+    """Long names of the variables of the equilibrium, from those of the players at the end."""
+    own = equilibrium_names([name for name, _ in names])
+    labels = [label.removesuffix("at the end") + "at the equilibrium" for _, label in names]
+    return {name: {"long_name": label} for name, label in zip(own, labels, strict=True)}
+
+
+def equilibrium_names(names: Iterable[str]) -> list[str]:
+    """Names of the variables of the equilibrium's leaves, from those of the players'."""
+    return ["equilibrium_" + name.removeprefix("player_") for name in names]
 
 
 def player_names(players: Any) -> list[tuple[str, str]]:

@@ -9,12 +9,14 @@ import jax
 import numpy as np
 
 from dynamics import _locks
+from dynamics.analysis.builds import Source
 from dynamics.analysis.linearisation import Closely, Linearisation
-from dynamics.analysis.report import Stability, equilibrium_of, stability_of
+from dynamics.analysis.report import Stability, stability_of
 from dynamics.ensembles import fallback, tables
-from dynamics.ensembles.cells import Recipe, probe_cells, reach_along, run_chunk
+from dynamics.ensembles.cells import LinearisedCells, Recipe, probe_cells, reach_along, run_chunk
 from dynamics.ensembles.designs import Cells
 from dynamics.ensembles.prediction import Predictions, judge
+from dynamics.game import as_players
 
 PLAIN = "without the compiler"  # among what a `Work` knows to be compiled: the compiler has failed
 
@@ -160,8 +162,6 @@ class Work:
         own = {name: column[chosen] for name, column in values.items()}
         running = count if devices[0].platform == "cpu" else None
         more = self._ran(self.recipe.continued(), own, indices[chosen], devices, running)
-        for name in ("linear", "vanishing", "size"):
-            more.pop(name, None)
 
         def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
             old = np.array(old)
@@ -177,15 +177,18 @@ class Work:
         rows |= dict(zip(self.names, jax.tree.leaves(found["final"]), strict=True))
         for name, value in found["measures"].items():
             rows |= dict(zip(tables.measured(name, value), jax.tree.leaves(value), strict=True))
-        if "linear" in found:
-            rows |= self._predicted(found, values)
+        if "predicted" in found:
+            cells = LinearisedCells(**found["predicted"])
+            if values:
+                rows |= self._predicted(cells, values)
+            if self.recipe.source is Source.search:
+                rows |= tables.certificate(cells.found, self.names)
         if self.recipe.trial is not None:
             rows["duration"] = found["duration"]
         return rows
 
-    def _predicted(self, found: dict[str, Any], values: Values) -> Values:
-        linear = Linearisation(**found["linear"])
-        judged = judge_cells(self.recipe, linear, found["vanishing"], found["point"], self.kind, values, self.lanes)
+    def _predicted(self, cells: LinearisedCells, values: Values) -> Values:
+        judged = judge_cells(self.recipe, cells, self.kind, values, self.lanes)
         return {
             "predicted_verdict": judged.verdict,
             "predicted_smoothness": judged.smoothness,
@@ -196,10 +199,9 @@ class Work:
     def shapes(self, found: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
         """Types and shapes of the variables, (blocks, lanes, ...), from those of what `run_chunk` finds."""
         shape = found["outcome"].shape
-        known = {name: part for name, part in found.items() if name != "linear"}
-        known["duration"] = jax.ShapeDtypeStruct(shape, np.asarray(self.recipe.duration).dtype)
-        rows = self.variables(known, {})
-        if "linear" in found:
+        duration = jax.ShapeDtypeStruct(shape, np.asarray(self.recipe.duration).dtype)
+        rows = self.variables(found | {"duration": duration}, {})
+        if "predicted" in found:
             reach = "predicted_radius" if self.kind == "map" else "predicted_abscissa"
             types = dict(
                 predicted_verdict=np.int8, predicted_smoothness=np.int8, predicted_rate=float, **{reach: float}
@@ -208,20 +210,13 @@ class Work:
         return rows
 
 
-def judge_cells(
-    recipe: Recipe,
-    linear: Linearisation,
-    vanishing: np.ndarray,
-    points: np.ndarray,
-    kind: str,
-    values: Values,
-    lanes: int,
-) -> Predictions:
+def judge_cells(recipe: Recipe, cells: LinearisedCells, kind: str, values: Values, lanes: int) -> Predictions:
     """`prediction.judge` for cells of a recipe.
 
     Args:
         recipe: how one is built.
-        linear, vanishing, points, kind: as for `judge`.
+        cells: linearised.
+        kind: "map" or "flow".
         values: of the axes, one per cell.
         lanes: number of cells that are looked at together.
     """
@@ -231,8 +226,9 @@ def judge_cells(
         for begin in range(0, len(rows), lanes):
             block = np.minimum(np.arange(begin, begin + lanes), len(rows) - 1)
             given = {name: column[rows[block]] for name, column in values.items()}
+            points = jax.tree.map(lambda leaf, block=block: leaf[rows[block]], cells.found.players)
             with _locks.tracing:
-                reached = reach_along(recipe, given, directions[block])
+                reached = reach_along(recipe, given, points, directions[block])
             ends.append([leaf[: len(rows) - begin] for leaf in jax.device_get(reached)])
         moved, fields = zip(*ends, strict=True)
         return np.concatenate(moved), np.concatenate(fields)
@@ -240,26 +236,28 @@ def judge_cells(
     def closer(rows: np.ndarray, jacobians: np.ndarray) -> Closely:
         parts = []
         for limit in (False, True):
-            chosen = np.flatnonzero(vanishing[rows] == limit)
+            chosen = np.flatnonzero(cells.vanishing[rows] == limit)
             for begin in range(0, len(chosen), lanes):
                 block = chosen[np.minimum(np.arange(begin, begin + lanes), len(chosen) - 1)]
                 given = {name: column[rows[block]] for name, column in values.items()}
+                points = jax.tree.map(lambda leaf, block=block: leaf[rows[block]], cells.found.players)
                 with _locks.tracing:
-                    closely = jax.device_get(probe_cells(recipe, given, jacobians[block], limit))
+                    closely = jax.device_get(probe_cells(recipe, given, points, jacobians[block], limit))
                 parts.append((chosen[begin : begin + lanes], closely))
         order = np.argsort(np.concatenate([places for places, _ in parts]))
         columns = zip(*[[leaf[: len(places)] for leaf in closely] for places, closely in parts], strict=True)
         return Closely(*(np.concatenate(column)[order] for column in columns))
 
     def one_by_one(row: int) -> Stability:
-        own = Linearisation(*(leaf[row] for leaf in linear))
-        if vanishing[row]:
+        own = Linearisation(*(leaf[row] for leaf in cells.linear))
+        if cells.vanishing[row]:
             own = own._replace(jacobian=np.full_like(own.jacobian, np.nan))
         with _locks.tracing:
             game, method, _ = recipe.built({name: column[row] for name, column in values.items()})
-            return stability_of(own, game, method, equilibrium_of(game), require_equilibrium=True)
+            point = jax.tree.map(lambda leaf: leaf[row], cells.found.players)
+            return stability_of(own, game, method, as_players(point), require_equilibrium=True)
 
-    return judge(linear, vanishing, points, kind, along, closer, one_by_one)
+    return judge(cells.linear, cells.vanishing, cells.points, kind, along, closer, one_by_one)
 
 
 def as_arguments(values: Values, cells: Cells, dtype: Any) -> Values:
