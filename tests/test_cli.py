@@ -435,8 +435,8 @@ def test_real_stability(tiny, capsys):
     assert text.count("unstable") == 1 and "1.0198039" in text and "\x1b" not in text
     headings = [line for line in text.splitlines() if line.startswith("Dirac / ")]
     assert headings == [
-        "Dirac / Wasserstein / none: undecided: a Hessian is singular, marginal for the gradient flow; tau* -",
-        "Dirac / Wasserstein / R1: strict local Stackelberg, not Nash; tau* 0",
+        "Dirac / Wasserstein / none: local Nash but flat, marginal for the gradient flow; tau* -",
+        "Dirac / Wasserstein / R1: strict local Stackelberg, local Nash but flat; tau* 0",
     ]
     rows = [line.split() for line in text.splitlines() if line.startswith(" plain")]
     assert [row[2:4] for row in rows] == [

@@ -91,6 +91,7 @@ ALLOWED_LOOPS = {
     "ensembles/lanes.py": {"jax.lax.while_loop", "jax.lax.scan"},  # those of a program that it rewrites, as are these:
     "ensembles/kernel_rewriter.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
     "ensembles/pallas.py": {"jax.lax.while_loop"},  # until a block is decided
+    "analysis/minima.py": {"jax.lax.fori_loop"},  # along a valley, and to the lowest point of a sphere
     "analysis/equilibria.py": {"optx.root_find"},
     "analysis/all_equilibria.py": {"optx.root_find"},
     "directions/unrolled.py": {"jax.lax.scan"},

@@ -227,10 +227,10 @@ def test_stackelberg_points_of_general_sum_games():
     assert shifted.leaderships[0].total_gradient == pytest.approx(1) and shifted.minimax == "no"
 
 
-def test_singular_hessians_leave_it_undecided():
+def test_losses_that_are_flat_leave_strictness_undecided():
     found = dy.classify(dy.games.DiracGAN())
     assert found.nash == "undecided" and found.minimax == "undecided"
-    assert found.kind == "undecided: a Hessian is singular, marginal for the gradient flow"
+    assert found.kind == "local Nash but flat, marginal for the gradient flow"
     assert "undecided" in found.describe() and found.to_dict()["leaderships"][0]["answer"] == "undecided"
 
 

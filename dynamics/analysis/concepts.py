@@ -14,6 +14,7 @@ from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics.analysis._plain import plain
 from dynamics.analysis.certificates import rounding_bound
+from dynamics.analysis.minima import Minimum, MinimumKind, own_minimum
 from dynamics.analysis.precision import as_point
 from dynamics.analysis.report import Verdict, equilibrium_of, stability
 from dynamics.directions import Stackelberg
@@ -22,7 +23,7 @@ from dynamics.game import Game, Players
 
 
 class Answer(enum.StrEnum):
-    """Whether a strict condition holds; `undecided`: its margin is within the rounding error, higher terms decide."""
+    """Whether a strict condition holds; `undecided` is not `no`: it cannot be told from what was computed."""
 
     yes = "yes"
     no = "no"
@@ -55,8 +56,10 @@ class Classification:
     """What kind of equilibrium a point of a game is.
 
     Attributes:
-        nash: strict local Nash: every player's own Hessian is positive definite.
+        nash: strict local Nash: every player is at a strict local minimum of its own loss.
         own_margins: smallest eigenvalue of every player's own Hessian $D_{ii}L_i$: positive, it is at a minimum.
+        minima: for every player whether it is at a local minimum of its own loss, and what decided that: the second
+            derivatives, or, where they cannot be told from 0, higher ones or the loss itself; empty at a kink.
         leaderships: for two players, the conditions with each of them as the leader; empty for other numbers.
         zero_sum: the two losses add up to a constant, to second order at the point.
         flow: verdict of the gradient flow with the given rates, and its margin (minus the abscissa).
@@ -68,6 +71,7 @@ class Classification:
 
     nash: Answer
     own_margins: tuple[float, ...]
+    minima: tuple[Minimum, ...]
     leaderships: tuple[Leadership, ...]
     zero_sum: bool
     flow: Verdict
@@ -81,10 +85,21 @@ class Classification:
         """Whether player 0 leads a strict local Stackelberg point; `undecided` for other than two players."""
         return self.leaderships[0].answer if self.leaderships else Answer.undecided
 
+    @property
+    def degenerate(self) -> tuple[str, ...]:
+        """One line for every player whose second derivatives do not decide: what did, or what is missing."""
+        said = {MinimumKind.none: "no minimum", MinimumKind.undecided: "undecided"}
+        return tuple(
+            f"player {player}: {said.get(one.kind, f'{one.kind} minimum')}, by the {one.reason}"
+            for player, one in enumerate(self.minima)
+            if not one.reason.startswith("second derivatives")
+        )
+
     def describe(self) -> str:
         """The result as text."""
         margins = ", ".join(f"{margin:.6g}" for margin in self.own_margins)
         lines = [self.kind, f"strict local Nash: {self.nash} (smallest eigenvalues of the own Hessians {margins})"]
+        lines += [f"  {line}" for line in self.degenerate]
         for one in self.leaderships:
             name = "Stackelberg" if not self.zero_sum else "minimax" if one.leader == 0 else "maximin"
             lines.append(f"strict local {name}, player {one.leader} leading: {one.answer} (margin {one.margin:.6g})")
@@ -94,14 +109,17 @@ class Classification:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain Python data, ready for JSON; what is not finite is `None`."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "players"}
-        data["leaderships"] = [dataclasses.asdict(one) for one in self.leaderships]
+        for name in ("leaderships", "minima"):
+            data[name] = [dataclasses.asdict(one) for one in getattr(self, name)]
         return plain(data) | {"players": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.players)]}
 
 
 def classify(game: Game, at: Any = None, *, rates: Any = 1.0, key: PRNGKeyArray | None = None) -> Classification:
     r"""Tell apart strict local Nash, strict local minimax (Stackelberg), and stable points that are neither.
 
-    Nash: every $D_{ii}L_i\succ0$. Stackelberg with leader l and follower k: $D_{kk}L_k\succ0$, the leader's total
+    Nash: every player is at a strict minimum of its own loss, which $D_{ii}L_i\succ0$ shows; where a Hessian is
+    singular, third and fourth derivatives decide or the losses themselves along its flat directions, and `minima` says
+    which. Stackelberg with leader l and follower k: $D_{kk}L_k\succ0$, the leader's total
     gradient $D_lL_l-(D_{kl}L_k)^\top(D_{kk}L_k)^{-1}D_kL_k$ vanishes and its total derivative is positive definite; for
     a zero-sum game the Schur complement. Every Nash point of a zero-sum game is a minimax point; stable points of the
     flow may be neither, and strict ones may be unstable at some ratio of the rates: see `timescale_threshold`.
@@ -130,11 +148,11 @@ def classify(game: Game, at: Any = None, *, rates: Any = 1.0, key: PRNGKeyArray 
     whole = np.block([list(row) for row in report.blocks])
     error = rounding_bound(whole.astype(dtype)) if whole.size else 0.0
     margins = tuple(float(np.min(np.linalg.eigvalsh((h + h.T) / 2), initial=np.inf)) for h in hessians)
-    nash = _all([_sign(margin, error) for margin in margins])
     if report.smoothness in ("kinked", "discontinuous"):  # one-sided second derivatives do not decide
         return Classification(
             nash=Answer.undecided,
             own_margins=margins,
+            minima=(),
             leaderships=(),
             zero_sum=False,
             flow=report.verdict,
@@ -143,25 +161,54 @@ def classify(game: Game, at: Any = None, *, rates: Any = 1.0, key: PRNGKeyArray 
             kind=f"undecided: the field is {report.smoothness} at the point",
             players=players,
         )
+    game = _trees.cast(game, _trees.float_dtype(players))
+    minima = tuple(
+        own_minimum(game, players, player, hessian, error, report.residual, key)
+        for player, hessian in enumerate(hessians)
+    )
+    nash = _all([_STRICT[one.kind] for one in minima])
     leaderships, zero_sum = (), False
     if len(players) == 2 and all(hessian.size for hessian in hessians):
-        game = _trees.cast(game, _trees.float_dtype(players))
         zero_sum = _is_zero_sum(game, players, key, whole, error)
         leaderships = tuple(
-            _leadership(game, players, leader, margins[1 - leader], whole, error, zero_sum, key, dtype)
+            _with_minima(
+                _leadership(game, players, leader, margins[1 - leader], whole, error, zero_sum, key, dtype),
+                nash,
+                minima,
+                zero_sum,
+            )
             for leader in (0, 1)
         )
     return Classification(
         nash=nash,
         own_margins=margins,
+        minima=minima,
         leaderships=leaderships,
         zero_sum=zero_sum,
         flow=report.verdict,
         flow_margin=report.margin,
         error=error,
-        kind=_kind(nash, leaderships, zero_sum, report.verdict),
+        kind=_kind(nash, minima, leaderships, zero_sum, report.verdict),
         players=players,
     )
+
+
+# A loss that is flat as far as rounding tells has a minimum, which may or may not be strict.
+_STRICT = {
+    MinimumKind.strict: Answer.yes,
+    MinimumKind.flat: Answer.undecided,
+    MinimumKind.none: Answer.no,
+    MinimumKind.undecided: Answer.undecided,
+}
+
+
+def _with_minima(one: Leadership, nash: Answer, minima: tuple[Minimum, ...], zero_sum: bool) -> Leadership:
+    """Where the second derivatives leave a leadership undecided: what the players' own minima say about it."""
+    if minima[1 - one.leader].kind is MinimumKind.none:  # the follower does not answer so
+        return dataclasses.replace(one, answer=Answer.no)
+    if one.answer is Answer.undecided and zero_sum and nash is Answer.yes:  # the follower can only add to the loss
+        return dataclasses.replace(one, answer=Answer.yes)
+    return one
 
 
 def _sign(margin: float, error: float) -> Answer:
@@ -226,9 +273,12 @@ def _leadership(game, players, leader, follower_margin, whole, error, zero_sum, 
     return Leadership(leader, margin, gradient, _all(answers))
 
 
-def _kind(nash: Answer, leaderships: tuple[Leadership, ...], zero_sum: bool, flow: Verdict) -> str:
+def _kind(
+    nash: Answer, minima: tuple[Minimum, ...], leaderships: tuple[Leadership, ...], zero_sum: bool, flow: Verdict
+) -> str:
     minimax = leaderships[0].answer if leaderships else Answer.no
     name = "minimax" if zero_sum else "Stackelberg"
+    kinds = {one.kind for one in minima}
     stable = {
         Verdict.stable: "",
         Verdict.unstable: ", unstable for the gradient flow",
@@ -236,10 +286,17 @@ def _kind(nash: Answer, leaderships: tuple[Leadership, ...], zero_sum: bool, flo
     }[flow]
     if nash is Answer.yes:
         return "strict local Nash" + stable
+    if nash is Answer.undecided:
+        is_flat = MinimumKind.undecided not in kinds
+        if minimax is Answer.yes:
+            return f"strict local {name}, {'local Nash but flat' if is_flat else 'Nash undecided'}{stable}"
+        if is_flat:
+            return f"local Nash but flat{stable}"
+        return "undecided: a Hessian is singular" + (stable or ", stable for the gradient flow")
     if minimax is Answer.yes:
         return f"strict local {name}, not Nash" + stable
-    if Answer.undecided in (nash, minimax):
-        return "undecided: a Hessian is singular" + (stable or ", stable for the gradient flow")
+    if minimax is Answer.undecided:
+        return f"not Nash, {name} undecided" + (stable or ", stable for the gradient flow")
     if flow is Verdict.stable:
         return "stable for the gradient flow, but " + (
             f"neither Nash nor {name} (spurious)" if leaderships else "not Nash (spurious)"

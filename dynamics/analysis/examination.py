@@ -82,6 +82,7 @@ class Examination:
         lines.append(("equilibrium", self.classification.kind))
         margins = ", ".join(f"{margin:.6g}" for margin in self.classification.own_margins)
         lines.append(("own Hessians", f"smallest eigenvalues {margins}"))
+        lines += [("", line) for line in self.classification.degenerate]
         for one in self.classification.leaderships:
             if np.isfinite(one.margin):
                 lines.append((f"player {one.leader} leading", f"total curvature at least {one.margin:.6g}"))
