@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,3 +132,44 @@ def check_finite(tree: Any, label: str) -> None:
                     f"{label}{jax.tree_util.keystr(path)} holds {values[wrong].ravel()[0]} ({wrong.sum()} of "
                     f"{wrong.size} entries are not finite); expected finite numbers. Drop or repair them."
                 )
+
+
+_COLLECTIONS = ("batch_stats", "BatchStat", "spectral_norm")  # where other libraries of networks keep such memory
+
+
+def check_no_memory(tree: Any, label: str) -> None:
+    """Raise `TypeError` when a layer of the tree keeps values from call to call: as parameters they would be trained.
+
+    That is every `equinox.nn.StateIndex` that holds its first value (running means of `BatchNorm`, vectors of
+    `SpectralNorm`), an `equinox.nn.State`, and Flax's collections of batch statistics.
+    """
+
+    def holds_memory(node: Any) -> bool:
+        kinds = {one.__name__ for one in type(node).__mro__}
+        return isinstance(node, (eqx.nn.StateIndex, eqx.nn.State)) or bool(kinds.intersection(_COLLECTIONS))
+
+    for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=holds_memory):
+        known = [i for i, key in enumerate(path) if getattr(key, "key", getattr(key, "name", None)) in _COLLECTIONS]
+        if not known and not (holds_memory(node) and jax.tree.leaves(node)):
+            continue
+        layer = path[: known[0] + 1] if known else path[:-1] if isinstance(node, eqx.nn.StateIndex) else path
+        owner = type(_at(tree, layer)).__name__
+        raise TypeError(
+            f"{label}{jax.tree_util.keystr(layer)}, a {owner}, keeps values from one call to the next (at "
+            f"{label}{jax.tree_util.keystr(path)}): running means, or the vectors of a power iteration. They are no "
+            "parameters, and a game has no place for them yet: as part of a player they would be trained. Use a layer "
+            "without such memory (LayerNorm, GroupNorm, WeightNorm), or hold the values fixed inside your own loss "
+            "function: equinox.nn.make_with_state, and only the model without its State as the player."
+        )
+
+
+def _at(tree: Any, path: Any) -> Any:
+    """The node of a tree at a path."""
+    for key in path:
+        if isinstance(key, jax.tree_util.GetAttrKey):
+            tree = getattr(tree, key.name)
+        elif isinstance(key, (jax.tree_util.DictKey, jax.tree_util.SequenceKey)):
+            tree = tree[key.key if isinstance(key, jax.tree_util.DictKey) else key.idx]
+        else:  # a node of somebody's own kind
+            return tree
+    return tree

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from dynamics._checks import check_no_memory
+
 Players = tuple[PyTree, ...]
 Losses = tuple[Array, ...]
 
@@ -154,7 +156,7 @@ def as_players(players: Any, name: str = "players") -> Players:
     """Turn numbers and NumPy arrays into a tuple of pytrees of floating arrays.
 
     Raises:
-        TypeError: not a tuple or list, or a leaf is no real number.
+        TypeError: not a tuple or list, a leaf is no real number, or it is memory of a layer (running means).
         ValueError: a leaf holds NaN or an infinity.
 
     >>> as_players((1, [2.0, 3.0]))[1][0].dtype == jnp.asarray(1.0).dtype
@@ -162,6 +164,8 @@ def as_players(players: Any, name: str = "players") -> Players:
     """
     if not isinstance(players, (tuple, list)):
         raise TypeError(f"{name} is {players!r}; expected a tuple with one entry (any pytree) per player")
+
+    check_no_memory(tuple(players), name)
 
     def leaf(path, value):
         if not isinstance(value, (int, float, np.generic, np.ndarray, jax.Array)) or isinstance(value, bool):

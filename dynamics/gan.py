@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
-from dynamics._checks import check_kind
+from dynamics._checks import check_kind, check_no_memory
 from dynamics.distributions import Distribution, Sample, as_distribution, ring
 from dynamics.game import Game, Losses, Players, as_callable, as_players
 from dynamics.objectives import NonSaturating, Objective
@@ -128,13 +128,13 @@ class GAN(Game):
 
 
 class SplitModule(eqx.Module):
-    """A module without its parameters, as a function `(parameters, *arguments)`; made by `split_module`."""
+    """A module without its parameters, as a function `(parameters, *arguments, **keywords)`; made by `split_module`."""
 
     fixed: PyTree
     static: PyTree = eqx.field(static=True)
 
-    def __call__(self, parameters: PyTree, *arguments: Any) -> PyTree:
-        return eqx.combine(parameters, self.fixed, self.static)(*arguments)
+    def __call__(self, parameters: PyTree, *arguments: Any, **keywords: Any) -> PyTree:
+        return eqx.combine(parameters, self.fixed, self.static)(*arguments, **keywords)
 
 
 def split_module(module: PyTree) -> tuple[SplitModule, PyTree]:
@@ -144,13 +144,21 @@ def split_module(module: PyTree) -> tuple[SplitModule, PyTree]:
         module: an equinox module, or any callable pytree.
 
     Returns:
-        `(function, parameters)` with `function(parameters, *arguments) == module(*arguments)`; the parameters
+        `(function, parameters)` with `function(parameters, *arguments) == module(*arguments)`, keywords such as
+        `key` likewise; the parameters
         are the module's floating arrays, everything else is part of the function.
+
+    Raises:
+        TypeError: it is no function, or a layer keeps values from call to call (`BatchNorm`, `SpectralNorm`, whatever
+            holds an `equinox.nn.StateIndex`): they are no parameters. Layers that ask for a key are fine.
 
     >>> function, parameters = split_module(eqx.nn.Linear(2, 1, key=jax.random.key(0)))
     >>> function(parameters, jnp.ones(2)).shape
     (1,)
     """
+    if not callable(module):
+        raise TypeError(f"module is {module!r}; expected a function that is a pytree, such as equinox.nn.MLP(...)")
+    check_no_memory(module, "module")
     parameters, rest = eqx.partition(module, eqx.is_inexact_array)
     fixed, static = eqx.partition(rest, eqx.is_array)
     return SplitModule(fixed, static), parameters
