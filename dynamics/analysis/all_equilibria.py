@@ -50,6 +50,12 @@ def find_equilibria(
     connected manifold one point is returned, the found one that is nearest to the centre of the box, with infinite
     condition. A strongly curved manifold may be represented by more than one.
 
+    With mixed strategies the field of a matrix game does not vanish at its equilibria, which are held on the simplex:
+    there all Nash equilibria within the box are returned, pure and mixed, by enumeration; see
+    `dynamics.games.MatrixGame.nash_equilibria`. Their residual is what the players could gain, added
+    up. With logits the search finds the equilibria in which all actions are played; the
+    others lie at infinity.
+
     Args:
         game: the game.
         box: `(low, high)`, two tuples of players. A number for a player stands for all numbers of that player, whose
@@ -74,6 +80,8 @@ def find_equilibria(
     [3.4142, 0.5858, 0.0]
     """
     low, high = _sides(game, box)
+    if getattr(game, "strategies", None) == "mixed" and hasattr(game, "nash_equilibria"):
+        return _of_matrix_game(game, low, high)
     template = low
     low, high = (np.asarray(ravel_pytree(side)[0]) for side in (low, high))
     starts = as_whole("starts", starts)
@@ -97,6 +105,26 @@ def find_equilibria(
     # Rounded, so that equal coordinates are equal.
     inside.sort(key=lambda point: tuple(np.round(point.position, 6) + 0.0))
     return tuple(search.certified(point) for point in inside)
+
+
+def _of_matrix_game(game: Any, low: Players, high: Players) -> tuple[Equilibrium, ...]:
+    """The Nash equilibria within a box of mixed strategies."""
+    known = game.nash_equilibria()
+    for player, (side, point) in enumerate(zip(low, known[0], strict=True)):
+        if jnp.shape(side) not in ((), point.shape):
+            raise ValueError(f"player {player} of the box has shape {jnp.shape(side)}; this game has {point.shape}")
+    dtype = _trees.float_dtype(low)
+    found = []
+    for point, gap in zip(known, known.gaps, strict=True):
+        if not all(bool(jnp.all((p >= a) & (p <= b))) for p, a, b in zip(point, low, high, strict=True)):
+            continue
+        flat, unravel = ravel_pytree(point)
+        jacobian = jax.jacfwd(lambda vector, to=unravel: ravel_pytree(game.field(to(vector)))[0])(flat)
+        singular = np.linalg.svd(np.asarray(jacobian), compute_uv=False)
+        floor = singular_rounding(len(singular), singular.dtype) * singular[0]
+        condition = float(singular[0] / singular[-1]) if singular[-1] > floor else float("inf")
+        found.append(Equilibrium(_trees.cast(point, dtype), gap, 0.0, condition, 0))
+    return tuple(found)
 
 
 @dataclasses.dataclass(eq=False)

@@ -5,11 +5,13 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from dynamics._checks import as_leaf, check_finite, check_number
+from dynamics._checks import as_leaf, check_finite, check_number, is_concrete
 from dynamics._names import nearest
 from dynamics.game import Game, Losses, Players, as_players
+from dynamics.games._nash import NashEquilibria, nash_equilibria_of
 
 Strategies = Literal["mixed", "logits"]
 
@@ -22,6 +24,10 @@ class MatrixGame(Game):
     simplex, and the field there is $(Ay, B^\top x)$: a method must project. With `"logits"` a player's numbers are
     turned into probabilities by softmax; equilibria then come in manifolds, because a constant added to all logits of
     a player changes nothing, and pure strategies lie at infinity.
+
+    `equilibria()` lists points at which the field vanishes: those given, or else the equilibrium in which all actions
+    are played, where there is just one such and its matrices' numbers are known (with mixed strategies: only if the
+    field vanishes there). All Nash equilibria, pure, mixed and partly mixed: `nash_equilibria()`.
 
     Args:
         first: A, shape (m, n), the payoffs of player 0.
@@ -94,8 +100,40 @@ class MatrixGame(Game):
         first, second = self.first.astype(x.dtype) @ y, x @ self.second.astype(x.dtype)
         return jnp.max(first) - x @ first + jnp.max(second) - second @ y
 
+    def nash_equilibria(self) -> NashEquilibria:
+        """All Nash equilibria as pairs of probability vectors (whatever the strategies): pure, mixed, partly mixed.
+
+        In a degenerate game equilibria come in connected sets; then the corners of these are returned.
+
+        Raises:
+            ValueError: more than about 10 x 10 actions, or matrices whose numbers are not known (under `jax.jit`).
+
+        Source: Mangasarian, Equilibrium Points of Bimatrix Games, 1964.
+
+        >>> chicken = MatrixGame([[0.0, 7.0], [2.0, 6.0]], [[0.0, 2.0], [7.0, 6.0]])
+        >>> [(x.tolist(), y.tolist()) for x, y in chicken.nash_equilibria()][:2]
+        [([1.0, 0.0], [0.0, 1.0]), ([0.0, 1.0], [1.0, 0.0])]
+        >>> [round(float(x[0]), 6) for x, _ in chicken.nash_equilibria()][2:]
+        [0.333333]
+        """
+        if not is_concrete((self.first, self.second)):
+            raise ValueError("the matrices are not known while a program is traced; enumerate outside jit and vmap")
+        return nash_equilibria_of(np.asarray(self.first), np.asarray(self.second))
+
     def equilibria(self) -> tuple[Players, ...]:
-        return self.known
+        if self.known or not is_concrete((self.first, self.second)):
+            return self.known
+        point = _fully_mixed(np.asarray(self.first, float), np.asarray(self.second, float))
+        if point is None:
+            return ()
+        players = tuple(jnp.asarray(p, self.first.dtype) for p in point)
+        if self.strategies == "logits":
+            return (tuple(jnp.log(p) - jnp.mean(jnp.log(p)) for p in players),)
+        rounding = 64 * float(np.finfo(self.first.dtype).eps)
+        sizes = [float(np.max(np.abs(np.asarray(payoffs)), initial=0.0)) for payoffs in (self.first, self.second)]
+        pushes = (np.asarray(self.first, float) @ point[1], point[0] @ np.asarray(self.second, float))
+        rests = all(np.max(np.abs(p)) <= rounding * size for p, size in zip(pushes, sizes, strict=True))
+        return (players,) if rests else ()
 
     @classmethod
     def example(cls) -> tuple[Game, Players]:
@@ -126,6 +164,10 @@ class _NamedGame(Game):
     def duality_gap(self, players: Players) -> Array:
         """What the players would gain by best responses, see `MatrixGame.duality_gap`."""
         return self.matrix_game().duality_gap(players)
+
+    def nash_equilibria(self) -> NashEquilibria:
+        """All Nash equilibria, see `MatrixGame.nash_equilibria`."""
+        return self.matrix_game().nash_equilibria()
 
     def equilibria(self) -> tuple[Players, ...]:
         return self.matrix_game().equilibria()
@@ -231,6 +273,25 @@ class Shapley(_NamedGame):
     @classmethod
     def example(cls) -> tuple[Game, Players]:
         return cls(), (jnp.asarray([1.0, -0.5, 0.0]), jnp.asarray([0.0, 0.25, 0.75]))
+
+
+def _fully_mixed(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The equilibrium in which both players play all their actions, where there is just one."""
+    size = len(first)
+    if first.shape != (size, size):  # none, or infinitely many
+        return None
+    found = []
+    for payoffs in (second.T, first):  # each makes the other indifferent
+        scale = max(float(np.max(np.abs(payoffs))), np.finfo(float).tiny)
+        system = np.block([[payoffs / scale, -np.ones((size, 1))], [np.ones((1, size)), np.zeros((1, 1))]])
+        singular = np.linalg.svd(system, compute_uv=False)
+        if not singular[-1] > 1e-9 * singular[0]:
+            return None
+        chances = np.linalg.solve(system, np.eye(size + 1)[-1])[:-1]
+        if not np.min(chances) > 1e-9:
+            return None
+        found.append(chances / chances.sum())
+    return found[0], found[1]
 
 
 def _check_strategies(game: Game) -> None:
