@@ -118,8 +118,8 @@ MUTANTS = (
     Mutant(
         "game:_field",
         PLAYER,
-        "_one_loss(game, losses, player, len(players))",
-        "_one_loss(game, losses, len(players) - 1 - player, len(players))",
+        '.losses")[player]',
+        '.losses")[len(players) - 1 - player]',
     ),
     Mutant(
         "updates.base:alternating_step",

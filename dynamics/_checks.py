@@ -173,3 +173,36 @@ def _at(tree: Any, path: Any) -> Any:
         else:  # a node of somebody's own kind
             return tree
     return tree
+
+
+def check_arrays(tree: Any, label: str, expected: str) -> None:
+    """Raise `TypeError` unless this is a pytree of real numbers or arrays of them, one or more; traced ones too."""
+    leaves = jax.tree.leaves(tree)
+    kinds = (int, float, np.generic, np.ndarray, jax.Array)
+    wanted = (jnp.bool_, jnp.integer, jnp.floating)
+
+    def is_real(leaf: Any) -> bool:
+        dtype = getattr(leaf, "dtype", np.dtype(type(leaf)) if isinstance(leaf, kinds) else np.dtype(object))
+        return isinstance(leaf, kinds) and any(jnp.issubdtype(dtype, kind) for kind in wanted)
+
+    if not leaves or not all(map(is_real, leaves)):
+        hint = " Is a `return` missing?" if tree is None else ""
+        raise TypeError(f"{label} {described(tree)}; expected {expected}.{hint}")
+
+
+def described(value: Any) -> str:
+    """A value in a message: arrays, traced ones too, by shape and dtype, trees by their entries, the rest as it prints.
+
+    >>> described((jnp.ones(2), None, "text", {"a": 1}))
+    "(array of shape (2,), float64; None; 'text'; a dict with the entries 'a')"
+    """
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return f"array of shape {value.shape}, {value.dtype}"
+    if isinstance(value, dict):
+        names = ", ".join(repr(name) for name in list(value)[:4])
+        return f"a {type(value).__name__} with the entries {names}{', ...' if len(value) > 4 else ''}"
+    if isinstance(value, (tuple, list)):
+        inner = "; ".join(described(entry) for entry in value[:4]) + ("; ..." if len(value) > 4 else "")
+        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... (a {type(value).__name__})"

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from dynamics._checks import as_leaf, check_finite, check_number, check_whole
+from dynamics._checks import as_leaf, check_arrays, check_finite, check_number, check_whole, described
 from dynamics._memory import check_memory, counted
 
 
@@ -112,6 +112,7 @@ class Points(Distribution):
     batch_size: int | None = eqx.field(static=True)
 
     def __init__(self, points: PyTree, batch_size: int | None = None):
+        check_arrays(_as_tree(points, lambda leaf: leaf), "Points.points is", "arrays of real numbers")
         self.points = _as_tree(points, jnp.asarray)
         self.batch_size = batch_size
 
@@ -197,9 +198,15 @@ class Sampler(Distribution):
                 "this distribution can only be sampled and key=None asks for an exact expectation; "
                 "pass key=jax.random.key(0), or use Points for a fixed data set"
             )
+        first = self.function(key)
+        what = "arrays of real numbers with one common leading axis of points"
+        check_arrays(first, "the function that draws samples returned", what)
+        axes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(first)}
+        if len(axes) != 1 or () in axes:
+            raise ValueError(f"the function that draws samples returned {described(first)}; expected {what}")
         if count is None:
-            return Sample(self.function(key))
-        batch = jax.tree.leaves(jax.eval_shape(self.function, key))[0].shape[0]
+            return Sample(first)
+        batch = axes.pop()[0]
         draws = jax.vmap(self.function)(jax.random.split(key, -(-count // batch)))
         return Sample(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], draws))
 
@@ -227,7 +234,7 @@ def as_distribution(source: Any, name: str) -> Distribution:
     if callable(source):
         return Sampler(jax.tree_util.Partial(source) if jax.tree_util.all_leaves([source]) else source)
     if isinstance(source, (list, np.ndarray, jax.Array)) and np.ndim(source) >= 1:
-        return Points(jnp.asarray(source))
+        return Points(source)
     raise TypeError(
         f"{name} is {source!r}; expected a Distribution, an array of points with a leading axis, or a "
         "function of a key. For a single point use dynamics.distributions.PointMass."

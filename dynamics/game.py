@@ -5,6 +5,7 @@ Sign convention, stated here and nowhere else: every player *minimises* its own 
 equilibrium of the flow when every eigenvalue of the Jacobian of `v` has a negative real part.
 """
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from dynamics._checks import check_no_memory
+from dynamics._checks import check_no_memory, described
 
 Players = tuple[PyTree, ...]
 Losses = tuple[Array, ...]
@@ -59,32 +60,45 @@ class Game(eqx.Module):
         return _field(self, players, key)
 
     @staticmethod
-    def from_losses(losses: Callable[..., Sequence[Array]], equilibria: Sequence[Players] = ()) -> "FunctionGame":
+    def from_losses(
+        losses: Callable[..., Any], equilibria: Sequence[Players] = (), has_aux: bool = False
+    ) -> "FunctionGame":
         """A game from one function `losses(players, key=None) -> (loss_0, loss_1, ...)`.
 
         Args:
             losses: function of a tuple of players and of a random key (which it may ignore).
             equilibria: known equilibria, a sequence of tuples of players.
+            has_aux: it returns `((loss_0, loss_1, ...), aux)`; the second entry, anything, is dropped. What should be
+                recorded along a run is a measure of `dynamics.simulate`.
+
+        Raises:
+            TypeError: no function of players and a key.
 
         >>> game = Game.from_losses(lambda xy, key=None: (xy[0] * xy[1], -xy[0] * xy[1]))
         >>> [float(v) for v in game.field((jnp.asarray(2.0), jnp.asarray(3.0)))]
         [-3.0, 2.0]
         """
-        return FunctionGame(losses, equilibria)
+        return FunctionGame(losses, equilibria, has_aux)
 
 
 class FunctionGame(Game):
     """A game given by one function of all players; made by `Game.from_losses`."""
 
-    function: Callable[..., Sequence[Array]]
+    function: Callable[..., Any]
     known: tuple[Players, ...]
+    has_aux: bool = eqx.field(static=True)
 
-    def __init__(self, losses: Callable[..., Sequence[Array]], equilibria: Sequence[Players] = ()):
+    def __init__(self, losses: Callable[..., Any], equilibria: Sequence[Players] = (), has_aux: bool = False):
         self.function = as_callable(losses, "losses")
-        self.known = tuple(as_players(point) for point in equilibria)
+        check_takes(losses, "losses", "(players, key=None)", 2)
+        self.known = tuple(as_players(point, "equilibria") for point in equilibria)
+        self.has_aux = bool(has_aux)
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
-        return tuple(self.function(players, key))
+        returned = self.function(players, key)
+        if self.has_aux:
+            returned = without_aux(returned, "losses", f"(({_expected(len(players))}), aux)")
+        return as_losses(returned, len(players), "losses")
 
     def equilibria(self) -> tuple[Players, ...]:
         return self.known
@@ -101,22 +115,36 @@ class FunctionGame(Game):
 class ZeroSum(Game):
     """A two-player zero-sum game: player 0 minimises the value, player 1 maximises it.
 
-    Losses: `(value(x, y), -value(x, y))`.
+    Losses: `(value(x, y), -value(x, y))`. With `has_aux` the function returns `(value, aux)`, and the second entry,
+    anything, is dropped.
+
+    Raises:
+        TypeError: no function of the two players.
 
     >>> game = ZeroSum(lambda x, y: x * y)
     >>> [float(v) for v in game.field((jnp.asarray(2.0), jnp.asarray(3.0)))]
     [-3.0, 2.0]
     """
 
-    value: Callable[[PyTree, PyTree], Array]
+    value: Callable[[PyTree, PyTree], Any]
     known: tuple[Players, ...]
+    has_aux: bool = eqx.field(static=True)
 
-    def __init__(self, value: Callable[[PyTree, PyTree], Array], equilibria: Sequence[Players] = ()):
+    def __init__(
+        self, value: Callable[[PyTree, PyTree], Any], equilibria: Sequence[Players] = (), has_aux: bool = False
+    ):
         self.value = as_callable(value, "value")
-        self.known = tuple(as_players(point) for point in equilibria)
+        check_takes(value, "value", "(x, y)", 2)
+        self.known = tuple(as_players(point, "equilibria") for point in equilibria)
+        self.has_aux = bool(has_aux)
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
+        if len(players) != 2:
+            raise ValueError(f"ZeroSum is a game of two players; got {len(players)}")
         value = self.value(*players)
+        if self.has_aux:
+            value = without_aux(value, "value", "(value, aux)")
+        check_scalar(value, "value returned")
         return value, -value
 
     def equilibria(self) -> tuple[Players, ...]:
@@ -136,7 +164,7 @@ def _field(game: Game, players: Players, key: PRNGKeyArray | None) -> Players:
     def gradient(player: int) -> PyTree:
         def own_loss(own: PyTree) -> Array:
             losses = game.losses(players[:player] + (own,) + players[player + 1 :], key)
-            return _one_loss(game, losses, player, len(players))
+            return as_losses(losses, len(players), f"{type(game).__name__}.losses")[player]
 
         return jax.grad(own_loss)(players[player])
 
@@ -191,15 +219,75 @@ def as_players(players: Any, name: str = "players") -> Players:
     return tuple(jax.tree_util.tree_map_with_path(leaf, tuple(players)))
 
 
-def _one_loss(game: Game, losses: Losses, player: int, count: int) -> Array:
-    if len(losses) != count:
-        raise ValueError(
-            f"{type(game).__name__}.losses returned {len(losses)} losses for {count} players; "
-            "expected one loss per player"
+def check_takes(function: Callable, name: str, parameters: str, count: int) -> None:
+    """Raise `TypeError` where a function's signature shows that it does not take so many positional arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # it has none
+        return
+    try:
+        signature.bind(*(None,) * count)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} is a function of {signature}; it is called with {count} arguments, as {name}{parameters} ({error})"
+        ) from None
+
+
+def as_losses(returned: Any, count: int, name: str) -> Losses:
+    """What a function of losses returned, one real scalar per player.
+
+    Raises:
+        TypeError: no sequence, or a loss is no real number.
+        ValueError: a wrong number of losses, or one that is no scalar.
+    """
+    expected = f"expected a tuple of {count} scalars, one loss per player: ({_expected(count)})"
+    array = isinstance(returned, (np.ndarray, jax.Array))
+    if not (isinstance(returned, (tuple, list)) or (array and returned.ndim > 0)):
+        hint = " Is a `return` missing?" if returned is None else ""
+        raise TypeError(f"{name} returned {described(returned)}; {expected}.{hint}")
+    if len(returned) and isinstance(returned[0], (tuple, list)):
+        raise TypeError(
+            f"{name} returned {described(returned)}; {expected}. If it returns (losses, aux), say so: "
+            "Game.from_losses(losses, has_aux=True)."
         )
-    loss = losses[player]
+    if len(returned) != count:
+        raise ValueError(
+            f"{name} returned {len(returned)} losses for {count} players, {described(returned)}; {expected}"
+        )
+    for player in range(count):
+        check_scalar(returned[player], f"the loss of player {player} is")
+    return tuple(returned)
+
+
+def check_scalar(loss: Any, label: str) -> None:
+    """Raise unless this is one real number of floating type, on which a gradient can be taken.
+
+    Raises:
+        TypeError: no real number.
+        ValueError: an array with a shape.
+    """
+    numeric = isinstance(loss, (int, float, complex, np.generic, np.ndarray, jax.Array)) and not isinstance(loss, bool)
+    if not numeric:
+        aux = " If the second entry is auxiliary, say has_aux=True." if isinstance(loss, (tuple, list)) else ""
+        missing = " Is a `return` missing?" if loss is None else ""
+        raise TypeError(f"{label} {described(loss)}; expected a scalar, an array of shape ().{aux}{missing}")
     if jnp.shape(loss) != ():
-        raise ValueError(
-            f"the loss of player {player} has shape {jnp.shape(loss)}; expected a scalar. Take a mean or a sum over it."
-        )
-    return loss
+        raise ValueError(f"{label} {described(loss)}; expected a scalar, of shape (). Take a mean or a sum over it.")
+    if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+        cure = "its real part or modulus" if jnp.iscomplexobj(loss) else "an array of floating type, e.g. 1.0 * loss"
+        raise TypeError(f"{label} {described(loss)}; expected a real number of floating type. Return {cure}.")
+
+
+def without_aux(returned: Any, name: str, expected: str) -> Any:
+    """The first entry of a pair.
+
+    Raises:
+        TypeError: no pair.
+    """
+    if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+        raise TypeError(f"{name} returned {described(returned)}; with has_aux=True expected a pair, {expected}")
+    return returned[0]
+
+
+def _expected(count: int) -> str:
+    return ", ".join(f"loss_{player}" for player in range(count)) + ("," if count == 1 else "")

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
-from dynamics._checks import check_kind, check_no_memory
+from dynamics._checks import check_arrays, check_kind, check_no_memory
 from dynamics.distributions import Distribution, Sample, as_distribution, ring
-from dynamics.game import Game, Losses, Players, as_callable, as_players
+from dynamics.game import Game, Losses, Players, as_callable, as_losses, as_players, check_scalar
 from dynamics.objectives import NonSaturating, Objective
 from dynamics.penalties import R1, Penalty
 
@@ -85,18 +85,31 @@ class GAN(Game):
         keys = (None,) * 4 if key is None else jax.random.split(key, 4)
         real = _trees.cast(self.data.sample(keys[0]), dtype)
         latent = _trees.cast(self.latent.sample(keys[1]), dtype)
-        fake = latent.each(lambda point: self.generator(players[0], point))
+        fake = latent.each(lambda point: self._generated(players[0], point))
+        of_real, of_fake = (_one_shape(sample) for sample in (real, fake))
+        if of_real != of_fake:
+            raise ValueError(
+                f"the generator returned points of shapes {of_fake}, the data have points of shapes {of_real}; "
+                "expected the same"
+            )
         if self.noise is not None:
             real = _trees.cast(_add_noise(real, self.noise, keys[2]), dtype)
             fake = _trees.cast(_add_noise(fake, self.noise, keys[3]), dtype)
         return real, fake
+
+    def _generated(self, parameters: PyTree, point: PyTree) -> PyTree:
+        value = _called("generator", self.generator, parameters, point)
+        check_arrays(value, "the generator returned", "a sample, an array of real numbers or a pytree of these")
+        return value
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
         draw, penalise = (None, None) if key is None else jax.random.split(key)
         real, fake = self.samples(players, draw)
 
         def score(point: PyTree) -> Array:
-            return self.discriminator(players[1], point)
+            value = _called("discriminator", self.discriminator, players[1], point)
+            check_scalar(value, "the discriminator returned")
+            return value
 
         return self.losses_of_scores(players, (real, fake), (real.each(score), fake.each(score)), penalise)
 
@@ -110,7 +123,8 @@ class GAN(Game):
         """The losses for known scores of the real and the fake samples; the key is the penalty's."""
         generator, discriminator = self.objective.generator(*scores), self.objective.discriminator(*scores)
         if self.penalty is not None:
-            on_generator, on_discriminator = self.penalty(self, players, *samples, key)
+            terms = self.penalty(self, players, *samples, key)
+            on_generator, on_discriminator = as_losses(terms, 2, type(self.penalty).__name__)
             generator, discriminator = generator + on_generator, discriminator + on_discriminator
         return generator, discriminator
 
@@ -162,6 +176,22 @@ def split_module(module: PyTree) -> tuple[SplitModule, PyTree]:
     parameters, rest = eqx.partition(module, eqx.is_inexact_array)
     fixed, static = eqx.partition(rest, eqx.is_array)
     return SplitModule(fixed, static), parameters
+
+
+def _called(name: str, network: Callable, parameters: PyTree, point: PyTree) -> Any:
+    """What a network returns for one point; where it fails, the message has the shapes."""
+    try:
+        return network(parameters, point)
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        shapes = ", ".join(str(jax.tree.map(jnp.shape, tree)) for tree in (parameters, point))
+        raise ValueError(
+            f"the {name} fails for parameters and one point of shapes {shapes}: {error}. It gets one point at a time"
+        ) from error
+
+
+def _one_shape(sample: Sample) -> PyTree:
+    """Shapes of one point."""
+    return jax.tree.map(lambda leaf: jnp.shape(leaf)[1:], sample.values)
 
 
 def _add_noise(samples: Sample, noise: Distribution, key: PRNGKeyArray | None) -> Sample:

@@ -15,12 +15,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
-from dynamics._checks import as_whole, is_concrete
+from dynamics._checks import as_whole, check_arrays, is_concrete
 from dynamics._compiling import cheap_jit, kind_of
 from dynamics._memory import check_memory, counted
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
-from dynamics.game import Game, Losses, Players, as_players
+from dynamics.game import Game, Losses, Players, as_losses, as_players
 from dynamics.outcomes import Evidence, Outcome, Summary, evidence_of_samples, rounding_floor, summarise
 from dynamics.updates.base import State, Update
 
@@ -318,13 +318,20 @@ def _check_players(game: Game, players: Players) -> bool:
     """Compare with an equilibrium and with the losses, and tell whether there is an equilibrium."""
     known = _check_shapes(game, players)
     try:
-        losses = jax.eval_shape(lambda point: tuple(game.losses(point, jax.random.key(0))), players)
+        losses = jax.eval_shape(partial(_losses_of, game), players)
     except (TypeError, ValueError, IndexError) as error:
         shapes = jax.tree.map(jnp.shape, players)
         raise ValueError(f"{type(game).__name__} cannot take players of shapes {shapes}: {error}") from error
     if len(losses) != len(players):
         raise ValueError(f"{len(players)} players for a game of {len(losses)} losses; expected one entry per player")
     return known
+
+
+def _losses_of(game: Game, players: Players) -> tuple:
+    """The losses as they come, each of them checked, for a random batch."""
+    returned = game.losses(players, jax.random.key(0))
+    count = len(returned) if isinstance(returned, (tuple, list)) else len(players)
+    return as_losses(returned, count, f"{type(game).__name__}.losses")
 
 
 class _Schedule(eqx.Module):
@@ -833,9 +840,20 @@ def _run_flow(
     return _finish(game, final, saved, saved_times, measures, None, summary, residuals[1], taken)
 
 
+def measured(name: str, function: Measure, game: Game, players: Players) -> PyTree:
+    """What a caller's measure returns at the players.
+
+    Raises:
+        TypeError: no pytree of arrays of real numbers.
+    """
+    value = function(game, players)
+    check_arrays(value, f"the measure {name!r} returned", "a pytree of arrays of real numbers")
+    return value
+
+
 def _finish(game, state, saved, steps, measures, key, summary, residual, solver_steps) -> Run:
     losses = jax.vmap(lambda players: tuple(game.losses(players, key)))(saved)
-    taken = {name: jax.vmap(lambda players, f=function: f(game, players))(saved) for name, function in measures}
+    taken = {name: jax.vmap(partial(measured, name, function, game))(saved) for name, function in measures}
     return Run(
         players=saved,
         losses=losses,

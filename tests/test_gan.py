@@ -323,7 +323,7 @@ def two(players, key=None):
         (
             lambda: GAN(lambda t, z: t, lambda w, x: w * x[None], DATA[:, 0], LATENT[:, 0]).field((1.0, 1.0)),
             ValueError,
-            ["player 0", "(1,)", "expected a scalar", "mean"],
+            ["the discriminator returned", "(1,)", "expected a scalar", "mean"],
         ),
         (lambda: Game.from_losses(two).field((1.0, 1.0, 1.0)), ValueError, ["2 losses for 3 players", "expected"]),
         (lambda: Game.from_losses(3), TypeError, ["losses is 3", "expected a function"]),

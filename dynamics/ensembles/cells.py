@@ -25,7 +25,7 @@ from dynamics.ensembles.fixed_step import FixedStep, tableau_of
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.outcomes import Outcome, rounding_floor
-from dynamics.simulation import SEGMENTS, Run, simulate, simulate_lane
+from dynamics.simulation import SEGMENTS, Run, measured, simulate, simulate_lane
 from dynamics.updates.base import Update
 
 logger = logging.getLogger(__name__)
@@ -393,7 +393,7 @@ def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[s
         steps_to_tolerance=_steps_to_tolerance(run, recipe),
         final=run.final,
         settled=(run.outcome == Outcome.converged) | _is_far(run, parts, recipe.thresholds[1]),
-        measures={name: function(game, run.final) for name, function in recipe.measures},
+        measures={name: measured(name, function, game, run.final) for name, function in recipe.measures},
     )
 
 

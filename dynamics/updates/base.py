@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
-from dynamics._checks import as_leaf, check_number
+from dynamics._checks import as_leaf, check_number, described
 from dynamics.directions import Direction
 from dynamics.game import Game, Players
 from dynamics.optimisers import AnyOptimiser, as_transformation, check_optimiser
@@ -100,7 +100,27 @@ class Steppers(eqx.Module):
         changes, memory = transformation.update(gradient, memory, players[player], **extra)
         own = optax.apply_updates(players[player], changes)
         projection = None if self.projections is None else self.projections[player]
-        return own if projection is None else projection(own), memory
+        return own if projection is None else projected(projection, own, player), memory
+
+
+def projected(projection: Projection, own: PyTree, player: int) -> PyTree:
+    """A player's parameters after its projection.
+
+    Raises:
+        TypeError: the projection returned something of another structure, shape or dtype.
+    """
+    result = projection(own)
+    given, got = jax.tree.structure(own), jax.tree.structure(result)
+    same = given == got and all(
+        eqx.is_array(b) and (jnp.shape(a), a.dtype) == (jnp.shape(b), b.dtype)
+        for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(result), strict=True)
+    )
+    if not same:
+        raise TypeError(
+            f"the projection of player {player} returned {described(result)} for the parameters {described(own)}; "
+            "expected the same structure, shapes and dtypes"
+        )
+    return result
 
 
 def project(projections: Sequence[Projection | None] | None, players: Players) -> Players:
@@ -108,7 +128,8 @@ def project(projections: Sequence[Projection | None] | None, players: Players) -
     if projections is None:
         return players
     return tuple(
-        own if projection is None else projection(own) for own, projection in zip(players, projections, strict=True)
+        own if projection is None else projected(projection, own, player)
+        for player, (own, projection) in enumerate(zip(players, projections, strict=True))
     )
 
 
