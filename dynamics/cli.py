@@ -511,6 +511,8 @@ def _claims(options: argparse.Namespace) -> int:
         _print_json(report.to_json(results))
     else:
         _print_rich(report.table(results))
+        if text := report.counterexamples(results):
+            _say(text)
         _say(report.summary(results))
         _say(f"The report, the pictures and the data are in {out}{os.sep}")
     if interrupted:

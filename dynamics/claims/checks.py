@@ -10,13 +10,16 @@ from typing import Any
 
 from dynamics._names import nearest
 from dynamics.claims.check_results import Checks, Subject
+from dynamics.claims.comparison import Comparison
 from dynamics.claims.game_checks import GAME_CHECKS, OfGame
 from dynamics.claims.update_checks import UPDATE_CHECKS, OfUpdate
 from dynamics.game import Game
 from dynamics.updates import Update
 
 
-def check_update(method: Callable[[Any], Update] | Update, only: Iterable[str] | None = None) -> Checks:
+def check_update(
+    method: Callable[[Any], Update] | Update, only: Iterable[str] | None = None, *, like: Any = None
+) -> Checks:
     """Hold a method for two players against the catalogue: what it does to games, and what it promises as a program.
 
     Only broken contracts fail: it cannot be traced, moves a fixed point of the game, gives NaN or another result each
@@ -26,9 +29,14 @@ def check_update(method: Callable[[Any], Update] | Update, only: Iterable[str] |
         method: a function of the rate that returns the update, `lambda rate: MyUpdate(rate)`; or an update, whose steps
             are then scaled through the losses: a "rate" r is the update itself on the game with r times its losses.
         only: names of checks; default all of them, some seconds together, most of which is compiling.
+        like: what the method claims to be: a class of `dynamics.updates` that is made from a rate (gradient descent
+            with that rate for each player, and for the look-ahead), a function of the rate that returns an update, or,
+            if the method is an update, another update. Both run from the same starts of random games, bilinear,
+            quadratic and smooth, with players of 3 and 2 numbers; the check "like" fails where a step differs, and
+            tells where.
 
     Raises:
-        TypeError: the method is no update and returns none.
+        TypeError: the method is no update and returns none; `like` does not fit it.
         ValueError: an unknown name.
 
     >>> from dynamics.optimisers import sgd
@@ -37,7 +45,16 @@ def check_update(method: Callable[[Any], Update] | Update, only: Iterable[str] |
     >>> found["cost"].value["fields"], found.failed
     (2.0, ())
     """
-    return _all(OfUpdate(method), UPDATE_CHECKS, only)
+    return _all(*_with_like(method, like), only)
+
+
+def _with_like(method: Any, like: Any) -> tuple[OfUpdate, dict[str, Callable]]:
+    subject = OfUpdate(method)
+    if like is None:
+        return subject, UPDATE_CHECKS
+    comparison = Comparison(like)
+    comparison.check_kinds(subject)
+    return subject, {"like": comparison, **UPDATE_CHECKS}
 
 
 def check_game(game: Game, players: Any = None, only: Iterable[str] | None = None) -> Checks:
@@ -60,13 +77,15 @@ def check_game(game: Game, players: Any = None, only: Iterable[str] | None = Non
     return _all(OfGame(game, players), GAME_CHECKS, only)
 
 
-def test_of_update(method: Callable[[Any], Update] | Update, only: Iterable[str] | None = None) -> Callable:
+def test_of_update(
+    method: Callable[[Any], Update] | Update, only: Iterable[str] | None = None, *, like: Any = None
+) -> Callable:
     """A pytest test of a method, one item per check; arguments as for `check_update`.
 
     In a test file one line is enough: `test_my_method = dynamics.claims.test_of_update(lambda rate: MyUpdate(rate))`.
     What is shared by several checks is computed by the first one that runs.
     """
-    return _test(OfUpdate(method), UPDATE_CHECKS, only)
+    return _test(*_with_like(method, like), only)
 
 
 def test_of_game(game: Game, players: Any = None, only: Iterable[str] | None = None) -> Callable:
