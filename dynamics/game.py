@@ -17,12 +17,13 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics._checks import check_no_memory, described
+from dynamics._methods import WithMethods
 
 Players = tuple[PyTree, ...]
 Losses = tuple[Array, ...]
 
 
-class Game(eqx.Module):
+class Game(WithMethods):
     r"""A differentiable game: n players, each with parameters (any pytree) and a loss of all parameters.
 
     Field: $v(x) = -(\nabla_{x_1} L_1(x), \dots, \nabla_{x_n} L_n(x))$, by automatic differentiation.

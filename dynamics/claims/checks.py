@@ -23,7 +23,8 @@ def check_update(
     """Hold a method for two players against the catalogue: what it does to games, and what it promises as a program.
 
     Only broken contracts fail: it cannot be traced, moves a fixed point of the game, gives NaN or another result each
-    time, compiles again for another number, changes the dtype, does not take pytrees. All else is information.
+    time, compiles again for another number, changes the dtype, does not take pytrees. All else is information; also
+    that the numbers of bare optax transformations, such as `optax.sgd(rate)`, are constants of the compiled program.
 
     Args:
         method: a function of the rate that returns the update, `lambda rate: MyUpdate(rate)`; or an update, whose steps

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import scipy.linalg
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
@@ -319,14 +320,19 @@ def _keeps(subject: OfUpdate) -> Answer:
 def _recompiles(subject: OfUpdate) -> Answer:
     game, players = subject.step_of
     if subject.instance is None:
-        pair = subject.make(0.1), subject.make(0.05)
+        pair = [subject.make(0.1), subject.make(0.05)]
     else:
         numbers, rest = eqx.partition(subject.instance, eqx.is_inexact_array)
-        if not jax.tree.leaves(numbers):
-            if any(callable(leaf) for leaf in jax.tree.leaves(rest)):
-                return "fail", True, _CONSTANTS
-            return "skipped", None, "it has no numbers"
         pair = [eqx.combine(jax.tree.map(lambda leaf, f=f: leaf * f, numbers), rest) for f in (1.0, 0.5)]
+    # The numbers of bare optax transformations are constants, by the choice of who writes optax.sgd(rate).
+    flat = [jax.tree_util.tree_flatten_with_path(update, is_leaf=_is_bare) for update in pair]
+    (entries, _), (others, structure) = flat
+    constants = [f"method{jax.tree_util.keystr(path)}" for path, leaf in entries if _is_bare(leaf)]
+    if len(entries) == len(others):
+        mixed = [a if _is_bare(a) and _is_bare(b) else b for (_, a), (_, b) in zip(entries, others, strict=True)]
+        pair[1] = jax.tree.unflatten(structure, mixed)
+    if subject.instance is not None and not constants and not jax.tree.leaves(numbers):
+        return "skipped", None, "it has no numbers"
     traces = 0
 
     @eqx.filter_jit
@@ -337,15 +343,17 @@ def _recompiles(subject: OfUpdate) -> Answer:
 
     for update in pair:
         step(update, players)
-    if traces == 1:
-        return "pass", False, "another rate runs in the same compiled program"
-    return "fail", True, _CONSTANTS
+    if traces > 1:
+        return "fail", True, "another rate compiles a new program: its numbers are constants. Keep them as array leaves"
+    if constants:
+        text = "constants of the compiled program are the numbers of the bare optax transformations"
+        text += f" {', '.join(constants)}; dynamics.Optimiser(optax.sgd, rate) in place of optax.sgd(rate) makes them"
+        return "info", constants, text + " leaves, which can change without compiling and be swept"
+    return "pass", False, "another rate runs in the same compiled program"
 
 
-_CONSTANTS = (
-    "another rate compiles a new program: its numbers are constants. Keep them as array leaves, e.g. "
-    "dynamics.Optimiser(optax.sgd, rate) instead of optax.sgd(rate)"
-)
+def _is_bare(node: Any) -> bool:
+    return isinstance(node, optax.GradientTransformation)
 
 
 @_of_update("vmap")

@@ -2,14 +2,14 @@
 
 from abc import abstractmethod
 
-import equinox as eqx
 from jaxtyping import Array
 
+from dynamics._methods import WithMethods
 from dynamics.game import Game, Players
 from dynamics.updates.base import State
 
 
-class AbstractFlow(eqx.Module):
+class AbstractFlow(WithMethods):
     """A training rule as an ODE of the whole state, integrated by diffrax."""
 
     @abstractmethod

@@ -13,6 +13,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_leaf, check_number, described
+from dynamics._methods import WithMethods
 from dynamics.directions import Direction
 from dynamics.game import Game, Players
 from dynamics.optimisers import AnyOptimiser, as_transformation, check_optimiser
@@ -27,7 +28,7 @@ class State(eqx.Module):
     memory: PyTree
 
 
-class Update(eqx.Module):
+class Update(WithMethods):
     """A training rule as a discrete map of the whole state."""
 
     @abstractmethod
