@@ -5,6 +5,8 @@ compiled program. `Optimiser(optax.sgd, 0.1)` builds the same object inside the 
 changing a number compiles nothing and numbers can be swept with `jax.vmap`.
 """
 
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -79,6 +81,75 @@ def check_optimiser(optimiser: Any) -> None:
             f"got {optimiser!r} as an optimiser; expected an optax transformation such as optax.sgd(0.1), "
             "or dynamics.Optimiser(optax.sgd, 0.1)"
         )
+
+
+def first_memory(transformation: optax.GradientTransformation, player: PyTree) -> PyTree:
+    """The memory of an optimiser before its first step.
+
+    Raises:
+        TypeError: it needs more than the parameters.
+    """
+    try:
+        return transformation.init(player)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _explained(error) from error
+
+
+def optimiser_step(
+    transformation: optax.GradientTransformation, gradient: PyTree, memory: PyTree, player: PyTree, loss: Callable
+) -> tuple[PyTree, PyTree]:
+    """The change of a player's parameters, and the memory afterwards.
+
+    Args:
+        transformation: the optimiser.
+        gradient, memory, player: what every optimiser gets.
+        loss: gives the player's loss, which an optimiser gets that takes an argument `value`.
+
+    Raises:
+        TypeError: it needs more than these.
+    """
+    extra = {"value": loss()} if _takes_value(transformation) else {}
+    try:
+        return transformation.update(gradient, memory, player, **extra)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _explained(error) from error
+
+
+def _takes_value(transformation: optax.GradientTransformation) -> bool:
+    if not isinstance(transformation, optax.GradientTransformationExtraArgs):
+        return False
+    try:
+        parameters = inspect.signature(transformation.update).parameters.values()
+    except (TypeError, ValueError):  # of no function that is written in Python
+        return True
+    return any(one.name == "value" or one.kind is one.VAR_KEYWORD for one in parameters)
+
+
+def _explained(error: Exception) -> Exception:
+    """What an optimiser needs that failed for want of something; any other error as it is."""
+    text = str(error)
+    for pattern, needed in _NEEDED.items():
+        if re.search(pattern, text):
+            return TypeError(
+                "the optimiser needs more than a gradient and the loss, which is all that a player's optimiser gets: "
+                f"{needed} (optax says: {text})"
+            )
+    return error
+
+
+# By what optimisers of optax miss: what that is for, and what to do.
+_NEEDED = {
+    r"attribute '?fast'?\b": "optax.lookahead keeps two copies of the parameters (optax.LookaheadParams). Use "
+    "dynamics.updates.Lookahead(update, steps, weight) around the update of all players, which go back together",
+    r"\bvalue_fn\b": "a line search calls the loss at other points. Give optax.lbfgs a rate and linesearch=None, or "
+    "take an optimiser without a line search, such as optax.sgd",
+    r"\bobj_fn\b": "an estimate of the Hessian (optax.contrib.sophia) calls the loss. Use an optimiser that estimates "
+    "scales from gradients, such as optax.adam, or a direction that knows second derivatives, such as "
+    "dynamics.directions.CompetitiveGradient",
+    r"\bgrad_fn\b": "optax.contrib.sam with opaque_mode=True calls the gradient at other points. Use "
+    "opaque_mode=False, where every other step is the adversary's, or dynamics.updates.Extragradient, which looks "
+    "ahead for all players",
+}
 
 
 def sgd(learning_rate: Any) -> Optimiser:

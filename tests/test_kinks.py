@@ -72,7 +72,7 @@ def test_gap_aware_scheduling_has_equal_one_sided_jacobians():
         for second in (optimisers.sgd(0.1), optimisers.gap_aware_sgd(0.1, 2 * np.log(2), decay=0.5))
     )
     point = dy.game.as_players(game.equilibria()[0])
-    assert float(rest_state(game, careful, point).memory[1][1].average_loss) == pytest.approx(2 * np.log(2))
+    assert float(rest_state(game, careful, point).state.memory[1][1].average_loss) == pytest.approx(2 * np.log(2))
     sides = np.asarray(_nearby(game, careful, [[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]))
     assert len(distinct(sides)) == 1
     report = dy.stability(game, careful)

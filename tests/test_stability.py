@@ -205,7 +205,7 @@ def test_memory_is_part_of_the_state(name):
     """The Jacobian is that of the map on players and memory; the radius is the measured contraction."""
     update = dy.updates.Simultaneous(MEMORIES[name](0.2), MEMORIES[name](0.1))
     report = dy.stability(DIRAC, update)
-    state = rest_state(DIRAC, update, DIRAC.equilibria()[0])
+    state = rest_state(DIRAC, update, DIRAC.equilibria()[0]).state
     leaves, structure = jax.tree.flatten(state)
     floating = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     flat, unravel = ravel_pytree([leaves[i] for i in floating])
@@ -260,7 +260,7 @@ def test_moving_averages_come_to_rest(decay):
     """At the true equilibrium loss, not at V*, however slow the average."""
     careful = optimisers.gap_aware_sgd(0.1, 1.3, decay=decay)
     update = dy.updates.Simultaneous(optimisers.sgd(0.1), careful)
-    state = rest_state(DIRAC, update, DIRAC.equilibria()[0])
+    state = rest_state(DIRAC, update, DIRAC.equilibria()[0]).state
     np.testing.assert_allclose(state.memory[1][-1].average_loss, 2 * np.log(2), rtol=1e-9)
     factor = 2 ** ((2 * np.log(2) - 1.3) / 0.13)
     plain = dy.stability(DIRAC, sgd(0.1, 0.1 * factor))

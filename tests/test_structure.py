@@ -84,9 +84,11 @@ def test_only_plots_imports_matplotlib():
 ALLOWED_LOOPS = {
     "updates/lookahead.py": {"jax.lax.scan"},
     "updates/proximal_point.py": {"optx.root_find"},
-    "analysis/rest.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
+    "analysis/rest.py": {"jax.lax.while_loop", "jax.lax.fori_loop", "jax.lax.scan"},
+    "analysis/periods.py": {"jax.lax.scan"},  # of counters
     "analysis/linearisation.py": {"jax.lax.fori_loop"},  # the power method for the curvature of a switch
     "compiler/derivatives.py": {"jax.lax.while_loop", "jax.lax.scan"},  # those of a program that it evaluates
+    "compiler/data_flow.py": {"jax.lax.scan"},  # those of a program
     "ensembles/cells.py": {"jax.lax.fori_loop"},  # over blocks
     "ensembles/lanes.py": {"jax.lax.while_loop", "jax.lax.scan"},  # those of a program that it rewrites, as are these:
     "ensembles/kernel_rewriter.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},

@@ -23,8 +23,10 @@ from jaxtyping import Array, Float
 from dynamics import _trees
 from dynamics.analysis.equilibria import EquilibriumError, Search, no_equilibrium, search
 from dynamics.analysis.linearisation import Linearisation, linearise
+from dynamics.analysis.periods import Period
 from dynamics.analysis.precision import as_point
 from dynamics.analysis.report import _accuracy, _check_fixed_point, _no_equilibrium, _residual_vanishes
+from dynamics.analysis.rest import COUNTER_LIMIT, FEW_COUNTS, Repeated
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.updates.base import Update
@@ -158,12 +160,16 @@ class Analysed(eqx.Module):
         at: the caller's players or function, or `None`.
         by_name: names of the numbers, where build takes them by name.
         source: where the equilibrium comes from.
+        period: steps of an update that are looked at as one: those after which it repeats.
+        period_start: the number of a step from which on they are.
     """
 
     build: Callable[..., tuple]
     at: Any
     by_name: tuple[str, ...] | None = eqx.field(static=True, default=None)
     source: Source = eqx.field(static=True, default=Source.known)
+    period: int = eqx.field(static=True, default=1)
+    period_start: int = eqx.field(static=True, default=COUNTER_LIMIT)
 
     @classmethod
     def of(
@@ -195,7 +201,11 @@ class Analysed(eqx.Module):
         at = self._call(self.at, numbers) if callable(self.at) else self.at
         found = equilibrium_for(game, start, None if at is None else as_point(at, "at"), self.source)
         game, method = _trees.cast((game, method), _trees.float_dtype(found.players))
-        return game, method, found
+        return game, Repeated(method, self.period, self.period_start) if self.period > 1 else method, found
+
+    def over(self, period: Period) -> "Analysed":
+        """The same, with this period of the method."""
+        return dataclasses.replace(self, period=period.steps, period_start=period.start)
 
     def at_numbers(self, numbers: Sequence[float]) -> tuple[Game, Update | AbstractFlow, Players]:
         """Game, method and the equilibrium at known numbers.
@@ -212,7 +222,9 @@ class Analysed(eqx.Module):
     def linearised(self, *numbers: Any) -> Linearised:
         """The method linearised at the equilibrium; traceable."""
         game, method, found = self.resolved(*numbers)
-        linear = linearise(game, method, found.players)
+        linear = linearise(game, method, found.players, counts=FEW_COUNTS)
+        # A method that does not come to rest has no Jacobian.
+        linear = linear._replace(jacobian=jnp.where(linear.rests, linear.jacobian, jnp.nan))
         return Linearised(linear._replace(kinks=None, errors=None, rounding=None, switching=None), found)
 
     def check(self, one: Linearised, numbers: Sequence[float], method: Update | AbstractFlow) -> None:

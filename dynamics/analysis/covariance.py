@@ -14,8 +14,8 @@ from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
-from dynamics.analysis.report import Stability, Verdict, _fades, stability
-from dynamics.analysis.rest import rest_state
+from dynamics.analysis.report import Stability, Verdict, fades, stability
+from dynamics.analysis.rest import Rest, rest_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Players
@@ -120,14 +120,20 @@ def stationary_covariance(
     [0.13, 0.13]
     """
     report = stability(game, method, at)
-    if _fades(method, game, report.players, report):
+    if fades(report):
         raise ValueError(
             "weights in the memory fade like one over the number of steps (as in Averaged without decay), so that the "
             "spread depends on that number and there is no stationary distribution. Use a decay, or ask for the spread "
             "of the update inside."
         )
     _check_stable(report)
-    state = jax.device_get(_rest(game, method, report.players))
+    if report.period != 1:
+        raise ValueError(
+            f"the method repeats after {report.period} steps (a schedule that goes round, say), so that the spread "
+            "goes round with it and there is no stationary distribution. Use a constant schedule."
+        )
+    rest = _rest(game, method, report.players)
+    method, state = rest.of(method), jax.device_get(rest.state)
     size, notes, draws = len(report.jacobian), [], 0
     if noise is not None:
         noises = [_check_noise(np.asarray(noise, float), size)]
@@ -204,7 +210,7 @@ def _check_noise(noise: np.ndarray, size: int) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _rest(game: Game, method: Update | AbstractFlow, players: Players) -> State:
+def _rest(game: Game, method: Update | AbstractFlow, players: Players) -> Rest:
     game, method = _trees.cast((game, method), _trees.float_dtype(players))
     return rest_state(game, method, players)
 

@@ -18,6 +18,7 @@ from dynamics._functions import comparable
 from dynamics.analysis.builds import Analysed, Linearised, linearised_at, row_of
 from dynamics.analysis.equilibria import EquilibriumError, _short, manifold_dimension
 from dynamics.analysis.linearisation import linearise
+from dynamics.analysis.periods import Period, find_period
 from dynamics.analysis.report import eigenvalues_with_errors
 from dynamics.game import Players
 from dynamics.updates.base import Update
@@ -105,7 +106,12 @@ def critical(
     analysed = Analysed.of(comparable(build), at, [[low], [(low + high) / 2], [high]])
     game, method, players = analysed.at_numbers([(low + high) / 2])
     is_map = isinstance(method, Update)
-    field_jacobian = np.asarray(eqx.filter_jit(linearise)(*sharing((game, method, players))).game_jacobian)
+    linear = eqx.filter_jit(linearise)(*sharing((game, method, players)))
+    field_jacobian = np.asarray(linear.game_jacobian)
+    period = Period(1, 0, "") if linear.rests else find_period(game, method, players)
+    if not period.steps:
+        raise ValueError(f"there is no stability to change: {period.reason}")
+    analysed = analysed.over(period)
     dimension = manifold_dimension(game, players, field_jacobian)
     neutral = 1.0 if is_map else 0.0
 

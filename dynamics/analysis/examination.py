@@ -156,8 +156,8 @@ def examine(
 def examine_report(game: Game, report: Stability, *, key: PRNGKeyArray | None = None) -> Examination:
     """The examination that belongs to a stability report."""
     at = report.players
-    finite = report.smoothness != "not differentiable"
-    told = report.smoothness in ("smooth", "stiff") and not report.neutral
+    finite = report.smoothness != "not differentiable" and report.period == 1
+    told = report.smoothness in ("smooth", "stiff") and not report.neutral and report.period == 1
     stable = told and report.verdict is Verdict.stable
     threshold = None
     if len(at) > 1:

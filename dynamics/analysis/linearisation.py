@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
-from dynamics.analysis.rest import ShiftedGradients, above_zero, rest_state
+from dynamics.analysis.rest import COUNTS, FEW_COUNTS, Rest, ShiftedGradients, above_zero, rest_state
 from dynamics.compiler.derivatives import coarsest_epsilon, evaluate, released, rules
 from dynamics.compiler.switches import gaps
 from dynamics.flows.base import AbstractFlow
@@ -44,6 +44,8 @@ class Linearisation(NamedTuple):
             `dynamics.compiler.switches`; 0 where there are none, -1 where the program has none at all.
         epsilon: of the coarsest arithmetic between the state and its image.
         position: the floating part of the state.
+        rests: whether the memory is at rest and steps do not depend on their number: see `dynamics.analysis.rest`.
+        fading: whether the memory counts steps or sums up weights, and is held at the limit of that.
     """
 
     jacobian: Float[Array, "n n"]
@@ -56,6 +58,8 @@ class Linearisation(NamedTuple):
     switching: Array
     epsilon: Array
     position: Float[Array, " n"]
+    rests: Array
+    fading: Array
 
 
 class Closely(NamedTuple):
@@ -79,6 +83,8 @@ def linearise(
     gradient_noise: tuple[Array, ...] | None = None,
     limit: bool = True,
     directed: bool = False,
+    rest: Rest | None = None,
+    counts: int = COUNTS,
 ) -> Linearisation:
     """Linearise the method at the players, its memory at rest there; traceable.
 
@@ -89,8 +95,10 @@ def linearise(
         limit: take memory that rests at 0 as the limit from above. Adam's memory of squared gradients is under a square
             root, which has no derivative at 0; the map has one in the limit.
         directed: probe along axes and to the sides of switches at the point, too, as a closer look would.
+        rest: of the method, where it is known.
+        counts: as in `dynamics.analysis.rest.rest_state`.
     """
-    point = _Point(game, method, players, key, gradient_noise, limit)
+    point = _Point(game, method, players, key, gradient_noise, limit, rest, counts)
     flat, directions = point.flat, jnp.asarray(_probe_directions(point.is_player), point.flat.dtype)
     switching, active = point.switching(directions)
     if directed and active is not None:
@@ -125,6 +133,8 @@ def linearise(
         switching,
         jnp.asarray(point.epsilon, flat.dtype),
         flat,
+        point.rest.rests,
+        point.rest.fading,
     )
 
 
@@ -139,13 +149,14 @@ def probe_closely(
     gradient_noise: tuple[Array, ...] | None = None,
     limit: bool = True,
     directed: bool = False,
+    rest: Rest | None = None,
 ) -> Closely:
     """Compare the map with a Jacobian of it along directions, closer and closer to the point; traceable.
 
     Where something that is not linear lies near the point, but not at it, the closer ones agree. Arguments as in
     `linearise`.
     """
-    point = _Point(game, method, players, key, gradient_noise, limit)
+    point = _Point(game, method, players, key, gradient_noise, limit, rest)
     first, second = _probe_steps(point.epsilon)
     lengths = (first, *(second / 16.0**number for number in range(CLOSER)))
     directions = jnp.where(point.is_player, directions, 0)
@@ -168,13 +179,14 @@ def switch_directions(
     *,
     gradient_noise: tuple[Array, ...] | None = None,
     limit: bool = True,
+    rest: Rest | None = None,
 ) -> Float[Array, "k n"]:
     """Directions that lead to either side of the switches next to a point, one by one and several at once; traceable.
 
     Along the slopes of the gaps of up to `SWITCHES` switches, and in the order of their distances; along the ends of
     their curvature where the slopes vanish, and along sums of the slopes with all combinations of signs.
     """
-    point = _Point(game, method, players, key, gradient_noise, limit)
+    point = _Point(game, method, players, key, gradient_noise, limit, rest)
     distances, flat = gaps(point.function), point.flat
     here = distances(flat)
     shift = _probe_steps(point.epsilon)[1] * point.reach * jnp.asarray(_probe_directions(point.is_player), flat.dtype)
@@ -220,10 +232,12 @@ def derivative_rules(
 class _Point:
     """A map or flow at a point: the state as a vector, the function of it, and what rounding makes of its values."""
 
-    def __init__(self, game, method, players, key, gradient_noise, limit):
+    def __init__(self, game, method, players, key, gradient_noise, limit, rest=None, counts=FEW_COUNTS):
         dtype = _trees.float_dtype(players)
         self.game, method = _trees.cast((game, method), dtype)
-        state = rest_state(self.game, method, players, key, _trees.cast(gradient_noise, dtype))
+        if rest is None:
+            rest = rest_state(self.game, method, players, key, _trees.cast(gradient_noise, dtype), counts)
+        self.rest, state, method = rest, rest.state, rest.of(method)
         if limit:
             state = State(state.players, jax.tree.map(above_zero, state.memory))
         self.is_player = player_coordinates(state)
@@ -317,11 +331,15 @@ class _Point:
 def jacobian_of(
     game: Game, method: Update | AbstractFlow, players: Players, key: PRNGKeyArray | None = None
 ) -> Float[Array, "n n"]:
-    """The Jacobian of the map or of the flow's field alone, as in `linearise` but without its probes; traceable."""
+    """The Jacobian of the map or of the flow's field alone, as in `linearise` but without its probes; traceable.
+
+    NaN where the memory of the method does not come to rest, or its steps depend on their number.
+    """
     game, method = _trees.cast((game, method), _trees.float_dtype(players))
-    state = rest_state(game, method, players, key)
-    flat, moved = on_vectors(method, State(state.players, jax.tree.map(above_zero, state.memory)), key)
-    return jax.jacfwd(released(lambda vector: moved(game, vector)))(flat)
+    rest = rest_state(game, method, players, key, counts=FEW_COUNTS)
+    state = State(rest.state.players, jax.tree.map(above_zero, rest.state.memory))
+    flat, moved = on_vectors(rest.of(method), state, key)
+    return jnp.where(rest.rests, jax.jacfwd(released(lambda vector: moved(game, vector)))(flat), jnp.nan)
 
 
 def on_vectors(
@@ -344,33 +362,37 @@ def on_vectors(
 
 
 @eqx.filter_jit
-def moved_memory(game, update, players, key, gradient_noise, directions: Float[Array, "k n"]) -> Float[Array, " k"]:
+def moved_memory(
+    game, update, players, key, gradient_noise, rest: Rest, directions: Float[Array, "k n"]
+) -> Float[Array, " k"]:
     """How far one step moves the rest state whose memory was shifted by each of the directions, relative to the shift.
 
-    The directions are on the floating part of the state. A memory such as a running maximum stays wherever it is put.
+    The directions are on the floating part of the state, the noise as in `linearise`. A memory such as a running
+    maximum stays wherever it is put.
     """
     dtype = _trees.float_dtype(players)
-    game, update = _trees.cast((game, update), dtype)
-    state = rest_state(game, update, players, key, _trees.cast(gradient_noise, dtype))
-    flat, moved = on_vectors(update, state, key)
+    game, update, noise = _trees.cast((game, update, gradient_noise), dtype)
+    flat, moved = on_vectors(rest.of(update), rest.state, key)
     length = jnp.asarray(1e-3, dtype)
+    games = [game] if noise is None else [ShiftedGradients(game, players, noise, sign) for sign in (1, -1)]
 
-    def defect(direction: Array) -> Array:
-        start = flat + length * direction
-        return jnp.linalg.norm(moved(game, start) - start) / length
+    def change(start: Array) -> Array:
+        return sum(moved(one, start) for one in games) / len(games) - start
 
-    return jax.vmap(defect)(directions)
+    return jax.vmap(lambda direction: jnp.linalg.norm(change(flat + length * direction) - change(flat)) / length)(
+        directions
+    )
 
 
 @eqx.filter_jit
 def one_sided_jacobians(
-    game, method, players, key, directions: Float[Array, "k n"], gradient_noise=None
+    game, method, players, key, directions: Float[Array, "k n"], gradient_noise=None, rest: Rest | None = None
 ) -> Float[Array, "k n n"]:
     """The Jacobian a little way from the rest state along each direction of the floating state, extrapolated to it.
 
     Of a map that is smooth on each of several cones around the point they are the Jacobians of the pieces.
     """
-    point = _Point(game, method, players, key, gradient_noise, False)
+    point = _Point(game, method, players, key, gradient_noise, False, rest)
     length = _probe_steps(point.epsilon)[1] * point.reach
     jacobian = jax.jacfwd(point.function)
     near, far = (jax.vmap(jacobian)(point.flat + part * length * directions) for part in (0.5, 1.0))

@@ -487,6 +487,13 @@ _MARGINAL = (
 
 
 def _raw(report: Stability | ArrayLike) -> np.ndarray:
+    if isinstance(report, Stability) and report.period != 1:
+        raise ValueError(
+            "the steps of the method depend on their number for ever (a schedule that goes round, say), so that it has "
+            f"no one Jacobian; pass report.jacobian, kind='map' for the {report.period} steps of a period together"
+            if report.period
+            else "the method neither comes to rest nor repeats, so that it has no Jacobian: " + report.notes[-1]
+        )
     matrix = np.asarray(report.jacobian if isinstance(report, Stability) else report)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(f"the matrix has shape {matrix.shape}; expected a square one, or a stability report")

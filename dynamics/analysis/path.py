@@ -96,7 +96,13 @@ def spectrum_path(
 
 
 def check_one_piece(report: Stability, where: str) -> None:
-    """Raise `ValueError` where the Jacobian is that of one piece of the map or flow only."""
+    """Raise `ValueError` where the Jacobian is that of one piece of the map or flow, or of one of its steps, only."""
+    if report.period != 1:
+        raise ValueError(
+            f"at {where} the steps of the method depend on their number for ever (a schedule that goes round, say), so "
+            "that no single Jacobian describes them; dynamics.stability judges a whole period. Use a schedule that "
+            "comes to rest."
+        )
     if report.smoothness in ("kinked", "discontinuous"):
         raise ValueError(
             f"the method is {report.smoothness} at {where}, where its Jacobian is that of one piece only; "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -38,6 +39,7 @@ from dynamics.analysis.linearisation import (
     switch_directions,
     without_limit,
 )
+from dynamics.analysis.periods import REASONS, Period, find_period
 from dynamics.analysis.piecewise import (
     Pieces,
     distinct,
@@ -46,7 +48,7 @@ from dynamics.analysis.piecewise import (
     sample_directions,
 )
 from dynamics.analysis.precision import as_point, precisely
-from dynamics.analysis.rest import COUNTER_LIMIT, rest_state
+from dynamics.analysis.rest import COUNTER_LIMIT, Repeated, Rest, rest_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import Update
@@ -104,6 +106,12 @@ class Stability:
         notes: what a reader should know, one sentence each.
         neutral: number of eigenvalues that decide nothing and are left out: along a manifold of equilibria, and of
             memory that stays where it is put.
+        period: number of steps after which the method repeats: 1 for one that comes to rest, 0 for one that does
+            neither, where the verdict is marginal and all numbers but eigenvalues are NaN (the eigenvalues are those at
+            one of its states and decide nothing). Above 1 (a schedule that goes round, one step with every k-th
+            gradient) eigenvalues, abscissa and Jacobian are those of a whole period; radius, margin, rate and rotation
+            are per step: the radius is that of the period's Jacobian to the power of 1/period. Memory that moves by
+            itself (counters, hyper-parameters kept in the state) has no place in the Jacobian: nothing acts on it.
     """
 
     kind: str
@@ -126,6 +134,7 @@ class Stability:
     pieces: Pieces | None = None
     neutral: int = 0
     proved: bool = False
+    period: int = 1
 
     def describe(self) -> str:
         """The report as text."""
@@ -139,6 +148,8 @@ class Stability:
         ]
         if self.kind == "flow" and np.isfinite(self.largest_step):
             lines.append(f"largest stable Euler step {self.largest_step:.6g}")
+        if self.period > 1:
+            lines.append(f"repeats after {self.period} steps, of which the eigenvalues are together:")
         shown = ", ".join(_complex(value) for value in self.eigenvalues[:8])
         more = f", ... ({len(self.eigenvalues)} in all)" if len(self.eigenvalues) > 8 else ""
         return "\n".join([*lines, f"eigenvalues {shown}{more}", *self.notes])
@@ -175,6 +186,9 @@ def stability(
     and optimiser memory included. Step counters are held at their limit, the memory is at rest. What a loss holds fixed
     (`stop_gradient`) is fixed for the field and free for the Jacobian: the map depends on it.
 
+    Where steps depend on their number for ever but repeat (schedules that go round), a whole period is judged. Where
+    they neither come to rest nor repeat, or the memory does not, the verdict is marginal and a note says why.
+
     Players in float32 are judged in double precision, with the numbers that they, the game and the method have, from
     the equilibrium next to them, unless the game does not allow it (it casts to float32, or draws random numbers).
 
@@ -209,12 +223,18 @@ def stability(
     game, method = sharing((game, method))
     accuracy = _accuracy(players)
     with precisely(game, method, players, key, noise) as (game, method, exact, noise):
-        linear = jax.device_get(_linearise(game, method, exact, key, gradient_noise=noise, limit=False))
+        linear, rest = _linear_at_rest(game, method, exact, key, noise)
         if exact is not players and np.all(_residual_vanishes(linear, players, accuracy)[0]):
             exact = _newton(_trees.cast(game, _trees.float_dtype(exact)), exact, key, NEWTON_STEPS)[0]
-            linear = jax.device_get(_linearise(game, method, exact, key, gradient_noise=noise, limit=False))
-        report = stability_of(linear, game, method, exact, key, noise, require_equilibrium, accuracy)
+            linear, rest = _linear_at_rest(game, method, exact, key, noise)
+        report = stability_of(linear, game, method, exact, key, noise, require_equilibrium, accuracy, rest)
     return dataclasses.replace(report, players=players)
+
+
+def _linear_at_rest(game, method, players, key, noise) -> tuple[Linearisation, Rest]:
+    rest = _rest_state(game, method, players, key, noise)
+    linear = _linearise(game, method, players, key, gradient_noise=noise, limit=False, rest=rest)
+    return jax.device_get(linear), rest
 
 
 def stability_of(
@@ -226,16 +246,28 @@ def stability_of(
     noise: tuple[jax.Array, ...] | None = None,
     require_equilibrium: bool = False,
     accuracy: float | None = None,
+    rest: Rest | None = None,
 ) -> Stability:
     """The report of a linearisation that was made with `limit=False`; arguments as in `stability`.
 
-    `accuracy` is that of the players, relative to 1 + their size; `None`: the root of their machine epsilon.
+    `accuracy` is that of the players, relative to 1 + their size; `None`: the root of their machine epsilon. `rest` is
+    that of the method under this noise, where it is known.
     """
     accuracy = _accuracy(players) if accuracy is None else accuracy
     is_map = isinstance(method, Update)
+    period = Period(1, 0, "")
+    if not linear.rests:
+        period = Period(0, 0, "") if isinstance(method, Repeated) else find_period(game, method, players, key)
+    if period.steps > 1:
+        method = period.of(method)
+        linear, rest = _linear_at_rest(game, method, players, key, noise)
+        return stability_of(linear, game, method, players, key, noise, require_equilibrium, accuracy, rest)
+    settles = bool(linear.rests) or (period.steps == 1 and noise is None)
+    at_rest_state = functools.cache(lambda: _rest_state(game, method, players, key, noise) if rest is None else rest)
     vanishing = not is_finite(linear.jacobian)
     if vanishing:
-        linear = jax.device_get(_linearise(game, method, players, key, gradient_noise=noise))
+        limit = _linearise(game, method, players, key, gradient_noise=noise, rest=at_rest_state())
+        linear = jax.device_get(limit)
         if without_limit(linear.jacobian):
             linear = linear._replace(jacobian=np.full_like(linear.jacobian, np.nan))
     passes, allowed = _residual_vanishes(linear, players, accuracy)
@@ -244,31 +276,37 @@ def stability_of(
         if not at_rest:
             raise EquilibriumError(_no_equilibrium(linear, players, passes, allowed))
         # Under noise the mean map rests only up to terms of second order in the rates.
-        if noise is None:
+        if noise is None and settles:
             _check_fixed_point(linear, game, method, players, key, accuracy)
     dimension = 0
     if at_rest:  # through any other point there is no manifold of equilibria
         game = _trees.cast(game, _trees.float_dtype(players))
         dimension = manifold_dimension(game, players, linear.game_jacobian, key)
     sizes = [_trees.size(player) for player in players]
-    kept = _kept_memory(game, method, players, key, noise, linear) if is_map else 0
     kind = "map" if is_map else "flow"
+    if not settles:
+        return _undecided(assess(linear, kind, dimension, sizes, players), period.reason or REASONS["memory"])
+    kept = _kept_memory(game, method, players, key, noise, at_rest_state, linear) if is_map else 0
     smooth = str(smoothness(linear.kinks, linear.errors, is_finite(linear.jacobian)))
     directions = None
     if smooth in ("kinked", "discontinuous", "stiff") or linear.switching > 0:
-        directions, smooth = _closer_look(game, method, players, key, noise, linear, smooth, limit=vanishing)
+        directions, smooth = _closer_look(
+            game, method, players, key, noise, at_rest_state(), linear, smooth, limit=vanishing
+        )
     report = assess(linear, kind, dimension, sizes, players, kept, smooth)
     if report.smoothness == "kinked" and not report.neutral and not vanishing:
-        judged = _judge_pieces(game, method, players, key, noise, report, directions)
+        judged = _judge_pieces(game, method, players, key, noise, at_rest_state(), report, directions)
         if judged.pieces is not None and len(judged.pieces.jacobians) == 1 and np.max(linear.kinks) < FAINT:
             # One Jacobian in all directions: the probes saw the rounding of what the map solves inside.
             report = assess(linear, kind, dimension, sizes, players, kept, "smooth")
         else:
             report = judged
+    if isinstance(method, Repeated):
+        report = _per_step(report, method.period)
     notes = list(report.notes)
     if report.smoothness == "inconsistent" and (names := derivative_rules(game, method, players, key)):
         notes.append(_NOTES["rules"].format(names=", ".join(sorted(names))))
-    if _fades(method, game, players, report):
+    if _fades(linear, report):
         notes.append(_NOTES["fading"])
     if not at_rest:
         notes.append(_NOTES["no equilibrium"].format(residual=report.residual))
@@ -278,7 +316,7 @@ def stability_of(
 
 
 def _closer_look(
-    game, method, players, key, noise, linear: Linearisation, smooth: str, limit: bool
+    game, method, players, key, noise, rest: Rest, linear: Linearisation, smooth: str, limit: bool
 ) -> tuple[np.ndarray, str]:
     """Directions that lead into the pieces next to the point, and smoothness from probes along them, ever closer.
 
@@ -297,7 +335,7 @@ def _closer_look(
     directions = [vectors.real, vectors.imag, followed]
     if linear.switching > 0:
         directions.insert(
-            0, np.asarray(_switch_directions(game, method, players, key, gradient_noise=noise, limit=limit))
+            0, np.asarray(_switch_directions(game, method, players, key, gradient_noise=noise, limit=limit, rest=rest))
         )
     along = np.concatenate(directions)
     lengths = np.linalg.norm(along, axis=1)
@@ -305,8 +343,8 @@ def _closer_look(
     along = along / np.linalg.norm(along, axis=1, keepdims=True)
     filled = np.zeros((PROBED, size), linear.jacobian.dtype)  # one shape, one program
     filled[: len(along)] = along[: len(filled)]
-    closely = _probe_closely(game, method, players, linear.jacobian, filled, key, gradient_noise=noise, limit=limit)
-    closely = jax.device_get(closely)
+    options = dict(gradient_noise=noise, limit=limit, rest=rest)
+    closely = jax.device_get(_probe_closely(game, method, players, linear.jacobian, filled, key, **options))
     if smooth == "smooth":  # at two distances along more directions
         smooth = str(smoothness(*(leaf[:2] / closely.rounding[1] for leaf in closely[:2]), True))
         if smooth == "smooth":
@@ -399,41 +437,80 @@ def _check_fixed_point(linear: Linearisation, game, method, players: Players, ke
         )
 
 
-def _kept_memory(game, update, players, key, noise, linear: Linearisation) -> int:
+def _kept_memory(game, update, players, key, noise, at_rest_state, linear: Linearisation) -> int:
     """Number of directions in which the memory stays where it is put, without an effect on the players' rest."""
     jacobian, count = np.asarray(linear.jacobian), len(linear.game_jacobian)
     if len(jacobian) == count or not is_finite(jacobian):
         return 0
-    _, singular, rows = np.linalg.svd((jacobian - np.eye(len(jacobian)))[:, count:])
-    null = rows[singular <= rounding_bound(jacobian, float(linear.epsilon))]
-    if not len(null):
+    change = (jacobian - np.eye(len(jacobian)))[:, count:]
+    _, singular, rows = np.linalg.svd(change)
+    small = rounding_bound(jacobian, float(linear.epsilon))
+    if not np.any(singular <= small):
         return 0
+    # Single numbers before combinations of several, which move them apart.
+    alone = np.linalg.norm(change, axis=0) <= small
+    _, singular, rows = np.linalg.svd(np.where(alone, 0, change))
+    null = np.concatenate([np.eye(len(alone))[alone], rows[(singular <= small) & (np.abs(rows) @ ~alone > 0.5)]])
     null = null * np.where(null.sum(axis=1) < 0, -1, 1)[:, None]  # upwards: squares and maxima are not negative
     directions = np.pad(null, ((0, 0), (count, 0))).astype(jacobian.dtype)
-    defects = np.asarray(moved_memory(game, update, players, key, noise, directions))
+    defects = np.asarray(moved_memory(game, update, players, key, noise, at_rest_state(), directions))
     return int(np.sum(defects <= np.finfo(jacobian.dtype).eps ** 0.5))
 
 
-def _fades(method: Update | AbstractFlow, game: Game, players: Players, report: Stability) -> bool:
-    """Whether an eigenvalue is that of a weight one over the number of steps, held at its limit."""
-    memory = eqx.filter_eval_shape(method.init, game, players).memory
-    counts = any(np.issubdtype(leaf.dtype, np.integer) for leaf in jax.tree.leaves(memory))
-    return counts and bool(np.any(np.abs(report.eigenvalues - (1 - 1 / COUNTER_LIMIT)) < 1e-3 / COUNTER_LIMIT))
+def _fades(linear: Linearisation, report: Stability) -> bool:
+    """Whether an eigenvalue is that of a weight about one over the number of steps, held at its limit."""
+    distances = np.abs(report.eigenvalues - 1)
+    near = (distances > 1e-3 / COUNTER_LIMIT) & (distances < 1e2 / COUNTER_LIMIT)
+    return bool(linear.fading) and report.kind == "map" and bool(np.any(near))
 
 
-def _judge_pieces(game, method, players, key, noise, report: Stability, along: np.ndarray) -> Stability:
+def fades(report: Stability) -> bool:
+    """Whether weights in the memory of the method fade like one over the number of steps."""
+    return _NOTES["fading"] in report.notes
+
+
+def _per_step(report: Stability, period: int) -> Stability:
+    """The report of a map that is so many steps of a method, as one of the method."""
+    radius, whole = report.radius ** (1 / period), max(report.radius, report.error)
+    error = whole ** (1 / period) / whole * report.error / period if 0 < whole < np.inf else report.error
+    return dataclasses.replace(
+        report,
+        radius=radius,
+        margin=1 - radius,
+        error=float(error),
+        rate=report.rate / period,
+        rotation=report.rotation / period,
+        period=period,
+    )
+
+
+def _undecided(report: Stability, reason: str) -> Stability:
+    """The report of a method that does not come to rest: no number of it is that of a linear map."""
+    nan = float("nan")
+    return dataclasses.replace(
+        report,
+        **dict.fromkeys(("radius", "abscissa", "margin", "rate", "rotation", "largest_step"), nan),
+        error=float("inf"),
+        verdict=Verdict.marginal,
+        notes=(*(_NOTES["manifold"].format(dimension=n) for n in [report.manifold_dimension] if n), reason),
+        proved=False,
+        period=0,
+    )
+
+
+def _judge_pieces(game, method, players, key, noise, rest: Rest, report: Stability, along: np.ndarray) -> Stability:
     """The verdict of a piecewise smooth map or flow, from the Jacobians of all its pieces.
 
     `along` are directions that lead into pieces, looked along besides those of `sample_directions`.
     """
-    state = jax.device_get(_rest_state(game, method, players, key, noise))
+    state = jax.device_get(rest.state)
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))])
     still = ~player_coordinates(state) & (flat == 0)
     nearby = sample_directions(len(flat), still, report.jacobian.dtype)
     both = np.where(still, 0, np.stack([along, -along], axis=1).reshape(-1, len(flat))).astype(nearby.dtype)
     rays = np.concatenate([nearby, both, nearby[: -len(both) % len(nearby)]])  # the shape compiled before, each time
     parts = [
-        distinct(np.asarray(one_sided_jacobians(game, method, players, key, part, noise)), report.kind)
+        distinct(np.asarray(one_sided_jacobians(game, method, players, key, part, noise, rest)), report.kind)
         for part in np.split(rays, len(rays) // len(nearby))
     ]
     jacobians = distinct(np.concatenate([part for part in parts if len(part)] or parts), report.kind)
@@ -444,7 +521,7 @@ def _judge_pieces(game, method, players, key, noise, report: Stability, along: n
     invariant = False
     if passed:
         rays = np.resize([ray for _, ray in passed], nearby.shape).astype(nearby.dtype)  # the shape compiled before
-        ahead = np.asarray(one_sided_jacobians(game, method, players, key, rays, noise))[: len(passed)]
+        ahead = np.asarray(one_sided_jacobians(game, method, players, key, rays, noise, rest))[: len(passed)]
         stays = [
             len(distinct(np.stack([jacobians[number], piece]), report.kind)) == 1
             for (number, _), piece in zip(passed, ahead, strict=True)
@@ -484,7 +561,11 @@ def _judge_pieces(game, method, players, key, noise, report: Stability, along: n
     )
 
 
-_rest_state = eqx.filter_jit(rest_state)
+@eqx.filter_jit
+def _rest_state(game, method, players, key=None, noise=None) -> Rest:
+    dtype = _trees.float_dtype(players)
+    game, method = _trees.cast((game, method), dtype)
+    return rest_state(game, method, players, key, _trees.cast(noise, dtype))
 
 
 def assess(

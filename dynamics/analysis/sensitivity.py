@@ -189,7 +189,9 @@ def _slopes(
 
     game, method, players = parts(vector)
     is_map = isinstance(method, Update)
-    floating, other = eqx.partition(rest_state(game, method, players), eqx.is_inexact_array)
+    rest = rest_state(game, method, players)
+    holds = bool(jax.tree.leaves(rest.autonomous))
+    floating, other = eqx.partition(rest.state, eqx.is_inexact_array)
     flat, unravel = ravel_pytree(floating)
     vanishing = jnp.zeros(flat.size, bool)
     if limit:
@@ -206,7 +208,9 @@ def _slopes(
 
     @released
     def step(state: Array, numbers: Array) -> Array:
-        game, method, _ = parts(numbers)
+        game, method, at = parts(numbers)
+        if holds:  # hyper-parameters that are kept in the memory depend on the numbers
+            method = rest_state(game, method, at).of(method)
         whole: State = eqx.combine(unravel(state), other)
         moved = method.step(game, whole) if is_map else method.field(game, jnp.zeros((), flat.dtype), whole)
         return ravel_pytree(eqx.filter(moved, eqx.is_inexact_array))[0]

@@ -17,6 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._compiling import quick_jit
+from dynamics.analysis.periods import Period, find_period
 from dynamics.claims.check_results import Answer, Subject, in_double_precision, question
 from dynamics.claims.measures import field_jacobian, path, radius
 from dynamics.game import Game, Losses, Players
@@ -140,10 +141,18 @@ class OfUpdate(Subject):
     # What several checks need
 
     @functools.cached_property
+    def period(self) -> Period:
+        """After how many steps the method repeats, if it does not come to rest."""
+        game = Quadratic([[[[1.0]], [[1.0]]], [[[-1.0]], [[1.0]]]])
+        return find_period(game, self.make(RATE), (jnp.zeros(1), jnp.zeros(1)))
+
+    @functools.cached_property
     def radius_program(self) -> Callable:
         def one(rate, matrix):
             blocks = [[matrix[:1, :1], matrix[:1, 1:]], [matrix[1:, :1], matrix[1:, 1:]]]
-            return radius(Quadratic(blocks), self.make(rate), (jnp.zeros(1), jnp.zeros(1)))
+            repeated = self.period.of(self.make(rate))
+            whole = radius(Quadratic(blocks), repeated, (jnp.zeros(1), jnp.zeros(1)))
+            return whole ** (1 / max(self.period.steps, 1))
 
         return quick_jit(jax.vmap(one))
 
@@ -232,7 +241,7 @@ class OfUpdate(Subject):
                     "nash": bool(a > 0 and d > 0),
                     "minimax": bool(d > 0 and a - b * c / d > 0) if zero_sum else None,
                     "flow": bool(np.linalg.eigvals(matrix).real.min() > 0),
-                    "stable": bool(value < 1 - 1e-9),
+                    "stable": bool(value < 1 - 2.0**-31),  # weights that fade, held at their limit, are at 1 - 2**-30
                 }
             )
         return found
@@ -485,6 +494,8 @@ def _inner(parameters: Any) -> list[Any]:
 def _bilinear_games(subject: OfUpdate) -> Answer:
     matrix = np.array([[0.0, 1.0], [-1.0, 0.0]])
     grid = np.linspace(0, LONGEST, LANES + 1)[1:]
+    if not subject.period.steps:
+        return "info", {"stable": None, "marginal": None}, subject.period.reason
     found = subject.radii(grid, matrix)
     if not np.any(np.isfinite(found)):
         return "info", {"stable": [], "marginal": []}, "its Jacobian at the equilibrium is not finite"
@@ -615,6 +626,8 @@ def _apart(run: np.ndarray, other: np.ndarray) -> float:
 
 @_of_update("stable Nash points")
 def _nash(subject: OfUpdate) -> Answer:
+    if not subject.period.steps:
+        return "info", None, subject.period.reason
     nash = [one for one in subject.verdicts if one["nash"] and one["flow"]]
     lost = [one["matrix"] for one in nash if not one["stable"]]
     if not lost:
@@ -629,6 +642,8 @@ def _nash(subject: OfUpdate) -> Answer:
 
 @_of_update("other stable points")
 def _others(subject: OfUpdate) -> Answer:
+    if not subject.period.steps:
+        return "info", None, subject.period.reason
     stable = [one for one in subject.verdicts if one["stable"]]
     value = {
         "not Nash": [one["matrix"] for one in stable if not one["nash"]],

@@ -21,6 +21,7 @@ from dynamics._names import nearest
 from dynamics.analysis.builds import Source, equilibrium_for, parts_of
 from dynamics.analysis.equilibria import Search, _newton
 from dynamics.analysis.linearisation import Closely, Linearisation, linearise, probe_closely
+from dynamics.analysis.rest import COUNTER_LIMIT, FEW_COUNTS, Repeated
 from dynamics.ensembles.fixed_step import FixedStep, tableau_of
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
@@ -64,6 +65,8 @@ class Recipe(eqx.Module):
         trial: all cells make the first of so many parts of the run; those that are settled then are not run on. `None`:
             all are run to the end at once.
         compiled: whether the compiler of sweeps makes the program, or `jax.vmap`.
+        period: steps of an update that are linearised as one: those after which it repeats.
+        period_start: the number of a step from which on they are.
     """
 
     build: Callable[..., Built]
@@ -82,6 +85,8 @@ class Recipe(eqx.Module):
     compiled: bool = eqx.field(static=True, default=True)
     at: Any = None
     source: Source = eqx.field(static=True, default=Source.known)
+    period: int = eqx.field(static=True, default=1)
+    period_start: int = eqx.field(static=True, default=COUNTER_LIMIT)
 
     @property
     def duration(self) -> int | float:
@@ -114,9 +119,9 @@ class Recipe(eqx.Module):
         return parts if self.dtype is None else _trees.cast(parts, self.dtype)
 
     def resolved(self, values: dict[str, Any]) -> tuple[Game, Update | AbstractFlow, Search]:
-        """Game, method and equilibrium of one cell; traceable."""
+        """Game, method (a whole period as one step) and equilibrium of one cell; traceable."""
         game, method, start = self.built(values)
-        return game, method, equilibrium_for(game, start, self.named(values), self.source)
+        return game, self.over_period(method), equilibrium_for(game, start, self.named(values), self.source)
 
     def named(self, values: dict[str, Any]) -> Players | None:
         """The players that `at` names in one cell, or `None`."""
@@ -135,6 +140,10 @@ class Recipe(eqx.Module):
         if self.starts is not None:
             given["start_key"] = jax.random.fold_in(self.starts, values["start_key"])
         return given
+
+    def over_period(self, method: Update | AbstractFlow) -> Update | AbstractFlow:
+        """The method as it is linearised."""
+        return Repeated(method, self.period, self.period_start) if self.period > 1 else method
 
     def run(self, parts: Built, index: Array) -> Run:
         """Simulate one cell."""
@@ -381,6 +390,12 @@ def linearise_block(recipe: Recipe, values: dict[str, Array]) -> LinearisedCells
     return LinearisedCells(linear, ~finite, points)
 
 
+@eqx.filter_jit
+def linear_blocks(recipe: Recipe, values: dict[str, Array]) -> LinearisedCells:
+    """`linearise_block` for values of shape (blocks, lanes)."""
+    return jax.lax.map(partial(linearise_block, recipe), values)
+
+
 def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[str, Any]:
     parts = recipe.built(values)
     run = recipe.run(parts, index)
@@ -433,11 +448,12 @@ def _linearised(
     """A cell linearised, and its equilibrium: what a search has found, or what is known."""
     if found is None:
         game, method, found = recipe.resolved(values)
-        return linearise(game, method, found.players, limit=limit, directed=True), found
+        return linearise(game, method, found.players, limit=limit, directed=True, counts=FEW_COUNTS), found
     game, method, start = recipe.built(values)
+    method = recipe.over_period(method)
     # Where nothing was found the numbers may be large without bound.
     players = jax.tree.map(partial(jnp.where, found.accepted), found.players, start)
-    linear = linearise(game, method, players, limit=limit, directed=True)
+    linear = linearise(game, method, players, limit=limit, directed=True, counts=FEW_COUNTS)
     shown = jax.tree.map(lambda leaf: jnp.where(found.accepted, leaf, jnp.nan), found.players)
     residual = jnp.where(found.accepted, linear.residual, jnp.inf)
     return linear._replace(residual=residual), found._replace(players=shown)
@@ -455,6 +471,7 @@ def probe_cells(recipe: Recipe, values: dict[str, Array], points: Players, jacob
 
     def one(values: dict[str, Array], point: Players, jacobian: Array) -> Closely:
         game, method, _ = recipe.built(values)
+        method = recipe.over_period(method)
         return probe_closely(game, method, point, jacobian, jacobian[:0], limit=limit, directed=True)
 
     return jax.vmap(one)(values, points, jacobians)

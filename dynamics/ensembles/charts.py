@@ -22,11 +22,11 @@ from dynamics.analysis.linearisation import (
     _probe_steps,
     on_vectors,
 )
-from dynamics.analysis.rest import rest_state
+from dynamics.analysis.rest import FEW_COUNTS, rest_state
 from dynamics.compiler.derivatives import coarsest_epsilon, released
 from dynamics.compiler.switches import gaps
 from dynamics.ensembles import tables
-from dynamics.ensembles.cells import Built, LinearisedCells, Recipe, check_arguments, linearise_block
+from dynamics.ensembles.cells import Built, Recipe, check_arguments, linear_blocks
 from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
 from dynamics.ensembles.prediction import Predicted, Predictions, Smoothness, proved_planar
 from dynamics.ensembles.running import LARGEST_STATE, _recipe, predicted_at, why_no_prediction
@@ -213,7 +213,7 @@ class _Chart:
     def _judged(self, places: np.ndarray, size: int, lanes: int, kind: str) -> Predictions:
         filled = places[np.minimum(np.arange(size), len(places) - 1)]
         values = {name: column.reshape(-1, lanes) for name, column in self.arguments(self.cells.at(filled)).items()}
-        blocks = jax.device_get(_linear_blocks(self.recipe, values))
+        blocks = jax.device_get(linear_blocks(self.recipe, values))
         cells = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(places)], blocks)
         self.found.append(cells.found)
         return judge_cells(self.recipe, cells, kind, self.arguments(self.cells.at(places)), lanes)
@@ -221,12 +221,6 @@ class _Chart:
     def searched(self) -> Search:
         """The equilibria of all cells, after `judged` has looked at all of them in their order."""
         return jax.tree.map(lambda *parts: np.concatenate(parts), *self.found)
-
-
-@eqx.filter_jit
-def _linear_blocks(recipe: Recipe, values: dict[str, Array]) -> LinearisedCells:
-    """`linearise_block` for values of shape (blocks, lanes)."""
-    return jax.lax.map(partial(linearise_block, recipe), values)
 
 
 @eqx.filter_jit
@@ -253,8 +247,8 @@ def _planar(recipe: Recipe, is_map: bool, values: dict[str, Array]) -> tuple[Arr
     players = found.players
     dtype = _trees.float_dtype(players)
     game, method = _trees.cast((game, method), dtype)
-    state = rest_state(game, method, players)
-    flat, moved = on_vectors(method, state, None)
+    rest = rest_state(game, method, players, counts=FEW_COUNTS)
+    flat, moved = on_vectors(rest.of(method), rest.state, None)
     unravel = ravel_pytree(players)[1]
 
     def values(x: Array, y: Array) -> tuple[Array, Array]:
@@ -304,7 +298,7 @@ def _planar(recipe: Recipe, is_map: bool, values: dict[str, Array]) -> tuple[Arr
     proved, undecided, reach, rate, rotation = proved_planar(entries, perturbation, is_map, jnp)
     furthest = float(jnp.finfo(number).tiny) ** -0.25
     in_range = (whole * furthest > 1) & (whole < furthest) & jnp.isfinite(reach)
-    decided = at_rest & alone & smooth & in_range & ~undecided
+    decided = rest.rests & at_rest & alone & smooth & in_range & ~undecided
     side = jnp.where(reach < (1 if is_map else 0), Predicted.stable, Predicted.unstable)
     verdict = jnp.where(decided, jnp.where(proved, side, Predicted.marginal), OPEN)
     return verdict.astype(jnp.int8), reach, rate, rotation

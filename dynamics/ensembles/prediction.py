@@ -19,7 +19,11 @@ from dynamics.analysis.report import FAINT, Stability, Verdict, assess
 
 
 class Predicted(enum.IntEnum):
-    """What `predicted_verdict` holds; `none`: no equilibrium is known, or a kink whose pieces were not judged."""
+    """What `predicted_verdict` holds.
+
+    `none`: no equilibrium is known, a kink whose pieces were not judged, or an update that neither comes to rest nor
+    repeats.
+    """
 
     none = -1
     stable = 0
@@ -64,6 +68,7 @@ def judge(
     reach_along: Reach,
     closer: Closer,
     one_by_one: Callable[[int], Stability],
+    period: int = 1,
 ) -> Predictions:
     """Verdicts of a batch of linearisations.
 
@@ -78,12 +83,13 @@ def judge(
         reach_along: see `Reach`.
         closer: see `Closer`.
         one_by_one: the full report on the cell of a row.
+        period: steps of the method in what was linearised; rates are per step.
     """
     with np.errstate(all="ignore"):
-        return _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one)
+        return _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one, period)
 
 
-def _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one) -> Predictions:
+def _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one, period) -> Predictions:
     is_map = kind == "map"
     neutral = 1.0 if is_map else 0.0
     jacobian = np.array(linear.jacobian)
@@ -101,7 +107,7 @@ def _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one) -> 
     still, _ = vanishes(linear.defect, change, linear.position, epsilon, accuracy, rounding)
     if size != points.shape[-1]:
         still |= np.abs(linear.defect) <= np.linalg.norm(allowed, axis=1, keepdims=True)
-    known = passes.all(axis=1) & still.all(axis=1)
+    known = passes.all(axis=1) & still.all(axis=1) & linear.rests
     unsure = np.flatnonzero(known & np.isin(names, ("stiff", "kinked", "discontinuous")))
     if len(unsure):
         closely = closer(unsure, jacobian[unsure])
@@ -137,6 +143,8 @@ def _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one) -> 
         own = Linearisation(*(leaf[row] for leaf in linear))._replace(jacobian=jacobian[row])
         name = Smoothness(int(smooth[row])).name.replace("_", " ")
         enter(row, assess(own, kind, int(dimension[row]), [len(own.game_jacobian)], (), 0, name))
+    if period > 1:
+        reach, rate, rotation = reach ** (1 / period), rate / period, rotation / period
     for row in np.flatnonzero(full):
         try:
             report = one_by_one(int(row))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -11,9 +12,10 @@ import numpy as np
 from dynamics import _locks
 from dynamics.analysis.builds import Source
 from dynamics.analysis.linearisation import Closely, Linearisation
+from dynamics.analysis.periods import find_period
 from dynamics.analysis.report import Stability, stability_of
 from dynamics.ensembles import fallback, tables
-from dynamics.ensembles.cells import LinearisedCells, Recipe, probe_cells, reach_along, run_chunk
+from dynamics.ensembles.cells import LinearisedCells, Recipe, linear_blocks, probe_cells, reach_along, run_chunk
 from dynamics.ensembles.designs import Cells
 from dynamics.ensembles.prediction import Predictions, judge
 from dynamics.game import as_players
@@ -21,6 +23,7 @@ from dynamics.game import as_players
 PLAIN = "without the compiler"  # among what a `Work` knows to be compiled: the compiler has failed
 
 Values = dict[str, np.ndarray]
+PERIODS = 8  # different periods that the methods of a sweep's chunk are judged by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,10 +257,44 @@ def judge_cells(recipe: Recipe, cells: LinearisedCells, kind: str, values: Value
             own = own._replace(jacobian=np.full_like(own.jacobian, np.nan))
         with _locks.tracing:
             game, method, _ = recipe.built({name: column[row] for name, column in values.items()})
+            method = recipe.over_period(method)
             point = jax.tree.map(lambda leaf: leaf[row], cells.found.players)
             return stability_of(own, game, method, as_players(point), require_equilibrium=True)
 
-    return judge(cells.linear, cells.vanishing, cells.points, kind, along, closer, one_by_one)
+    found = judge(cells.linear, cells.vanishing, cells.points, kind, along, closer, one_by_one, recipe.period)
+    if kind == "map" and recipe.period == 1:
+        _judge_periods(recipe, cells, values, lanes, found)
+    return found
+
+
+def _judge_periods(recipe: Recipe, cells: LinearisedCells, values: Values, lanes: int, found: Predictions) -> None:
+    """Judge the cells whose method does not come to rest by its period, as far as it has one, and enter the results.
+
+    The period is that of one of the cells; those for which it is none are looked at again, with that of one of them.
+    """
+    left = np.flatnonzero(~np.asarray(cells.linear.rests))
+    for _ in range(PERIODS):
+        if not len(left):
+            return
+        first = {name: column[left[0]] for name, column in values.items()}
+        with _locks.tracing:
+            game, method, _ = recipe.built(first)
+            point = jax.tree.map(lambda leaf, row=left[0]: leaf[row], cells.found.players)
+            period = find_period(game, method, as_players(point)) if cells.found.accepted[left[0]] else None
+        if period is None or period.steps <= 1:
+            left = left[1:]
+            continue
+        repeated = recipe.changed(period=period.steps, period_start=period.start)
+        own = {name: column[left] for name, column in values.items()}
+        filled = np.minimum(np.arange(-(-len(left) // lanes) * lanes), len(left) - 1)
+        with _locks.tracing:
+            blocks = linear_blocks(repeated, {name: column[filled].reshape(-1, lanes) for name, column in own.items()})
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.device_get(blocks))
+        again = jax.tree.map(itemgetter(slice(len(left))), flat)
+        judged = judge_cells(repeated, again, "map", own, lanes)
+        for whole, part in zip(found, judged, strict=True):
+            whole[left] = part
+        left = left[1:][~again.linear.rests[1:]]
 
 
 def as_arguments(values: Values, cells: Cells, dtype: Any) -> Values:

@@ -29,6 +29,7 @@ from dynamics._names import nearest
 from dynamics.analysis import EquilibriumError, Stability, find_equilibrium
 from dynamics.analysis.linearisation import Linearisation, linearise
 from dynamics.analysis.report import stability_of
+from dynamics.analysis.rest import FEW_COUNTS
 from dynamics.ensembles.workers import WorkerError, current_settings, same_settings
 from dynamics.flows import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
@@ -405,7 +406,7 @@ def _program(jobs: list[_Job], settings: dict[str, Any] | None) -> Any:
     arrays, rest = eqx.partition(tuple(both), eqx.is_array)
 
     def judge_one(arrays, equilibrium):
-        return linearise(*eqx.combine(arrays, rest), equilibrium, limit=False)
+        return linearise(*eqx.combine(arrays, rest), equilibrium, limit=False, counts=FEW_COUNTS)
 
     def run_one(arrays, start, limit, speed):
         game, method = eqx.combine(arrays, rest)

@@ -110,6 +110,11 @@ def _heading(cell: Judged) -> str:
 
 def _growth(cell: Judged) -> str:
     report = cell.stability
-    if report.verdict is not Verdict.stable or report.manifold_dimension or len(report.jacobian) > MOST_ROWS:
+    if (
+        report.verdict is not Verdict.stable
+        or report.period != 1
+        or report.manifold_dimension
+        or len(report.jacobian) > MOST_ROWS
+    ):
         return "-"
     return f"{transient_growth(report).growth:.4g}"

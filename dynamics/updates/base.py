@@ -16,7 +16,7 @@ from dynamics._checks import as_leaf, check_number, described
 from dynamics._methods import WithMethods
 from dynamics.directions import Direction
 from dynamics.game import Game, Players
-from dynamics.optimisers import AnyOptimiser, as_transformation, check_optimiser
+from dynamics.optimisers import AnyOptimiser, as_transformation, check_optimiser, first_memory, optimiser_step
 
 Projection = Callable[[PyTree], PyTree]
 
@@ -87,18 +87,19 @@ class Steppers(eqx.Module):
         """The memory of every player's optimiser."""
         if len(players) != len(self.optimisers):
             raise ValueError(f"{len(self.optimisers)} optimisers for {len(players)} players; expected one per player")
-        return tuple(as_transformation(o).init(own) for o, own in zip(self.optimisers, players, strict=True))
+        return tuple(first_memory(as_transformation(o), own) for o, own in zip(self.optimisers, players, strict=True))
 
     def advance(
         self, game: Game, players: Players, memory: PyTree, player: int, direction: PyTree, key: PRNGKeyArray | None
     ) -> tuple[PyTree, PyTree]:
         """One player's new parameters and memory after a step along its direction from `players`."""
         transformation = as_transformation(self.optimisers[player])
-        extra = {}
-        if isinstance(transformation, optax.GradientTransformationExtraArgs):
-            extra["value"] = game.losses(players, key)[player]
         gradient = jax.tree.map(jnp.negative, direction)
-        changes, memory = transformation.update(gradient, memory, players[player], **extra)
+
+        def loss() -> Array:
+            return game.losses(players, key)[player]
+
+        changes, memory = optimiser_step(transformation, gradient, memory, players[player], loss)
         own = optax.apply_updates(players[player], changes)
         projection = None if self.projections is None else self.projections[player]
         return own if projection is None else projected(projection, own, player), memory
