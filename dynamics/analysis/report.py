@@ -285,7 +285,10 @@ def stability_of(
     sizes = [_trees.size(player) for player in players]
     kind = "map" if is_map else "flow"
     if not settles:
-        return _undecided(assess(linear, kind, dimension, sizes, players), period.reason or REASONS["memory"])
+        smooth = "smooth" if is_finite(linear.jacobian) else "not differentiable"
+        return _undecided(
+            assess(linear, kind, dimension, sizes, players, 0, smooth), period.reason or REASONS["memory"]
+        )
     kept = _kept_memory(game, method, players, key, noise, at_rest_state, linear) if is_map else 0
     smooth = str(smoothness(linear.kinks, linear.errors, is_finite(linear.jacobian)))
     directions = None
