@@ -29,15 +29,14 @@ INLINE void NAME(block)(int game, int method, int size, int units, int watched, 
             NAME(step)(game, method, size, units, z, old, rate, own);
     } else {
         static __thread NAME(Watch) watch[MOST_UNITS];
-        VECTOR low[MOST_UNITS][3], high[MOST_UNITS][3], signal[MOST_UNITS], field[3], before[MOST_UNITS];
+        VECTOR low[MOST_UNITS][3], high[MOST_UNITS][3], signal[MOST_UNITS], previous[MOST_UNITS][3];
+        VECTOR points[POINTS][MOST_NUMBERS], fields[POINTS][MOST_NUMBERS];
         const long segments = a->found.segments, length = a->found.length;
         const long every = method < CLASSICAL ? 1 : a->every;
         const REAL tick = a->found.tick;
         for (int u = 0; u < units; u++) {
             NAME(open_quarter)(&watch[u], z[u], size);
             for (int i = 0; i < size; i++) watch[u].samples[0][i] = z[u][i];
-            NAME(field)(game, z[u], own[u], field);
-            before[u] = NAME(norm)(field, size);
         }
         for (long k = 0; k < segments; k++) {
             for (int u = 0; u < units; u++)
@@ -63,12 +62,14 @@ INLINE void NAME(block)(int game, int method, int size, int units, int watched, 
                     }
                 }
                 for (long s = 0; s < length; s++) {
+                    for (int u = 0; u < units; u++)
+                        for (int i = 0; i < size; i++) previous[u][i] = z[u][i];
                     SAMPLE
                     for (int u = 0; u < units; u++) {
                         VECTOR now = z[u][0];
                         for (int i = 1; i < size; i++) now = NAME(pick)(axis[u][i], z[u][i], now);
                         now -= centre[u];
-                        NAME(turn)(&watch[u], signal[u], now, k * length + s + 1, tick);
+                        NAME(turn)(&watch[u], signal[u], now, k * length + s + 1, tick, previous[u], z[u], size);
                         signal[u] = now;
                     }
                 }
@@ -81,8 +82,9 @@ INLINE void NAME(block)(int game, int method, int size, int units, int watched, 
         for (int u = 0; u < units; u++) {
             long from = at + u * LANES, count = to - from < LANES ? to - from : LANES;
             if (count <= 0) continue;
-            NAME(field)(game, z[u], own[u], field);
-            NAME(decide)(&watch[u], &a->found, z[u], before[u], NAME(norm)(field, size), size, from, count);
+            NAME(points)(&watch[u], &a->found, z[u], size, points);
+            for (int k = 0; k < POINTS; k++) NAME(field)(game, points[k], own[u], fields[k]);
+            NAME(decide)(&watch[u], &a->found, z[u], fields, size, from, count);
         }
     }
     for (int u = 0; u < units; u++) {
@@ -166,6 +168,7 @@ static void NAME(quadratic_slice)(const void *arguments, long from, long to) {
     static __thread NAME(Watch) watch;
     const long size = MOST_NUMBERS, segments = a->found.segments, length = a->found.length;
     for (long at = from; at < to; at += LANES) {
+        VECTOR points[POINTS][MOST_NUMBERS], fields[POINTS][MOST_NUMBERS], previous[MOST_NUMBERS];
         VECTOR z[MOST_NUMBERS] = {}, v[MOST_NUMBERS], low[MOST_NUMBERS], high[MOST_NUMBERS];
         long count = to - at < LANES ? to - at : LANES;
         for (long lane = 0; lane < count; lane++) {
@@ -183,11 +186,10 @@ static void NAME(quadratic_slice)(const void *arguments, long from, long to) {
         } else {
             NAME(open_quarter)(&watch, z, size);
             memcpy(watch.samples[0], z, sizeof z);
-            NAME(product)(matrix, z, v);
-            VECTOR before = NAME(norm)(v, size);
             for (long k = 0; k < segments; k++) {
                 memcpy(low, z, sizeof z), memcpy(high, z, sizeof z);
                 for (long s = 0; s < length; s++) {
+                    if (4 * k >= 3 * segments) memcpy(previous, z, sizeof z);
                     NAME(product)(matrix, z, v);
                     for (int i = 0; i < size; i++) {
                         z[i] -= a->rate * v[i];
@@ -196,13 +198,14 @@ static void NAME(quadratic_slice)(const void *arguments, long from, long to) {
                     if (4 * k < 3 * segments) continue;
                     VECTOR now = z[0] - watch.centre[0];
                     for (int i = 1; i < size; i++) now = NAME(pick)(watch.axis[i], z[i] - watch.centre[i], now);
-                    NAME(turn)(&watch, watch.signal, now, k * length + s + 1, 1);
+                    NAME(turn)(&watch, watch.signal, now, k * length + s + 1, 1, previous, z, size);
                     watch.signal = now;
                 }
                 NAME(close_stretch)(&watch, k, &a->found, z, low, high, size);
             }
-            NAME(product)(matrix, z, v);
-            NAME(decide)(&watch, &a->found, z, before, NAME(norm)(v, size), size, at, count);
+            NAME(points)(&watch, &a->found, z, size, points);
+            for (int k = 0; k < POINTS; k++) NAME(product)(matrix, points[k], fields[k]);
+            NAME(decide)(&watch, &a->found, z, fields, size, at, count);
         }
         for (long lane = 0; lane < count; lane++)
             for (int i = 0; i < size; i++) a->states[(at + lane) * size + i] = z[i][lane];

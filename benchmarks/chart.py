@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from cpu import machine, versions
-from native import Native, compile_c
+from native import IN_DOUBT, Native, compile_c
 
 RATES, WEIGHTS = (0.01, 4.5), (0.0, 2.0)
 START = (0.01, 0.01)  # near the equilibrium, as the prediction is local: far starts may leave a stable one
@@ -104,7 +104,9 @@ def measure(options: argparse.Namespace, store: Path, library: str) -> tuple[dic
         steady = (passed[-1][1] - passed[1][1]) / (passed[-1][0] - passed[1][0]) * rates.size
         result |= dict(without_compiling_seconds=steady, without_compiling_ratio_to_c=steady / native)
     result |= dict(ns_per_cell_step=wall / rates.size / options.steps * 1e9)
-    result |= dict(outcomes_unlike_c=int(np.sum(found.outcome != chart.outcome.values.ravel())))
+    result |= dict(
+        outcomes_unlike_c=int(np.sum((found.outcome != chart.outcome.values.ravel()) & (found.outcome != IN_DOUBT)))
+    )
     counts = np.bincount(chart.outcome.values.ravel(), minlength=len(dy.Outcome))
     result |= dict(outcomes={outcome.name: int(count) for outcome, count in zip(dy.Outcome, counts, strict=True)})
     return result | agreement(chart), chart

@@ -19,7 +19,8 @@
 
 enum { NON_SATURATING, MINIMAX, WASSERSTEIN, LEAST_SQUARES, HINGE, BILINEAR, TORUS, LORENZ, QUADRATIC };
 enum { SIMULTANEOUS, ALTERNATING, EXTRAGRADIENT, CONSENSUS, OPTIMISTIC, CLASSICAL, TSITOURAS };
-enum { CONVERGED, CYCLING, DIVERGED, UNDECIDED };
+/* Those of dynamics.Outcome; IN_DOUBT: the library looks a second time, and this program does not. */
+enum { CONVERGED, CYCLING, DIVERGED, UNDECIDED, CHAOTIC, STALLED, NOT_A_NUMBER, IN_DOUBT = -2 };
 #define CONSENSUS_WEIGHT 0.1
 
 /* Tsitouras 2011, the stages and the solution of order five. */

@@ -5,7 +5,8 @@
 #include <cuda_runtime.h>
 
 enum { DIRAC, BILINEAR, LORENZ };
-enum { CONVERGED, CYCLING, DIVERGED, UNDECIDED };
+/* Those of dynamics.Outcome; IN_DOUBT: the library looks a second time, and this program does not. */
+enum { CONVERGED, CYCLING, DIVERGED, UNDECIDED, CHAOTIC, STALLED, NOT_A_NUMBER, IN_DOUBT = -2 };
 #define BOTH __host__ __device__ __forceinline__
 #define STRETCHES 64
 #define THREADS 128
@@ -93,14 +94,14 @@ template <typename T, int GAME> BOTH void watched(const Work<T> &a, long game) {
     const T epsilon = sizeof(T) == 4 ? T(0x1p-23) : T(0x1p-52);
     const long length = a.steps / STRETCHES;
     T z[2] = {a.states[game], a.states[a.games + game]}, rate = a.rate[game], number = a.number[game];
-    T begin[2] = {z[0], z[1]}, v[2], quarters[4], largest = 0, late = 0, centre = 0, signal = 0;
+    T begin[2] = {z[0], z[1]}, quarters[4], widths[4][2], ends[2][2], largest = 0, late = 0, centre = 0, signal = 0;
+    T least[2] = {0, 0}, most[2] = {0, 0};
     T first_turn = 0, last_turn = 0;
     int turns = 0, second = 0;
-    field<T, GAME>(z, number, v);
-    const T before = norm<T, 2>(v, (T *)0);
     T box[4];
     for (int k = 0; k < STRETCHES; k++) {
         if (k % 16 == 0) {
+            if (k >= 32) ends[k / 16 - 2][0] = z[0], ends[k / 16 - 2][1] = z[1];
             if (k == 48) {
                 second = box[3] - box[2] > box[1] - box[0];
                 centre = second ? (box[2] + box[3]) / 2 : (box[0] + box[1]) / 2;
@@ -110,13 +111,20 @@ template <typename T, int GAME> BOTH void watched(const Work<T> &a, long game) {
         }
         T low0 = z[0], high0 = z[0], low1 = z[1], high1 = z[1];
         for (long s = 0; s < length; s++) {
+            const T old[2] = {z[0], z[1]};
             step<T, GAME, 2>(z, rate, number);
-            low0 = low0 < z[0] ? low0 : z[0], high0 = high0 > z[0] ? high0 : z[0];
-            low1 = low1 < z[1] ? low1 : z[1], high1 = high1 > z[1] ? high1 : z[1];
+            low0 = z[0] < low0 ? z[0] : low0, high0 = z[0] > high0 ? z[0] : high0;
+            low1 = z[1] < low1 ? z[1] : low1, high1 = z[1] > high1 ? z[1] : high1;
             if (k >= 48) {
                 T now = (second ? z[1] : z[0]) - centre;
                 if (signal < 0 && now >= 0) {
-                    last_turn = T(k * length + s + 1) - now / (now - signal);
+                    const T part = now / (now - signal);
+                    for (int i = 0; i < 2; i++) {
+                        const T point = z[i] - part * (z[i] - old[i]);
+                        least[i] = turns && least[i] < point ? least[i] : point;
+                        most[i] = turns && most[i] > point ? most[i] : point;
+                    }
+                    last_turn = T(k * length + s + 1) - part;
                     if (turns++ == 0) first_turn = last_turn;
                 }
                 signal = now;
@@ -124,27 +132,62 @@ template <typename T, int GAME> BOTH void watched(const Work<T> &a, long game) {
         }
         T amplitude = sqrt((high0 - low0) * (high0 - low0) + (high1 - low1) * (high1 - low1));
         a.amplitudes[k * a.games + game] = amplitude;
-        largest = largest > amplitude ? largest : amplitude;
-        if (k >= 48) late = late > amplitude ? late : amplitude;
+        largest = amplitude > largest ? amplitude : largest;
+        if (k >= 48) late = amplitude > late ? amplitude : late;
         box[0] = box[0] < low0 ? box[0] : low0, box[1] = box[1] > high0 ? box[1] : high0;
         box[2] = box[2] < low1 ? box[2] : low1, box[3] = box[3] > high1 ? box[3] : high1;
         if (k % 16 == 15) {
             T width = box[1] - box[0], height = box[3] - box[2];
+            widths[k / 16][0] = width, widths[k / 16][1] = height;
             quarters[k / 16] = sqrt(width * width + height * height);
-            largest = largest > quarters[k / 16] ? largest : quarters[k / 16];
         }
     }
-    field<T, GAME>(z, number, v);
-    const T after = norm<T, 2>(v, (T *)0), start = norm<T, 2>(begin, (T *)0), end = norm<T, 2>(z, (T *)0);
-    const T travelled = norm<T, 2>(z, begin), bound = a.limit * (start > 1 ? start : T(1));
-    const T floor = epsilon * (64 * end + 4), early = epsilon * (64 * start + 4), third = quarters[2], fourth = quarters[3];
-    const bool calmed = after <= T(0.1) * before, drifting = fourth > T(1.5) * late;
+    const T start = norm<T, 2>(begin, (T *)0), end = norm<T, 2>(z, (T *)0), travelled = norm<T, 2>(z, begin);
+    const T bound = a.limit * (start > 1 ? start : T(1)), third = quarters[2], fourth = quarters[3];
+    const T floor = epsilon * (64 * end + 4), early = epsilon * (64 * start + 4);
+    /* The field at the start, at the ends of the last three quarters, and twice beside the last one. */
+    const T root = sizeof(T) == 4 ? T(0x1p-11 * 1.4142135623730951 / 4) : T(0x1p-26 / 4);
+    T points[6][2], fields[6][2];
+    for (int i = 0; i < 2; i++) {
+        T size = fabs(z[i]), reach = fabs(z[i] - begin[i]), low = epsilon * (64 * size + 4);
+        for (int q = 0; q < 4; q++) reach = widths[q][i] > reach ? widths[q][i] : reach;
+        T share = widths[3][i] <= low && root < a.tolerance ? root : a.tolerance, resolution = 64 * epsilon * size + epsilon;
+        T probe = share * reach > resolution ? share * reach : resolution;
+        points[0][i] = begin[i], points[1][i] = ends[0][i], points[2][i] = ends[1][i], points[3][i] = z[i];
+        points[4][i] = z[i] + probe, points[5][i] = i ? z[i] - probe : z[i] + probe;
+    }
+    for (int k = 0; k < 6; k++) field<T, GAME>(points[k], number, fields[k]);
+    const bool drifting = fourth > T(1.5) * late, finite = travelled - travelled == 0;
+    const T turn = (last_turn - first_turn) / (turns > 1 ? turns - 1 : 1);
+    bool converged = true, settled = true, stopped = true, alike = true, closed = turn >= 10, apart = false;
+    for (int i = 0; i < 2; i++) {
+        T size = fabs(z[i]), reach = fabs(z[i] - begin[i]), low = epsilon * (64 * size + 4), change = 0, f[4];
+        for (int q = 0; q < 4; q++) reach = widths[q][i] > reach ? widths[q][i] : reach, f[q] = fabs(fields[q][i]);
+        for (int k = 4; k < 6; k++) {
+            T moved = fabs(fields[k][i] - fields[3][i]);
+            change = moved > change && moved - moved == 0 ? moved : change;
+        }
+        const T q3 = widths[2][i], q4 = widths[3][i], d3 = fabs(ends[1][i] - ends[0][i]), d4 = fabs(z[i] - ends[1][i]);
+        const bool rests = q4 <= low, shrunk = q4 <= a.tolerance * reach && q4 < T(0.9) * q3;
+        const bool creeping = !rests && d4 >= T(0.9) * q4 && f[3] <= T(0.95) * f[2] &&
+                              (f[3] * d4) * (f[1] - f[2]) >= T(0.98) * (f[2] * d3) * (f[2] - f[3]);
+        settled = settled && (rests || shrunk);
+        converged = converged && (rests || shrunk) && f[3] <= 4 * change && !creeping;
+        stopped = stopped && f[3] - f[3] == 0 && ((rests && !drifting) || (shrunk && f[3] >= T(0.95) * f[2]));
+        alike = alike && (fabs(q4 - q3) <= T(0.05) * q3 || rests || shrunk);
+        closed = closed && most[i] - least[i] <= T(0.02) * q4 + low;
+        apart = apart || most[i] - least[i] > T(0.1) * q4 + low;
+    }
+    const bool steady = alike && turns >= 3 && !settled;
+    const bool wandering = fabs(fourth - third) <= T(0.25) * third && (apart || (fourth - third) * (third - quarters[1]) <= 0);
     int outcome = UNDECIDED;
-    if (!(travelled <= bound && fourth - fourth == 0)) outcome = DIVERGED;
-    else if (fourth <= floor && (calmed || !drifting)) outcome = CONVERGED;
-    else if (fourth <= a.tolerance * largest && fourth < T(0.9) * third && calmed) outcome = CONVERGED;
+    if (!finite && (largest <= bound || largest - largest != 0)) outcome = IN_DOUBT;
+    else if (!(travelled <= bound && fourth - fourth == 0)) outcome = DIVERGED;
+    else if (converged) outcome = CONVERGED;
+    else if (stopped) outcome = STALLED;
     else if (fourth > T(1.2) * third && fourth > 2 * quarters[0]) outcome = DIVERGED;
-    else if (fabs(fourth - third) <= T(0.05) * third && turns >= 3) outcome = CYCLING;
+    else if (steady && closed) outcome = CYCLING;
+    else if ((steady || wandering) && turns >= 3) outcome = IN_DOUBT;
     const T lowest = fourth <= quarters[0] ? floor : early;
     int count = 0;
     while (count < STRETCHES) {
@@ -161,7 +204,7 @@ template <typename T, int GAME> BOTH void watched(const Work<T> &a, long game) {
     }
     a.outcome[game] = (signed char)outcome;
     a.slope[game] = count - count / 2 >= 3 && spread > 0 ? sum / spread : T(NAN);
-    a.period[game] = outcome == CYCLING ? (last_turn - first_turn) / (turns > 1 ? turns - 1 : 1) : T(NAN);
+    a.period[game] = outcome == CYCLING ? turn : T(NAN);
     a.states[game] = z[0], a.states[a.games + game] = z[1];
 }
 

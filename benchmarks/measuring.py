@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from native import Native
+from native import IN_DOUBT, Native
 from problems import CHECKED, Problem
 from rivals import C_END, C_OUTCOME, SWEEP, Rival
 
@@ -59,8 +59,8 @@ def error(end: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def differences(native: Any, swept: Any) -> int:
-    """Number of games whose outcome the C program and the library see differently."""
-    return int(np.sum(native.outcome != swept.outcome.values.ravel()))
+    """Number of games whose outcome the C program and the library see differently, of those that C decides."""
+    return int(np.sum((native.outcome != swept.outcome.values.ravel()) & (native.outcome != IN_DOUBT)))
 
 
 def _clocked(run: Any) -> tuple[tuple[float, float], Any]:

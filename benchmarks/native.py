@@ -17,6 +17,7 @@ GAMES = (
 METHODS = ("simultaneous", "alternating", "extragradient", "consensus", "optimistic", "rk4", "tsit5")
 CONSENSUS_WEIGHT = 0.1
 MOST_SEGMENTS = 128
+IN_DOUBT = -2  # an outcome that the library decides by a second look, and the C program leaves open
 SAMPLES = 1024  # of a flow, from which its outcome is decided
 
 

@@ -48,6 +48,11 @@ def norm(tree: PyTree) -> Array:
     return jnp.sqrt(dot(tree, tree))
 
 
+def norms(trees: Sequence[PyTree]) -> Array:
+    """Euclidean norm of every entry, in one vector."""
+    return jnp.stack([norm(tree) for tree in trees])
+
+
 def replaced(entries: tuple[Any, ...], index: int, entry: Any) -> tuple[Any, ...]:
     """The tuple with one entry exchanged."""
     return entries[:index] + (entry,) + entries[index + 1 :]

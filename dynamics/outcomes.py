@@ -16,6 +16,9 @@ class Outcome(enum.IntEnum):
     cycling = 1
     diverged = 2
     undecided = 3
+    chaotic = 4
+    stalled = 5
+    not_a_number = 6
 
     @property
     def advice(self) -> str:
@@ -25,84 +28,215 @@ class Outcome(enum.IntEnum):
 
 _ADVICE = {
     Outcome.converged: "The players have come to rest; see run.residual for how well the field vanishes there.",
-    Outcome.cycling: "The players go round at constant amplitude; run.period is the time of one turn. "
-    "Smaller steps, consensus, extragradient or a gradient penalty turn a centre into a spiral.",
+    Outcome.cycling: "The players go round at constant amplitude; run.period is the time of one turn, NaN where the "
+    "motion never closes up (quasi-periodic). Smaller steps, consensus, extragradient or a gradient penalty turn a "
+    "centre into a spiral.",
     Outcome.diverged: "The players left every reasonable bound or kept growing; smaller steps or a stabilised method "
     "may help, and dynamics.stability shows which eigenvalue is at fault.",
     Outcome.undecided: "Neither rest, nor a cycle, nor divergence within the steps given; look at run.rate and take "
     "more steps (or a larger max_steps for a flow).",
+    Outcome.chaotic: "The players stay bounded and never repeat themselves, and starts close to each other part "
+    "exponentially; see dynamics.lyapunov_exponents for how fast. Smaller steps often give a cycle or rest.",
+    Outcome.stalled: "The players are at rest, not converged: the field does not vanish there, see run.residual. Steps "
+    "too small to change the players (a rate of 0, or one that rounds to nothing in this precision), or a rate that "
+    "has decayed too early; take larger steps, a slower decay or a higher precision.",
+    Outcome.not_a_number: "A gradient is not a number (NaN or infinite) although the players are finite. The usual "
+    "causes: a norm or square root at 0, a logarithm of 0 or of a negative number, 0 / 0; add a small constant under "
+    "the root, or use jnp.where inside the function on both sides.",
 }
 
 
 class Evidence(NamedTuple):
     """The numbers from which an outcome is decided.
 
-    Amplitude means the diagonal of the box that holds the players over a stretch of the run.
+    Amplitude means the diagonal of the box that holds the players over a stretch of the run. What has an axis of
+    players is measured for each of them.
     """
 
     times: Float[Array, " segments"]  # middle of each segment; zeros may follow those of the run
     amplitudes: Float[Array, " segments"]
     regular: np.ndarray  # segments of the common length
-    quarters: Float[Array, "4"]  # amplitude over each quarter of the run
+    quarters: Float[Array, "4 players"]  # amplitude over each quarter of the run
     crossings: Array  # of the orbit's centre, upwards, in the last quarter
     first: Array  # time of the first crossing
     last: Array  # time of the last one
+    section: Float[Array, " players"]  # width of the box around the points of crossing
+    step: Array  # time between two points that are looked at, in the last quarter
+    plane: bool  # whether there is more than one number, so that points of crossing can differ
     start: Array  # norm of the players at the start
-    travelled: Array  # distance from the start to the end
-    floor: Array  # amplitude at which only rounding, or the solver's error, is left at the end
-    early_floor: Array  # likewise at the start
-    residuals: tuple[Array, Array]  # norm of the field at the start and at the end
+    travelled: Float[Array, " players"]  # distance from the start to the end
+    moved: Float[Array, "2 players"]  # distance between the ends of the second, third and fourth quarters
+    floor: Float[Array, " players"]  # amplitude at which only rounding, or the solver's error, is left at the end
+    floors: tuple[Array, Array]  # likewise of all players together, at the start and at the end
+    fields: Float[Array, "4 players"]  # norm of the field at the start, and at the ends of the last three quarters
+    variation: Float[Array, " players"]  # by how much the field changes over `probe_sizes`
     count: int | Array  # segments of the run
 
 
+class Doubt(enum.IntEnum):
+    """What the numbers along a run leave open; `dynamics.recurrence` looks again."""
+
+    none = 0
+    motion = 1  # bounded, but the orbit was not seen to close up: a cycle of few steps, several frequencies, or chaos
+    failure = 2  # some number is not finite, though the players were not seen to leave
+
+
 class Summary(NamedTuple):
-    """Outcome, rate and period of a run."""
+    """Outcome, rate and period of a run, what is in doubt about them, and what would decide."""
 
     outcome: Array
     rate: Array
     period: Array
+    doubt: Array
+    steady: Array  # whether the amplitude is constant
+    needed: Array  # steps, or time, that would decide; NaN where nothing tells, or nothing is to be decided
+
+
+CLOSED = 0.02  # of the amplitude, within which an orbit comes back
+WIDE = 0.1  # of the amplitude: more than the turns of a slow spiral differ by
+FEWEST_CROSSINGS = 3  # in the last quarter, to count turns
+STEPS_IN_TURN = 10  # below which a point of crossing, between two steps, is not known as well as that
+
+
+def probe_sizes(
+    quarters: Float[Array, "4 players"],
+    travelled: Float[Array, " players"],
+    sizes: Float[Array, " players"],
+    floor: Float[Array, " players"],
+    tolerance: Array,
+    resolution: Array | None = None,
+) -> Float[Array, " players"]:
+    """How far from the end of a run the field has to vanish, for every player, for rest to be convergence.
+
+    A share of what the player has covered: the tolerance while it still shrinks, less once only rounding is left, where
+    it is as near as it will ever come. And what the numbers resolve, for a run that starts where it ends.
+
+    Args:
+        quarters: amplitude over each quarter of the run.
+        travelled: distance from the start to the end.
+        sizes: norm of the player at the end.
+        floor: amplitude at which only rounding, or a solver's error, is left.
+        tolerance: that of `summarise`.
+        resolution: accuracy of the player; default that of rounding.
+    """
+    eps = float(jnp.finfo(sizes.dtype).eps)
+    fine = eps**0.5 / 4
+    reach = jnp.maximum(jnp.max(quarters, axis=0), travelled)
+    share = jnp.where(quarters[3] <= floor, jnp.minimum(tolerance, fine), tolerance)
+    if resolution is None:
+        resolution = min(64 * eps, fine) * sizes + eps
+    return jnp.maximum(share * reach, resolution)
 
 
 def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
     """Decide what became of a run.
 
-    * diverged: not finite, or further from the start than `limit` times `max(1, start)`, or still growing (by a fifth
-      over the last quarter) and twice as wide as in the first quarter;
-    * converged: the last quarter is at the floor (rounding, or the solver's tolerance) and no slow drift below it, or
-      narrower than `tolerance` times the widest stretch, still shrinking, and the field has lost nine tenths of its
-      norm;
-    * cycling: the amplitude of the last two quarters agrees within 5 % and the orbit's centre was crossed at least
-      three times in the same direction;
-    * undecided: anything else.
+    * not a number: not finite at the end, and never seen further from the start than `limit` times `max(1, start)`;
+    * diverged: not finite otherwise, or beyond that limit, or still growing (by a fifth over the last quarter) and
+      twice as wide as in the first quarter;
+    * converged: every player has settled, and its field vanishes within `probe_sizes`: it is at most four times as
+      large as its change over that distance. A player has settled if its last quarter is at the floor (rounding, or
+      the solver's tolerance), or narrower than `tolerance` times all it has covered and still shrinking. One that moves
+      one way and whose field falls no faster than its curvature creeps towards infinity, as log t does, and does not
+      converge;
+    * stalled: every player rests at the floor, without a slow drift, or slows down while its field does not fall, and
+      the field does not vanish;
+    * cycling: the amplitude of the last two quarters agrees within 5 %, player by player, and the orbit's centre was
+      crossed at least three times in the same direction, always at the same point, within 2 % of the amplitude, on
+      turns of ten steps or more;
+    * undecided: anything else. A bounded motion that has crossed its centre, at other points every time, is in doubt:
+      see `dynamics.recurrence`.
 
     The rate is the slope of the log of the amplitude over the second half of the segments before the amplitude first
     leaves the range between the floor and `limit`.
     """
-    first, _, third, fourth = evidence.quarters
-    floor = evidence.floor
-    finite = jnp.isfinite(evidence.travelled) & jnp.isfinite(fourth)
-    reach = jnp.maximum(jnp.max(evidence.amplitudes), jnp.max(evidence.quarters))
+    amplitudes, quarters, floor = evidence.amplitudes, evidence.quarters, evidence.floor
+    first, second, third, fourth = (_norm(quarter) for quarter in quarters)
+    bound = limit * jnp.maximum(1, evidence.start)
+    covered = _norm(evidence.travelled)
+    widest = jnp.max(jnp.where(amplitudes == amplitudes, amplitudes, 0))
 
-    blown_up = ~(finite & (evidence.travelled <= limit * jnp.maximum(1, evidence.start)))
+    finite = jnp.isfinite(covered) & jnp.isfinite(fourth)
+    outside = ~(finite & (covered <= bound))
+    failed = ~jnp.isfinite(covered) & (widest <= bound)
     growing = (fourth > 1.2 * third) & (fourth > 2 * first)
-    before, after = evidence.residuals
-    calmed = after <= 0.1 * before
+
     # A drift adds up from segment to segment; what rounding keeps up does not.
-    late = np.arange(evidence.amplitudes.size) >= 3 * evidence.count // 4
-    drifting = fourth > 1.5 * jnp.max(jnp.where(late, evidence.amplitudes, 0))
-    at_rest = (fourth <= floor) & (calmed | ~drifting)
-    shrunk = (fourth <= tolerance * reach) & (fourth < 0.9 * third) & calmed
-    steady = (jnp.abs(fourth - third) <= 0.05 * third) & (evidence.crossings >= 3)
+    late = np.arange(amplitudes.size) >= 3 * evidence.count // 4
+    drifting = fourth > 1.5 * jnp.max(jnp.where(late, amplitudes, 0))
+    reach = jnp.maximum(jnp.max(quarters, axis=0), evidence.travelled)
+    at_floor = quarters[3] <= floor
+    shrunk = (quarters[3] <= tolerance * reach) & (quarters[3] < 0.9 * quarters[2])
+    settled = at_floor | shrunk
+    creeping = ~at_floor & _creeping(evidence)
+    vanishes = evidence.fields[3] <= 4 * evidence.variation
+    converged = jnp.all(settled & vanishes & ~creeping)
+    numbers = jnp.all(jnp.isfinite(evidence.fields[3]))  # the field at the end
+    # Steps that shrink while the field does not are stopped by the rate.
+    stopping = shrunk & (evidence.fields[3] >= 0.95 * evidence.fields[2])
+    stalled = jnp.all((at_floor & ~drifting) | stopping) & numbers
+
+    alike = jnp.abs(quarters[3] - quarters[2]) <= 0.05 * quarters[2]
+    steady = jnp.all(alike | settled) & (evidence.crossings >= FEWEST_CROSSINGS) & ~jnp.all(settled)
+    turn = (evidence.last - evidence.first) / jnp.maximum(evidence.crossings - 1, 1)
+    # On a line every crossing is at the same point.
+    closed = evidence.plane & (turn >= STEPS_IN_TURN * evidence.step)
+    closed &= jnp.all(evidence.section <= CLOSED * quarters[3] + floor)
+    cycling = steady & closed
     outcome = jnp.select(
-        [blown_up, at_rest | shrunk, growing, steady],
-        [Outcome.diverged, Outcome.converged, Outcome.diverged, Outcome.cycling],
+        [failed, outside, converged, stalled, growing, cycling],
+        [
+            Outcome.not_a_number,
+            Outcome.diverged,
+            Outcome.converged,
+            Outcome.stalled,
+            Outcome.diverged,
+            Outcome.cycling,
+        ],
         Outcome.undecided,
     ).astype(jnp.int8)
-    period = (evidence.last - evidence.first) / jnp.maximum(evidence.crossings - 1, 1)
-    period = jnp.where(outcome == Outcome.cycling, period, jnp.nan)
+    open_ = outcome == Outcome.undecided
+    # What neither shrinks nor grows from quarter to quarter, or crosses its centre further apart than a spiral does,
+    # may be an attractor that was not seen whole.
+    apart = jnp.any(evidence.section > WIDE * quarters[3] + floor)
+    wandering = (jnp.abs(fourth - third) <= 0.25 * third) & (apart | ((fourth - third) * (third - second) <= 0))
+    moving = open_ & (steady | wandering) & (evidence.crossings >= FEWEST_CROSSINGS)
+    infinite = ~jnp.isfinite(covered) & ~jnp.isfinite(widest)
+    doubt = jnp.where(moving, Doubt.motion, jnp.where(failed | infinite, Doubt.failure, Doubt.none)).astype(jnp.int8)
+    period = jnp.where(outcome == Outcome.cycling, turn, jnp.nan)
     # A run that grows is limited by the rounding at its start; at its end it may have overflowed.
-    lowest = jnp.where(fourth <= first, floor, evidence.early_floor)
-    return Summary(outcome, _slope(evidence, lowest, limit * jnp.maximum(1, evidence.start)), period)
+    lowest = jnp.where(fourth <= first, evidence.floors[1], evidence.floors[0])
+    rate = _slope(evidence, lowest, bound)
+    return Summary(outcome, rate, period, doubt, steady, _needed(evidence, tolerance, open_, turn, rate))
+
+
+def _norm(numbers: Float[Array, " players"]) -> Array:
+    return jnp.sqrt(jnp.sum(numbers**2))
+
+
+def _creeping(evidence: Evidence) -> Array:
+    """Players that move one way while the distance to rest, as field and curvature have it, does not get shorter.
+
+    With fields F and distances d between the ends of the last three quarters, the secant puts rest at
+    F d / (F_before - F) from the end of a quarter.
+    """
+    (_, before, middle, end), (early, late) = evidence.fields, evidence.moved
+    one_way = (late >= 0.9 * evidence.quarters[3]) & (end <= 0.95 * middle)
+    return one_way & ((end * late) * (before - middle) >= 0.98 * (middle * early) * (middle - end))
+
+
+def _needed(evidence: Evidence, tolerance: Array, open_: Array, turn: Array, rate: Array) -> Array:
+    """Steps, or time, after which an undecided run should be decided if it goes on as it does."""
+    _, _, third, fourth = (_norm(quarter) for quarter in evidence.quarters)
+    length = jnp.max(evidence.times) + evidence.times[0]  # more or less
+    widest = jnp.maximum(jnp.max(evidence.amplitudes), _norm(evidence.travelled))
+    shrinking = (rate < 0) & (fourth < 0.95 * third)
+    # The last quarter is as wide as its beginning, at three quarters of the run.
+    rest = length - jnp.log(jnp.maximum(fourth / (tolerance * widest), 1)) / (0.75 * jnp.where(rate < 0, rate, -1))
+    rest = 1.1 * rest
+    turns = jnp.where(evidence.crossings > 1, 16 * turn, 4 * length)
+    needed = jnp.where(shrinking, rest, turns)
+    return jnp.where(open_ & (needed > length), needed, jnp.nan)
 
 
 def _slope(evidence: Evidence, floor: Array, ceiling: Array) -> Array:
@@ -129,48 +263,87 @@ def rounding_floor(size: Array) -> Array:
     return jnp.finfo(size.dtype).eps * (64 * size + 4)
 
 
+class Crossings(NamedTuple):
+    """How often the orbit has crossed its centre upwards, when first and last, in what box of points, by what steps."""
+
+    count: Array
+    first: Array
+    last: Array
+    section: Float[Array, " players"]
+    step: Array
+
+
 def evidence_of_samples(
-    times: Array, points: Array, residuals: tuple[Array, Array], accuracy: Array, segments: int = 64
+    times: Array,
+    points: tuple[Float[Array, "samples n"], ...],
+    crossings: Crossings,
+    fields: Float[Array, "4 players"],
+    variation: Float[Array, " players"],
+    accuracy: Array,
+    segments: int = 64,
 ) -> Evidence:
     """Evidence from points sampled at equally spaced times.
 
     Args:
         times: shape (m + 1,) with m a multiple of `segments`, itself a multiple of 4.
-        points: shape (m + 1, n), the flattened players.
-        residuals: norm of the field at the start and at the end.
+        points: for every player, its flattened parameters, shape (m + 1, n).
+        crossings: counted at every step of the solver, as samples may be too far apart.
+        fields, variation: see `Evidence`.
         accuracy: relative and absolute error of the points.
     """
-    blocks = points[1:].reshape(segments, -1, points.shape[-1])
-    # Every segment holds its starting point as well.
-    blocks = jnp.concatenate([points[:-1].reshape(blocks.shape)[:, :1], blocks], axis=1)
-    low, high = blocks.min(axis=1), blocks.max(axis=1)
-    amplitudes = jnp.linalg.norm(high - low, axis=-1)
-    low, high = (x.reshape(4, segments // 4, -1) for x in (low, high))
-    low, high = low.min(axis=1), high.max(axis=1)
-    centre, width = (low[2] + high[2]) / 2, high[2] - low[2]
-    begin = 3 * (times.size - 1) // 4
-    sizes = jnp.linalg.norm(points[jnp.asarray([0, -1])], axis=-1)
-    early_floor, floor = jnp.maximum(30 * accuracy * (1 + sizes), rounding_floor(sizes))
-    signal = points[begin:, jnp.argmax(width)] - centre[jnp.argmax(width)]
-    before, after = signal[:-1], signal[1:]
-    upward = (before < 0) & (after >= 0)
-    gap = jnp.where(upward, after - before, 1)
-    when = times[begin + 1 :] - after / gap * (times[1] - times[0])
+    boxes = [_boxes(one, segments) for one in points]
+    amplitudes = jnp.sqrt(sum(jnp.sum((high - low) ** 2, axis=-1) for low, high in boxes))
+    start, end = (jnp.stack([jnp.linalg.norm(one[place]) for one in points]) for place in (0, -1))
+    floors = floor_of(_norm(start), accuracy), floor_of(_norm(end), accuracy)
+    _, half, late, last = marks(times.size)
+    between = [[one[late] - one[half] for one in points], [one[last] - one[late] for one in points]]
     return Evidence(
         times=(times[1:].reshape(segments, -1)[:, -1] + times[:-1].reshape(segments, -1)[:, 0]) / 2,
         amplitudes=amplitudes,
         regular=np.ones(segments, bool),
-        quarters=jnp.linalg.norm(high - low, axis=-1),
-        crossings=jnp.sum(upward),
-        first=jnp.min(jnp.where(upward, when, jnp.inf)),
-        last=jnp.max(jnp.where(upward, when, -jnp.inf)),
-        start=jnp.linalg.norm(points[0]),
-        travelled=jnp.linalg.norm(points[-1] - points[0]),
-        floor=floor,
-        early_floor=early_floor,
-        residuals=residuals,
+        quarters=quarters_of(points, segments),
+        crossings=crossings.count,
+        first=crossings.first,
+        last=crossings.last,
+        section=crossings.section,
+        step=crossings.step,
+        plane=sum(one.shape[1] for one in points) > 1,
+        start=_norm(start),
+        travelled=jnp.stack([jnp.linalg.norm(one[-1] - one[0]) for one in points]),
+        moved=jnp.stack([jnp.stack([jnp.linalg.norm(one) for one in row]) for row in between]),
+        floor=floor_of(end, accuracy),
+        floors=floors,
+        fields=fields,
+        variation=variation,
         count=segments,
     )
+
+
+def marks(count: int) -> tuple[int, int, int, int]:
+    """The first sample, and those at the ends of the last three quarters."""
+    return 0, (count - 1) // 2, 3 * (count - 1) // 4, count - 1
+
+
+def _boxes(points: Float[Array, "samples n"], segments: int) -> tuple[Array, Array]:
+    """Corners of the box over every segment."""
+    blocks = points[1:].reshape(segments, -1, points.shape[-1])
+    # Every segment holds its starting point as well.
+    blocks = jnp.concatenate([points[:-1].reshape(blocks.shape)[:, :1], blocks], axis=1)
+    return blocks.min(axis=1), blocks.max(axis=1)
+
+
+def quarters_of(points: tuple[Float[Array, "samples n"], ...], segments: int = 64) -> Float[Array, "4 players"]:
+    """Amplitude of every player over each quarter of its samples."""
+    found = []
+    for low, high in (_boxes(one, segments) for one in points):
+        low, high = (x.reshape(4, segments // 4, -1) for x in (low, high))
+        found.append(jnp.linalg.norm(high.max(axis=1) - low.min(axis=1), axis=-1))
+    return jnp.stack(found, axis=1)
+
+
+def floor_of(size: Array, accuracy: Array) -> Array:
+    """The amplitude at which only rounding or the solver's error is left around a point of this norm."""
+    return jnp.maximum(30 * accuracy * (1 + size), rounding_floor(size))
 
 
 def names(outcomes: Array) -> np.ndarray:

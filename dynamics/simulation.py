@@ -21,7 +21,21 @@ from dynamics._memory import check_memory, counted
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Losses, Players, as_losses, as_players
-from dynamics.outcomes import Evidence, Outcome, Summary, evidence_of_samples, rounding_floor, summarise
+from dynamics.outcomes import (
+    Doubt,
+    Evidence,
+    Outcome,
+    Summary,
+    evidence_of_samples,
+    floor_of,
+    marks,
+    probe_sizes,
+    quarters_of,
+    rounding_floor,
+    summarise,
+)
+from dynamics.recurrence import Open, decide, look_again, widened
+from dynamics.solver_watch import watched
 from dynamics.updates.base import State, Update
 
 Measure = Callable[[Game, Players], PyTree]
@@ -30,6 +44,8 @@ SEGMENTS = 64  # stretches of a run whose amplitudes are compared
 UNROLL = 8  # steps per turn of the loop where a step costs less than reading and writing the state
 PADDED_BYTES = 2**24  # of saved players, beyond which no memory is spent to spare a compilation
 ARITHMETIC = {"add", "sub", "mul", "neg", "add_any", "integer_pow", "square", "convert_element_type", "copy"}
+STEPS_PER_TURN = 64  # of a second look at a flow
+MOST_STEPS = 2**14
 SAMPLES = 1024  # points along a flow from which its outcome is decided; a multiple of SEGMENTS
 
 
@@ -46,9 +62,14 @@ class Run(eqx.Module):
         outcome: an integer, see `dynamics.Outcome`.
         rate: slope of the log amplitude per step or unit of time; negative when contracting. NaN when there is nothing
             to measure.
-        period: steps or time of one turn of a cycling game, else NaN.
+        period: steps or time of one turn of a cycling game, else NaN; NaN as well where the motion never closes up.
         residual: norm of the field at the end.
         solver_steps: steps the ODE solver took; the number of steps for updates.
+        reached: the last step or time at which the players were finite numbers, as far as it was looked for; otherwise
+            the end of the run, or where the ODE solver gave up.
+        failed: for every player, whether its gradient is not a number there.
+        needed: steps or time that would decide an undecided game if it goes on as it does; NaN where nothing tells.
+        gave_up: whether the ODE solver stopped before the end, with finite players.
     """
 
     players: Players
@@ -62,6 +83,10 @@ class Run(eqx.Module):
     period: Array
     residual: Array
     solver_steps: Array
+    reached: Array
+    failed: Array
+    needed: Array
+    gave_up: Array
 
     @property
     def times(self) -> Array:
@@ -77,8 +102,31 @@ class Run(eqx.Module):
         if jnp.ndim(self.outcome):
             raise ValueError("this is a batch of runs; look at run.outcome, an array, instead")
         outcome = Outcome(int(self.outcome))
-        period = f", period {float(self.period):.6g}" if outcome is Outcome.cycling else ""
-        return f"{outcome.name} (rate {float(self.rate):.4g}{period}). {outcome.advice}"
+        flow = jnp.issubdtype(jnp.result_type(self.reached), jnp.floating)
+        reached = f"time {float(self.reached):.6g}" if flow else f"step {int(self.reached)}"
+        parts = [f"rate {float(self.rate):.4g}"]
+        if outcome is Outcome.cycling:
+            period = float(self.period)
+            parts.append("no period" if np.isnan(period) else f"period {period:.6g}")
+        if outcome is Outcome.stalled:
+            parts.append(f"residual {float(self.residual):.4g}")
+        if outcome in (Outcome.not_a_number, Outcome.diverged) and self.failed.any():
+            names = ", ".join(str(index) for index in np.flatnonzero(self.failed))
+            players = "player" if self.failed.sum() == 1 else "players"
+            parts.append(f"after {reached} the gradient of {players} {names} is not a number")
+        text = f"{outcome.name} ({', '.join(parts)}). {outcome.advice}"
+        if outcome is not Outcome.undecided:
+            return text
+        if self.gave_up:
+            return (
+                f"{outcome.name} ({', '.join(parts)}). The solver gave up at {reached} after {int(self.solver_steps)} "
+                "steps. A stiff flow makes an explicit solver take tiny steps: pass solver=diffrax.Kvaerno5(), or a "
+                "larger max_steps."
+            )
+        needed = float(self.needed)
+        if np.isfinite(needed):
+            text += f" About {needed:.2g} {'units of time' if flow else 'steps'} should decide."
+        return text
 
 
 def simulate(
@@ -174,8 +222,10 @@ def simulate(
         schedule = steps, every, save_every == "last"
         rest = thresholds, tuple(measures.items()), bool(classify), meter
         if is_concrete((game, method, state, key, thresholds)):
-            return _run_with_any_steps(game, method, state, key, schedule, dtype, *rest)
-        return _run_update(game, method, state, key, _Schedule(*schedule), *rest, False)
+            ran = _run_with_any_steps(game, method, state, key, schedule, dtype, *rest)
+        else:
+            ran = _run_update(game, method, state, key, _Schedule(*schedule), *rest, False)
+        return _decided(game, method, key, *ran)
     if steps is not None or until is None:
         raise ValueError(f"a flow takes until=..., not steps=...; got steps={steps}, until={until}")
     if not (isinstance(until, jax.core.Tracer) or 0 < float(until) < np.inf):
@@ -194,7 +244,8 @@ def simulate(
     solver = diffrax.Tsit5() if solver is None else solver
     until = _number(until, dtype)
     options = (key, solver, stepsize_controller, dt0, max_steps, diffrax.ForwardMode() if adjoint is None else adjoint)
-    return _run_flow(game, method, state, until, saves, thresholds, tuple(measures.items()), classify, meter, *options)
+    rest = tuple(measures.items()), classify, meter, *options
+    return _decided(game, method, key, *_run_flow(game, method, state, until, saves, thresholds, *rest))
 
 
 def _check_saves(count: int, players: Players) -> None:
@@ -213,8 +264,10 @@ def simulate_lane(
     key: PRNGKeyArray | None,
     tolerance: Array,
     limit: Array,
-) -> Run:
+) -> tuple[Run, Summary, Open]:
     """As `simulate`, for one of many games that run side by side: faster, but longer to compile.
+
+    What is in doubt at the end is left so; `second_look` decides it.
 
     Turns are counted by a loop of the last quarter's own: counting them costs as much as a step of a small game, and
     nobody asks for those of the other quarters.
@@ -491,20 +544,27 @@ class _Watch(eqx.Module):
 
     low: Players  # box of the current quarter
     high: Players
-    quarters: Array  # amplitudes of the finished quarters
+    quarters: Array  # amplitudes of the finished quarters, for every player
+    ends: tuple[Players, Players]  # the players at the ends of the second and third quarters
     centre: Players
     axis: Players  # one-hot: the widest coordinate
     signal: Array
     crossings: Array
     first: Array
     last: Array
+    section: tuple[Players, Players]  # box of the points of crossing
+    finite: State  # the last state seen whose numbers are finite, and its step
+    finite_step: Array
 
     @staticmethod
-    def start(players: Players) -> "_Watch":
+    def start(state: State) -> "_Watch":
+        players = state.players
         zeros = jax.tree.map(jnp.zeros_like, players)
         nought = jnp.zeros((), _trees.float_dtype(players))
-        no_turns = jnp.zeros((), jnp.int32)
-        return _Watch(players, players, jnp.zeros(4, nought.dtype), zeros, zeros, nought, no_turns, nought, nought)
+        none = jnp.zeros((), jnp.int32)
+        quarters = jnp.zeros((4, len(players)), nought.dtype)
+        box = players, players
+        return _Watch(*box, quarters, box, zeros, zeros, nought, none, nought, nought, (zeros, zeros), state, none)
 
     def open_quarter(self, players: Players, index: Array) -> "_Watch":
         """Close the box of the quarter before, and watch turns about its centre."""
@@ -512,16 +572,21 @@ class _Watch(eqx.Module):
         flat, unravel = ravel_pytree(width)
         axis = unravel(jax.nn.one_hot(jnp.argmax(flat), flat.size, dtype=flat.dtype))
         centre = jax.tree.map(lambda a, b: (a + b) / 2, self.low, self.high)
-        quarters = jnp.where(jnp.arange(4) == index - 1, _trees.norm(width), self.quarters)
+        quarters = jnp.where(jnp.arange(4)[:, None] == index - 1, _trees.norms(width), self.quarters)
+        ends = tuple(
+            jax.tree.map(lambda a, b, n=number: jnp.where(index == n, a, b), players, old)
+            for number, old in zip((2, 3), self.ends, strict=True)
+        )
         signal = _trees.dot(axis, jax.tree.map(jnp.subtract, players, centre))
         nought, none = jnp.zeros_like(self.first), jnp.zeros_like(self.crossings)
-        return _Watch(players, players, quarters, centre, axis, signal, none, nought, nought)
+        rest = self.section, self.finite, self.finite_step
+        return _Watch(players, players, quarters, ends, centre, axis, signal, none, nought, nought, *rest)
 
 
 def _widen(low: Players, high: Players, players: Players) -> tuple[Players, Players]:
-    # Selected, not `jnp.minimum`: what is no number counts as the players come to it, and it is one instruction.
-    low = jax.tree.map(lambda old, new: jnp.where(old < new, old, new), low, players)
-    return low, jax.tree.map(lambda old, new: jnp.where(old > new, old, new), high, players)
+    # Selected, not `jnp.minimum`: what is no number leaves the box as it is, and it is one instruction.
+    low = jax.tree.map(lambda old, new: jnp.where(new < old, new, old), low, players)
+    return low, jax.tree.map(lambda old, new: jnp.where(new > old, new, old), high, players)
 
 
 def _repeat(advance: Callable, begin: Array, count: Array, state: State, unroll: int) -> State:
@@ -582,19 +647,21 @@ def one_step(update: Update, game: Game, state: State) -> State:
     return update.step(game, state, None)
 
 
-def _run_with_any_steps(game, update, state, key, schedule, dtype, thresholds, measures, classify, meter) -> Run:
+def _run_with_any_steps(
+    game, update, state, key, schedule, dtype, thresholds, measures, classify, meter
+) -> tuple[Run, Summary, Open | None]:
     """As `_run_update`, by a program that does not depend on the number of steps."""
     watched = classify or not isinstance(meter, diffrax.NoProgressMeter)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.players))
     segments = _padded(*schedule, np.dtype(dtype), jax.dtypes.canonicalize_dtype(int), watched, size)
-    run = _run_jit(game, update, state, key, segments, thresholds, measures, classify, meter, False)
+    run, *doubt = _run_jit(game, update, state, key, segments, thresholds, measures, classify, meter, False)
     if segments.saves is None:
-        return run
+        return run, *doubt
     steps, every, _ = schedule
     leaves, structure = jax.tree.flatten(run)
     count = len(jax.tree.leaves((run.players, run.losses, run.steps, run.measures)))  # its first fields
     leaves[:count] = _beginnings(leaves[:count], steps // every + 1)
-    return jax.tree.unflatten(structure, leaves)
+    return jax.tree.unflatten(structure, leaves), *doubt
 
 
 def _beginnings(arrays: list[Array], count: int) -> list[Array]:
@@ -613,7 +680,9 @@ def _beginnings(arrays: list[Array], count: int) -> list[Array]:
     return jax.device_put([np.asarray(array)[:count] for array in arrays], None if device == usual else device)
 
 
-def _run_of_update(game, update, state, key, schedule, thresholds, measures, classify, meter, apart) -> Run:
+def _run_of_update(
+    game, update, state, key, schedule, thresholds, measures, classify, meter, apart
+) -> tuple[Run, Summary, Open | None]:
     dtype = _trees.float_dtype(state.players)
     begin = state
     if isinstance(schedule, _Packed):
@@ -655,33 +724,43 @@ def _run_of_update(game, update, state, key, schedule, thresholds, measures, cla
             return state, *_widen(low, high, state.players)
 
         def closely(i, carry):
-            (state, low, high), signal, crossings, first, last = carry
-            step = end - length + i
+            (state, low, high), signal, crossings, first, last, section = carry
+            step, before = end - length + i, state.players
             state, low, high = plainly(i, (state, low, high))
             now = _trees.dot(watch.axis, state.players) - middle
             upward = (signal < 0) & (now >= 0)
 
-            def turned(crossings, first, last):
-                when = (step + 1).astype(dtype) - now / jnp.where(upward, now - signal, 1)
+            def turned(before, after, crossings, first, last, section):
+                part = now / jnp.where(upward, now - signal, 1)
+                when = (step + 1).astype(dtype) - part
+                point = jax.tree.map(lambda a, b: b - part.astype(b.dtype) * (b - a), before, after)
+                section = widened(*section, point, upward, crossings > 0)
                 first = jnp.where(upward & (crossings == 0), when, first)
-                return crossings + upward, first, jnp.where(upward, when, last)
+                return crossings + upward, first, jnp.where(upward, when, last), section
 
+            given = before, state.players, crossings, first, last, section
             if apart:  # among many games most steps turn none of those that are computed together
-                turns = jax.lax.cond(upward, turned, lambda *turns: turns, crossings, first, last)
+                turns = jax.lax.cond(upward, turned, lambda before, after, *turns: turns, *given)
             else:
-                turns = turned(crossings, first, last)
+                turns = turned(*given)
             return (state, low, high), now, *turns
 
         middle = _trees.dot(watch.axis, watch.centre)  # the axis is one coordinate, so that no rounding differs
+        finite = jnp.isfinite(_trees.norm(state.players))
+        kept, kept_step = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            (state, jnp.asarray(end - length, jnp.int32)),
+            (watch.finite, watch.finite_step),
+        )
         boxed = state, state.players, state.players
-        turns = watch.signal, watch.crossings, watch.first, watch.last
+        turns = watch.signal, watch.crossings, watch.first, watch.last, watch.section
         unwatched = jnp.where(index == 3, 0, length) if apart else 0
         if apart:
             boxed = jax.lax.fori_loop(0, unwatched, plainly, boxed)
         (state, low, high), *turns = jax.lax.fori_loop(unwatched, length, closely, (boxed, *turns))
         amplitude = _trees.norm(jax.tree.map(jnp.subtract, high, low))
         low, high = jax.tree.map(jnp.minimum, watch.low, low), jax.tree.map(jnp.maximum, watch.high, high)
-        watch = _Watch(low, high, watch.quarters, watch.centre, watch.axis, *turns)
+        watch = _Watch(low, high, watch.quarters, watch.ends, watch.centre, watch.axis, *turns, kept, kept_step)
         return (state, watch, meter.step(meter_state, end / segments.steps)), amplitude
 
     def row(carry, numbers):
@@ -689,7 +768,7 @@ def _run_of_update(game, update, state, key, schedule, thresholds, measures, cla
         saved = None if segments.saves is None else carry[0].players
         return carry, (amplitudes, saved)
 
-    watch = _Watch.start(state.players) if classify else None
+    watch = _Watch.start(state) if classify else None
     xs = tuple(jnp.asarray(x) for x in (segments.lengths, segments.ends, segments.quarters, segments.opens))
     (state, watch, meter_state), (amplitudes, saved) = _along(row, (state, watch, meter.init()), xs, segments.rows)
     meter.close(meter_state)
@@ -706,32 +785,64 @@ def _run_of_update(game, update, state, key, schedule, thresholds, measures, cla
             )
         saved = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:count]]), begin.players, saved)
         saved_steps = jnp.arange(count + 1) * segments.every
-    travelled, start = _distance(state.players, begin.players), _trees.norm(begin.players)
-    residuals = _residuals(game, begin.players, state.players, key)
+    start = _trees.norm(begin.players)
+    bound = thresholds[1] * jnp.maximum(1, start)
     if classify:
-        quarters = watch.open_quarter(state.players, 4).quarters
+        turns, axis = (watch.crossings, watch.first, watch.last, watch.section), watch.axis
+        centre = _trees.dot(axis, watch.centre)
+        watch = watch.open_quarter(state.players, 4)
+        sizes, quarters = _trees.norms(state.players), watch.quarters
+        travelled = _distances(state.players, begin.players)
+        floor, (half, late) = rounding_floor(sizes), watch.ends
+        probes = probe_sizes(quarters, travelled, sizes, floor, thresholds[0])
+        fields, variation = _fields(game, (begin.players, half, late, state.players), probes, key)
         evidence = Evidence(
             times=jnp.asarray(segments.middles, dtype),
             amplitudes=segments.gathered(amplitudes),
             regular=segments.regular,
             count=segments.count,
             quarters=quarters,
-            crossings=watch.crossings,
-            first=watch.first,
-            last=watch.last,
+            crossings=turns[0],
+            first=turns[1],
+            last=turns[2],
+            section=_distances(*turns[3]),
+            step=jnp.ones((), dtype),
+            plane=_trees.size(state.players) > 1,
             start=start,
             travelled=travelled,
-            floor=rounding_floor(_trees.norm(state.players)),
-            early_floor=rounding_floor(start),
-            residuals=residuals,
+            moved=jnp.stack([_distances(late, half), _distances(state.players, late)]),
+            floor=floor,
+            floors=(rounding_floor(start), rounding_floor(_trees.norm(state.players))),
+            fields=fields,
+            variation=variation,
         )
         summary = summarise(evidence, *thresholds)
         if segments.places is not None:
-            few = _only_divergence(travelled, start, thresholds[1])
+            few = _only_divergence(jnp.linalg.norm(travelled), start, thresholds[1])
             summary = jax.tree.map(lambda a, b: jnp.where(segments.count < 4, a, b), few, summary)
+        failing = summary.doubt == Doubt.failure
+        turn = (turns[2] - turns[1]) / jnp.maximum(turns[0] - 1, 1)
+        open_ = Open(
+            doubt=summary.doubt,
+            state=jax.tree.map(lambda a, b: jnp.where(failing, a, b), watch.finite, state),
+            step=jnp.where(failing, watch.finite_step, segments.steps),
+            start=begin.players,
+            bound=bound,
+            amplitude=quarters[3],
+            axis=axis,
+            centre=centre,
+            turn=turn,
+            most=jnp.where(failing, jnp.max(jnp.asarray(segments.lengths)), segments.steps // 4),
+            length=jnp.ones((), dtype),
+        )
+        residual = jnp.sqrt(jnp.sum(fields[3] ** 2))
     else:
-        summary = _only_divergence(travelled, start, thresholds[1])
-    return _finish(game, state, saved, saved_steps, measures, key, summary, residuals[1], taken)
+        travelled = _distance(state.players, begin.players)
+        summary, open_ = _only_divergence(travelled, start, thresholds[1]), None
+        residual = _residual(game, state.players, key)
+    no = jnp.zeros(len(state.players), bool)
+    rest = residual, taken, taken, no, jnp.zeros((), bool)
+    return _finish(game, state, saved, saved_steps, measures, key, summary, *rest), summary, open_
 
 
 _run_update = eqx.filter_jit(_run_of_update)
@@ -765,7 +876,7 @@ def _run_flow(
     dt0,
     max_steps,
     adjoint,
-) -> Run:
+) -> tuple[Run, Summary, Open | None]:
     tolerance, limit = thresholds
     dtype = until.dtype
     start = _trees.norm(state.players)
@@ -784,8 +895,11 @@ def _run_flow(
     def too_large(t, y, args, **kwargs):
         return ~(_distance(players_at(t, y, args), state.players) <= limit * jnp.maximum(1, start))
 
+    def players_of(y):
+        return jax.tree.unflatten(structure, y).players
+
     def flat_players(*leaves):
-        return ravel_pytree(jax.tree.unflatten(structure, leaves).players)[0]
+        return tuple(ravel_pytree(player)[0] for player in players_of(leaves))
 
     # Whatever is saved costs time to compile: the end comes last in the samples from which the outcome is decided.
     grid = until * jnp.linspace(0, 1, SAMPLES + 1, dtype=dtype)
@@ -805,8 +919,8 @@ def _run_flow(
         until,
         dt0,
         leaves,
-        saveat=diffrax.SaveAt(subs=keep),
-        stepsize_controller=controller,
+        saveat=diffrax.SaveAt(subs=keep, controller_state=classify),
+        stepsize_controller=watched(controller, players_of, until) if classify else controller,
         max_steps=max_steps,
         event=diffrax.Event(too_large),
         progress_meter=meter,
@@ -818,26 +932,64 @@ def _run_flow(
     last = jnp.sum(jnp.isfinite(solution.ts["grid"])) - 1
     final = jax.tree.unflatten(structure, [leaf[last] for leaf in sampled])
     travelled = _distance(final.players, state.players)
-    residuals = _residuals(game, state.players, final.players, None)
-    blown = (solution.result == diffrax.RESULTS.event_occurred) | ~jnp.isfinite(travelled)
+    occurred = solution.result == diffrax.RESULTS.event_occurred
+    blown = occurred | ~jnp.isfinite(travelled)
+    ended = solution.result == diffrax.RESULTS.successful
+    reached = solution.ts["grid"][last]
     if classify:
         tolerances = [getattr(controller, name, None) for name in ("rtol", "atol")]
         accuracy = max([float(jnp.finfo(dtype).eps), *(value for value in tolerances if value is not None)])
         points = jax.vmap(flat_players)(*[leaf[:-1] for leaf in sampled])
-        evidence = evidence_of_samples(grid, points, residuals, accuracy, SEGMENTS)
-        summary = summarise(evidence._replace(travelled=travelled, start=start), tolerance, limit)
-        ended = solution.result == diffrax.RESULTS.successful
+        covered, sizes = _distances(final.players, state.players), _trees.norms(final.players)
+        quarters, floor = quarters_of(points, SEGMENTS), floor_of(sizes, accuracy)
+        probes = probe_sizes(quarters, covered, sizes, floor, tolerance, floor)
+        places = jnp.asarray(marks(SAMPLES + 1)[:-1])
+        begin, half, late = (players_of([leaf[place] for leaf in sampled]) for place in places)
+        watch = solution.controller_state[1]
+        fields, variation = _fields(game, (begin, half, late, final.players), probes, None)
+        evidence = evidence_of_samples(grid, points, watch.found(until), fields, variation, accuracy, SEGMENTS)
+        summary = summarise(evidence._replace(travelled=covered, start=start), tolerance, limit)
+        failed = _failures(flow, game, final, reached, watch.failed_at)
+        wrong = ~ended & ~occurred & failed.any()
         outcome = jnp.where(ended, summary.outcome, jnp.int8(Outcome.undecided))
         outcome = jnp.where(blown, jnp.int8(Outcome.diverged), outcome)
-        summary = Summary(outcome, summary.rate, jnp.where(ended, summary.period, jnp.nan))
+        outcome = jnp.where(wrong, jnp.int8(Outcome.not_a_number), outcome)
+        failed = failed & (outcome == Outcome.not_a_number)
+        gave_up = ~ended & ~blown & ~wrong
+        turn = (watch.last - watch.first) / jnp.maximum(watch.crossings - 1, 1)
+        doubt = jnp.where(ended & (outcome == Outcome.undecided), summary.doubt, 0)
+        summary = summary._replace(
+            outcome=outcome,
+            period=jnp.where(ended, summary.period, jnp.nan),
+            doubt=doubt.astype(jnp.int8),
+            needed=jnp.where(ended, summary.needed, jnp.nan),
+        )
+        length = jnp.minimum(turn / STEPS_PER_TURN, until / 8 / jnp.maximum(watch.steps, 1))
+        length = jnp.where(jnp.isfinite(length) & (length > 0), length, until / SAMPLES)
+        open_ = Open(
+            doubt=summary.doubt,
+            state=final,
+            step=until,
+            start=state.players,
+            bound=limit * jnp.maximum(1, start),
+            amplitude=quarters[3],
+            axis=watch.axis,
+            centre=watch.centre,
+            turn=turn / length,
+            most=jnp.minimum(until / 4 / length, MOST_STEPS),
+            length=length,
+        )
+        residual = jnp.sqrt(jnp.sum(fields[3] ** 2))
     else:
-        summary = _only_divergence(jnp.where(blown, jnp.inf, travelled), start, limit)
+        summary, open_ = _only_divergence(jnp.where(blown, jnp.inf, travelled), start, limit), None
+        failed, gave_up = jnp.zeros(len(final.players), bool), ~ended & ~blown
+        residual = _residual(game, final.players, None)
     if saves is None:
         saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), solution.ts["grid"][last][None]
     else:
         saved, saved_times = jax.tree.unflatten(jax.tree.structure(state.players), solution.ys["saved"]), saves
-    taken = solution.stats["num_steps"]
-    return _finish(game, final, saved, saved_times, measures, None, summary, residuals[1], taken)
+    rest = residual, solution.stats["num_steps"], reached, failed, gave_up
+    return _finish(game, final, saved, saved_times, measures, None, summary, *rest), summary, open_
 
 
 def measured(name: str, function: Measure, game: Game, players: Players) -> PyTree:
@@ -851,7 +1003,7 @@ def measured(name: str, function: Measure, game: Game, players: Players) -> PyTr
     return value
 
 
-def _finish(game, state, saved, steps, measures, key, summary, residual, solver_steps) -> Run:
+def _finish(game, state, saved, steps, measures, key, summary, residual, solver_steps, reached, failed, gave_up) -> Run:
     losses = jax.vmap(lambda players: tuple(game.losses(players, key)))(saved)
     taken = {name: jax.vmap(partial(measured, name, function, game))(saved) for name, function in measures}
     return Run(
@@ -866,14 +1018,43 @@ def _finish(game, state, saved, steps, measures, key, summary, residual, solver_
         period=summary.period,
         residual=residual,
         solver_steps=solver_steps,
+        reached=reached,
+        failed=failed,
+        needed=summary.needed,
+        gave_up=gave_up,
     )
 
 
-def _residuals(game: Game, start: Players, end: Players, key: PRNGKeyArray | None) -> tuple[Array, Array]:
-    """Norm of the field at the start and at the end of a run; one batch, one copy of the field to compile."""
-    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, end)
-    norms = jax.vmap(lambda players: _trees.norm(game.field(players, key)))(both)
-    return norms[0], norms[1]
+def _residual(game: Game, players: Players, key: PRNGKeyArray | None) -> Array:
+    """Norm of the field."""
+    return _trees.norm(game.field(players, key))
+
+
+def _fields(game: Game, points: tuple[Players, ...], probes: Array, key: PRNGKeyArray | None) -> tuple[Array, Array]:
+    """Norms of the field at some points of a run, shape (points, players), and how much it changes around the last one.
+
+    All in one batch: one copy of the field to compile. The change is the larger one of those over two steps of the
+    probes' lengths, in directions with all numbers of a player alike in size.
+    """
+    end = points[-1]
+    flat, unravel = ravel_pytree(end)
+    sizes = [probe / np.sqrt(max(1, _trees.size(player))) for probe, player in zip(probes, end, strict=True)]
+    steps, _ = ravel_pytree(
+        tuple(jax.tree.map(lambda leaf, s=s: jnp.full_like(leaf, s), p) for p, s in zip(end, sizes, strict=True))
+    )
+    signs = jnp.where(jnp.arange(flat.size) % 2 == 0, 1, -1).astype(flat.dtype)
+    beside = [unravel((flat + steps).astype(flat.dtype)), unravel((flat + signs * steps).astype(flat.dtype))]
+    many = jax.tree.map(lambda *leaves: jnp.stack(leaves), *points, *beside)
+    fields = jax.vmap(lambda players: tuple(game.field(players, key)))(many)
+    count = len(points)
+    norms = jax.vmap(_trees.norms)(jax.tree.map(lambda leaf: leaf[:count], fields))
+    change = jax.vmap(_trees.norms)(jax.tree.map(lambda leaf: leaf[count:] - leaf[count - 1], fields))
+    return norms, jnp.max(jnp.where(jnp.isfinite(change), change, 0), axis=0)
+
+
+def _distances(players: Players, other: Players) -> Array:
+    """For every player."""
+    return _trees.norms(jax.tree.map(jnp.subtract, players, other))
 
 
 def _distance(players: Players, other: Players) -> Array:
@@ -883,4 +1064,103 @@ def _distance(players: Players, other: Players) -> Array:
 def _only_divergence(travelled: Array, start: Array, limit: Array) -> Summary:
     inside = travelled <= limit * jnp.maximum(1, start)
     outcome = jnp.where(inside, jnp.int8(Outcome.undecided), jnp.int8(Outcome.diverged))
-    return Summary(outcome, jnp.full_like(travelled, jnp.nan), jnp.full_like(travelled, jnp.nan))
+    unknown = jnp.full_like(travelled, jnp.nan)
+    no = jnp.zeros((), bool)
+    return Summary(outcome, unknown, unknown, jnp.zeros((), jnp.int8), no, unknown)
+
+
+# What is in doubt
+
+
+def second_look(
+    game: Game, method: Update | AbstractFlow, key: PRNGKeyArray | None, summary: Summary, open_: Open
+) -> tuple[Summary, Array, Array]:
+    """Decide what is in doubt about the outcome of a run; see `dynamics.recurrence`.
+
+    Returns:
+        the summary; where the doubt is about a failure, the last step at which the players were finite, else -1; and
+        for every player, whether its gradient is not a number there.
+    """
+    if isinstance(method, Update):
+
+        def advance(state: State, step: Array) -> State:
+            if key is None:
+                return one_step(method, game, state)
+            return method.step(game, state, jax.random.fold_in(key, open_.step + step))
+
+        noisy = key is not None
+    else:
+
+        def advance(state: State, step: Array) -> State:
+            return _classical_step(method, game, state, open_.step + step * open_.length, open_.length)
+
+        noisy = isinstance(method, NoisyFlow)
+
+    look = jax.lax.stop_gradient(look_again(advance, open_))
+    found = decide(summary, look, noisy)
+    period = jnp.where(summary.doubt == Doubt.motion, found.period * open_.length, found.period)
+    failing = (summary.doubt == Doubt.failure) & ~look.finite
+    inside = _distance(look.players, open_.start) <= open_.bound
+    gradients = ~jnp.isfinite(_trees.norms(game.field(look.players, key)))
+    wrong = failing & inside & (gradients.any() | (summary.outcome == Outcome.not_a_number))
+    outcome = jnp.where(failing, jnp.int8(Outcome.diverged), found.outcome)
+    outcome = jnp.where(wrong, jnp.int8(Outcome.not_a_number), outcome)
+    reached = jnp.where(failing, open_.step + look.steps, -1)
+    failed = wrong & jnp.where(gradients.any(), gradients, look.failed)
+    return found._replace(outcome=outcome, period=period), reached, failed
+
+
+_second_look = eqx.filter_jit(second_look)
+
+
+def _classical_step(flow: AbstractFlow, game: Game, state: State, time: Array, length: Array) -> State:
+    """A step of the classical Runge-Kutta method; a loop over its stages, so that the field is compiled once."""
+    zeros = jax.tree.map(jnp.zeros_like, state)
+
+    def stage(carry, numbers):
+        total, slope = carry
+        part, weight = numbers
+        ahead = part * length
+        slope = flow.field(game, time + ahead, _trees.add_scaled(state, ahead, slope))
+        slope = jax.tree.map(lambda a, b: a.astype(b.dtype), slope, state)
+        return (_trees.add_scaled(total, weight, slope), slope), None
+
+    parts = jnp.asarray([0, 0.5, 0.5, 1], length.dtype), jnp.asarray([1, 2, 2, 1], length.dtype) / 6
+    (total, _), _ = jax.lax.scan(stage, (zeros, zeros), parts)
+    return _trees.add_scaled(state, length, total)
+
+
+def _failures(flow: AbstractFlow, game: Game, final: State, time: Array, failed_at: Array) -> Array:
+    """For every player, whether its gradient is not a number at the end of a flow, or where a step from there fails."""
+    slope = flow.field(game, time, final)
+    attempt = jnp.where(jnp.isfinite(failed_at), jnp.maximum(failed_at - time, 0), 0)
+    shares = jnp.asarray([0, 0.25, 1, 4], attempt.dtype)
+
+    def numbers(share: Array) -> Array:
+        ahead = jax.tree.map(
+            lambda a, b: a + (share * attempt).astype(a.dtype) * jnp.where(jnp.isfinite(b), b, 0), final, slope
+        )
+        return jnp.isfinite(_trees.norms(game.field(ahead.players, None)))
+
+    wrong = ~jax.vmap(numbers)(shares)
+    return wrong[jnp.argmax(wrong.any(axis=1))]
+
+
+def _decided(
+    game: Game,
+    method: Update | AbstractFlow,
+    key: PRNGKeyArray | None,
+    run: Run,
+    summary: Summary,
+    open_: Open | None,
+) -> Run:
+    """The run after a second look, where there is a doubt."""
+    if open_ is None or is_concrete(summary.doubt) and not int(summary.doubt):
+        return run
+    summary, reached, failed = _second_look(game, method, key, summary, open_)
+    reached = jnp.where(reached >= 0, reached.astype(run.reached.dtype), run.reached)
+    return eqx.tree_at(
+        lambda one: (one.outcome, one.period, one.needed, one.reached, one.failed),
+        run,
+        (summary.outcome, summary.period, summary.needed, reached, run.failed | failed),
+    )

@@ -60,7 +60,10 @@ def test_quick_run_from_end_to_end(tmp_path):
     "game, method, kind", [("non_saturating", "simultaneous", np.float64), ("bilinear", "alternating", np.float32)]
 )
 def test_c_finds_what_a_sweep_finds(compiled, game, method, kind):
-    """The same ends, outcomes, rates, periods and steps to tolerance; on any number of threads."""
+    """The same ends, outcomes, rates, periods and steps to tolerance; on any number of threads.
+
+    What the C program leaves in doubt the library has looked at a second time.
+    """
     problems, native = load("problems"), load("native")
     code = native.Native(compiled, kind)
     problem = problems.planar(game, method, kind, 333, 640, wide=True)
@@ -68,9 +71,11 @@ def test_c_finds_what_a_sweep_finds(compiled, game, method, kind):
     for one, other in zip(found, threaded, strict=True):
         np.testing.assert_array_equal(one, other)
     swept = dy.sweep(problem.build, problem.axes, 640, design="zip", predict=False, dtype=kind)
-    np.testing.assert_array_equal(found.outcome, swept.outcome)
-    assert len(np.unique(found.outcome)) > 1
-    alive = found.outcome != dy.Outcome.diverged
+    decided = found.outcome != native.IN_DOUBT
+    assert decided.mean() > 0.8
+    np.testing.assert_array_equal(found.outcome[decided], swept.outcome[decided])
+    assert len(np.unique(found.outcome[decided])) > 1
+    alive = decided & (found.outcome != dy.Outcome.diverged)
     tolerance = 1e-9 if kind is np.float64 else 2e-4
     ends = np.stack([swept.player_0, swept.player_1])
     pairs = [(found.final, ends), (found.rate, swept.simulated_rate), (found.period, swept.period)]

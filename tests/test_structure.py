@@ -28,6 +28,7 @@ ROWS = [
     ["updates"],
     ["flows"],
     ["outcomes"],
+    ["recurrence", "solver_watch"],
     ["simulation", "analysis"],
     ["ensembles"],
     ["catalogue"],
@@ -97,6 +98,7 @@ ALLOWED_LOOPS = {
     "analysis/equilibria.py": {"optx.root_find"},
     "analysis/all_equilibria.py": {"optx.root_find"},
     "directions/unrolled.py": {"jax.lax.scan"},
+    "recurrence.py": {"jax.lax.while_loop"},  # a run that goes on for a while
 }
 
 

@@ -29,7 +29,7 @@ from dynamics.updates.base import Update
 
 LIMIT = 1e6  # that of `simulate`
 LAPS = 2  # times round a periodic coordinate after which a run is rotating
-WITHOUT_END = ("cycling", "rotating", "diverged", "undecided")
+WITHOUT_END = ("cycling", "rotating", "diverged", "chaotic", "stalled", "not_a_number", "undecided")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Basins:
         labels: the destination of every start, an index into `names`. On a grid `labels[i, j]` belongs to the i-th
             value of the first and the j-th of the second coordinate.
         names: of the destinations.
-        kinds: "target", "found" (where runs came to rest that is no target), "cycling", "rotating" (round and round a
-            periodic coordinate), "diverged" or "undecided".
+        kinds: "target", "found" (where runs came to rest that is no target), "rotating" (round and round a periodic
+            coordinate), or the name of an outcome without destination: "cycling", "diverged", "chaotic", "stalled",
+            "not_a_number" or "undecided".
         fractions: share of the starts.
         errors: standard errors of the shares as estimates of volumes, for random starts; NaN on a grid.
         counts: numbers of starts.
@@ -114,8 +115,9 @@ def basins(
 
     A run that ends within `tolerance` of a target belongs to it, unless it goes round at constant amplitude; a run that
     has come to rest elsewhere belongs to a destination that is found: the ends of such runs, those near each other
-    taken together. All other runs are cycling, rotating, diverged or undecided (see `dynamics.Outcome`). Of a game
-    that goes on changing far from its targets one should look at a few runs before believing a picture.
+    taken together. All other runs are rotating, or cycling, diverged, chaotic, stalled, not a number or undecided (see
+    `dynamics.Outcome`). Of a game that goes on changing far from its targets one should look at a few runs before
+    believing a picture.
 
     Args:
         game: the game.
@@ -406,7 +408,7 @@ def _assign(outcomes, starts, ends, residuals, goals: _Goals, periods, tolerance
         laps = np.max(np.abs(travelled) / periods, axis=1)
         distances = np.array([np.linalg.norm(_difference(ends, goal, periods), axis=1) for _, goal in goals])
     labels = np.full(len(ends), -1)
-    steady = inside & (outcomes != Outcome.cycling)
+    steady = inside & ~np.isin(outcomes, (Outcome.cycling, Outcome.chaotic))
     if len(goals):
         nearest = np.argmin(np.where(np.isnan(distances), np.inf, distances), axis=0)
         near = steady & (distances[nearest, np.arange(len(ends))] <= tolerance)
@@ -427,8 +429,16 @@ def _assign(outcomes, starts, ends, residuals, goals: _Goals, periods, tolerance
     # Angles that keep growing are no divergence.
     grown = (outcomes == Outcome.diverged) & ~np.isfinite(periods).all()
     fate = np.select(
-        [~inside, outcomes == Outcome.cycling, laps >= LAPS, grown],
-        ["diverged", "cycling", "rotating", "diverged"],
+        [
+            outcomes == Outcome.not_a_number,
+            ~inside,
+            outcomes == Outcome.cycling,
+            laps >= LAPS,
+            grown,
+            outcomes == Outcome.chaotic,
+            outcomes == Outcome.stalled,
+        ],
+        ["not_a_number", "diverged", "cycling", "rotating", "diverged", "chaotic", "stalled"],
         "undecided",
     )
     for kind in WITHOUT_END:

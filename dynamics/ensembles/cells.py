@@ -25,8 +25,9 @@ from dynamics.analysis.rest import COUNTER_LIMIT, FEW_COUNTS, Repeated
 from dynamics.ensembles.fixed_step import FixedStep, tableau_of
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
-from dynamics.outcomes import Outcome, rounding_floor
-from dynamics.simulation import SEGMENTS, Run, measured, simulate, simulate_lane
+from dynamics.outcomes import Outcome, Summary, rounding_floor
+from dynamics.recurrence import Open
+from dynamics.simulation import SEGMENTS, Run, measured, second_look, simulate, simulate_lane
 from dynamics.updates.base import Update
 
 logger = logging.getLogger(__name__)
@@ -145,28 +146,38 @@ class Recipe(eqx.Module):
         """The method as it is linearised."""
         return Repeated(method, self.period, self.period_start) if self.period > 1 else method
 
-    def run(self, parts: Built, index: Array) -> Run:
-        """Simulate one cell."""
+    def run(self, parts: Built, index: Array) -> tuple[Run, tuple[Summary, Open] | None]:
+        """Simulate one cell; what is in doubt about its outcome, and is not decided yet."""
         game, method, players = parts
-        key = None if self.key is None else jax.random.fold_in(self.key, index)
-        tolerance, limit = self.thresholds
-        common = dict(key=key, tolerance=tolerance, limit=limit)
-        if isinstance(method, Update):
-            every = self.steps // samples_of(self.steps)
-            return simulate_lane(game, method, players, steps=self.steps, save_every=every, **common)
+        common = dict(key=self._key(index), tolerance=self.thresholds[0], limit=self.thresholds[1])
+        steps = self.steps if self.fixed_steps is None else self.fixed_steps
+        if steps is None:
+            return simulate(game, method, players, until=self.until, **common, **self.options), None
+        update, every = self._update(method), steps // samples_of(steps)
+        run, *doubt = simulate_lane(game, update, players, steps=steps, save_every=every, **common)
         if self.fixed_steps is not None:
-            return self._with_fixed_steps(game, method, players, common)
-        return simulate(game, method, players, until=self.until, **common, **self.options)
+            length = update.length.astype(run.rate.dtype)
+            times = run.steps.astype(length.dtype) * length
+            run = dataclasses.replace(run, steps=times, rate=run.rate / length, period=run.period * length)
+        return run, tuple(doubt)
 
-    def _with_fixed_steps(self, game: Game, flow: AbstractFlow, players: Players, common: dict[str, Any]) -> Run:
-        steps = self.fixed_steps
+    def decided(self, parts: Built, index: Array, summary: Summary, open_: Open) -> tuple[Array, Array]:
+        """Outcome and period after a second look at a cell whose outcome is in doubt."""
+        game, method, players = parts
+        game, update = _trees.cast((game, self._update(method)), _trees.float_dtype(players))
+        summary, *_ = second_look(game, update, self._key(index), summary, open_)
+        if self.fixed_steps is None:
+            return summary.outcome, summary.period
+        return summary.outcome, summary.period * update.length.astype(summary.period.dtype)
+
+    def _key(self, index: Array) -> PRNGKeyArray | None:
+        return None if self.key is None else jax.random.fold_in(self.key, index)
+
+    def _update(self, method: Update | AbstractFlow) -> Update:
+        if isinstance(method, Update):
+            return method
         length = jnp.asarray(self.options["dt0"], self.until.dtype)
-        update = FixedStep(flow, tableau_of(self.options.get("solver", diffrax.Tsit5())), length)
-        every = steps // samples_of(steps)
-        run = simulate_lane(game, update, players, steps=steps, save_every=every, **common)
-        length = length.astype(run.rate.dtype)
-        times = run.steps.astype(length.dtype) * length
-        return dataclasses.replace(run, steps=times, rate=run.rate / length, period=run.period * length)
+        return FixedStep(method, tableau_of(self.options.get("solver", diffrax.Tsit5())), length)
 
 
 def _part(steps: int, parts: int) -> int:
@@ -398,9 +409,10 @@ def linear_blocks(recipe: Recipe, values: dict[str, Array]) -> LinearisedCells:
 
 def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[str, Any]:
     parts = recipe.built(values)
-    run = recipe.run(parts, index)
+    run, doubt = recipe.run(parts, index)
     game = _trees.cast(parts[0], _trees.float_dtype(run.final))
     return dict(
+        doubt=doubt,
         outcome=run.outcome,
         rate=run.rate,
         period=run.period,
@@ -410,6 +422,18 @@ def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[s
         settled=(run.outcome == Outcome.converged) | _is_far(run, parts, recipe.thresholds[1]),
         measures={name: measured(name, function, game, run.final) for name, function in recipe.measures},
     )
+
+
+@eqx.filter_jit
+def decide_cells(
+    recipe: Recipe, values: dict[str, Array], indices: Array, summary: Summary, open_: Open
+) -> tuple[Array, Array]:
+    """Outcomes and periods of cells in doubt; all arguments but the recipe have a leading axis of cells."""
+
+    def one(values: dict[str, Array], index: Array, summary: Summary, open_: Open) -> tuple[Array, Array]:
+        return recipe.decided(recipe.built(values), index, summary, open_)
+
+    return jax.vmap(one)(values, indices, summary, open_)
 
 
 def _is_far(run: Run, parts: Built, limit: Array) -> Array:

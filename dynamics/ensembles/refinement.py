@@ -193,18 +193,21 @@ def _doubtful(single: "xr.Dataset", duration: float, tolerance: float, limit: fl
     """Cells that rounding in single precision may have decided."""
     outcome = single["outcome"].values.ravel()
     converged, cycling, diverged = (outcome == one for one in (Outcome.converged, Outcome.cycling, Outcome.diverged))
-    found = outcome == Outcome.undecided
+    # Steps that move nothing in single precision may move something in double precision, and so on.
+    found = np.isin(outcome, (Outcome.undecided, Outcome.stalled, Outcome.not_a_number))
     if limit > LARGEST_LIMIT:
         found |= diverged
     if "predicted_verdict" not in single:
         # Nothing tells a cycle of the game from one of its rounding.
-        return found | cycling
+        return found | cycling | (outcome == Outcome.chaotic)
     verdict = single["predicted_verdict"].values.ravel()
     change = single["predicted_rate"].values.ravel() * duration
     found |= verdict == Predicted.marginal
     # The runs contradict the eigenvalues: a cycle around a stable point may be one between neighbouring numbers, and
     # an unstable point that attracts may be one from which rounding has not yet driven away.
-    found |= cycling & (verdict != Predicted.unstable) | converged & (verdict == Predicted.unstable)
+    found |= np.isin(outcome, (Outcome.cycling, Outcome.chaotic)) & (verdict != Predicted.unstable) | converged & (
+        verdict == Predicted.unstable
+    )
     with np.errstate(invalid="ignore"):
         # Nothing was decided by the linear part, or it converged faster than that allows: rest at the rounding's level.
         found |= np.abs(change) < np.maximum(1, MARGIN * duration)

@@ -570,7 +570,9 @@ class Store:
                     zlib.crc32(self._file(name, number).read_bytes()) == record["checksums"][name]
                     for name in self.template.data_vars
                 ):
-                    self.done_chunks[number] = record["outcomes"]
+                    # An earlier version may have told fewer outcomes apart.
+                    counts = record["outcomes"]
+                    self.done_chunks[number] = [*counts, *[0] * (len(Outcome) - len(counts))]
 
     def _file(self, name: Any, number: int) -> Path:
         return self.path / name / self.layout.file(number, self.template[name].ndim - len(self.cells.shape))

@@ -15,7 +15,15 @@ from dynamics.analysis.linearisation import Closely, Linearisation
 from dynamics.analysis.periods import find_period
 from dynamics.analysis.report import Stability, stability_of
 from dynamics.ensembles import fallback, tables
-from dynamics.ensembles.cells import LinearisedCells, Recipe, linear_blocks, probe_cells, reach_along, run_chunk
+from dynamics.ensembles.cells import (
+    LinearisedCells,
+    Recipe,
+    decide_cells,
+    linear_blocks,
+    probe_cells,
+    reach_along,
+    run_chunk,
+)
 from dynamics.ensembles.designs import Cells
 from dynamics.ensembles.prediction import Predictions, judge
 from dynamics.game import as_players
@@ -123,7 +131,32 @@ class Work:
                 return jax.device_get(ran)
 
         found = self._compiled_or_not(computed, recipe)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+        found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+        doubt = found.pop("doubt", None)
+        if doubt is not None:
+            self._decide(recipe, found, doubt, values, indices, devices[0])
+        return found
+
+    def _decide(
+        self,
+        recipe: Recipe,
+        found: dict[str, Any],
+        doubt: Any,
+        values: Values,
+        indices: np.ndarray,
+        device: jax.Device,
+    ) -> None:
+        """Look a second time at cells whose outcome is in doubt, a block of them at a time: one program for all."""
+        open_ = np.flatnonzero(doubt[0].doubt)
+        if not len(open_):
+            return
+        found |= {name: np.array(found[name]) for name in ("outcome", "period")}
+        for begin in range(0, len(open_), self.lanes):
+            rows = open_[np.minimum(np.arange(begin, begin + self.lanes), len(open_) - 1)]
+            given = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (values, indices, *doubt))
+            with jax.default_device(device), _locks.tracing:
+                outcome, period = jax.device_get(decide_cells(recipe, *given))
+            found["outcome"][rows], found["period"][rows] = outcome, period
 
     def _compiled_or_not(self, computed: Callable[[Recipe], Any], recipe: Recipe) -> Any:
         """What a function of the recipe returns; if it fails with the compiler of sweeps, without it."""

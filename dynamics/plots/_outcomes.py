@@ -102,7 +102,7 @@ def _table(results: Results) -> Figure:
     if left_out:
         subtitle += f"\nthe last {left_out} rows do not fit and are left out"
     style.heading(figure, results.title or results.name, subtitle)
-    style.legend_below(figure, _table_legend(), columns=5)
+    style.legend_below(figure, _table_legend(results), columns=5)
     return figure
 
 
@@ -154,8 +154,11 @@ def _tint(colour: str, share: float = 0.68) -> tuple[float, ...]:
     return tuple(1 - share * (1 - part) for part in to_rgb(colour))
 
 
-def _table_legend() -> list:
-    outcomes = [style.patch(name, _tint(colour)) for name, colour in style.OUTCOMES.items()]
+def _table_legend(results: Results) -> list:
+    seen = {cell.outcome for cell in results.cells}
+    outcomes = [
+        style.patch(name.replace("_", " "), _tint(colour)) for name, colour in style.OUTCOMES.items() if name in seen
+    ]
     verdicts = [style.mark(f"predicted {name}", marker) for name, marker in style.VERDICT_MARKS.items()]
     corner = style.mark("differs, explained", (3, 0, -45), size=7)
     frame = style.patch("differs, unexplained", "none", style.INK)
@@ -200,7 +203,10 @@ def _maps(results: Results, names: list[str]) -> Figure:
     style.heading(
         figure, results.title or results.name, subtitle + (f"; {left_out} more panels left out" if left_out else "")
     )
-    handles = [style.patch(name, _tint(colour)) for name, colour in style.OUTCOMES.items()]
+    seen = {cell.outcome for cell in results.cells}
+    handles = [
+        style.patch(name.replace("_", " "), _tint(colour)) for name, colour in style.OUTCOMES.items() if name in seen
+    ]
     handles += [style.line("predicted boundary", style.INK)]
     handles += [style.mark(text, m, size=5) for text, m in (("differs, explained", "."), ("differs, unexplained", "X"))]
     style.legend_below(figure, handles, columns=4)

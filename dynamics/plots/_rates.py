@@ -25,7 +25,9 @@ def rates(results: Results) -> Figure:
         style.dress(axes, f"{kind}s", f"predicted rate per {unit}", f"measured rate per {unit}")
     style.heading(figure, results.title or results.name, "rates of contraction (negative) and growth (positive)")
     outcomes = {cell.outcome for cell in results.cells}
-    handles = [style.patch(name, colour) for name, colour in style.OUTCOMES.items() if name in outcomes]
+    handles = [
+        style.patch(name.replace("_", " "), colour) for name, colour in style.OUTCOMES.items() if name in outcomes
+    ]
     agreements = {cell.agreement for cell in results.cells}
     handles += [style.mark(style.AGREEMENTS[name], m, filled=False) for name, m in _MARKS.items() if name in agreements]
     style.legend_below(figure, [*handles, style.line("measured = predicted", style.INK, width=0.9)], columns=4)

@@ -19,8 +19,24 @@ from matplotlib.text import Annotation
 BLUE, GOLD, VERMILLION, GREY = "#2C7FB8", "#F0C541", "#D1495B", "#B4B4B4"
 INK, FAINT, PAPER = "#22262B", "#D9DCE0", "#FFFFFF"
 
-OUTCOMES = {"converged": BLUE, "cycling": GOLD, "diverged": VERMILLION, "undecided": GREY}
-OUTCOME_MARKS = {"converged": "o", "cycling": "s", "diverged": "X", "undecided": "D"}
+OUTCOMES = {
+    "converged": BLUE,
+    "cycling": GOLD,
+    "diverged": VERMILLION,
+    "undecided": GREY,
+    "chaotic": "#8E5EA2",
+    "stalled": "#3A9D6E",
+    "not_a_number": INK,
+}
+OUTCOME_MARKS = {
+    "converged": "o",
+    "cycling": "s",
+    "diverged": "X",
+    "undecided": "D",
+    "chaotic": "*",
+    "stalled": "v",
+    "not_a_number": "P",
+}
 VERDICTS = {"stable": BLUE, "unstable": VERMILLION, "marginal": GOLD}
 VERDICT_MARKS = {"stable": "o", "unstable": "x", "marginal": "_"}
 AGREEMENTS = {"agrees": "agrees", "explained": "differs, explained", "unexplained": "differs, unexplained"}

@@ -52,7 +52,7 @@ def trajectory(run: Any) -> Figure:
         _plane(figure.add_subplot(grid[:, 1]), coordinates)
     outcome = Outcome(int(run.outcome))
     rate = f", rate {float(run.rate):.4g} per {'step' if name == 'step' else 'unit of time'}"
-    style.heading(figure, f"Outcome: {outcome.name}", f"{name}s {steps[0]:g} to {steps[-1]:g}{rate}")
+    style.heading(figure, f"Outcome: {outcome.name.replace('_', ' ')}", f"{name}s {steps[0]:g} to {steps[-1]:g}{rate}")
     return figure
 
 

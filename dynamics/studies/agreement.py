@@ -77,6 +77,13 @@ def judge(evidence: Evidence) -> tuple[str, str]:
     return _unstable(evidence)
 
 
+STOPPED = {
+    "stalled": "The steps have become too small to move the players before they arrived; eigenvalues speak of steps "
+    "that go on.",
+    "not_a_number": "The gradient is not a number somewhere on the way, of which the eigenvalues cannot know.",
+}
+
+
 def _slack(evidence: Evidence) -> float:
     """What a measured rate can be off by: a phase of the rotation over the stretch it is measured on."""
     return 0.1 * abs(evidence.stability.rate) + 6 / evidence.length
@@ -105,6 +112,8 @@ def _stable(evidence: Evidence, along: str) -> tuple[str, str]:
         return "agrees", "Stable, and contracting; it has not arrived within the steps given."
     if evidence.outcome == "undecided" and evidence.distance < 0.5 * evidence.start:
         return "agrees", "Stable, and has come closer; it has not arrived within the steps given."
+    if evidence.outcome in STOPPED:
+        return "explained", STOPPED[evidence.outcome]
     return "explained", (
         "Far from linear: it converges from close by, but this start lies outside the basin of attraction or is still "
         "on its way."
@@ -116,6 +125,10 @@ def _unstable(evidence: Evidence) -> tuple[str, str]:
         return "agrees", "Unstable, and diverges."
     if evidence.outcome == "cycling":
         return "agrees", "Unstable: training leaves the equilibrium and ends on a cycle around it."
+    if evidence.outcome == "chaotic":
+        return "agrees", "Unstable: training leaves the equilibrium for a chaotic motion."
+    if evidence.outcome in STOPPED:
+        return "explained", STOPPED[evidence.outcome]
     if evidence.outcome == "undecided" and (evidence.rate > 0 or evidence.distance > evidence.start):
         return "agrees", "Unstable, and moving away."
     if evidence.outcome == "undecided":
@@ -129,7 +142,10 @@ def _unstable(evidence: Evidence) -> tuple[str, str]:
 def _marginal(evidence: Evidence) -> tuple[str, str]:
     if evidence.outcome == "cycling":
         return "agrees", "Marginal (a centre, to first order), and cycles."
+    if evidence.outcome in STOPPED:
+        return "explained", STOPPED[evidence.outcome]
     what = {
+        "chaotic": "they make it chaotic",
         "converged": "they make it converge",
         "diverged": "they make it diverge",
         "undecided": "within these steps they have not decided either",

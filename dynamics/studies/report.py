@@ -28,10 +28,26 @@ FILES = ("report.md", "results.json", "results.nc", "study.toml", *(f"{name}.png
 MOST_COLUMNS = 12  # methods beside each other in a table; more of them are its rows
 MOST_LISTED = 200  # cells of one explanation that the report lists one by one
 
-_LETTERS = {"converged": "C", "cycling": "O", "diverged": "D", "undecided": "?"}
+_LETTERS = {
+    "converged": "C",
+    "cycling": "O",
+    "diverged": "D",
+    "undecided": "?",
+    "chaotic": "X",
+    "stalled": "S",
+    "not_a_number": "N",
+}
 _ORDER = list(_LETTERS)
 _FLAGS = {"agrees": "", "explained": "*", "unexplained": "!"}
-_STYLES = {"converged": "blue", "cycling": "yellow", "diverged": "red", "undecided": "dim"}
+_STYLES = {
+    "converged": "blue",
+    "cycling": "yellow",
+    "diverged": "red",
+    "undecided": "dim",
+    "chaotic": "magenta",
+    "stalled": "green",
+    "not_a_number": "reverse",
+}
 
 
 def to_json(results: Results) -> dict[str, Any]:
@@ -86,7 +102,8 @@ def table(results: Results) -> Any:
     cells = results.cells
     kinds = [kind for kind in ("map", "flow") if any(cell.kind == kind for cell in cells)]
     methods = _unique(cell.method for cell in cells)
-    meaning = ", ".join(f"{letter} {name}" for name, letter in _LETTERS.items())
+    seen = {cell.outcome for cell in cells}
+    meaning = ", ".join(f"{letter} {name.replace('_', ' ')}" for name, letter in _LETTERS.items() if name in seen)
     both = f"{' / '.join(kinds)}: {meaning}"
     caption = f"{both}; {_FLAGS['explained']} differs from the prediction and is explained, "
     caption += f"{_FLAGS['unexplained']} differs without explanation"

@@ -37,7 +37,7 @@ class Cell:
         eigenvalues: complex, outermost first.
         smoothness: as in `dynamics.analysis.Stability`.
         manifold_dimension: of the manifold of equilibria through the point.
-        outcome: "converged", "cycling", "diverged" or "undecided".
+        outcome: the name of a `dynamics.Outcome`.
         rate: measured.
         period: measured, NaN unless cycling.
         residual: norm of the field at the end.

@@ -1,0 +1,409 @@
+"""What became of a run: periods, several frequencies and chaos; rest that is no convergence; where numbers end."""
+
+import itertools
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dynamics as dy
+from dynamics import optimisers
+from dynamics.simulation import Outcome, simulate
+
+FLOW = dy.flows.Flow()
+
+
+def outcome(run):
+    return Outcome(int(run.outcome)).name
+
+
+def sgd(rate, players=2, kind=dy.updates.Simultaneous):
+    return kind(*[optimisers.sgd(rate)] * players)
+
+
+def powers(z):
+    """1, the coordinates, and their products, in order."""
+    pairs = itertools.combinations_with_replacement(range(len(z)), 2)
+    return jnp.stack([jnp.ones_like(z[0]), *z, *[z[i] * z[j] for i, j in pairs]])
+
+
+class Polynomial(dy.Game):
+    """A player per number; the field is a polynomial of degree 2 in all of them: any such map in one program."""
+
+    coefficients: jax.Array  # (players, monomials)
+
+    def losses(self, players, key=None):
+        directions = self.coefficients.astype(jnp.result_type(*players)) @ powers(jax.lax.stop_gradient(players))
+        return tuple(-direction * player for direction, player in zip(directions, players, strict=True))
+
+    def equilibria(self):
+        return []
+
+    @classmethod
+    def example(cls):
+        return cls(jnp.zeros((2, 6)))
+
+
+UNIT_STEP = sgd(1.0)
+
+
+def planar(coefficients, scale=1.0):
+    """The map with these coefficients of 1, x, y, x^2, x y, y^2, in units of the scale, as a step of rate 1."""
+    shift = np.array(coefficients, float)
+    shift[:, 0] *= scale
+    shift[:, 3:] /= scale
+    shift[[0, 1], [1, 2]] -= 1
+    return Polynomial(jnp.asarray(shift))
+
+
+def logistic(r, scale=1.0):
+    return planar([[0, r, 0, -r, 0, 0], [0, 0, 0.5, 0, 0, 0]], scale)
+
+
+def henon(a, scale=1.0):
+    return planar([[1, 0, 1, -a, 0, 0], [0, 0.3, 0, 0, 0, 0]], scale)
+
+
+def delayed_logistic(a):
+    return planar([[0, a, 0, 0, -a, 0], [0, 1, 0, 0, 0, 0]])
+
+
+def rotation(angle):
+    c, s = np.cos(angle), np.sin(angle)
+    return planar([[0, c, -2 * s, 0, 0, 0], [0, s / 2, c, 0, 0, 0]])
+
+
+def of_map(game, start=(0.3, 0.2), steps=4000):
+    return simulate(game, UNIT_STEP, start, steps=steps, save_every="last")
+
+
+# Maps
+
+
+@pytest.mark.parametrize(
+    "game, period",
+    [
+        (logistic(3.2), 2),
+        (logistic(3.5), 4),
+        (logistic(3.55), 8),
+        (logistic(3.83), 3),
+        (henon(0.9), 2),
+        (henon(1.0), 4),
+        (rotation(2 * np.pi * 3 / 10), 10),
+        (rotation(2 * np.pi / 3.7), 37),  # closes up after ten turns
+        (rotation(1.6963), 2 * np.pi / 1.6963),  # never closes up: the mean time of a turn
+        (rotation(0.1), 2 * np.pi / 0.1),
+        (rotation(2.9), 2 * np.pi / 2.9),
+    ],
+)
+def test_the_period_of_a_cycle_is_that_after_which_it_closes(game, period):
+    run = of_map(game)
+    assert outcome(run) == "cycling"
+    np.testing.assert_allclose(run.period, period, rtol=2e-3)
+
+
+@pytest.mark.parametrize("game", [logistic(3.7), logistic(3.9), henon(1.4), delayed_logistic(2.27)])
+def test_chaotic_maps(game):
+    run = of_map(game)
+    assert outcome(run) == "chaotic" and np.isnan(run.period)
+    assert "exponentially" in run.describe()
+
+
+@pytest.mark.parametrize("scale", [1e5, 1e-5])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_size_of_the_players_does_not_matter(scale, dtype):
+    start = dtype(0.3 * scale), dtype(0.2 * scale)
+    expected = {3.5: ("cycling", 4), 3.9: ("chaotic", np.nan), 2.8: ("converged", np.nan)}
+    for r, (name, period) in expected.items():
+        run = of_map(logistic(r, scale), start)
+        assert outcome(run) == name
+        np.testing.assert_equal(float(run.period), period)
+
+
+def test_an_invariant_circle_is_no_chaos():
+    """The delayed logistic map past its Neimark-Sacker bifurcation at a = 2, with the period of its rotation."""
+    run = of_map(delayed_logistic(2.05), steps=8000)
+    z, turned, previous = np.array([0.3, 0.2]), 0.0, None
+    for step in range(12_000):
+        z = np.array([2.05 * z[0] * (1 - z[1]), z[0]])
+        angle = np.arctan2(*(z - (1 - 1 / 2.05)))
+        if step >= 8000:
+            turned += np.mod(angle - previous, 2 * np.pi)
+        previous = angle
+    turned = min(turned, 2 * np.pi * 4000 - turned)  # whichever way round
+    assert outcome(run) == "cycling"
+    np.testing.assert_allclose(run.period, 2 * np.pi * 4000 / turned, rtol=0.01)
+
+
+def test_two_frequencies_have_no_period():
+    rates = jnp.asarray([1.0, np.sqrt(2)])
+    game = dy.Game.from_losses(lambda p, key=None: (jnp.sum(rates * p[0] * p[1]), -jnp.sum(rates * p[0] * p[1])))
+    start = jnp.asarray([1.0, 0.7]), jnp.asarray([0.0, 0.2])
+    run = simulate(game, sgd(0.3, kind=dy.updates.Alternating), start, steps=5000, save_every="last")
+    assert outcome(run) == "cycling" and np.isnan(run.period)
+    assert "no period" in run.describe()
+
+
+def iterated(step, z, count):
+    """Smallest number of steps after which the orbit closes up, 0 if none up to 64 does, and its exponent."""
+    tangent, total = np.array([0.6, 0.8]), 0.0
+    for n in range(2 * count):
+        z, tangent = step(z, tangent)
+        size = np.linalg.norm(tangent)
+        tangent, total = (
+            (tangent / size if size > 0 else np.array([0.6, 0.8])),
+            total + (n >= count) * np.log(size + 1e-300),
+        )
+    first = z
+    for period in range(1, 65):
+        z, _ = step(z, tangent)
+        if np.abs(z - first).max() < 1e-9:
+            return period, total / count
+    return 0, total / count
+
+
+@given(st.sampled_from(["logistic", "henon"]), st.floats(0, 1))
+def test_random_maps_against_their_exponents(kind, share):
+    """Where the exponent is well on one side of 0, the outcome is that of the orbit, iterated with NumPy."""
+    if kind == "logistic":
+        r = 2.9 + 1.09 * share
+        game = logistic(r)
+
+        def step(z, v):
+            return np.array([r * z[0] * (1 - z[0]), 0]), np.array([r * (1 - 2 * z[0]) * v[0], 0])
+
+    else:
+        a = 0.4 + share
+        game = henon(a)
+
+        def step(z, v):
+            x, y = z
+            return np.array([1 - a * x**2 + y, 0.3 * x]), np.array([-2 * a * x * v[0] + v[1], 0.3 * v[0]])
+
+    run = of_map(game)
+    period, exponent = iterated(step, np.array([0.3, 0.2 * (kind == "henon")]), 4000)
+    if exponent > 0.05:
+        assert outcome(run) == "chaotic"
+    elif exponent < -0.02 and period == 1:
+        assert outcome(run) == "converged"
+    elif exponent < -0.02 and 1 < period <= 64:
+        assert outcome(run) == "cycling" and float(run.period) == period
+
+
+def test_a_sweep_and_basins_follow_the_same_rule():
+    values = np.array([2.8, 3.2, 3.5, 3.7, 3.83, 3.9])
+
+    def build(r):
+        matrix = jnp.zeros((2, 6)).at[0, 1].set(r - 1).at[0, 3].set(-r).at[1, 2].set(-0.5)
+        return Polynomial(matrix), UNIT_STEP, (0.3, 0.2)
+
+    found = dy.sweep(build, {"r": values}, steps=4000, predict=False)
+    runs = [of_map(logistic(r)) for r in values]
+    np.testing.assert_array_equal(found.outcome, [run.outcome for run in runs])
+    np.testing.assert_allclose(found.period, [run.period for run in runs])
+    assert {"cycling", "chaotic", "converged"} == {outcome(run) for run in runs}
+    assert "chaotic stalled not_a_number" in found.outcome.attrs["flag_meanings"]
+    box = (0.2, 0.0), (0.8, 0.1)
+    basins = dy.basins(logistic(3.9), UNIT_STEP, *box, points=(3, 2), steps=4000, targets=[])
+    assert basins.kinds == ("chaotic",)
+
+
+# Flows
+
+
+def in_space(rows):
+    """Three players; the coefficients of 1, x, y, z, x^2, x y, x z, y^2, y z, z^2."""
+    return Polynomial(jnp.asarray(rows, float))
+
+
+def lorenz(rho):
+    return in_space(
+        [
+            [0, -10, 10, 0, 0, 0, 0, 0, 0, 0],
+            [0, rho, -1, 0, 0, 0, -1, 0, 0, 0],
+            [0, 0, 0, -8 / 3, 0, 1, 0, 0, 0, 0],
+        ]
+    )
+
+
+def roessler(c):
+    return in_space(
+        [
+            [0, 0, -1, -1, 0, 0, 0, 0, 0, 0],
+            [0, 1, 0.2, 0, 0, 0, 0, 0, 0, 0],
+            [0.2, 0, 0, -c, 0, 0, 1, 0, 0, 0],
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "game, until, expected, period",
+    [
+        (lorenz(10.0), 200.0, "converged", np.nan),
+        (lorenz(28.0), 200.0, "chaotic", np.nan),
+        (lorenz(160.0), 200.0, "cycling", 1.153),  # several turns to a period
+        (roessler(2.5), 1000.0, "cycling", 5.749),
+        (roessler(3.5), 1000.0, "cycling", 11.545),  # twice round
+        (roessler(5.7), 2000.0, "chaotic", np.nan),
+    ],
+)
+def test_flows_in_space(game, until, expected, period):
+    run = simulate(game, FLOW, (1.0, 1.0, 1.0), until=until, save_every="last")
+    assert outcome(run) == expected
+    np.testing.assert_allclose(run.period, period, rtol=2e-3)
+
+
+@pytest.mark.parametrize("until", [300.0, 9000.0])
+def test_turns_of_a_flow_do_not_alias(until):
+    """The period of the Dirac-GAN is 4 pi for small amplitudes, however long the run."""
+    run = simulate(dy.games.DiracGAN(), FLOW, (0.01, 0.005), until=until, save_every="last")
+    assert outcome(run) == "cycling"
+    np.testing.assert_allclose(run.period, 4 * np.pi, rtol=1e-3)
+
+
+def test_an_undecided_run_says_what_would_decide():
+    game = dy.games.Bilinear(1.0)
+    run = simulate(game, FLOW, (1.0, 0.0), until=50.0, save_every="last")
+    assert outcome(run) == "undecided" and "units of time should decide" in run.describe()
+    more = simulate(game, FLOW, (1.0, 0.0), until=float(run.needed), save_every="last")
+    assert outcome(more) == "cycling"
+    damped = dy.games.Quadratic([[0.06, 1.0], [-1.0, 0.06]])
+    run = simulate(damped, sgd(0.1), (1.0, 0.5), steps=2000, save_every="last")
+    assert outcome(run) == "undecided" and "steps should decide" in run.describe()
+    more = simulate(damped, sgd(0.1), (1.0, 0.5), steps=int(run.needed), save_every="last")
+    assert outcome(more) == outcome(simulate(damped, sgd(0.1), (1.0, 0.5), steps=20_000, save_every="last"))
+
+
+def test_a_stiff_flow_says_where_it_stopped_and_what_helps():
+    game = dy.Game.from_losses(lambda p, key=None: (1e7 * p[0] ** 2 / 2, (p[1] - jnp.cos(p[0])) ** 2 / 2))
+    run = simulate(game, FLOW, (1.0, 2.0), until=100.0, save_every="last", max_steps=2000)
+    assert outcome(run) == "undecided" and bool(run.gave_up) and 0 < float(run.reached) < 1
+    assert "Kvaerno5" in run.describe() and f"time {float(run.reached):.6g}" in run.describe()
+    implicit = simulate(
+        game, FLOW, (1.0, 2.0), until=100.0, save_every="last", max_steps=2000, solver=diffrax.Kvaerno5()
+    )
+    assert outcome(implicit) == "converged" and not implicit.gave_up and float(implicit.reached) == 100.0
+
+
+# Rest that is no convergence
+
+
+def softplus(players, key=None):
+    return jax.nn.softplus(-players[0]), players[1] ** 2 / 2
+
+
+@pytest.mark.parametrize("start", [(0.0, 1e5), (-1000.0, 1e5), (-1000.0, 0.0)])
+def test_players_on_the_way_to_infinity_do_not_converge(start):
+    """log(1 + e^-x) falls for ever: x grows like log t."""
+    for method, length in ((sgd(0.5), dict(steps=20_000)), (FLOW, dict(until=10_000.0))):
+        run = simulate(dy.Game.from_losses(softplus), method, start, save_every="last", **length)
+        assert outcome(run) == "undecided"
+
+
+def test_players_whom_rounding_stops_on_the_way_to_infinity_are_stalled():
+    start = np.float32(13.0), np.float32(0.0)
+    run = simulate(dy.Game.from_losses(softplus), sgd(0.1), start, steps=2000, save_every="last")
+    assert outcome(run) == "stalled"
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, jnp.bfloat16])
+def test_steps_that_move_nobody_are_no_convergence(dtype):
+    start = dtype(1.0), dtype(1.0)
+    for rate in (0.0, 1e-18, 1e-4 if dtype is jnp.bfloat16 else 1e-20):
+        run = simulate(dy.games.Bilinear(1.0), sgd(rate), start, steps=500, save_every="last")
+        assert outcome(run) == "stalled" and float(run.residual) > 1
+    assert "not converged" in run.describe() and "residual 1.4" in run.describe()
+
+
+def test_a_rate_that_decays_brings_players_to_rest_anywhere():
+    decaying = optax.sgd(optax.exponential_decay(0.1, 10, 0.5))
+    update = dy.updates.Simultaneous(decaying, decaying)
+    run = simulate(dy.games.Bilinear(1.0), update, (5.0, 6.0), steps=2000, save_every="last")
+    assert outcome(run) == "stalled" and float(run.residual) > 8
+
+
+def test_degenerate_and_slow_equilibria_do_converge():
+    quartic = dy.Game.from_losses(lambda p, key=None: (p[0] ** 4, (p[1] - 1) ** 2 / 2))
+    assert outcome(simulate(quartic, sgd(0.1), (1.0, 3.0), steps=60_000, save_every="last")) == "converged"
+    game = dy.games.Quadratic([[1.0, 2.0], [-2.0, 1.0]], offsets=[1.0, -0.3])
+    for dtype, rate, steps in itertools.product((np.float32, np.float64), (1e-3, 0.1), (30_000,)):
+        run = simulate(game, sgd(rate), (dtype(1.0), dtype(-3.0)), steps=steps, save_every="last")
+        assert outcome(run) == "converged"
+        again = simulate(game, sgd(0.1), run.final, steps=steps, save_every="last")
+        assert outcome(again) == "converged"
+
+
+# Where numbers end
+
+
+class Rooted(dy.Game):
+    """The second player falls into the singularity of a root, a norm or a logarithm."""
+
+    kind: str = eqx.field(static=True)
+
+    def losses(self, players, key=None):
+        x, y = players
+        size = {
+            "root": lambda: jnp.sqrt(jnp.maximum(y[0], 0.0)),
+            "norm": lambda: jnp.linalg.norm(y),
+            "logarithm": lambda: jnp.log(jnp.abs(y[0])) * jnp.where(y[0] > 0.4, 0.0, 1.0),
+        }[self.kind]()
+        return jnp.sum(x**2) / 2, size
+
+    def equilibria(self):
+        return []
+
+    @classmethod
+    def example(cls):
+        return cls("norm")
+
+
+@pytest.mark.parametrize("kind, step", [("root", None), ("norm", 4)])
+def test_a_gradient_that_is_not_a_number_is_told_with_player_and_step(kind, step):
+    start = jnp.ones(1), jnp.asarray([1.0, 0.0])
+    run = simulate(Rooted(kind), sgd(0.25), start, steps=100)
+    bad = int(np.flatnonzero(~np.isfinite(run.players[1]).all(axis=1))[0])
+    assert outcome(run) == "not_a_number"
+    assert int(run.reached) == bad - 1 and run.failed.tolist() == [False, True]
+    assert step is None or bad == step + 1
+    assert f"after step {bad - 1} the gradient of player 1 is not a number" in run.describe()
+    assert "norm or square root at 0" in run.describe()
+
+    def one(size):
+        return simulate(Rooted(kind), sgd(0.25), (size * start[0], start[1] * (1 + size)), steps=100, save_every="last")
+
+    runs = jax.vmap(one)(jnp.asarray([0.0, 1e3]))
+    assert Outcome(int(runs.outcome[0])) is Outcome.not_a_number and int(runs.reached[0]) == bad - 1
+    found = dy.sweep(
+        lambda size: (Rooted(kind), sgd(0.25), (size * start[0], start[1])), {"size": [0.5, 1.0]}, steps=100
+    )
+    assert (found.outcome == Outcome.not_a_number).all()
+
+
+def test_an_infinite_gradient_is_told_from_growth():
+    """A start on the singularity, against a game that grows from step to step until it overflows."""
+    start = jnp.ones(1), jnp.asarray([0.25, 0.0])
+    run = simulate(Rooted("logarithm"), sgd(0.0625), start, steps=100)
+    assert outcome(run) == "not_a_number" and run.failed.tolist() == [False, True]
+    growing = dy.Game.from_losses(lambda p, key=None: (-(p[0] ** 4), p[1] ** 2))
+    run = simulate(growing, sgd(0.5), (2.0, 1.0), steps=100)
+    assert outcome(run) == "diverged" and not run.failed.any()
+
+
+def test_a_flow_into_a_singularity():
+    game = dy.Game.from_losses(lambda p, key=None: (p[0] ** 2 / 2, 2 * jnp.sqrt(p[1])))
+    run = simulate(game, FLOW, (1.0, 0.5), until=10.0, save_every="last", max_steps=2000)
+    assert outcome(run) == "not_a_number" and run.failed.tolist() == [False, True]
+    np.testing.assert_allclose(run.reached, 0.5**1.5 / 1.5, rtol=1e-4)  # y' = - 1 / sqrt(y)
+    assert "player 1" in run.describe()
+
+
+def test_every_outcome_has_advice():
+    for one in Outcome:
+        assert len(one.advice) > 40
