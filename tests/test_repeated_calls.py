@@ -157,7 +157,7 @@ def test_a_start_is_refused_after_others_were_accepted():
             dy.simulate(game, update, (np.ones(3), 1.0), steps=5, save_every="last")
         with pytest.raises(ValueError, match="FunctionGame cannot take players of shapes"):
             dy.simulate(free, update, (np.ones(2), np.ones(3)), steps=5, save_every="last")
-        with pytest.raises(ValueError, match="3 players for a game of 2 losses"):
+        with pytest.raises(ValueError, match="losses returned 2 losses for 3 players"):
             dy.simulate(free, update, (np.ones(2), np.ones(2), 1.0), steps=5, save_every="last")
         with pytest.raises(ValueError, match="the state has the memory"):
             adam = dy.updates.Simultaneous(optimisers.adam(0.1), optimisers.adam(0.1))

@@ -24,7 +24,14 @@ from dynamics.analysis.certificates import (
     scale_of,
     without_neutral,
 )
-from dynamics.analysis.equilibria import EquilibriumError, _newton, _short, manifold_dimension, vanishes
+from dynamics.analysis.equilibria import (
+    EquilibriumError,
+    _newton,
+    _short,
+    defect_rounding,
+    manifold_dimension,
+    vanishes,
+)
 from dynamics.analysis.linearisation import (
     Linearisation,
     closer_smoothness,
@@ -426,7 +433,7 @@ def _check_fixed_point(linear: Linearisation, game, method, players: Players, ke
     is_map, jacobian = isinstance(method, Update), np.asarray(linear.jacobian, float)
     change = jacobian - np.eye(len(jacobian)) if is_map else jacobian
     flat = np.asarray(linear.position, float)
-    rounding = 64 * float(linear.epsilon) * np.abs(flat) if is_map else 0.0
+    rounding = defect_rounding(jacobian, flat, float(linear.epsilon), is_map)
     # A field that passes for 0 moves the state by as much as the Jacobian makes of it.
     _, allowed = _residual_vanishes(linear, players, accuracy)
     passes, most = vanishes(linear.defect, change, flat, float(linear.epsilon), accuracy, rounding)

@@ -9,6 +9,7 @@ import numpy as np
 from dynamics.analysis.certificates import frobenius, rounding_bound, scale_of
 from dynamics.analysis.equilibria import (
     EquilibriumError,
+    defect_rounding,
     eigenvalue_rounding,
     singular_rounding,
     stays_on_manifold,
@@ -103,7 +104,7 @@ def _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one, per
     accuracy = float(np.finfo(points.dtype).eps) ** 0.5
     passes, allowed = vanishes(linear.residual, linear.game_jacobian, points, epsilon, accuracy)
     change = jacobian - np.eye(size, dtype=jacobian.dtype) if is_map else jacobian
-    rounding = 64 * epsilon * np.abs(linear.position) if is_map else 0.0
+    rounding = defect_rounding(jacobian, linear.position, epsilon, is_map)
     still, _ = vanishes(linear.defect, change, linear.position, epsilon, accuracy, rounding)
     if size != points.shape[-1]:
         still |= np.abs(linear.defect) <= np.linalg.norm(allowed, axis=1, keepdims=True)
