@@ -155,7 +155,7 @@ def test_valleys(name):
 
 def test_points_that_are_known_up_to_rounding():
     """A degenerate point is found to a root of the rounding only: the sign of the Hessian there means nothing."""
-    for power, kind in ((4, "strict"), (3, "none"), (6, "strict")):
+    for power, kind in ((4, "strict"), (3, "none")):
         game = dy.ZeroSum(lambda x, y, n=power: x**n + x * y**2 - y**2 / 2)
         for start in (0.2, -0.2):
             point = dy.find_equilibrium(game, (start, 0.0)).players
