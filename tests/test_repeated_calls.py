@@ -323,7 +323,7 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.parametrize("one, two", DIFFERENT, ids=repr)
+@pytest.mark.parametrize("one, two", DIFFERENT, ids=range(len(DIFFERENT)))
 def test_different_captures_are_not_the_same(one, two):
     for make in (captures, with_default, lambda value: captures((1, value)), lambda value: captures(captures(value))):
         first, second = comparable(make(one)), comparable(make(two))
