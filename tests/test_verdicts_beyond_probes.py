@@ -157,6 +157,13 @@ def test_a_coordinate_coupled_to_a_stiff_one():
     assert dy.stability(pair, Flow(), (0.0, 0.0)).verdict == "stable"
 
 
+@pytest.mark.parametrize("power", [4, 6])
+def test_what_newtons_method_finds_at_a_degenerate_point_passes(power):
+    pair = game(lambda x, y: x**power + x * y, lambda x, y: y**2 / 2 - x * y**2)
+    point = dy.find_equilibrium(pair, (0.3, 0.2)).players
+    assert dy.stability(pair, descent(0.1, 0.2), point).verdict == "marginal"
+
+
 def test_the_message_names_the_coordinate_of_a_pytree():
     pair = dy.Game.from_losses(
         lambda p, key=None: (1e6 * p[0] ** 2 / 2, jnp.sum(p[1]["w"] ** 2) / 2 + jnp.sum(p[1]["b"] ** 2) / 2)

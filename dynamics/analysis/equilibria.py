@@ -197,6 +197,12 @@ def vanishes(
         floor = 8 * epsilon * rows + rounding
         allowed = accuracy * rows + floor
         passes = np.abs(field) <= allowed
+        # Where the curvature fades away, as that of x^6 does, Newton's method ends a little way off: its step in the
+        # coordinate alone is small still, and the field is rounding beside the largest curvature.
+        curvature = np.abs(np.diagonal(jacobian, axis1=-2, axis2=-1))
+        largest = np.max(np.abs(jacobian), axis=(-2, -1), initial=0)[..., None]
+        faded = (rows <= 64 * field.shape[-1] * epsilon * largest) & (np.abs(field) <= 1e-3 * curvature * size)
+        passes |= faded & (np.abs(field) <= epsilon * largest)
         doubtful = np.all(passes, axis=-1) & np.any(np.abs(field) > floor, axis=-1)
         doubtful &= np.all(np.isfinite(jacobian), axis=(-2, -1))
         if np.any(doubtful):
