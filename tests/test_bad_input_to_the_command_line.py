@@ -22,7 +22,7 @@ import study_samples
 import tomli_w
 
 import dynamics as dy
-from dynamics import _memory, catalogue, cli, ensembles, studies
+from dynamics import _locks, _memory, catalogue, cli, ensembles, studies
 from dynamics._text import is_plain
 from dynamics.studies import engine, report, schema
 
@@ -665,6 +665,6 @@ def test_long_runs_have_portraits_of_so_many_points(folder):
     pathlib.Path("study.toml").write_text(text)
     study = schema.read("study.toml")
     [(title, jobs, half_width)] = engine._portrait_requests(study, engine.prepare(study)[:1])
-    with engine._tracing:
+    with _locks.tracing:
         portrait = engine._portrait(study, title, jobs, half_width)
     assert [len(points) for _, points in portrait.trajectories] == [10_001]
