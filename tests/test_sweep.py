@@ -206,10 +206,24 @@ def test_a_batch_is_judged_as_its_cells_are(kind):
     matrices += [scale * rng.normal(size=(3, 3)) for scale in (0.2, 0.5, 2.0) for _ in range(4)]
     if kind == "flow":
         matrices = [matrix - np.eye(3) for matrix in matrices]
-    jacobian, zeros = np.array(matrices), np.zeros(len(matrices))
+    jacobian, zeros = np.array(matrices), np.zeros((len(matrices), 3))
     nothing, game = np.zeros((len(matrices), 2, 3)), np.broadcast_to(np.eye(3), jacobian.shape)
-    linear = Linearisation(jacobian, zeros, zeros, game, nothing, nothing)
-    found = judge(linear, zeros > 0, zeros, kind, None, None)
+    one, yes = np.zeros(len(matrices)), np.ones(len(matrices), bool)
+    linear = Linearisation(
+        jacobian=jacobian,
+        defect=zeros,
+        residual=zeros,
+        game_jacobian=game,
+        kinks=nothing,
+        errors=nothing,
+        rounding=zeros,
+        switching=one.astype(int) - 1,
+        epsilon=one + np.finfo(float).eps,
+        position=zeros,
+        rests=yes,
+        fading=~yes,
+    )
+    found = judge(linear, ~yes, zeros, kind, None, None, None)
     for row in range(len(matrices)):
         report = assess(Linearisation(*(leaf[row] for leaf in linear)), kind, 0, [3], ())
         assert Predicted(found.verdict[row]).name == report.verdict, row
