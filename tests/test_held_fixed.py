@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import optax
 import pytest
@@ -138,6 +139,18 @@ def test_the_pass_reaches_into(wrap):
     slope = jax.jacfwd(released(gradient))(0.7)
     np.testing.assert_allclose(slope, (gradient(0.7 + H) - gradient(0.7 - H)) / (2 * H), rtol=1e-8)
     np.testing.assert_allclose(jax.vmap(jax.jacfwd(released(gradient)))(jnp.array([0.7, 0.2]))[0], slope, rtol=1e-14)
+
+
+@pytest.mark.parametrize("solver", [lx.SVD(), lx.LU()], ids=["SVD", "LU"])
+def test_what_a_solver_holds_on_its_way_stays_held(solver):
+    """It brings the right derivative of its solution as a rule of its own."""
+
+    def gradient(x):
+        operator = lx.MatrixLinearOperator(jnp.array([[2.0, 0.0], [0.3, 1.0]]) + x * jnp.array([[0.0, 1.0], [0.0, 1.0]]))
+        return jnp.sum(lx.linear_solve(operator, jnp.stack([x, stop_gradient(x) ** 2]), solver).value)
+
+    slope = jax.jacfwd(released(gradient))(0.7)
+    np.testing.assert_allclose(slope, (gradient(0.7 + H) - gradient(0.7 - H)) / (2 * H), rtol=1e-8)
 
 
 @jax.custom_jvp

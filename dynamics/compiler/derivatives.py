@@ -12,6 +12,8 @@ from jaxtyping import Array
 
 from dynamics.compiler.jaxprs import CALLS, bind, inner_programs, is_literal, scan_counts
 
+# Solvers that hold something fixed on their way to a solution, and bring the right derivative of it as a rule.
+SOLVERS = ("lineax", "optimistix", "diffrax")
 # Packages whose derivative rules (`custom_jvp`) are those of the values, often in a form that loses no digits.
 TRUSTED = ("jax", "equinox", "lineax", "optimistix", "diffrax", "optax", "flax", "dynamics")
 
@@ -80,7 +82,7 @@ def evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> 
 
 def _evaluated(equation: Any, values: list[Any]) -> list[Any]:
     name, parameters = equation.primitive.name, equation.params
-    if name == "stop_gradient":
+    if name == "stop_gradient" and not of_a_solver(equation):
         return values
     if not holds(equation):
         return bind(equation, values)
@@ -153,7 +155,9 @@ def looped(equation: Any, values: list[Any], closed: Callable[[Any, Sequence[Any
 def holds(equation: Any) -> bool:
     """Whether there is something in an equation that this module evaluates in a way of its own."""
     name = equation.primitive.name
-    if name == "stop_gradient" or name.startswith("custom_vjp_call"):
+    if name == "stop_gradient":
+        return not of_a_solver(equation)
+    if name.startswith("custom_vjp_call"):
         return True
     if name == "custom_jvp_call":
         return not is_trusted(equation)
@@ -180,13 +184,22 @@ def source(equation: Any) -> str:
 def is_trusted(equation: Any) -> bool:
     """Whether the derivative rule of a called function is one of JAX's or of a known library."""
     place = source(equation)
-    return any(folder in place for folder in _folders())
+    return any(folder in place for folder in _folders(*TRUSTED))
+
+
+def of_a_solver(equation: Any) -> bool:
+    """Whether an equation was written by a solver's own code: the innermost file outside of JAX says so."""
+    traceback = getattr(equation.source_info, "traceback", None)
+    for frame in getattr(traceback, "frames", ()):
+        if not frame.file_name.startswith(_folders("jax")):
+            return frame.file_name.startswith(_folders(*SOLVERS))
+    return False
 
 
 @functools.cache
-def _folders() -> tuple[str, ...]:
+def _folders(*packages: str) -> tuple[str, ...]:
     folders = []
-    for package in TRUSTED:
+    for package in packages:
         known = importlib.util.find_spec(package)
         for folder in (known and known.submodule_search_locations) or ():
             folders.append(os.path.abspath(folder) + os.sep)
