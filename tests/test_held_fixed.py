@@ -146,7 +146,8 @@ def test_what_a_solver_holds_on_its_way_stays_held(solver):
     """It brings the right derivative of its solution as a rule of its own."""
 
     def gradient(x):
-        operator = lx.MatrixLinearOperator(jnp.array([[2.0, 0.0], [0.3, 1.0]]) + x * jnp.array([[0.0, 1.0], [0.0, 1.0]]))
+        matrix = jnp.array([[2.0, 0.0], [0.3, 1.0]]) + x * jnp.array([[0.0, 1.0], [0.0, 1.0]])
+        operator = lx.MatrixLinearOperator(matrix)
         return jnp.sum(lx.linear_solve(operator, jnp.stack([x, stop_gradient(x) ** 2]), solver).value)
 
     slope = jax.jacfwd(released(gradient))(0.7)
