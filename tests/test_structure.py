@@ -20,7 +20,19 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 # Rooms from the top of the table down; a room may import from its own row and from the rows above it.
 ROWS = [
     ["compiler"],
-    ["_memory", "_names", "_text", "_checks", "_functions", "_compiling", "_locks", "_methods", "_trees", "scalars"],
+    [
+        "_memory",
+        "_names",
+        "_text",
+        "_checks",
+        "_functions",
+        "_compiling",
+        "_keys",
+        "_locks",
+        "_methods",
+        "_trees",
+        "scalars",
+    ],
     ["game"],
     ["distributions", "objectives"],
     ["gan", "penalties"],  # a penalty gets the GAN it belongs to, a GAN has a penalty

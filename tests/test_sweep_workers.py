@@ -112,7 +112,22 @@ def test_processes_change_nothing(pool, tmp_path):
     equal(here, there)
     equal(here, stored)
     assert seen[-1][:2] == (75, 75) and len(seen) >= 7 and "converged" in seen[-1][2]
-    assert not np.array_equal(here.player_0, dy.sweep(build, axes, **common).player_0)  # other random numbers
+    equal(here, dy.sweep(build, axes, **common))  # the random numbers are those of every default generator
+
+
+def test_generators_that_draw_for_a_whole_batch():
+    """rbg's numbers depend on the batch under `jax.vmap`; those of a sweep, and of its second look, may not."""
+    key = jax.random.key(2, impl="rbg")
+
+    def build(rate):
+        sgd = optimisers.sgd(rate)
+        return dy.games.DiracGAN(), dy.updates.Simultaneous(sgd, sgd, direction=dy.directions.Noisy(scale=0.1)), (1, 1)
+
+    axes = {"rate": np.linspace(0.1, 0.5, 20)}
+    together = dy.sweep(build, axes, steps=20, key=key, predict=False)
+    apart = dy.sweep(build, axes, steps=20, key=key, predict=False, chunk=5)
+    equal(together, apart)
+    assert not np.array_equal(together.player_0, dy.sweep(build, axes, steps=20, key=jax.random.key(2)).player_0)
 
 
 def test_threads_change_nothing(whole):

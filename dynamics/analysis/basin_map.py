@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_whole
+from dynamics._keys import for_batches
 from dynamics.analysis._plain import plain
 from dynamics.analysis.equilibria import EquilibriumError
 from dynamics.analysis.report import Verdict, stability
@@ -369,7 +370,7 @@ def _run_all(parts, starts, chunk: int, key, steps, until, settled: float, progr
     for begin in tqdm.tqdm(range(0, len(starts), chunk), disable=not progress, desc="basins"):
         # The last chunk is filled up, so that one program serves all.
         index = np.minimum(np.arange(begin, begin + chunk), len(starts) - 1)
-        keys = None if key is None else _keys(key, jnp.asarray(index))
+        keys = None if key is None else _keys(for_batches(key), jnp.asarray(index))
         found = _ends(*parts, jnp.asarray(starts[index], dtype), keys, until, thresholds, steps, options)
         results.append([np.asarray(one)[: len(starts) - begin] for one in jax.device_get(found)])
     return [np.concatenate(column) for column in zip(*results, strict=True)]

@@ -17,6 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import is_concrete
+from dynamics._keys import key_of
 from dynamics._names import nearest
 from dynamics.analysis.builds import Source, equilibrium_for, parts_of
 from dynamics.analysis.equilibria import Search, _newton
@@ -137,7 +138,7 @@ class Recipe(eqx.Module):
 
     def _given(self, values: dict[str, Any]) -> dict[str, Any]:
         """The arguments of `build`."""
-        given = dict(values) | {name: jax.random.key(values[name]) for name in self.seeds}
+        given = dict(values) | {name: key_of(values[name]) for name in self.seeds}
         if self.starts is not None:
             given["start_key"] = jax.random.fold_in(self.starts, values["start_key"])
         return given

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from dynamics import _trees
+from dynamics._keys import key_of
 from dynamics._memory import check_memory, counted
 from dynamics.analysis.builds import Source, source_of
 from dynamics.analysis.equilibria import EquilibriumError, Search
@@ -94,7 +95,7 @@ def stability_chart(
     check_arguments(build, [*cells.axes, *["start_key"] * takes_start])
     recipe = _recipe(build, cells, 1, None, None, None, True, (1e-3, 1e6), dtype, {}, at)
     if takes_start:
-        recipe = eqx.tree_at(lambda r: r.starts, recipe, jax.random.key(0), is_leaf=lambda leaf: leaf is None)
+        recipe = eqx.tree_at(lambda r: r.starts, recipe, key_of(0), is_leaf=lambda leaf: leaf is None)
     chart = _Chart(recipe, cells, dtype)
     corners = [chart.arguments(values) for values in cells.extremes()]
     extremes = [recipe.built(values) for values in corners]

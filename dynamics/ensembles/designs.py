@@ -27,7 +27,7 @@ class Seeds:
 
 
 def seeds(values: int | Sequence[int]) -> Seeds:
-    """An axis for which `build` gets a random key per value: `jax.random.key(seed)`.
+    """An axis for which `build` gets a random key per value: the threefry key of the seed, `jax.random.key(seed)`.
 
     Args:
         values: the seeds, or their number: then they are 0, 1, 2, ...

@@ -18,6 +18,7 @@ from jaxtyping import PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._functions import comparable
+from dynamics._keys import for_batches, key_of
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
 from dynamics.analysis.builds import Source, source_of
@@ -113,7 +114,8 @@ def sweep(
             players; start i has `jax.random.fold_in(jax.random.key(0), i)` in every cell.
         measures: functions `(game, players) -> pytree of arrays`, taken at the end, by name.
         key: for minibatches and noisy flows; cell i (counted with the last dimension fastest, starts included) runs
-            with `jax.random.fold_in(key, i)`. `None`: exact expectations.
+            with `jax.random.fold_in(key, i)`. `None`: exact expectations. Keys of the generators rbg and
+            unsafe_rbg, whose numbers depend on the batch, are exchanged for threefry keys made of them.
         predict: linearise at the equilibrium that the game knows, of several the one nearest to the start; where it
             knows none, at the one that Newton's method finds from the start, as `dynamics.analysis.find_equilibrium`
             does. See `dynamics.analysis.builds`. A warning says why where nothing can be predicted.
@@ -559,12 +561,12 @@ def _recipe(build, cells: Cells, steps, until, measures, key, predict, threshold
         dtype=dtype,
         steps=steps,
         until=None if until is None else np.asarray(until, number),
-        key=key,
+        key=None if key is None else for_batches(key),
         thresholds=tuple(np.asarray(float(value), number) for value in thresholds),
         measures=tuple((name, comparable(measure)) for name, measure in measures.items()),
         options={name: np.asarray(value, number) if name == "dt0" else value for name, value in options.items()},
         predict=bool(predict),
-        starts=None if cells.starts is None else jax.random.key(0),
+        starts=None if cells.starts is None else key_of(0),
         compiled=fallback.is_wanted(),
         at=at if at is None or callable(at) else as_players(at, "at"),
     )
