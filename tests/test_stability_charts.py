@@ -10,7 +10,7 @@ import pytest
 import dynamics as dy
 from dynamics import optimisers
 from dynamics.analysis import EquilibriumError
-from dynamics.ensembles import Predicted, Smoothness, prediction, seeds
+from dynamics.ensembles import Predicted, Smoothness, charts, prediction, seeds
 
 # The closed form
 
@@ -229,6 +229,28 @@ def test_rows_of_a_grid_are_the_cells_side_by_side():
     jax.monitoring.register_event_duration_secs_listener(listen)
     dy.stability_chart(dirac, {"turn": [0.0, 1.0], "rate": 2 * rates, "weight": weights})
     assert not programs
+
+
+@pytest.mark.parametrize("own_losses", [False, True], ids=["objective", "jax.nn.softplus"])
+def test_comparisons_inside_smooth_functions_leave_the_closed_form_to_decide(own_losses, monkeypatch):
+    """softplus and sigmoid compare their argument with 0, which it is at the equilibrium of most GANs."""
+
+    def judged(chart, places, *_):
+        raise AssertionError(f"{len(places)} cells are left open")
+
+    def build(rate, weight):
+        game = dy.games.DiracGAN(penalty=dy.penalties.R1(weight))
+        if own_losses:
+
+            def losses(players, key=None):
+                x, y = players
+                return -jax.nn.softplus(x * y), jax.nn.softplus(x * y) + weight * y**2 / 2
+
+            game = dy.Game.from_losses(losses, [(0.0, 0.0)])
+        return game, dy.updates.Alternating(optimisers.sgd(rate), optimisers.sgd(rate / 2)), (1.0, 1.0)
+
+    monkeypatch.setattr(charts._Chart, "judged", judged)
+    dy.stability_chart(build, {"rate": np.linspace(0.07, 3, 20), "weight": np.linspace(0.01, 2, 20)})
 
 
 def test_larger_states_are_judged_as_sweeps_do():

@@ -101,6 +101,17 @@ def test_gaps_count_switches_and_change_their_sign_there(loss, number):
         assert distances[0] * gaps(loss)(-0.5, 0.3)[0] < 0
 
 
+def test_only_known_functions_are_taken_as_smooth_by_their_names():
+    @jax.custom_jvp
+    def softplus(x):
+        return jnp.maximum(x, 0.0)
+
+    softplus.defjvp(lambda primals, tangents: (softplus(*primals), tangents[0] * (primals[0] > 0)))
+    assert len(gaps(softplus)(0.0)) == 1
+    for smooth in (dy.scalars.softplus, dy.scalars.sigmoid, jax.nn.softplus, jax.nn.log_sigmoid, jax.nn.silu):
+        assert len(gaps(smooth)(0.0)) == 0
+
+
 def test_a_relu_network_in_single_precision():
     """Smallest pre-activation about 1e-3: well inside one smooth piece, which float64 and float32 agree about."""
     generator, theta = dy.split_module(eqx.nn.MLP(2, 2, 6, 1, key=jax.random.key(0)))

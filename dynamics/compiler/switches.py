@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dynamics.compiler.derivatives import scanned
+from dynamics.compiler.derivatives import is_trusted, scanned, source
 from dynamics.compiler.jaxprs import CALLS, bind, inner_programs, is_literal
 
 COMPARED = {"gt", "lt", "ge", "le", "eq", "ne", "max", "min"}
 ROUNDED = {"floor", "ceil", "round"}
 TIED = {"reduce_max", "reduce_min", "argmax", "argmin", "cummax", "cummin", "sort", "top_k"}
+# Functions of JAX and of this library that are smooth, and compare only in order to lose no digits.
+SMOOTH = {"sigmoid", "softplus", "logaddexp", "logaddexp2"}
 
 
 def gaps(function: Callable[..., Any]) -> Callable[..., Float[Array, " switches"]]:
@@ -23,7 +25,7 @@ def gaps(function: Callable[..., Any]) -> Callable[..., Float[Array, " switches"
     or a minimum are equal, where the argument of an absolute value or a sign vanishes, at the steps of a rounding, at
     ties of a sort. Each gives its distance, with a sign that tells the sides apart, one number per element of its
     arrays, in calls, branches (infinite in those not taken) and loops of known length. Switches that do not depend on
-    the arguments and those inside of while loops are left out.
+    the arguments, those inside of while loops and those of functions that are known to be smooth are left out.
 
     Args:
         function: of arrays, or pytrees of them.
@@ -47,9 +49,16 @@ def may_switch(jaxpr: Any) -> bool:
     names = COMPARED | ROUNDED | TIED | {"abs", "sign", "clamp", "rem", "convert_element_type"}
     return any(
         (equation.primitive.name in names and _is_real(equation.invars[0]))
-        or any(map(may_switch, inner_programs(equation)))
+        or (not _is_smooth(equation) and any(map(may_switch, inner_programs(equation))))
         for equation in jaxpr.eqns
     )
+
+
+def _is_smooth(equation: Any) -> bool:
+    """Whether an equation calls a function that is known to be smooth."""
+    if equation.primitive.name != "custom_jvp_call":
+        return False
+    return source(equation).split(" at ")[0] in SMOOTH and is_trusted(equation)
 
 
 def _is_real(atom: Any) -> bool:
@@ -86,7 +95,7 @@ def _evaluate(
 def _equation(equation: Any, values: list[Any], marks: list[bool]) -> tuple[list[tuple[Any, bool]], list[Array]]:
     name, parameters = equation.primitive.name, equation.params
     inner = parameters.get(CALLS.get(name, ""))
-    if inner is not None:
+    if inner is not None and not _is_smooth(equation):
         return _closed(inner, values, marks)
     if name == "scan" and may_switch(parameters["jaxpr"].jaxpr):
         parts: list[Array] = []
