@@ -347,6 +347,7 @@ def test_a_manifold_of_equilibria_is_found_and_left_out():
     assert found.predicted_verdict[:, 0].values.tolist() == [Predicted.stable, Predicted.unstable]
 
 
+@pytest.mark.slow
 def test_shortened_refined_and_stored_sweeps_find_the_same(tmp_path):
     game = bent(3)
 

@@ -57,6 +57,7 @@ def test_transients_are_told_of_one_isolated_smooth_map_only():
         assert np.all(found.alignment.fractions[:, 1] == 0)
 
 
+@pytest.mark.slow
 def test_adam_is_told_as_adam():
     """The memory's own eigenvalues are shown as the memory's; nearly a sign is stiff, not a jump."""
     game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))

@@ -446,6 +446,7 @@ def test_chunks_do_not_matter(monkeypatch, dtype):
         equal(one, found[-1])
 
 
+@pytest.mark.slow
 def test_chunks_do_not_matter_to_the_optimising_compiler():
     code = """
 import jax, numpy as np, jax.numpy as jnp, dynamics as dy

@@ -40,6 +40,7 @@ def same(one, other, where=slice(None)):
         np.testing.assert_array_equal(one[name].values[where], other[name].values[where], err_msg=name)
 
 
+@pytest.mark.slow
 def test_settled_cells_have_the_numbers_of_the_shorter_run_and_the_others_those_of_the_whole(monkeypatch):
     sweeps.small_blocks(monkeypatch, 6)
     early = dy.sweep(build, AXES, steps=STEPS, stop_early=True)
@@ -87,6 +88,7 @@ def test_steps_of_one_length_are_those_of_diffrax(solver):
     assert 0 < float(times.max()) < 40 and found.steps_to_tolerance.attrs["units"] == "time"
 
 
+@pytest.mark.slow
 def test_flows_stop_early_too():
     axes = {"weight": np.linspace(0.5, 1.0, 3), "speed": np.linspace(1.0, 2.0, 2)}
     found = dy.sweep(flow, axes, until=640.0, stop_early=True, predict=False, **FIXED)

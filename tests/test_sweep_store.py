@@ -143,6 +143,7 @@ dy.sweep(linear, {"rate": np.linspace(0.05, 2.05, 30)}, store=path, steps=20, pr
 """
 
 
+@pytest.mark.slow
 def test_killed_processes_lose_nothing(tmp_path, whole):
     """Killed in the middle of a file of the metadata, of a chunk's data, before a record counts, and from outside."""
     path, random = tmp_path / "run.zarr", np.random.default_rng(5)

@@ -398,6 +398,7 @@ class Direct(concurrent.futures.Executor):
         return future
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_where_it_stopped(tmp_path):
     (tmp_path / "small.toml").write_text(STUDY)
     study = studies.load(str(tmp_path / "small.toml"))

@@ -168,6 +168,18 @@ def test_a_coordinate_coupled_to_a_stiff_one():
     assert dy.stability(pair, Flow(), (0.0, 0.0)).verdict == "stable"
 
 
+@pytest.mark.parametrize(
+    "stiff, soft, coupling, large, away",
+    [(1.1e6, 4.3e-7, 1.0, 1e5, 1.5), (9.9e7, 2e-6, 1.0, 1e5, 1e-3), (1.5e7, 0.23, 1e8, 1e5, 0.3)],
+)
+def test_a_soft_coordinate_coupled_to_a_large_one(stiff, soft, coupling, large, away):
+    """The coupling makes the tolerance of the soft coordinate large, and its curvature looks like none beside it."""
+    pair = game(lambda x, y: stiff * (x - large) ** 2 / 2, lambda x, y: -soft * jnp.cos(y) + coupling * y * (x - large))
+    with pytest.raises(EquilibriumError, match="player 1"):
+        dy.stability(pair, Flow(), (large, away))
+    assert dy.stability(pair, Flow(), (large, 0.0)).verdict != "unstable"
+
+
 @pytest.mark.parametrize("power", [4, 6])
 def test_what_newtons_method_finds_at_a_degenerate_point_passes(power):
     pair = game(lambda x, y: x**power + x * y, lambda x, y: y**2 / 2 - x * y**2)

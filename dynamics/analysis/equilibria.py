@@ -206,11 +206,17 @@ def vanishes(
         doubtful = np.all(passes, axis=-1) & np.any(np.abs(field) > floor, axis=-1)
         doubtful &= np.all(np.isfinite(jacobian), axis=(-2, -1))
         if np.any(doubtful):
-            inverse = np.linalg.pinv(jacobian[doubtful], rcond=64 * field.shape[-1] * epsilon)
-            step = np.abs((inverse @ field[doubtful][..., None])[..., 0])
-            most = 8 * accuracy * size[doubtful]
-            most = most + (np.abs(inverse) @ floor[doubtful][..., None])[..., 0]
-            passes[doubtful] &= step <= most
+            # In units of the rows and of the positions, so that one large coordinate makes no other look singular.
+            row, unit = rows[doubtful], size[doubtful]
+            row = np.where(row > 0, row, 1)
+            scaled = jacobian[doubtful] * unit[:, None, :] / row[:, :, None]
+            value, least = field[doubtful] / row, floor[doubtful] / row
+            inverse = np.linalg.pinv(scaled, rcond=64 * field.shape[-1] * epsilon)
+            step = (inverse @ value[..., None])[..., 0]
+            left = np.abs(value - (scaled @ step[..., None])[..., 0])  # what no step makes up for: curvature, rounding
+            passes[doubtful] &= left <= accuracy**2 + least
+            most = 8 * accuracy + (np.abs(inverse) @ least[..., None])[..., 0]
+            passes[doubtful] &= np.abs(step) <= most
     return passes, allowed
 
 
