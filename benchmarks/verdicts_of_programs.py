@@ -453,7 +453,9 @@ def wrapped(rng, games):
         for _ in range(max(1, games // 8)):
             game = Linear(jnp.asarray(field_matrix(rng)))
             update = Simultaneous(*(dy.Optimiser(factory, rng.uniform(0.05, 0.6)) for _ in range(2)))
-            starts = jnp.asarray(1e-100 * np.array([[1.0, 0.3], [-0.4, 1.0]]))
+            # So near that an unstable run is near at the end too; MultiSteps adds gradients up in float32.
+            near = 1e-6 if name == "every second step" else 1e-100
+            starts = jnp.asarray(near * np.array([[1.0, 0.3], [-0.4, 1.0]]))
             measured = float(perturbed(game, update, starts))
             # Bias corrections and beats leave their mark on a measured growth.
             truth = None if not np.isfinite(measured) or abs(measured - 1) < 3e-3 else verdict_on(measured)
