@@ -144,7 +144,7 @@ def measured(code: Cuda, device: Any, game: str, kind: type, games: int, steps: 
     from measuring import error
 
     import dynamics as dy
-    from dynamics.ensembles import kernels, pallas
+    from dynamics.compiler.gpu import kernel, partition
 
     flow = game == "lorenz"
     make = problems.flow if flow else problems.planar
@@ -164,22 +164,22 @@ def measured(code: Cuda, device: Any, game: str, kind: type, games: int, steps: 
         ends[name] = end, found.get("outcome")
         rows.append(about | dict(rival=name, device_ms=float(np.median(times)), wall_ms=None))
     settings = problem.duration | dict(design="zip", predict=False, dtype=kind, chunk=games)
-    usual = pallas.FEWEST_GAMES
+    usual = partition.FEWEST_GAMES
     for tier, fewest in (("A", 2**62), ("B", usual)):
-        pallas.FEWEST_GAMES = fewest  # the switch: below so many games a sweep is plain XLA
+        partition.FEWEST_GAMES = fewest  # the switch: below so many games a sweep is plain XLA
         jax.clear_caches()
         try:
             firsts, walls, alone, chosen = [], [], [], []
             for turn in range(repeats + 1):
                 start = time.perf_counter()
-                with device_time() as spent, said(pallas.logger) as lines, said(kernels.logger) as refused:
+                with device_time() as spent, said(partition.logger) as lines, said(kernel.logger) as refused:
                     found = dy.sweep(problem.build, problem.axes, devices=[device], **settings)
                 (walls if turn else firsts).append(time.perf_counter() - start)
                 chosen = chosen if turn else lines + refused
                 if turn:
                     alone.append(spent())
         finally:
-            pallas.FEWEST_GAMES = usual
+            partition.FEWEST_GAMES = usual
         leaves = [found[name].values for name in found if name.startswith("player_")]
         ends[tier] = np.stack(leaves), found.outcome.values
         row = about | dict(rival=f"sweep, tier {tier}", wall_ms=float(np.median(walls)) * 1e3)

@@ -16,32 +16,22 @@ import sweeps
 
 import dynamics as dy
 from dynamics import optimisers
-from dynamics.compiler import jaxprs
-from dynamics.ensembles import (
-    affine,
-    cells,
-    elementary,
-    fallback,
-    foreign_functions,
-    lane_rules,
-    lane_values,
-    lanes,
-    machine_code,
-    machine_operations,
-    machine_widths,
-)
-from dynamics.ensembles.fallback import CompilerWarning
+from dynamics.compiler import affine, fallback, jaxprs
+from dynamics.compiler.batch import interpreter, rules, values
+from dynamics.compiler.fallback import CompilerWarning
+from dynamics.compiler.llvm import elementary, jit, lowering, operations, vector_width
+from dynamics.ensembles import cells
 
 MODULES = (
     affine,
     elementary,
-    foreign_functions,
-    lane_rules,
-    lane_values,
-    lanes,
-    machine_code,
-    machine_operations,
-    machine_widths,
+    jit,
+    rules,
+    values,
+    interpreter,
+    lowering,
+    operations,
+    vector_width,
     jaxprs,
 )
 AXES = {"rate": [0.1, 0.5, 4.5], "weight": [0.3, 2.0]}
@@ -160,12 +150,12 @@ def attribute(module, path):
 
 FAULTS = [(module, path) for module in MODULES for path in foreign_names(module)]
 FEW = {
-    ("machine_code", "jax.ffi.ffi_lowering"),
+    ("lowering", "jax.ffi.ffi_lowering"),
     ("jaxprs", "jax.extend.core.jaxprs_in_params"),
     ("jaxprs", "jax.make_jaxpr"),
-    ("lanes", "jax.lax.scan"),
-    ("foreign_functions", "jax.ffi.register_ffi_target"),
-    ("foreign_functions", "llvm.create_mcjit_compiler"),
+    ("interpreter", "jax.lax.scan"),
+    ("jit", "jax.ffi.register_ffi_target"),
+    ("jit", "llvm.create_mcjit_compiler"),
 }
 
 
@@ -177,7 +167,7 @@ def fault(module, path):
 
 def forget():
     for function in ("_header", "_version", "_features", "structure"):
-        getattr(foreign_functions, function).cache_clear()
+        getattr(jit, function).cache_clear()
 
 
 @pytest.fixture
@@ -202,21 +192,21 @@ def test_a_name_that_is_gone_or_fails(module, path, plain, nothing_remembered, m
         assert told and path[-1] in told[0], told
 
 
-def rules():
-    arranged = [name for name in vars(machine_code._Translator) if not name.startswith("__")]
-    for key in lanes.RULES:
+def faulty_rules():
+    arranged = [name for name in vars(lowering._Translator) if not name.startswith("__")]
+    for key in interpreter.RULES:
         marks = () if key == "reduce_max" else pytest.mark.slow
-        yield pytest.param(lanes.RULES, key, id=f"lanes-{key}", marks=marks)
-    for key in machine_operations.ELEMENTWISE:
+        yield pytest.param(interpreter.RULES, key, id=f"rules-{key}", marks=marks)
+    for key in operations.ELEMENTWISE:
         marks = () if key == "tanh" else pytest.mark.slow
-        yield pytest.param(machine_operations.ELEMENTWISE, key, id=f"machine_code-{key}", marks=marks)
+        yield pytest.param(operations.ELEMENTWISE, key, id=f"operations-{key}", marks=marks)
     for name in arranged:
-        yield pytest.param(machine_code._Translator, name, id=f"translator-{name}", marks=pytest.mark.slow)
+        yield pytest.param(lowering._Translator, name, id=f"translator-{name}", marks=pytest.mark.slow)
     for name in ("translated", "jaxpr_as_fun", "needed_equations"):
-        yield pytest.param(machine_code, name, id=f"machine_code-{name}", marks=pytest.mark.slow)
+        yield pytest.param(lowering, name, id=f"lowering-{name}", marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("where, name", [*rules()])
+@pytest.mark.parametrize("where, name", [*faulty_rules()])
 def test_a_rule_that_fails(where, name, plain, monkeypatch):
     hits = []
 
@@ -253,10 +243,10 @@ def test_a_failure_while_the_program_runs(plain, monkeypatch):
 
 def test_broken_code_is_refused_before_it_runs(plain, nothing_remembered, monkeypatch):
     """What LLVM cannot read, functions that are nowhere, and calls that are not as XLA describes them."""
-    registered, place = foreign_functions._registered, foreign_functions.place
+    registered, place = jit._registered, jit.place
 
     def longer(*path):
-        return place(*path) + (2**20 if path == foreign_functions.RESULTS[:2] else 0)
+        return place(*path) + (2**20 if path == jit.RESULTS[:2] else 0)
 
     for name, new, words in (
         ("_registered", lambda text: registered(text + "\n}"), "RuntimeError: LLVM IR parsing error"),
@@ -265,7 +255,7 @@ def test_broken_code_is_refused_before_it_runs(plain, nothing_remembered, monkey
         ("place", longer, "with a frame of"),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(foreign_functions, name, new)
+            patch.setattr(jit, name, new)
             found, told = swept()
         close(found, plain)
         assert len(told) == 1 and words in told[0], (name, told)
@@ -273,33 +263,33 @@ def test_broken_code_is_refused_before_it_runs(plain, nothing_remembered, monkey
 
 def test_a_program_that_can_be_lowered_in_no_way(plain, monkeypatch):
     def unsupported(*_):
-        raise machine_operations.Unsupported("a loop")
+        raise operations.Unsupported("a loop")
 
-    monkeypatch.setattr(machine_code, "translated", unsupported)
-    monkeypatch.setattr(machine_code, "mlir", Without(machine_code.mlir, ["lower_fun"], AttributeError, []))
+    monkeypatch.setattr(lowering, "translated", unsupported)
+    monkeypatch.setattr(lowering, "mlir", Without(lowering.mlir, ["lower_fun"], AttributeError, []))
     found, told = swept()
     close(found, plain)
     assert len(told) == 1 and "AttributeError: no lower_fun any more" in told[0]
 
 
 def test_the_layout_of_the_frame_is_that_of_the_description(nothing_remembered, monkeypatch):
-    place = foreign_functions.place
-    with pytest.raises(foreign_functions.Unavailable, match="has no structure XLA_FFI_Frame"):
+    place = jit.place
+    with pytest.raises(jit.Unavailable, match="has no structure XLA_FFI_Frame"):
         place("XLA_FFI_Frame", "rets")
-    assert (place(*foreign_functions.ARGUMENTS), place(*foreign_functions.RESULTS)) == (72, 112)
+    assert (place(*jit.ARGUMENTS), place(*jit.RESULTS)) == (72, 112)
     assert place("XLA_FFI_Buffer", "data") == 24 and place("XLA_FFI_Metadata", "api_version", "minor_version") == 28
-    header = foreign_functions._header()
-    foreign_functions.structure.cache_clear()
+    header = jit._header()
+    jit.structure.cache_clear()
     longer = header.replace("XLA_FFI_ExecutionStage stage;", "XLA_FFI_ExecutionStage stage; size_t more;")
     assert longer != header
-    monkeypatch.setattr(foreign_functions, "_header", lambda: longer)
-    assert place(*foreign_functions.ARGUMENTS) == 80
-    foreign_functions.structure.cache_clear()
+    monkeypatch.setattr(jit, "_header", lambda: longer)
+    assert place(*jit.ARGUMENTS) == 80
+    jit.structure.cache_clear()
     unknown = header.replace("XLA_FFI_ExecutionStage stage;", "XLA_FFI_Unheard stage;")
-    monkeypatch.setattr(foreign_functions, "_header", lambda: unknown)
-    with pytest.raises(foreign_functions.Unavailable, match="no structure XLA_FFI_Unheard"):
-        place(*foreign_functions.ARGUMENTS)
-    foreign_functions.structure.cache_clear()
+    monkeypatch.setattr(jit, "_header", lambda: unknown)
+    with pytest.raises(jit.Unavailable, match="no structure XLA_FFI_Unheard"):
+        place(*jit.ARGUMENTS)
+    jit.structure.cache_clear()
     monkeypatch.undo()
 
 
@@ -317,14 +307,14 @@ def test_errors_of_the_caller_are_raised_without_a_warning():
 
 
 def test_the_compiler_turned_off(plain, monkeypatch, caplog, tmp_path):
-    caplog.set_level(logging.INFO, logger="dynamics.ensembles")
+    caplog.set_level(logging.INFO, logger="dynamics")
     found, told = swept(store=tmp_path / "run.zarr")
     close(found, plain)
     assert not told and "machine code: games_" in caplog.text and "jax.vmap" not in caplog.text
     caplog.clear()
     monkeypatch.setenv(fallback.VARIABLE, "off")
-    monkeypatch.setattr(lanes, "in_lanes", None)
-    monkeypatch.setattr(machine_code, "translated", None)
+    monkeypatch.setattr(interpreter, "in_lanes", None)
+    monkeypatch.setattr(lowering, "translated", None)
     found, told = swept()
     close(found, plain)
     assert not told and "jax.vmap for blocks of 3 games" in caplog.text and "machine code" not in caplog.text
@@ -343,10 +333,10 @@ import jax, jax.extend.core, jax.interpreters.mlir, jax.ffi
 import numpy as np
 import dynamics as dy
 from dynamics.ensembles import cells
-COMPILER = [name for name in ("affine", "elementary", "foreign_functions", "kernel_arrays", "kernel_numbers",
-    "kernel_rewriter", "kernels", "lane_rules", "lane_values", "lanes", "machine_code", "machine_operations",
-    "machine_widths", "pallas")]
-assert not {f"dynamics.ensembles.{name}" for name in COMPILER} & set(sys.modules), "the compiler is not needed yet"
+COMPILER = {f"dynamics.compiler.{name}" for name in ("affine", "llvm.elementary", "llvm.jit", "llvm.lowering",
+    "llvm.operations", "llvm.vector_width", "gpu.arrays", "gpu.scalars", "gpu.interpreter", "gpu.kernel",
+    "gpu.partition", "batch.rules", "batch.values", "batch.interpreter")}
+assert not COMPILER & set(sys.modules), "the compiler is not needed yet"
 cells.LANES["cpu"], cells.FEWEST_LANES = 3, 1
 
 def swept():
@@ -390,10 +380,10 @@ for number, fault in enumerate((
     wanted = found if wanted is None else wanted
     np.testing.assert_allclose(found, wanted, 1e-5)
     assert len(told) == (number < 5), told  # the last name is not needed
-    import dynamics.ensembles
     for name in COMPILER:
-        sys.modules.pop(f"dynamics.ensembles.{name}", None)
-        vars(dynamics.ensembles).pop(name, None)
+        package, _, module = name.rpartition(".")
+        sys.modules.pop(name, None)
+        vars(sys.modules[package]).pop(module, None)
 """
 
 

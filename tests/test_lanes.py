@@ -12,10 +12,11 @@ from jax.flatten_util import ravel_pytree
 import dynamics as dy
 from dynamics import catalogue
 from dynamics._compiling import quick_jit
+from dynamics.compiler import affine
+from dynamics.compiler.affine import is_affine_step
+from dynamics.compiler.batch import interpreter
+from dynamics.compiler.batch.interpreter import in_lanes
 from dynamics.compiler.jaxprs import live_equations
-from dynamics.ensembles import affine, lanes
-from dynamics.ensembles.affine import is_affine_step
-from dynamics.ensembles.lanes import in_lanes
 
 LANES = 24
 STEPS = 6
@@ -195,7 +196,7 @@ def quadratic(matrix, offset):
 def test_affine_steps_become_a_matrix(name, monkeypatch):
     update = catalogue.find("updates", name).example(2)
     seen = []
-    monkeypatch.setattr(lanes, "is_affine_step", lambda *given: seen.append(is_affine_step(*given)) or seen[-1])
+    monkeypatch.setattr(interpreter, "is_affine_step", lambda *given: seen.append(is_affine_step(*given)) or seen[-1])
     monkeypatch.setattr(affine, "_work", lambda jaxpr: np.inf)
 
     def run(matrix, offset, shift):
@@ -209,7 +210,7 @@ def test_affine_steps_become_a_matrix(name, monkeypatch):
 @pytest.mark.parametrize("kind", ["bent", "kinked", "many"])
 def test_other_steps_do_not(kind, monkeypatch):
     seen = []
-    monkeypatch.setattr(lanes, "is_affine_step", lambda *given: seen.append(is_affine_step(*given)) or seen[-1])
+    monkeypatch.setattr(interpreter, "is_affine_step", lambda *given: seen.append(is_affine_step(*given)) or seen[-1])
     size = 80 if kind == "many" else 3
 
     def run(matrix, shift):

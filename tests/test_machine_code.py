@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamics.ensembles import CompilerWarning, elementary, foreign_functions, machine_widths
-from dynamics.ensembles.machine_code import in_machine_code, translated
-from dynamics.ensembles.machine_operations import ELEMENTWISE, Unsupported
+from dynamics.compiler.llvm import elementary, jit, vector_width
+from dynamics.compiler.llvm.lowering import in_machine_code, translated
+from dynamics.compiler.llvm.operations import ELEMENTWISE, Unsupported
+from dynamics.ensembles import CompilerWarning
 
 LANES = 24
 RNG = np.random.default_rng(0)
@@ -268,7 +269,7 @@ def test_several_registers_change_nothing(monkeypatch):
     x = jnp.asarray(RNG.normal(size=192))
     found = []
     for units in (1, 2, 4):
-        monkeypatch.setattr(machine_widths, "UNITS", units)
+        monkeypatch.setattr(vector_width, "UNITS", units)
         found.append(np.asarray(run(simulated, x, lanes=192)))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
@@ -287,9 +288,9 @@ def test_several_registers_change_nothing(monkeypatch):
 def test_registers_per_number(step, count, registers):
     x = jnp.ones((count, 512), jnp.float32)
     closed = jax.make_jaxpr(lambda x: jax.lax.fori_loop(0, 9, lambda i, x: step(x), x))(x)
-    full = foreign_functions.register_bytes() // 4
-    assert machine_widths.strip_width(closed.jaxpr, 512) == registers * full
-    assert machine_widths.strip_width(jax.make_jaxpr(step)(x).jaxpr, 512) == full
+    full = jit.register_bytes() // 4
+    assert vector_width.strip_width(closed.jaxpr, 512) == registers * full
+    assert vector_width.strip_width(jax.make_jaxpr(step)(x).jaxpr, 512) == full
 
 
 def test_numbers_below_the_normal_ones_are_nought():
@@ -324,7 +325,7 @@ def test_what_is_left_to_xla(function, reason, caplog):
     closed = jax.make_jaxpr(function)(x)
     with pytest.raises(Unsupported, match=reason):
         translated(closed, LANES)
-    with caplog.at_level("INFO", logger="dynamics.ensembles.machine_code"):
+    with caplog.at_level("INFO", logger="dynamics.compiler.llvm.lowering"):
         (found,) = jax.jit(in_machine_code(closed, LANES))(x)
     np.testing.assert_array_equal(found, function(x))
     assert "left to XLA" in caplog.text
@@ -332,9 +333,9 @@ def test_what_is_left_to_xla(function, reason, caplog):
 
 def test_without_the_interface_of_xla_all_is_left_to_it(monkeypatch):
     def unknown():
-        raise foreign_functions.Unavailable("no description")
+        raise jit.Unavailable("no description")
 
-    monkeypatch.setattr(foreign_functions, "_version", unknown)
+    monkeypatch.setattr(jit, "_version", unknown)
     x = numbers(np.float64)
     with pytest.warns(CompilerWarning, match="Unavailable: no description"):
         (found,) = jax.jit(in_machine_code(jax.make_jaxpr(lambda x: x * 3)(x), LANES))(x)
@@ -345,7 +346,7 @@ def test_equal_programs_are_compiled_once(monkeypatch):
     x = numbers(np.float64)
     closed = jax.make_jaxpr(lambda x: x * 5 + 1)(x)
     name = translated(closed, LANES)
-    monkeypatch.setattr(foreign_functions.llvm, "create_mcjit_compiler", None)
+    monkeypatch.setattr(jit.llvm, "create_mcjit_compiler", None)
     assert translated(jax.make_jaxpr(lambda y: y * 5 + 1)(x), LANES) == name
 
 

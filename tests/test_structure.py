@@ -103,9 +103,10 @@ ALLOWED_LOOPS = {
     "compiler/derivatives.py": {"jax.lax.while_loop", "jax.lax.scan"},  # those of a program that it evaluates
     "compiler/data_flow.py": {"jax.lax.scan"},  # those of a program
     "ensembles/cells.py": {"jax.lax.fori_loop"},  # over blocks
-    "ensembles/lanes.py": {"jax.lax.while_loop", "jax.lax.scan"},  # those of a program that it rewrites, as are these:
-    "ensembles/kernel_rewriter.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
-    "ensembles/pallas.py": {"jax.lax.while_loop"},  # until a block is decided
+    # those of a program that they rewrite:
+    "compiler/batch/interpreter.py": {"jax.lax.while_loop", "jax.lax.scan"},
+    "compiler/gpu/interpreter.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
+    "compiler/gpu/partition.py": {"jax.lax.while_loop"},  # until a block is decided
     "analysis/minima.py": {"jax.lax.fori_loop"},  # along a valley, and to the lowest point of a sphere
     "analysis/equilibria.py": {"optx.root_find"},
     "analysis/all_equilibria.py": {"optx.root_find"},

@@ -325,7 +325,7 @@ def _run_blocks(
         if count is None and not recipe.compiled:
             return jax.lax.map(block, (values, indices))
         if count is None:
-            from dynamics.ensembles.pallas import run_blocks  # an error there is one of the compiler
+            from dynamics.compiler.gpu.partition import run_blocks  # an error there is one of the compiler
 
             return run_blocks(block, (values, indices), platform=platform)
         shapes = jax.eval_shape(block, jax.tree.map(lambda leaf: leaf[0], (values, indices)))
@@ -353,7 +353,7 @@ _chunk_on_processors = eqx.filter_jit(_run_blocks, compiler_options={"xla_cpu_pr
 
 def _block(recipe: Recipe, machine_code: bool, cells: tuple[dict[str, Array], Array]) -> dict[str, Any]:
     if recipe.compiled:
-        from dynamics.ensembles.lanes import in_lanes  # an error there is one of the compiler
+        from dynamics.compiler.batch.interpreter import in_lanes  # an error there is one of the compiler
 
         found = in_lanes(partial(_simulated, recipe), machine_code=machine_code)(*cells)
         found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)

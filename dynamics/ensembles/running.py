@@ -22,7 +22,8 @@ from dynamics._keys import for_batches, key_of
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
 from dynamics.analysis.builds import Source, source_of
-from dynamics.ensembles import fallback, refinement, tables
+from dynamics.compiler import fallback
+from dynamics.ensembles import refinement, tables
 from dynamics.ensembles.cells import (
     FLOW_SAMPLES,
     Built,

@@ -14,7 +14,8 @@ from dynamics.analysis.builds import Source
 from dynamics.analysis.linearisation import Closely, Linearisation
 from dynamics.analysis.periods import find_period
 from dynamics.analysis.report import Stability, stability_of
-from dynamics.ensembles import fallback, tables
+from dynamics.compiler import fallback
+from dynamics.ensembles import tables
 from dynamics.ensembles.cells import (
     LinearisedCells,
     Recipe,

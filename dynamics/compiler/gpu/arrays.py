@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics.ensembles.kernel_numbers import Numbers, Unsupported, dtype_of
+from dynamics.compiler.gpu.scalars import Numbers, Unsupported, dtype_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 from llvmlite import ir
 
 from dynamics.compiler.jaxprs import CALLS, SAME, is_literal, needed_equations
-from dynamics.ensembles.elementary import FUNCTIONS, LARGEST_ANGLE
-from dynamics.ensembles.foreign_functions import has_function
+from dynamics.compiler.llvm.elementary import FUNCTIONS, LARGEST_ANGLE
+from dynamics.compiler.llvm.jit import has_function
 
 FLOATS = {np.dtype("float32"): ir.FloatType(), np.dtype("float64"): ir.DoubleType()}
 INTEGERS = {np.dtype(f"{sign}int{bits}"): ir.IntType(bits) for sign in ("", "u") for bits in (8, 16, 32, 64)}

@@ -23,9 +23,10 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import mlir
 from llvmlite import ir
 
+from dynamics.compiler import fallback
 from dynamics.compiler.jaxprs import CALLS, SAME, inner_programs, is_literal, needed_equations, scan_counts
-from dynamics.ensembles import fallback, foreign_functions
-from dynamics.ensembles.machine_operations import (
+from dynamics.compiler.llvm import jit
+from dynamics.compiler.llvm.operations import (
     BOOL,
     ELEMENTWISE,
     FLOATS,
@@ -34,7 +35,7 @@ from dynamics.ensembles.machine_operations import (
     dtype_of,
     is_wide,
 )
-from dynamics.ensembles.machine_widths import strip_width
+from dynamics.compiler.llvm.vector_width import strip_width
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +205,7 @@ class _Translator:
         with self.builder.goto_entry_block():
             pointer = self.builder.alloca(self.stored(dtype), self.index(count))
             pointer.align = 64
-            pointer.type = foreign_functions.POINTER  # to whatever is stored there: numbers or strips of them
+            pointer.type = jit.POINTER  # to whatever is stored there: numbers or strips of them
         memory = _Memory(pointer, self.index(0), stride, self.index(0), False)
         return _Array(dtype, shape, wide, None, memory)
 
@@ -572,7 +573,7 @@ def translated(closed: ClosedJaxpr, lanes: int) -> str:
 
         t.counted(lanes // width, [], strip)
 
-    return foreign_functions.compiled(t.module, len(jaxpr.invars), len(jaxpr.outvars), body)
+    return jit.compiled(t.module, len(jaxpr.invars), len(jaxpr.outvars), body)
 
 
 _in_machine_code = Primitive("games_in_machine_code")

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
+from dynamics.compiler.gpu.arrays import ARRAYS, Games, Memory, Value, each, joined, objects
+from dynamics.compiler.gpu.scalars import ELEMENTWISE, TRITON_NUMBERS, WIDENED, Numbers, Unsupported, dtype_of
 from dynamics.compiler.jaxprs import CALLS, SAME, needed_equations, scan_counts
-from dynamics.ensembles.kernel_arrays import ARRAYS, Games, Memory, Value, each, joined, objects
-from dynamics.ensembles.kernel_numbers import ELEMENTWISE, TRITON_NUMBERS, WIDENED, Numbers, Unsupported, dtype_of
 
 LARGEST_STATE = 96  # 32-bit registers for the numbers that a loop carries, of the 255 that a thread has
 LARGEST_STORE = 4_096  # entries per game that are written along the way

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from dynamics.compiler.jaxprs import CALLS, inner_programs, is_literal, scan_counts
-from dynamics.ensembles import foreign_functions
-from dynamics.ensembles.machine_operations import FLOATS, SLOW
+from dynamics.compiler.llvm import jit
+from dynamics.compiler.llvm.operations import FLOATS, SLOW
 
 UNITS = 0  # registers per number, if not chosen by what a loop does
 SLOW_CYCLES = 30
@@ -89,5 +89,5 @@ def _units(jaxpr: Any, lanes: int) -> int:
 def strip_width(jaxpr: Any, lanes: int) -> int:
     """How many games go through a program side by side: full registers, and some of them per number."""
     sizes = [v.aval.dtype.itemsize for v in (*jaxpr.invars, *jaxpr.outvars) if v.aval.dtype in FLOATS]
-    own = foreign_functions.register_bytes() // max(sizes, default=8)
+    own = jit.register_bytes() // max(sizes, default=8)
     return math.gcd(lanes, own * _units(jaxpr, lanes))

@@ -35,10 +35,10 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Var
 from jaxtyping import Array, PyTree
 
+from dynamics.compiler.gpu.interpreter import LOOPS
+from dynamics.compiler.gpu.kernel import in_kernel, plan_of
+from dynamics.compiler.gpu.scalars import Unsupported
 from dynamics.compiler.jaxprs import CALLS, bind, needed_equations
-from dynamics.ensembles.kernel_numbers import Unsupported
-from dynamics.ensembles.kernel_rewriter import LOOPS
-from dynamics.ensembles.kernels import in_kernel, plan_of
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """The compiler of sweeps is there for speed alone: what it cannot do is left to `jax.vmap`, and one warning says so.
 
-The environment variable `DYNAMICS_COMPILER=off` turns it off; at the level INFO the loggers below `dynamics.ensembles`
+The environment variable `DYNAMICS_COMPILER=off` turns it off; at the level INFO the loggers below `dynamics.compiler`
 say what became machine code and what did not.
 """
 

@@ -20,6 +20,9 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
+from dynamics.compiler.affine import STEP, as_affine, is_affine_step
+from dynamics.compiler.batch.rules import ELEMENTWISE, RULES, frozen
+from dynamics.compiler.batch.values import Core, Value
 from dynamics.compiler.jaxprs import (
     CALLS,
     Program,
@@ -31,10 +34,7 @@ from dynamics.compiler.jaxprs import (
     on_no_device,
     scan_counts,
 )
-from dynamics.ensembles.affine import STEP, as_affine, is_affine_step
-from dynamics.ensembles.lane_rules import ELEMENTWISE, RULES, frozen
-from dynamics.ensembles.lane_values import Core, Value
-from dynamics.ensembles.machine_code import in_machine_code, is_known, is_machine_code
+from dynamics.compiler.llvm.lowering import in_machine_code, is_known, is_machine_code
 
 # Operations before and after loops that become machine code: fewer gain nothing, more take long to compile.
 FEWEST, MOST_BEFORE, MOST_AFTER = 20, 1_000, 6_000

@@ -1,0 +1,1 @@
+"""Whole programs in one kernel of a GPU, by Pallas."""

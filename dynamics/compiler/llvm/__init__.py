@@ -1,0 +1,1 @@
+"""Programs of many games as machine code of a CPU, by LLVM."""
