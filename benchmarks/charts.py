@@ -27,7 +27,7 @@ import xarray as xr  # noqa: E402
 
 import dynamics as dy  # noqa: E402
 from dynamics import optimisers, plots  # noqa: E402
-from dynamics.analysis.linearisation import jacobian_of  # noqa: E402
+from dynamics.analysis.stability.linearisation import jacobian_of  # noqa: E402
 from dynamics.ensembles import tables  # noqa: E402
 
 

@@ -198,7 +198,7 @@ def test_three_players_and_trees_in_single_precision():
 
 
 def test_ordinary_points_need_no_further_program(monkeypatch):
-    from dynamics.analysis import minima
+    from dynamics.analysis.equilibria import minima
 
     def refuse(*arguments):
         raise AssertionError("compiled a program that is not needed")

@@ -7,9 +7,9 @@ import pytest
 
 import dynamics as dy
 from dynamics import optimisers
-from dynamics.analysis.linearisation import one_sided_jacobians
-from dynamics.analysis.piecewise import distinct, expanding_directions, joint_bounds
-from dynamics.analysis.rest import rest_state
+from dynamics.analysis.stability.linearisation import one_sided_jacobians
+from dynamics.analysis.stability.piecewise import distinct, expanding_directions, joint_bounds
+from dynamics.analysis.stability.rest import rest_state
 from dynamics.updates import Simultaneous
 
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import dynamics as dy
-from dynamics.analysis.periods import find_period
+from dynamics.analysis.stability.periods import find_period
 from dynamics.compiler.data_flow import Kind, autonomous_inputs, kinds
 from dynamics.game import as_players
 from dynamics.updates import Averaged, Simultaneous

@@ -10,8 +10,8 @@ import pytest
 import dynamics as dy
 from dynamics import optimisers
 from dynamics.analysis import EquilibriumError, find_equilibrium
-from dynamics.analysis.path import matched
-from dynamics.analysis.sensitivity import eigenvalue_derivatives
+from dynamics.analysis.bifurcation.path import matched
+from dynamics.analysis.bifurcation.sensitivity import eigenvalue_derivatives
 
 ROW = np.array([[1.0, 2.0, 0.5]])  # its bilinear game has a manifold of equilibria of dimension 2
 SIGMA = np.sqrt(np.sum(ROW**2))

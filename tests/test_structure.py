@@ -97,9 +97,9 @@ def test_only_plots_imports_matplotlib():
 ALLOWED_LOOPS = {
     "updates/lookahead.py": {"jax.lax.scan"},
     "updates/proximal_point.py": {"optx.root_find"},
-    "analysis/rest.py": {"jax.lax.while_loop", "jax.lax.fori_loop", "jax.lax.scan"},
-    "analysis/periods.py": {"jax.lax.scan"},  # of counters
-    "analysis/linearisation.py": {"jax.lax.fori_loop"},  # the power method for the curvature of a switch
+    "analysis/stability/rest.py": {"jax.lax.while_loop", "jax.lax.fori_loop", "jax.lax.scan"},
+    "analysis/stability/periods.py": {"jax.lax.scan"},  # of counters
+    "analysis/stability/linearisation.py": {"jax.lax.fori_loop"},  # the power method for the curvature of a switch
     "compiler/derivatives.py": {"jax.lax.while_loop", "jax.lax.scan"},  # those of a program that it evaluates
     "compiler/data_flow.py": {"jax.lax.scan"},  # those of a program
     "ensembles/cells.py": {"jax.lax.fori_loop"},  # over blocks
@@ -107,9 +107,9 @@ ALLOWED_LOOPS = {
     "compiler/batch/interpreter.py": {"jax.lax.while_loop", "jax.lax.scan"},
     "compiler/gpu/interpreter.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
     "compiler/gpu/partition.py": {"jax.lax.while_loop"},  # until a block is decided
-    "analysis/minima.py": {"jax.lax.fori_loop"},  # along a valley, and to the lowest point of a sphere
-    "analysis/equilibria.py": {"optx.root_find"},
-    "analysis/all_equilibria.py": {"optx.root_find"},
+    "analysis/equilibria/minima.py": {"jax.lax.fori_loop"},  # along a valley, and to the lowest point of a sphere
+    "analysis/equilibria/newton.py": {"optx.root_find"},
+    "analysis/equilibria/search.py": {"optx.root_find"},
     "directions/unrolled.py": {"jax.lax.scan"},
     "recurrence.py": {"jax.lax.while_loop"},  # a run that goes on for a while
 }
@@ -145,7 +145,7 @@ def test_import_is_light():
 
 def test_functions_stay_functions():
     code = """
-import dynamics.analysis.critical, dynamics.simulation, dynamics.analysis, dynamics.outcomes
+import dynamics.analysis.bifurcation.critical, dynamics.simulation, dynamics.analysis, dynamics.outcomes
 import dynamics as dy
 print(*(callable(x) for x in (dy.simulate, dy.stability, dy.critical, dy.find_equilibrium)))
 """

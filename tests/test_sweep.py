@@ -17,7 +17,7 @@ import xarray as xr
 import dynamics as dy
 from dynamics import optimisers
 from dynamics.analysis import Linearisation
-from dynamics.analysis.report import assess
+from dynamics.analysis.stability.verdict import assess
 from dynamics.ensembles import Predicted, Smoothness, log_uniform, seeds, uniform
 from dynamics.ensembles.designs import resolve
 from dynamics.ensembles.prediction import judge

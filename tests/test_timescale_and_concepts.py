@@ -141,7 +141,7 @@ def test_a_manifold_of_equilibria_does_not_count():
 
 
 def test_large_games_are_searched_on_a_grid(monkeypatch):
-    from dynamics.analysis import timescale
+    from dynamics.analysis.bifurcation import timescale
 
     exact = dy.timescale_threshold(dy.games.TimescaleQuadratic())
     monkeypatch.setattr(timescale, "EXACT_SIZE", 1)

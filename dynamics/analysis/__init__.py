@@ -1,32 +1,36 @@
 """Where training goes and whether it stays: equilibria, Jacobians, spectra, verdicts, critical parameters."""
 
-from dynamics.analysis.all_equilibria import find_equilibria as find_equilibria
-from dynamics.analysis.basin_map import Basins as Basins
-from dynamics.analysis.basin_map import basins as basins
-from dynamics.analysis.best import Best as Best
-from dynamics.analysis.best import best as best
-from dynamics.analysis.concepts import Classification as Classification
-from dynamics.analysis.concepts import classify as classify
-from dynamics.analysis.covariance import Covariance as Covariance
-from dynamics.analysis.covariance import stationary_covariance as stationary_covariance
-from dynamics.analysis.critical import Bifurcation as Bifurcation
-from dynamics.analysis.critical import Critical as Critical
-from dynamics.analysis.critical import critical as critical
-from dynamics.analysis.equilibria import (
+from dynamics.analysis.asymptotics.basins import Basins as Basins
+from dynamics.analysis.asymptotics.basins import basins as basins
+from dynamics.analysis.asymptotics.covariance import Covariance as Covariance
+from dynamics.analysis.asymptotics.covariance import stationary_covariance as stationary_covariance
+from dynamics.analysis.asymptotics.lyapunov import LyapunovExponents as LyapunovExponents
+from dynamics.analysis.asymptotics.lyapunov import lyapunov_exponents as lyapunov_exponents
+from dynamics.analysis.bifurcation.best import Best as Best
+from dynamics.analysis.bifurcation.best import best as best
+from dynamics.analysis.bifurcation.critical import Bifurcation as Bifurcation
+from dynamics.analysis.bifurcation.critical import Critical as Critical
+from dynamics.analysis.bifurcation.critical import critical as critical
+from dynamics.analysis.bifurcation.path import SpectrumPath as SpectrumPath
+from dynamics.analysis.bifurcation.path import spectrum_path as spectrum_path
+from dynamics.analysis.bifurcation.sensitivity import Sensitivity as Sensitivity
+from dynamics.analysis.bifurcation.sensitivity import sensitivity as sensitivity
+from dynamics.analysis.bifurcation.timescale import TimescaleThreshold as TimescaleThreshold
+from dynamics.analysis.bifurcation.timescale import timescale_threshold as timescale_threshold
+from dynamics.analysis.equilibria.concepts import Classification as Classification
+from dynamics.analysis.equilibria.concepts import classify as classify
+from dynamics.analysis.equilibria.newton import (
     Equilibrium as Equilibrium,
 )
-from dynamics.analysis.equilibria import (
+from dynamics.analysis.equilibria.newton import (
     EquilibriumError as EquilibriumError,
 )
-from dynamics.analysis.equilibria import (
+from dynamics.analysis.equilibria.newton import (
     find_equilibrium as find_equilibrium,
 )
+from dynamics.analysis.equilibria.search import find_equilibria as find_equilibria
 from dynamics.analysis.examination import Examination as Examination
 from dynamics.analysis.examination import examine as examine
-from dynamics.analysis.linearisation import Linearisation as Linearisation
-from dynamics.analysis.linearisation import linearise as linearise
-from dynamics.analysis.lyapunov import LyapunovExponents as LyapunovExponents
-from dynamics.analysis.lyapunov import lyapunov_exponents as lyapunov_exponents
 from dynamics.analysis.nonnormal import Alignment as Alignment
 from dynamics.analysis.nonnormal import Distance as Distance
 from dynamics.analysis.nonnormal import Growth as Growth
@@ -41,12 +45,8 @@ from dynamics.analysis.nonnormal import numerical_radius as numerical_radius
 from dynamics.analysis.nonnormal import potential_and_hamiltonian as potential_and_hamiltonian
 from dynamics.analysis.nonnormal import pseudospectrum as pseudospectrum
 from dynamics.analysis.nonnormal import transient_growth as transient_growth
-from dynamics.analysis.path import SpectrumPath as SpectrumPath
-from dynamics.analysis.path import spectrum_path as spectrum_path
-from dynamics.analysis.report import Stability as Stability
-from dynamics.analysis.report import Verdict as Verdict
-from dynamics.analysis.report import stability as stability
-from dynamics.analysis.sensitivity import Sensitivity as Sensitivity
-from dynamics.analysis.sensitivity import sensitivity as sensitivity
-from dynamics.analysis.timescale import TimescaleThreshold as TimescaleThreshold
-from dynamics.analysis.timescale import timescale_threshold as timescale_threshold
+from dynamics.analysis.stability.linearisation import Linearisation as Linearisation
+from dynamics.analysis.stability.linearisation import linearise as linearise
+from dynamics.analysis.stability.verdict import Stability as Stability
+from dynamics.analysis.stability.verdict import Verdict as Verdict
+from dynamics.analysis.stability.verdict import stability as stability

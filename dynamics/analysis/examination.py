@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from dynamics.analysis.concepts import Classification, classify
-from dynamics.analysis.equilibria import EquilibriumError
+from dynamics.analysis.bifurcation.timescale import TimescaleThreshold, timescale_threshold
+from dynamics.analysis.equilibria.concepts import Classification, classify
+from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.nonnormal import (
     Alignment,
     Distance,
@@ -20,8 +21,7 @@ from dynamics.analysis.nonnormal import (
     potential_and_hamiltonian,
     transient_growth,
 )
-from dynamics.analysis.report import Stability, Verdict, stability
-from dynamics.analysis.timescale import TimescaleThreshold, timescale_threshold
+from dynamics.analysis.stability.verdict import Stability, Verdict, stability
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game
 from dynamics.updates.base import Update

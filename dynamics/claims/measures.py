@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
-from dynamics.analysis.linearisation import jacobian_of
+from dynamics.analysis.stability.linearisation import jacobian_of
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.simulation import simulate

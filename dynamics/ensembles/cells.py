@@ -19,10 +19,10 @@ from dynamics import _trees
 from dynamics._checks import is_concrete
 from dynamics._keys import key_of
 from dynamics._names import nearest
-from dynamics.analysis.builds import Source, equilibrium_for, parts_of
-from dynamics.analysis.equilibria import Search, _newton
-from dynamics.analysis.linearisation import Closely, Linearisation, linearise, probe_closely
-from dynamics.analysis.rest import COUNTER_LIMIT, FEW_COUNTS, Repeated
+from dynamics.analysis.equilibria.builds import Source, equilibrium_for, parts_of
+from dynamics.analysis.equilibria.newton import Search, _newton
+from dynamics.analysis.stability.linearisation import Closely, Linearisation, linearise, probe_closely
+from dynamics.analysis.stability.rest import COUNTER_LIMIT, FEW_COUNTS, Repeated
 from dynamics.ensembles.fixed_step import FixedStep, tableau_of
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
@@ -486,7 +486,7 @@ def _linearised(
 
 @eqx.filter_jit
 def probe_cells(recipe: Recipe, values: dict[str, Array], points: Players, jacobians: Array, limit: bool) -> Closely:
-    """`dynamics.analysis.linearisation.probe_closely` at the equilibria of some cells.
+    """`dynamics.analysis.stability.linearisation.probe_closely` at the equilibria of some cells.
 
     Args:
         recipe, values: as for `run_chunk`, the values of shape (cells,).
@@ -520,7 +520,7 @@ def reach_along(recipe: Recipe, values: dict[str, Array], points: Players, direc
         game, _, _ = recipe.built(values)
         flat, unravel = ravel_pytree(point)
         game = _trees.cast(game, flat.dtype)
-        # Those of `dynamics.analysis.equilibria.manifold_dimension`.
+        # Those of `dynamics.analysis.equilibria.newton.manifold_dimension`.
         lengths = (1 + jnp.linalg.norm(flat)) * jnp.asarray(
             [float(jnp.finfo(flat.dtype).eps) ** 0.125, 0.025, 0.05, 0.1], flat.dtype
         )

@@ -16,14 +16,14 @@ from jaxtyping import Array
 from dynamics import _trees
 from dynamics._keys import key_of
 from dynamics._memory import check_memory, counted
-from dynamics.analysis.builds import Source, source_of
-from dynamics.analysis.equilibria import EquilibriumError, Search
-from dynamics.analysis.linearisation import (
+from dynamics.analysis.equilibria.builds import Source, source_of
+from dynamics.analysis.equilibria.newton import EquilibriumError, Search
+from dynamics.analysis.stability.linearisation import (
     _probe_directions,
     _probe_steps,
     on_vectors,
 )
-from dynamics.analysis.rest import FEW_COUNTS, rest_state
+from dynamics.analysis.stability.rest import FEW_COUNTS, rest_state
 from dynamics.compiler.derivatives import coarsest_epsilon, released
 from dynamics.compiler.switches import gaps
 from dynamics.ensembles import tables
@@ -325,7 +325,7 @@ def _may_switch(step: Callable, point: tuple) -> Array:
 
 
 def _is_smooth(step: Callable, point: tuple, value: tuple, jacobian: tuple) -> Array:
-    """Whether `dynamics.analysis.linearisation.smoothness` calls a map of two numbers smooth."""
+    """Whether `dynamics.analysis.stability.linearisation.smoothness` calls a map of two numbers smooth."""
     dtype = value[0].dtype
     epsilon, lengths = float(jnp.finfo(dtype).eps), _probe_steps(float(jnp.finfo(dtype).eps))
     reach = tuple(1 + jnp.sqrt(jnp.abs(number)) for number in point)

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynamics.analysis.certificates import frobenius, rounding_bound, scale_of
-from dynamics.analysis.equilibria import (
+from dynamics.analysis.equilibria.newton import (
     EquilibriumError,
     defect_rounding,
     eigenvalue_rounding,
@@ -15,8 +14,15 @@ from dynamics.analysis.equilibria import (
     stays_on_manifold,
     vanishes,
 )
-from dynamics.analysis.linearisation import Closely, Linearisation, closer_smoothness, smoothness, without_limit
-from dynamics.analysis.report import FAINT, Stability, Verdict, assess
+from dynamics.analysis.stability.certificates import frobenius, rounding_bound, scale_of
+from dynamics.analysis.stability.linearisation import (
+    Closely,
+    Linearisation,
+    closer_smoothness,
+    smoothness,
+    without_limit,
+)
+from dynamics.analysis.stability.verdict import FAINT, Stability, Verdict, assess
 
 
 class Predicted(enum.IntEnum):
@@ -170,7 +176,7 @@ def _keeps_memory(linear: Linearisation, jacobian: np.ndarray, is_map: bool, eps
 
 
 def _dimensions(game: np.ndarray, usable: np.ndarray, reach_along: Reach) -> np.ndarray:
-    """`dynamics.analysis.equilibria.manifold_dimension` for many cells, by the same rules."""
+    """`dynamics.analysis.equilibria.newton.manifold_dimension` for many cells, by the same rules."""
     count, size, _ = game.shape
     epsilon = float(np.finfo(game.dtype).eps)
     usable = usable & np.isfinite(game).all(axis=(1, 2))

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import dynamics
-from dynamics.analysis.equilibria import Search
+from dynamics.analysis.equilibria.newton import Search
 from dynamics.ensembles.designs import Cells
 from dynamics.ensembles.prediction import Predicted, Smoothness
 from dynamics.outcomes import Outcome

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from dynamics import _locks
-from dynamics.analysis.builds import Source
-from dynamics.analysis.linearisation import Closely, Linearisation
-from dynamics.analysis.periods import find_period
-from dynamics.analysis.report import Stability, stability_of
+from dynamics.analysis.equilibria.builds import Source
+from dynamics.analysis.stability.linearisation import Closely, Linearisation
+from dynamics.analysis.stability.periods import find_period
+from dynamics.analysis.stability.verdict import Stability, stability_of
 from dynamics.compiler import fallback
 from dynamics.ensembles import tables
 from dynamics.ensembles.cells import (

@@ -27,9 +27,9 @@ from dynamics import _locks, _trees
 from dynamics._compiling import compile_quickly
 from dynamics._names import nearest
 from dynamics.analysis import EquilibriumError, Stability, find_equilibrium
-from dynamics.analysis.linearisation import Linearisation, linearise
-from dynamics.analysis.report import stability_of
-from dynamics.analysis.rest import FEW_COUNTS
+from dynamics.analysis.stability.linearisation import Linearisation, linearise
+from dynamics.analysis.stability.rest import FEW_COUNTS
+from dynamics.analysis.stability.verdict import stability_of
 from dynamics.ensembles.workers import WorkerError, current_settings, same_settings
 from dynamics.flows import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow

@@ -11,10 +11,10 @@ import scipy.optimize
 
 from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
-from dynamics.analysis.builds import Analysed, row_of
-from dynamics.analysis.equilibria import EquilibriumError
-from dynamics.analysis.path import check_one_piece
-from dynamics.analysis.report import Stability, stability
+from dynamics.analysis.bifurcation.path import check_one_piece
+from dynamics.analysis.equilibria.builds import Analysed, row_of
+from dynamics.analysis.equilibria.newton import EquilibriumError
+from dynamics.analysis.stability.verdict import Stability, stability
 from dynamics.updates.base import Update
 
 

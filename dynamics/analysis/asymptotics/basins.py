@@ -20,8 +20,8 @@ from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._keys import for_batches
 from dynamics.analysis._plain import plain
-from dynamics.analysis.equilibria import EquilibriumError
-from dynamics.analysis.report import Verdict, stability
+from dynamics.analysis.equilibria.newton import EquilibriumError
+from dynamics.analysis.stability.verdict import Verdict, stability
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.outcomes import Outcome

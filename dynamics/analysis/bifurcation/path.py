@@ -12,8 +12,8 @@ from jaxtyping import Array
 
 from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
-from dynamics.analysis.builds import Analysed, linearised_at, row_of
-from dynamics.analysis.report import Stability
+from dynamics.analysis.equilibria.builds import Analysed, linearised_at, row_of
+from dynamics.analysis.stability.verdict import Stability
 from dynamics.updates.base import Update
 
 

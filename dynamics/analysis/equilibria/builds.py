@@ -21,12 +21,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dynamics import _trees
-from dynamics.analysis.equilibria import EquilibriumError, Search, no_equilibrium, search
-from dynamics.analysis.linearisation import Linearisation, linearise
-from dynamics.analysis.periods import Period
-from dynamics.analysis.precision import as_point
-from dynamics.analysis.report import _accuracy, _check_fixed_point, _no_equilibrium, _residual_vanishes
-from dynamics.analysis.rest import COUNTER_LIMIT, FEW_COUNTS, Repeated
+from dynamics.analysis.equilibria.newton import EquilibriumError, Search, no_equilibrium, search
+from dynamics.analysis.stability.linearisation import Linearisation, linearise
+from dynamics.analysis.stability.periods import Period
+from dynamics.analysis.stability.precision import as_point
+from dynamics.analysis.stability.rest import COUNTER_LIMIT, FEW_COUNTS, Repeated
+from dynamics.analysis.stability.verdict import _accuracy, _check_fixed_point, _no_equilibrium, _residual_vanishes
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.updates.base import Update

@@ -13,10 +13,10 @@ from jaxtyping import PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics.analysis._plain import plain
-from dynamics.analysis.certificates import rounding_bound
-from dynamics.analysis.minima import Minimum, MinimumKind, own_minimum
-from dynamics.analysis.precision import as_point
-from dynamics.analysis.report import Verdict, equilibrium_of, stability
+from dynamics.analysis.equilibria.minima import Minimum, MinimumKind, own_minimum
+from dynamics.analysis.stability.certificates import rounding_bound
+from dynamics.analysis.stability.precision import as_point
+from dynamics.analysis.stability.verdict import Verdict, equilibrium_of, stability
 from dynamics.directions import Stackelberg
 from dynamics.flows import Flow
 from dynamics.game import Game, Players

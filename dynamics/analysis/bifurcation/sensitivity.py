@@ -15,10 +15,10 @@ from jaxtyping import Array, Float
 
 from dynamics import _trees
 from dynamics.analysis._plain import plain
-from dynamics.analysis.builds import Analysed, Source
-from dynamics.analysis.path import check_one_piece, counted
-from dynamics.analysis.report import Stability, stability
-from dynamics.analysis.rest import rest_state
+from dynamics.analysis.bifurcation.path import check_one_piece, counted
+from dynamics.analysis.equilibria.builds import Analysed, Source
+from dynamics.analysis.stability.rest import rest_state
+from dynamics.analysis.stability.verdict import Stability, stability
 from dynamics.compiler.derivatives import released
 from dynamics.updates.base import State, Update
 

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
-from dynamics.analysis.certificates import keeps_its_side
-from dynamics.analysis.equilibria import EquilibriumError
-from dynamics.analysis.precision import as_point
-from dynamics.analysis.report import equilibrium_of, stability
+from dynamics.analysis.equilibria.newton import EquilibriumError
+from dynamics.analysis.stability.certificates import keeps_its_side
+from dynamics.analysis.stability.precision import as_point
+from dynamics.analysis.stability.verdict import equilibrium_of, stability
 from dynamics.flows import Flow
 from dynamics.game import Game, Players
 

@@ -14,8 +14,8 @@ from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics.analysis._plain import plain
-from dynamics.analysis.report import Stability, Verdict, fades, stability
-from dynamics.analysis.rest import Rest, rest_state
+from dynamics.analysis.stability.rest import Rest, rest_state
+from dynamics.analysis.stability.verdict import Stability, Verdict, fades, stability
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Players

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
-from dynamics.analysis.rest import COUNTS, FEW_COUNTS, Rest, ShiftedGradients, above_zero, rest_state
+from dynamics.analysis.stability.rest import COUNTS, FEW_COUNTS, Rest, ShiftedGradients, above_zero, rest_state
 from dynamics.compiler.derivatives import coarsest_epsilon, evaluate, released, rules
 from dynamics.compiler.switches import gaps
 from dynamics.flows.base import AbstractFlow
@@ -44,7 +44,7 @@ class Linearisation(NamedTuple):
             `dynamics.compiler.switches`; 0 where there are none, -1 where the program has none at all.
         epsilon: of the coarsest arithmetic between the state and its image.
         position: the floating part of the state.
-        rests: whether the memory is at rest and steps do not depend on their number: see `dynamics.analysis.rest`.
+        rests: whether the memory is at rest and steps do not depend on their number: see `rest.py`.
         fading: whether the memory counts steps or sums up weights, and is held at the limit of that.
     """
 
@@ -96,7 +96,7 @@ def linearise(
             root, which has no derivative at 0; the map has one in the limit.
         directed: probe along axes and to the sides of switches at the point, too, as a closer look would.
         rest: of the method, where it is known.
-        counts: as in `dynamics.analysis.rest.rest_state`.
+        counts: as in `dynamics.analysis.stability.rest.rest_state`.
     """
     point = _Point(game, method, players, key, gradient_noise, limit, rest, counts)
     flat, directions = point.flat, jnp.asarray(_probe_directions(point.is_player), point.flat.dtype)

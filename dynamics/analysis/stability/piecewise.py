@@ -7,7 +7,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 
-from dynamics.analysis.certificates import rounding_bound
+from dynamics.analysis.stability.certificates import rounding_bound
 
 SAMPLES = 48  # directions in which pieces are looked for
 PRODUCTS = 36  # of two pieces whose eigenvectors are looked at

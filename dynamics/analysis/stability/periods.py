@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
-from dynamics.analysis.rest import COUNTS, Repeated, _Parts, coarse, rest_state
+from dynamics.analysis.stability.rest import COUNTS, Repeated, _Parts, coarse, rest_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import Update

@@ -16,15 +16,7 @@ from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics._compiling import sharing
 from dynamics.analysis._plain import plain
-from dynamics.analysis.certificates import (
-    SMALLEST,
-    frobenius,
-    keeps_its_side,
-    rounding_bound,
-    scale_of,
-    without_neutral,
-)
-from dynamics.analysis.equilibria import (
+from dynamics.analysis.equilibria.newton import (
     EquilibriumError,
     _newton,
     _short,
@@ -32,7 +24,15 @@ from dynamics.analysis.equilibria import (
     manifold_dimension,
     vanishes,
 )
-from dynamics.analysis.linearisation import (
+from dynamics.analysis.stability.certificates import (
+    SMALLEST,
+    frobenius,
+    keeps_its_side,
+    rounding_bound,
+    scale_of,
+    without_neutral,
+)
+from dynamics.analysis.stability.linearisation import (
     Linearisation,
     closer_smoothness,
     derivative_rules,
@@ -46,16 +46,16 @@ from dynamics.analysis.linearisation import (
     switch_directions,
     without_limit,
 )
-from dynamics.analysis.periods import REASONS, Period, find_period
-from dynamics.analysis.piecewise import (
+from dynamics.analysis.stability.periods import REASONS, Period, find_period
+from dynamics.analysis.stability.piecewise import (
     Pieces,
     distinct,
     expanding_directions,
     joint_bounds,
     sample_directions,
 )
-from dynamics.analysis.precision import as_point, precisely
-from dynamics.analysis.rest import COUNTER_LIMIT, Repeated, Rest, rest_state
+from dynamics.analysis.stability.precision import as_point, precisely
+from dynamics.analysis.stability.rest import COUNTER_LIMIT, Repeated, Rest, rest_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import Update
@@ -92,7 +92,7 @@ class Stability:
             them: the outermost eigenvalue is off the boundary by more than its error, and difference quotients of the
             map agree with the Jacobian. At a jump the verdict is marginal.
         proved: whether the verdict holds for every matrix within the rounding error of the Jacobian, see
-            `dynamics.analysis.certificates.keeps_its_side` (a loss whose large terms cancel has larger errors than
+            `certificates.keeps_its_side` (a loss whose large terms cancel has larger errors than
             that), or, at a kink, for every order of the pieces. Else it rests on computed eigenvalues and their
             condition, as a note says.
         rate: log contraction per step, `log(radius)`, or per unit of time, the abscissa.

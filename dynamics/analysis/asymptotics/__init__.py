@@ -1,0 +1,1 @@
+"""What runs do in the long run: Lyapunov exponents, basins of attraction, stationary noise."""

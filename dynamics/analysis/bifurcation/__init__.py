@@ -1,0 +1,1 @@
+"""How stability changes with a parameter: critical values, spectra along a path, time scales, sensitivities."""

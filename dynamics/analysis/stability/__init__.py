@@ -1,0 +1,1 @@
+"""Verdicts on one point: linearisation, the state of rest, certificates, pieces at a kink."""
