@@ -237,8 +237,8 @@ def images(game, update, points):
 def ray_growth(game, update) -> float:
     """The largest factor per step along a ray that one or two steps take to itself: a run on it leaves.
 
-    Runs next to it need not. Between a direction that turns left and one that turns right there is such a ray, since
-    the steps are continuous.
+    Runs next to it need not. Between a direction that turns left and one that turns right there is such a ray, but
+    where the steps jump, at the boundary of a cone.
     """
     largest = 0.0
     for steps in (1, 2):
@@ -260,8 +260,9 @@ def ray_growth(game, update) -> float:
             middle = (low + high) / 2
             before = np.sign(compared(middle)[0]) == sign
             low, high = np.where(before, middle, low), np.where(before, high, middle)
-        if len(crossings):
-            largest = max(largest, max(0.0, float(np.max(compared(low)[1]))) ** (1 / steps))
+        rays = np.abs(compared(low)[0]) + np.abs(compared(high)[0]) < 1e-9
+        factor = float(np.max(compared(low)[1], where=rays, initial=0))
+        largest = max(largest, factor ** (1 / steps))
     return largest
 
 
