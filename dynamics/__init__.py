@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 # Names are imported on first use, so that `dynamics --help` does not wait for JAX.
 _MODULES = (
     "catalogue",
+    "checks",
     "claims",
     "directions",
     "distributions",
@@ -29,6 +30,7 @@ _MODULES = (
     "plots",
     "scalars",
     "schedules",
+    "strategies",
     "studies",
     "updates",
 )

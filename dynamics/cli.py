@@ -436,7 +436,7 @@ def _run(options: argparse.Namespace) -> int:
         raise Failure("--devices and --workers are two ways to share the work; give one of them")
     study = _load(options, options.devices)
     from dynamics import studies
-    from dynamics.studies import report
+    from dynamics.reports import studies as report
 
     out = options.out or Path("results") / _folder_name(study.name)
     if options.out is None:
@@ -477,7 +477,7 @@ def _claims(options: argparse.Namespace) -> int:
     from concurrent.futures import BrokenExecutor
 
     from dynamics import catalogue, claims
-    from dynamics.claims import report
+    from dynamics.reports import claims as report
 
     try:
         _interruptible(catalogue.plug_in, options.plugins)

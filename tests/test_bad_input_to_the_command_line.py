@@ -24,7 +24,8 @@ import tomli_w
 import dynamics as dy
 from dynamics import _locks, _memory, catalogue, cli, ensembles, studies
 from dynamics._text import is_plain
-from dynamics.studies import engine, report, schema
+from dynamics.reports import studies as report
+from dynamics.studies import engine, schema
 
 STUDY = """
 title = "A study"

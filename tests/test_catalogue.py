@@ -124,3 +124,19 @@ def test_importing_changes_nothing_and_starts_no_backend():
 def test_the_package_itself_does_not_import_jax():
     script = "import sys, dynamics; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("dynamics.claims.check_update", dynamics.checks.check_update),
+        ("dynamics.claims.strategies.numbers", dynamics.strategies.numbers),
+        ("dynamics.claims.measures.agree", dynamics.checks.measures.agree),
+    ],
+)
+def test_old_names_work_for_one_release_and_say_so(old, new):
+    module, _, name = old.rpartition(".")
+    with pytest.warns(DeprecationWarning, match=f"{old} is now dynamics"):
+        assert getattr(importlib.import_module(module), name) is new
+    with pytest.raises(AttributeError, match="no attribute 'check_updat'"):
+        dynamics.claims.check_updat  # noqa: B018

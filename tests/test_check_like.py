@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from dynamics import claims
+from dynamics import checks, claims
 from dynamics.optimisers import momentum, optimistic, sgd
 from dynamics.updates import Alternating, Extragradient, Lookahead, RungeKutta, Simultaneous, State, Update
 
@@ -36,7 +36,7 @@ class Ahead(Update):
 
 
 def check(method, like):
-    return claims.check_update(method, only=["like"], like=like)["like"]
+    return checks.check_update(method, only=["like"], like=like)["like"]
 
 
 def test_the_right_method_passes():
@@ -82,7 +82,7 @@ def test_what_cannot_be_compared_is_refused():
 
 
 def test_the_comparison_is_one_of_the_items_of_a_test():
-    test = claims.test_of_update(lambda rate: Ahead(rate, 0.5 * rate), like=Extragradient)
+    test = checks.test_of_update(lambda rate: Ahead(rate, 0.5 * rate), like=Extragradient)
     assert test.pytestmark[0].args[1][0] == "like"
     with pytest.raises(pytest.fail.Exception, match=r"Ahead: like \(fail\): not Extragradient"):
         test("like")
@@ -98,7 +98,7 @@ def test_counterexamples_are_shown_at_the_terminal(tmp_path, monkeypatch, capsys
 
 
 def test_counterexamples_of_many_claims():
-    from dynamics.claims import report
+    from dynamics.reports import claims as report
 
     found = [claims.search(claims.find("concepts/minimax-is-nash"), examples=20)] * (report.SHOWN + 1)
     assert report.counterexamples(found[:2]).count("Counterexample: ") == 2

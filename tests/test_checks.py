@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from dynamics import Game, claims
-from dynamics.claims.game_checks import GAME_CHECKS
-from dynamics.claims.update_checks import UPDATE_CHECKS
+from dynamics import Game, checks
+from dynamics.checks.of_games import GAME_CHECKS
+from dynamics.checks.of_updates import UPDATE_CHECKS
 from dynamics.directions import Consensus
 from dynamics.games import Bilinear, DiracGAN, SpuriousAttractor
 from dynamics.optimisers import adam, momentum, optimistic, sgd
@@ -23,13 +23,13 @@ def extragradient(rate):
 
 
 # The one line of a user's test file.
-test_my_method = claims.test_of_update(extragradient)
-test_my_game = claims.test_of_game(SpuriousAttractor())
+test_my_method = checks.test_of_update(extragradient)
+test_my_game = checks.test_of_game(SpuriousAttractor())
 
 
 @pytest.fixture(scope="module")
 def of_extragradient():
-    return claims.check_update(
+    return checks.check_update(
         extragradient, only=["bilinear games", "gradient flow", "rotations", "other stable points"]
     )
 
@@ -63,7 +63,7 @@ def test_what_is_found_is_shown_and_is_data(of_extragradient):
     ],
 )
 def test_steps_that_converge_on_bilinear_games(make, stable, marginal):
-    value = claims.check_update(make, only=["bilinear games"])["bilinear games"].value
+    value = checks.check_update(make, only=["bilinear games"])["bilinear games"].value
     assert np.allclose(value["stable"], stable, atol=1e-6)
     assert np.allclose(value["marginal"], marginal, atol=0.03)
 
@@ -72,7 +72,7 @@ def test_gaps_between_steps_that_converge_are_found():
     def cycle(rate):  # a step and its opposite in turn: unstable in the middle
         return Lookahead(Alternating(sgd(rate), sgd(rate)), steps=5, weight=0.5)
 
-    intervals = claims.check_update(cycle, only="bilinear games")["bilinear games"].value["stable"]
+    intervals = checks.check_update(cycle, only="bilinear games")["bilinear games"].value["stable"]
     for low, high in intervals:
         for s in (low, high):
             if 0 < s < 4:
@@ -93,23 +93,23 @@ def test_gaps_between_steps_that_converge_are_found():
     ],
 )
 def test_cost_in_gradients(make, fields, products):
-    value = claims.check_update(make, only=["cost"])["cost"].value
+    value = checks.check_update(make, only=["cost"])["cost"].value
     assert value["products"] == products
     assert fields is None or value["fields"] == fields
 
 
 def test_adam_gets_the_right_information():
     names = ["gradient flow", "gradient descent", "rotations", "exchange of players", "recompiles", "dtype"]
-    found = claims.check_update(lambda rate: Simultaneous(adam(rate), adam(rate)), only=names)
+    found = checks.check_update(lambda rate: Simultaneous(adam(rate), adam(rate)), only=names)
     assert not found.failed
     assert [found[name].value for name in names[1:4]] == [False, False, True]
     assert not found["gradient flow"].value["equivalent"]
 
 
 def test_momentum_follows_the_flow_in_another_time_and_turns_have_roles():
-    flow = claims.check_update(lambda rate: Simultaneous(momentum(rate, 0.5), momentum(rate, 0.5)), "gradient flow")
+    flow = checks.check_update(lambda rate: Simultaneous(momentum(rate, 0.5), momentum(rate, 0.5)), "gradient flow")
     assert flow["gradient flow"].value["time"] == (2.0, 2.0) and flow["gradient flow"].value["order"] == 1.0
-    turns = claims.check_update(
+    turns = checks.check_update(
         lambda rate: Alternating(sgd(rate), sgd(rate)), ["exchange of players", "gradient descent"]
     )
     assert [check.value for check in turns] == [False, True]
@@ -159,7 +159,7 @@ def test_a_planted_error_fails_the_right_check(error, check):
     def make(rate):
         return Wrong(jnp.asarray(rate), error)
 
-    found = claims.check_update(make, only=[check])
+    found = checks.check_update(make, only=[check])
     assert [one.name for one in found.failed] == [check], found.describe()
 
 
@@ -180,14 +180,14 @@ class Static(Update):
 
 
 def test_numbers_that_are_constants_of_the_program():
-    found = claims.check_update(lambda rate: Simultaneous(optax.sgd(rate), sgd(rate)), only=["recompiles"])
+    found = checks.check_update(lambda rate: Simultaneous(optax.sgd(rate), sgd(rate)), only=["recompiles"])
     assert found["recompiles"].outcome == "info" and not found.failed  # the style of optax
     assert found["recompiles"].value == ["method.steppers.optimisers[0]"]
     assert "Optimiser(optax.sgd, rate)" in found["recompiles"].text
-    bare = claims.check_update(Simultaneous(optax.sgd(0.1), optax.adam(0.1)), only=["recompiles"])["recompiles"]
+    bare = checks.check_update(Simultaneous(optax.sgd(0.1), optax.adam(0.1)), only=["recompiles"])["recompiles"]
     assert bare.outcome == "info" and len(bare.value) == 2
-    assert claims.check_update(Alternating.example(), only=["recompiles"])["recompiles"].outcome == "pass"
-    fails = claims.check_update(lambda rate: Static(float(rate)), only=["recompiles"])["recompiles"]
+    assert checks.check_update(Alternating.example(), only=["recompiles"])["recompiles"].outcome == "pass"
+    fails = checks.check_update(lambda rate: Static(float(rate)), only=["recompiles"])["recompiles"]
     assert fails.outcome == "fail" and "Keep them as array leaves" in fails.text
 
 
@@ -195,34 +195,34 @@ def test_a_test_has_one_item_per_check_and_fails_with_the_check():
     [mark] = test_my_method.pytestmark
     assert mark.args == ("check", list(UPDATE_CHECKS))
     assert test_my_game.pytestmark[0].args == ("check", list(GAME_CHECKS))
-    failing = claims.test_of_update(lambda rate: Wrong(jnp.asarray(rate), "wide"), only=["dtype"])
+    failing = checks.test_of_update(lambda rate: Wrong(jnp.asarray(rate), "wide"), only=["dtype"])
     with pytest.raises(pytest.fail.Exception, match=r"Wrong: dtype \(fail\): with players in float32 .* is float64"):
         failing("dtype")
-    assert not claims.test_of_update.__test__ and not claims.test_of_game.__test__
+    assert not checks.test_of_update.__test__ and not checks.test_of_game.__test__
 
 
 def test_bad_arguments_are_told_apart():
     with pytest.raises(TypeError, match="expected a function of the rate that returns an update"):
-        claims.check_update(0.1)
+        checks.check_update(0.1)
     with pytest.raises(TypeError, match="returned 0.1 for the rate 0.1; expected an update"):
-        claims.check_update(lambda rate: rate)
+        checks.check_update(lambda rate: rate)
     with pytest.raises(ValueError, match="did you mean 'rotations'"):
-        claims.check_update(extragradient, only=["rotation"])
+        checks.check_update(extragradient, only=["rotation"])
     with pytest.raises(TypeError, match="expected a game"):
-        claims.check_game(extragradient)
+        checks.check_game(extragradient)
     with pytest.raises(ValueError, match="pass check_game"):
-        claims.check_game(Game.from_losses(lambda players, key=None: (players[0] @ players[1],) * 2))
+        checks.check_game(Game.from_losses(lambda players, key=None: (players[0] @ players[1],) * 2))
     with pytest.raises(ValueError, match="the outcome is 'passed'"):
-        claims.Check("dtype", "passed", None, "")
+        checks.Check("dtype", "passed", None, "")
 
 
 def test_what_kind_a_game_is():
     names = ["zero-sum", "potential", "monotone", "players"]
-    value = {check.name: check.value for check in claims.check_game(Bilinear([[1.0, 2.0]]), only=names)}
+    value = {check.name: check.value for check in checks.check_game(Bilinear([[1.0, 2.0]]), only=names)}
     assert value["zero-sum"] is True and value["players"] == (1, 2) and value["monotone"] == 0
     assert value["potential"] == {"potential": False, "hamiltonian": True, "rotation": 1.0}
-    assert claims.check_game(DiracGAN(), only=["zero-sum"])["zero-sum"].value is False
-    kinds = claims.check_game(SpuriousAttractor(), only=["kinds of equilibria"])["kinds of equilibria"].value
+    assert checks.check_game(DiracGAN(), only=["zero-sum"])["zero-sum"].value is False
+    kinds = checks.check_game(SpuriousAttractor(), only=["kinds of equilibria"])["kinds of equilibria"].value
     assert [one["flow"] for one in kinds] == ["stable", "stable", "unstable"]
     assert kinds[0]["kind"] == "strict local Nash" and "spurious" in kinds[1]["kind"]
 
@@ -241,6 +241,6 @@ def test_what_kind_a_game_is():
 )
 def test_a_planted_error_in_a_game_fails_the_right_check(losses, check):
     game = Game.from_losses(lambda players, key=None: losses(players), [(0.0, 0.0)])
-    found = claims.check_game(game, only=[check])
+    found = checks.check_game(game, only=[check])
     assert [one.name for one in found.failed] == [check], found.describe()
     assert found[check].value is not None

@@ -14,9 +14,9 @@ from processes import INTERRUPTIBLE
 
 from dynamics import claims, plots
 from dynamics.claims import base
-from dynamics.claims.report import markdown, summary, table, to_json, write
-from dynamics.claims.strategies import arrays, matrices_with_singular_values, numbers, rotations, signed
 from dynamics.cli import main
+from dynamics.reports.claims import markdown, summary, table, to_json, write
+from dynamics.strategies import arrays, matrices_with_singular_values, numbers, rotations, signed
 
 
 def make(check, name="test/one", kind="conjecture", compiled=True, **domain):
@@ -229,7 +229,7 @@ def test_the_command_tells_bad_input(tmp_path, capsys, arguments, message):
 PLUGIN = """
 import time
 from dynamics.claims import claim
-from dynamics.claims.strategies import numbers
+from dynamics.strategies import numbers
 
 for number in range(6):
     @claim(f"mine/number-{number}", "A statement.", source="a test", kind="conjecture", because="A reason.",

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from dynamics import catalogue, objectives, penalties
-from dynamics.claims import strategies
+from dynamics import catalogue, objectives, penalties, strategies
 from dynamics.game import FunctionGame, Game
 from dynamics.games import Bilinear, DiracGAN, Quadratic
 

@@ -17,7 +17,7 @@ from processes import INTERRUPTIBLE
 import dynamics
 from dynamics import catalogue, claims, cli, optimisers, studies
 from dynamics._text import readable
-from dynamics.studies import report
+from dynamics.reports import studies as report
 
 SMALL = dataclasses.replace(study_samples.small(), draw=("outcomes",))
 

@@ -10,7 +10,7 @@ import study_samples
 import xarray
 from rich.console import Console
 
-from dynamics.studies import report
+from dynamics.reports import studies as report
 
 
 def shown(table, width=160):

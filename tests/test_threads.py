@@ -44,7 +44,7 @@ print(json.dumps([found.get(number, f"{name}: never done") for number, name in e
     "names",
     [
         ["sweep", "stability"],
-        ["claims.strategies.updates", "sweep", "simulate", "plots", "games", "studies", "stability", "sweep"],
+        ["strategies.updates", "sweep", "simulate", "plots", "games", "studies", "stability", "sweep"],
         pytest.param(["stability", "sweep", "games"], marks=pytest.mark.slow),
         pytest.param(["studies", "claims", "ensembles", "Game"], marks=pytest.mark.slow),
         pytest.param(["claims", "import dynamics.claims", "import dynamics.claims.session"], marks=pytest.mark.slow),

@@ -37,7 +37,7 @@ class Claim:
             compiled program; everything else (sizes, names, whole numbers) makes a program of its own, so that it
             should come from a small set.
         check: function of one example that returns the signed margin, positive where the claim holds; for an example
-            that does not fulfil the hypotheses, infinity. See `dynamics.claims.measures`.
+            that does not fulfil the hypotheses, infinity. See `dynamics.checks.measures`.
         because: why the verdict is what it is, in a sentence or two.
         holds: the verdict that is expected.
         hypotheses: what is assumed, in a few words; empty for a statement without conditions.

@@ -15,7 +15,7 @@ from hypothesis.errors import NoSuchExample
 
 from dynamics._checks import as_whole
 from dynamics._compiling import quick_jit
-from dynamics.analysis._plain import plain
+from dynamics._plain import plain
 from dynamics.claims.base import Claim
 
 Example = dict[str, Any]

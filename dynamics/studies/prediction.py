@@ -6,11 +6,11 @@ from typing import Any
 
 from jax.flatten_util import ravel_pytree
 
+from dynamics._plain import plain
 from dynamics.analysis import Classification, EquilibriumError, TimescaleThreshold, Verdict, classify
 from dynamics.analysis import timescale_threshold as threshold_of
 from dynamics.analysis.examination import examine_report
 from dynamics.analysis.nonnormal import transient_growth
-from dynamics.studies.report import plain_data
 from dynamics.studies.results import Judged
 
 MOST_ROWS = 60  # of a Jacobian whose powers are looked at for a table
@@ -28,7 +28,7 @@ def to_json(name: str, cells: Sequence[Judged], *, detail: bool) -> dict[str, An
     for cell in cells:
         found = _examined(cell) if detail else None
         entries.append({"label": cell.label, **(cell.stability if found is None else found).to_dict()})
-    return plain_data({"study": name, "cells": entries})
+    return plain({"study": name, "cells": entries})
 
 
 def table(cells: Sequence[Judged]) -> Any:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._keys import for_batches
-from dynamics.analysis._plain import plain
+from dynamics._plain import plain
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.stability.verdict import Verdict, stability
 from dynamics.flows.base import AbstractFlow

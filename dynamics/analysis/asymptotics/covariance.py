@@ -13,7 +13,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_whole
-from dynamics.analysis._plain import plain
+from dynamics._plain import plain
 from dynamics.analysis.stability.rest import Rest, rest_state
 from dynamics.analysis.stability.verdict import Stability, Verdict, fades, stability
 from dynamics.flows.base import AbstractFlow

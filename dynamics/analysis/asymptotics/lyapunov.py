@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_whole
-from dynamics.analysis._plain import plain
+from dynamics._plain import plain
 from dynamics.analysis.stability.precision import as_point
 from dynamics.compiler.derivatives import released
 from dynamics.flows import Flow

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.optimize
 
 from dynamics._checks import as_whole
-from dynamics.analysis._plain import plain
+from dynamics._plain import plain
 from dynamics.analysis.bifurcation.path import check_one_piece
 from dynamics.analysis.equilibria.builds import Analysed, row_of
 from dynamics.analysis.equilibria.newton import EquilibriumError

@@ -11,7 +11,7 @@ import scipy.optimize
 from jaxtyping import Array
 
 from dynamics._checks import as_whole
-from dynamics.analysis._plain import plain
+from dynamics._plain import plain
 from dynamics.analysis.equilibria.builds import Analysed, linearised_at, row_of
 from dynamics.analysis.stability.verdict import Stability
 from dynamics.updates.base import Update

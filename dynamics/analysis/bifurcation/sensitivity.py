@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dynamics import _trees
-from dynamics.analysis._plain import plain
+from dynamics._plain import plain
 from dynamics.analysis.bifurcation.path import check_one_piece, counted
 from dynamics.analysis.equilibria.builds import Analysed, Source
 from dynamics.analysis.stability.rest import rest_state

@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_rates
-from dynamics.analysis._plain import plain
+from dynamics._plain import plain
 from dynamics.analysis.equilibria.minima import Minimum, MinimumKind, own_minimum
 from dynamics.analysis.stability.certificates import rounding_bound
 from dynamics.analysis.stability.precision import as_point

@@ -16,7 +16,7 @@ import scipy.optimize
 from numpy.typing import ArrayLike
 
 from dynamics._checks import as_whole
-from dynamics.analysis._plain import plain
+from dynamics._plain import plain
 from dynamics.analysis.nonnormal.growth import growth_of_flow, growth_of_map, refined
 from dynamics.analysis.nonnormal.singular_values import nearest, smallest_at, smallest_on
 from dynamics.analysis.stability.certificates import rounding_bound

@@ -15,7 +15,7 @@ from jaxtyping import PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics._compiling import sharing
-from dynamics.analysis._plain import plain
+from dynamics._plain import plain
 from dynamics.analysis.equilibria.newton import (
     EquilibriumError,
     _newton,

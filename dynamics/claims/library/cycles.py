@@ -3,8 +3,7 @@
 import jax.numpy as jnp
 from hypothesis import strategies as st
 
-from dynamics.claims.base import claim
-from dynamics.claims.measures import (
+from dynamics.checks.measures import (
     abscissa,
     agree,
     below,
@@ -14,10 +13,11 @@ from dynamics.claims.measures import (
     radius,
     same_sign,
 )
-from dynamics.claims.strategies import numbers
+from dynamics.claims.base import claim
 from dynamics.flows import Flow
 from dynamics.games import AlmostBilinear, Forsaken
 from dynamics.optimisers import optimistic, sgd
+from dynamics.strategies import numbers
 from dynamics.updates import Alternating, Extragradient, RungeKutta, Simultaneous
 
 HSIEH = (

@@ -10,12 +10,12 @@ with other units of the players.
 import jax.numpy as jnp
 from hypothesis import strategies as st
 
+from dynamics.checks.measures import below, epsilon, radius
 from dynamics.claims.base import claim
-from dynamics.claims.bilinear import ZHANG_YU, decides
-from dynamics.claims.measures import below, epsilon, radius
-from dynamics.claims.strategies import matrices_with_singular_values, numbers, signed
+from dynamics.claims.library.bilinear import ZHANG_YU, decides
 from dynamics.games import Bilinear
 from dynamics.optimisers import momentum, optimistic, sgd
+from dynamics.strategies import matrices_with_singular_values, numbers, signed
 from dynamics.updates import Alternating, Extragradient, Simultaneous
 
 MATRICES = matrices_with_singular_values(0.25, 1.0, ((1, 1), (2, 2)))

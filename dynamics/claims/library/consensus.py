@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-from dynamics.claims.base import claim
-from dynamics.claims.measures import (
+from dynamics.checks.measures import (
     agree,
     below,
     eigenvalues,
@@ -18,12 +17,13 @@ from dynamics.claims.measures import (
     same_spectrum,
     when,
 )
-from dynamics.claims.strategies import arrays, definite_matrices, matrices_with_singular_values, numbers
+from dynamics.claims.base import claim
 from dynamics.directions import Consensus
 from dynamics.flows import Flow
 from dynamics.game import Game
 from dynamics.games import Bilinear, Quadratic
 from dynamics.optimisers import momentum, sgd
+from dynamics.strategies import arrays, definite_matrices, matrices_with_singular_values, numbers
 from dynamics.updates import Alternating, Simultaneous
 
 MESCHEDER = "Mescheder, Nowozin, Geiger, The Numerics of GANs, 2017"

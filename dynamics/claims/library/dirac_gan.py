@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 import dynamics.objectives as objectives
 import dynamics.penalties as penalties
-from dynamics.claims.base import claim
-from dynamics.claims.measures import (
+from dynamics.checks.measures import (
     abscissa,
     agree,
     below,
@@ -23,7 +22,7 @@ from dynamics.claims.measures import (
     same_spectrum,
     when,
 )
-from dynamics.claims.strategies import arrays, numbers, signed
+from dynamics.claims.base import claim
 from dynamics.directions import Consensus
 from dynamics.flows import Flow
 from dynamics.game import Game, as_players
@@ -31,6 +30,7 @@ from dynamics.games import DiracGAN
 from dynamics.objectives import Wasserstein
 from dynamics.optimisers import sgd
 from dynamics.penalties import WGANGP
+from dynamics.strategies import arrays, numbers, signed
 from dynamics.updates import Alternating, Clip, RungeKutta, Simultaneous
 
 MESCHEDER = "Mescheder, Geiger, Nowozin, Which Training Methods for GANs do actually Converge?, 2018"

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-from dynamics.claims.base import claim
-from dynamics.claims.measures import (
+from dynamics.checks.measures import (
     agree,
     below,
     difference,
@@ -22,7 +21,7 @@ from dynamics.claims.measures import (
     same_sign,
     same_spectrum,
 )
-from dynamics.claims.strategies import arrays, matrices_with_singular_values, numbers
+from dynamics.claims.base import claim
 from dynamics.directions import (
     LOLA,
     CompetitiveGradient,
@@ -37,6 +36,7 @@ from dynamics.flows import Flow
 from dynamics.game import Game
 from dynamics.games import Bilinear, LinearWasserstein, Quadratic
 from dynamics.optimisers import momentum, nesterov, optimistic, sgd
+from dynamics.strategies import arrays, matrices_with_singular_values, numbers
 from dynamics.updates import (
     ODEGAN,
     Alternating,

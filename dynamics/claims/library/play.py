@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
+from dynamics.checks.measures import agree, below, every, path
 from dynamics.claims.base import claim
-from dynamics.claims.measures import agree, below, every, path
-from dynamics.claims.strategies import arrays, numbers, several
 from dynamics.games import MatrixGame
+from dynamics.strategies import arrays, numbers, several
 from dynamics.updates import FictitiousPlay
 
 PLAYS = 1000

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from dynamics import _trees
 from dynamics._compiling import quick_jit
 from dynamics.analysis import classify
-from dynamics.claims.check_results import Answer, Subject, in_double_precision, question
+from dynamics.checks.results import Answer, Subject, in_double_precision, question
 from dynamics.game import Game, Players, as_players
 from dynamics.gan import GAN
 

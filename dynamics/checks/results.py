@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from dynamics._names import nearest
-from dynamics.analysis._plain import plain
+from dynamics._plain import plain
 
 OUTCOMES = ("pass", "fail", "info", "skipped")
 Answer = tuple[str, Any, str]  # outcome, value and text of a check

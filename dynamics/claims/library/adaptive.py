@@ -4,9 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-from dynamics.claims.base import claim
-from dynamics.claims.drift import split
-from dynamics.claims.measures import (
+from dynamics.checks.measures import (
     agree,
     below,
     eigenvalues,
@@ -17,9 +15,11 @@ from dynamics.claims.measures import (
     same_spectrum,
     when,
 )
-from dynamics.claims.strategies import arrays, numbers, several
+from dynamics.claims.base import claim
+from dynamics.claims.library.drift import split
 from dynamics.games import Quadratic
 from dynamics.optimisers import adam, amsgrad, momentum, nesterov, rmsprop, sgd
+from dynamics.strategies import arrays, numbers, several
 from dynamics.updates import Simultaneous
 
 KINGMA = "Kingma and Ba, Adam, 2015"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dynamics._plain import plain
 from dynamics._text import printable
 from dynamics.studies.results import Cell, Results
 
@@ -57,7 +58,7 @@ def to_json(results: Results) -> dict[str, Any]:
         fields = {name: value for name, value in vars(cell).items() if name != "eigenvalues"}
         pairs = [[value.real, value.imag] for value in np.asarray(cell.eigenvalues, complex)]
         cells.append({"label": cell.label, **fields, "eigenvalues": pairs})
-    return plain_data(
+    return plain(
         {
             "name": results.name,
             "title": results.title,
@@ -67,25 +68,6 @@ def to_json(results: Results) -> dict[str, Any]:
             "provenance": results.provenance,
         }
     )
-
-
-def plain_data(value: Any) -> Any:
-    """The same as dictionaries, lists, strings and numbers: `None` for what is not finite, pairs for complex ones."""
-    if isinstance(value, dict):
-        return {str(key): plain_data(part) for key, part in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain_data(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain_data(part) for part in value]
-    if isinstance(value, np.generic):
-        return plain_data(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, complex):
-        return [plain_data(value.real), plain_data(value.imag)]
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    return str(value)
 
 
 def table(results: Results) -> Any:

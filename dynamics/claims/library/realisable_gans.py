@@ -5,8 +5,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import dynamics.objectives as objectives
-from dynamics.claims.base import claim
-from dynamics.claims.measures import (
+from dynamics.checks.measures import (
     abscissa,
     agree,
     eigenvalues,
@@ -16,11 +15,12 @@ from dynamics.claims.measures import (
     path,
     same_spectrum,
 )
-from dynamics.claims.strategies import arrays, definite_matrices, numbers, several, signed
+from dynamics.claims.base import claim
 from dynamics.flows import Flow
 from dynamics.games import Covariance, LinearWasserstein, Quadratic
 from dynamics.gan import GAN
 from dynamics.penalties import R1, DiscriminatorGradientNorm
+from dynamics.strategies import arrays, definite_matrices, numbers, several, signed
 from dynamics.updates import RungeKutta
 
 NAGARAJAN = "Nagarajan and Kolter, Gradient Descent GAN Optimization is Locally Stable, 2017"

@@ -5,9 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-from dynamics.claims.base import claim
-from dynamics.claims.concepts import schur_complement, smallest_eigenvalue
-from dynamics.claims.measures import (
+from dynamics.checks.measures import (
     abscissa,
     below,
     eigenvalues,
@@ -18,7 +16,12 @@ from dynamics.claims.measures import (
     same_spectrum,
     when,
 )
-from dynamics.claims.strategies import (
+from dynamics.claims.base import claim
+from dynamics.claims.library.concepts import schur_complement, smallest_eigenvalue
+from dynamics.flows import Flow
+from dynamics.games import PlanarQuadratic, PolynomialGame, Quadratic, TimescaleQuadratic, Torus, TTURToy
+from dynamics.optimisers import sgd
+from dynamics.strategies import (
     arrays,
     definite_matrices,
     matrices_with_singular_values,
@@ -27,9 +30,6 @@ from dynamics.claims.strategies import (
     several,
     signed,
 )
-from dynamics.flows import Flow
-from dynamics.games import PlanarQuadratic, PolynomialGame, Quadratic, TimescaleQuadratic, Torus, TTURToy
-from dynamics.optimisers import sgd
 from dynamics.updates import Alternating, Simultaneous
 
 FIEZ = "Fiez and Ratliff, Local Convergence Analysis of Gradient Descent Ascent with Finite Timescale Separation, 2021"

@@ -8,14 +8,14 @@ import numpy as np
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
+from dynamics.checks.measures import abscissa, agree, below, end, every, norm, radius, same_sign, when
 from dynamics.claims.base import claim
-from dynamics.claims.measures import abscissa, agree, below, end, every, norm, radius, same_sign, when
-from dynamics.claims.strategies import arrays, definite_matrices, numbers, several, signed
 from dynamics.directions import Consensus, Gradient, SymplecticAdjustment
 from dynamics.flows import Flow
 from dynamics.game import Game
 from dynamics.games import Quadratic
 from dynamics.optimisers import sgd
+from dynamics.strategies import arrays, definite_matrices, numbers, several, signed
 from dynamics.updates import Simultaneous
 
 SGA = "Balduzzi et al., The Mechanics of n-Player Differentiable Games, 2018"

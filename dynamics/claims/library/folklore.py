@@ -3,8 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics.claims.base import claim
-from dynamics.claims.measures import (
+from dynamics.checks.measures import (
     abscissa,
     eigenvalues,
     end,
@@ -17,10 +16,11 @@ from dynamics.claims.measures import (
     same_spectrum,
     when,
 )
-from dynamics.claims.strategies import arrays, numbers, several
+from dynamics.claims.base import claim
 from dynamics.flows import Flow
 from dynamics.games import PlanarQuadratic, Quadratic
 from dynamics.optimisers import momentum, sgd
+from dynamics.strategies import arrays, numbers, several
 from dynamics.updates import Alternating, Averaged, Extragradient, Simultaneous
 
 MATRIX = arrays((2, 2), size=2)

@@ -18,8 +18,8 @@ from jaxtyping import Array, PRNGKeyArray
 from dynamics import _trees
 from dynamics._compiling import quick_jit
 from dynamics.analysis.stability.periods import Period, find_period
-from dynamics.claims.check_results import Answer, Subject, in_double_precision, question
-from dynamics.claims.measures import field_jacobian, path, radius
+from dynamics.checks.measures import field_jacobian, path, radius
+from dynamics.checks.results import Answer, Subject, in_double_precision, question
 from dynamics.game import Game, Losses, Players
 from dynamics.games import Quadratic, SpuriousAttractor, Torus
 from dynamics.simulation import simulate

@@ -33,7 +33,10 @@ import dynamics.penalties as penalties
 import dynamics.updates as turns
 from dynamics._checks import as_leaf, is_concrete
 from dynamics._names import nearest
-from dynamics.claims.strategies import (
+from dynamics.game import Game, Losses, Players, as_players
+from dynamics.games import Bilinear, DiracGAN, Quadratic
+from dynamics.gan import GAN
+from dynamics.strategies.matrices import (
     arrays,
     matrices_with_singular_values,
     numbers,
@@ -41,9 +44,6 @@ from dynamics.claims.strategies import (
     several,
     signed,
 )
-from dynamics.game import Game, Losses, Players, as_players
-from dynamics.games import Bilinear, DiracGAN, Quadratic
-from dynamics.gan import GAN
 from dynamics.updates import Update
 from dynamics.updates.base import Steppers
 

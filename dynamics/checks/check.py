@@ -2,17 +2,17 @@
 
 `check_update` and `check_game` answer; `test_of_update` and `test_of_game` make a pytest test of it in one line:
 
-    test_my_method = dynamics.claims.test_of_update(lambda rate: MyUpdate(rate))
+    test_my_method = dynamics.checks.test_of_update(lambda rate: MyUpdate(rate))
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from dynamics._names import nearest
-from dynamics.claims.check_results import Checks, Subject
-from dynamics.claims.comparison import Comparison
-from dynamics.claims.game_checks import GAME_CHECKS, OfGame
-from dynamics.claims.update_checks import UPDATE_CHECKS, OfUpdate
+from dynamics.checks.comparison import Comparison
+from dynamics.checks.of_games import GAME_CHECKS, OfGame
+from dynamics.checks.of_updates import UPDATE_CHECKS, OfUpdate
+from dynamics.checks.results import Checks, Subject
 from dynamics.game import Game
 from dynamics.updates import Update
 
@@ -83,7 +83,7 @@ def test_of_update(
 ) -> Callable:
     """A pytest test of a method, one item per check; arguments as for `check_update`.
 
-    In a test file one line is enough: `test_my_method = dynamics.claims.test_of_update(lambda rate: MyUpdate(rate))`.
+    In a test file one line is enough: `test_my_method = dynamics.checks.test_of_update(lambda rate: MyUpdate(rate))`.
     What is shared by several checks is computed by the first one that runs.
     """
     return _test(*_with_like(method, like), only)

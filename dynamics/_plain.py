@@ -7,15 +7,17 @@ import numpy as np
 
 
 def plain(value: Any) -> Any:
-    """Lists, numbers and strings; complex numbers as pairs, what is not finite as `None`.
+    """Dictionaries, lists, numbers and strings; complex numbers as pairs, `None` for what is not finite, else a text.
 
     >>> plain({"a": np.array([1.0, np.nan]), "b": 2 + 1j})
     {'a': [1.0, None], 'b': [2.0, 1.0]}
     """
+    if isinstance(value, enum.Enum):
+        return str(value)
     if isinstance(value, dict):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): plain(part) for name, part in value.items()}
     if isinstance(value, (tuple, list)):
-        return [plain(one) for one in value]
+        return [plain(part) for part in value]
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, np.generic):
@@ -24,4 +26,4 @@ def plain(value: Any) -> Any:
         return [plain(value.real), plain(value.imag)]
     if isinstance(value, float):
         return value if np.isfinite(value) else None
-    return str(value) if isinstance(value, enum.Enum) else value
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

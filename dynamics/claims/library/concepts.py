@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-from dynamics.claims.base import claim
-from dynamics.claims.measures import (
+from dynamics.checks.measures import (
     abscissa,
     agree,
     below,
@@ -22,11 +21,12 @@ from dynamics.claims.measures import (
     same_spectrum,
     when,
 )
-from dynamics.claims.strategies import arrays, definite_matrices, numbers, rotations, several, signed
+from dynamics.claims.base import claim
 from dynamics.directions import CurvatureExploitation, FollowTheRidge, LocalSymplecticSurgery, Stackelberg
 from dynamics.flows import Flow
 from dynamics.games import PlanarQuadratic, Quadratic, SineMinimax, SpuriousAttractor
 from dynamics.optimisers import optimistic, sgd
+from dynamics.strategies import arrays, definite_matrices, numbers, rotations, several, signed
 from dynamics.updates import Simultaneous
 
 DASKALAKIS = "Daskalakis and Panageas, The Limit Points of (Optimistic) Gradient Descent in Min-Max Optimization, 2018"

@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import dynamics.objectives as objectives
-from dynamics.claims.base import claim
-from dynamics.claims.measures import (
+from dynamics.checks.measures import (
     agree,
     below,
     eigenvalues,
@@ -16,13 +15,14 @@ from dynamics.claims.measures import (
     radius,
     same_spectrum,
 )
-from dynamics.claims.strategies import numbers, several, signed
+from dynamics.claims.base import claim
 from dynamics.distributions import Sample
 from dynamics.games import DiracGAN
 from dynamics.objectives import LeastSquares
 from dynamics.optimisers import gap_aware_sgd, sgd
 from dynamics.penalties import R1
 from dynamics.schedules import gap_multiplier
+from dynamics.strategies import numbers, several, signed
 from dynamics.updates import Alternating, Simultaneous
 
 HAZIMEH = "Hazimeh and Ponomareva, Mind the (optimality) Gap: A Gap-Aware Learning Rate Scheduler, AISTATS 2023"

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics.claims.adjustment import FORMS, POINT, SIZES, cubic_game, cubic_loss, flat, players_of
+from dynamics.checks.measures import agree, below, end, every, jacobian, norm, radius, same_sign
 from dynamics.claims.base import claim
-from dynamics.claims.measures import agree, below, end, every, jacobian, norm, radius, same_sign
-from dynamics.claims.strategies import numbers, several, signed
+from dynamics.claims.library.adjustment import FORMS, POINT, SIZES, cubic_game, cubic_loss, flat, players_of
 from dynamics.directions import LOLA, SOS, LookAhead
 from dynamics.flows import Flow
 from dynamics.games import Bilinear, Quadratic, Tandem
 from dynamics.optimisers import sgd
+from dynamics.strategies import numbers, several, signed
 from dynamics.updates import Simultaneous
 
 FOERSTER = "Foerster et al., Learning with Opponent-Learning Awareness, 2018"

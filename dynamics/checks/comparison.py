@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics._compiling import quick_jit
-from dynamics.claims.check_results import Answer, in_double_precision
-from dynamics.claims.measures import path
-from dynamics.claims.update_checks import OfUpdate
+from dynamics.checks.measures import path
+from dynamics.checks.of_updates import OfUpdate
+from dynamics.checks.results import Answer, in_double_precision
 from dynamics.game import Game, Losses, Players
 from dynamics.optimisers import sgd
 from dynamics.updates import Update

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
+from dynamics.checks.measures import agree, eigenvalues, every, radius, same_sign, same_spectrum, when
 from dynamics.claims.base import claim
-from dynamics.claims.measures import agree, eigenvalues, every, radius, same_sign, same_spectrum, when
-from dynamics.claims.strategies import arrays, matrices_with_singular_values, numbers, several
 from dynamics.flows import AlternatingFlow, Flow, ModifiedFlow
 from dynamics.game import Game, ZeroSum, as_players
 from dynamics.games import Bilinear, Quadratic
 from dynamics.optimisers import momentum, optimistic, sgd
+from dynamics.strategies import arrays, matrices_with_singular_values, numbers, several
 from dynamics.updates import ODEGAN, Alternating, Extragradient, RungeKutta, Simultaneous
 from dynamics.updates.base import State
 

@@ -5,11 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-from dynamics.claims.adjustment import FORMS, POINT, cubic_game, cubic_loss, flat, players_of
+from dynamics.checks.measures import abscissa, agree, end, every, jacobian, norm, radius, when
 from dynamics.claims.base import claim
-from dynamics.claims.concepts import saddle_matrix
-from dynamics.claims.measures import abscissa, agree, end, every, jacobian, norm, radius, when
-from dynamics.claims.strategies import (
+from dynamics.claims.library.adjustment import FORMS, POINT, cubic_game, cubic_loss, flat, players_of
+from dynamics.claims.library.concepts import saddle_matrix
+from dynamics.directions import CompetitiveGradient, CrossingTheCurl, HamiltonianDescent, JacobianRegularisation
+from dynamics.flows import Flow
+from dynamics.games import Bilinear, Quadratic
+from dynamics.optimisers import sgd
+from dynamics.strategies import (
     arrays,
     definite_matrices,
     matrices_with_singular_values,
@@ -17,10 +21,6 @@ from dynamics.claims.strategies import (
     several,
     signed,
 )
-from dynamics.directions import CompetitiveGradient, CrossingTheCurl, HamiltonianDescent, JacobianRegularisation
-from dynamics.flows import Flow
-from dynamics.games import Bilinear, Quadratic
-from dynamics.optimisers import sgd
 from dynamics.updates import Simultaneous
 
 SCHAEFER = "Schaefer and Anandkumar, Competitive Gradient Descent, 2019"

@@ -6,9 +6,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
-from dynamics.claims.base import claim
-from dynamics.claims.drift import ridges, split
-from dynamics.claims.measures import (
+from dynamics.checks.measures import (
     abscissa,
     agree,
     below,
@@ -17,10 +15,12 @@ from dynamics.claims.measures import (
     field_jacobian,
     when,
 )
-from dynamics.claims.strategies import arrays, definite_matrices, numbers, several
+from dynamics.claims.base import claim
+from dynamics.claims.library.drift import ridges, split
 from dynamics.flows import Flow
 from dynamics.game import Game, as_players
 from dynamics.games import Bilinear, Quadratic
+from dynamics.strategies import arrays, definite_matrices, numbers, several
 from dynamics.updates.base import State
 
 BERARD = "Berard, Gidel, Almahairi, Vincent, Lacoste-Julien, A Closer Look at the Optimization Landscapes of GANs, 2020"

@@ -1,0 +1,39 @@
+"""Old names of things that have moved: they work for one release, and say what to use instead."""
+
+import importlib
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dynamics import _locks
+
+
+def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's `__getattr__` for names that have moved.
+
+    Args:
+        module: name of the old module.
+        names: the new place of every old name, dotted and in full: of a function or class, or of a module.
+
+    >>> get = moved("dynamics.old", {"Bilinear": "dynamics.games.Bilinear"})
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     get("Bilinear").__name__, str(caught[0].message)
+    ('Bilinear', 'dynamics.old.Bilinear is now dynamics.games.Bilinear; the old name goes with the next release')
+    """
+
+    def get(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        place = names[name]
+        with _locks.importing:
+            try:
+                value = importlib.import_module(place)
+            except ModuleNotFoundError:
+                package, _, last = place.rpartition(".")
+                value = getattr(importlib.import_module(package), last)
+        text = f"{module}.{name} is now {place}; the old name goes with the next release"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return value
+
+    return get

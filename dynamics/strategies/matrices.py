@@ -1,0 +1,90 @@
+"""Hypothesis strategies for numbers, arrays and matrices; they shrink to what a reader can check."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import strategies as st
+
+Shape = tuple[int, ...]
+
+
+def numbers(low: float, high: float) -> st.SearchStrategy[float]:
+    """Real numbers between two bounds, both included; they shrink to whole numbers, halves, quarters ...
+
+    Where 0 is between the bounds, numbers below 1e-9 in modulus are 0.
+
+    Raises:
+        ValueError: the bounds are not finite, or in the wrong order.
+    """
+    if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+        raise ValueError(f"the bounds are {low} and {high}; expected two finite numbers, the smaller one first")
+    found = st.floats(float(low), float(high), allow_nan=False, allow_infinity=False, allow_subnormal=False)
+    return found.map(_without_dust) if low <= 0 <= high else found
+
+
+def _without_dust(number: float) -> float:
+    """0 for numbers far below any scale of a game, whose squares would underflow."""
+    return number if abs(number) > 1e-9 else 0.0
+
+
+def signed(low: float, high: float) -> st.SearchStrategy[float]:
+    """Real numbers of either sign with a modulus between two bounds, for example for what must not vanish."""
+    return st.builds(lambda size, negative: -size if negative else size, numbers(low, high), st.booleans())
+
+
+def several(strategy: st.SearchStrategy, count: int) -> st.SearchStrategy[tuple]:
+    """So many values of one strategy; much faster than a list of fixed length."""
+    return st.tuples(*[strategy] * count)
+
+
+def arrays(*shapes: Shape, size: float = 4.0) -> st.SearchStrategy[np.ndarray]:
+    """Arrays of numbers between -size and size; they shrink to small whole numbers, most of them 0.
+
+    Args:
+        shapes: one of these, the simplest first. Every shape compiles a program of its own.
+    """
+
+    def of_shape(shape: Shape) -> st.SearchStrategy[np.ndarray]:
+        return several(numbers(-size, size), int(np.prod(shape))).map(lambda values: np.reshape(values, shape))
+
+    return st.one_of([of_shape(shape) for shape in shapes])
+
+
+def rotations(size: int) -> st.SearchStrategy[np.ndarray]:
+    """Rotation matrices, by Cayley's formula (I - K)(I + K)^-1 of a skew matrix K; they shrink to the identity."""
+
+    def cayley(entries: Sequence[float]) -> np.ndarray:
+        skew = np.zeros((size, size))
+        skew[np.triu_indices(size, 1)] = entries
+        skew = skew - skew.T
+        return np.linalg.solve((np.eye(size) + skew).T, (np.eye(size) - skew).T).T
+
+    return several(numbers(-2, 2), size * (size - 1) // 2).map(cayley)
+
+
+def matrices_with_singular_values(
+    low: float, high: float, choices: Sequence[Shape] = ((1, 1), (2, 3))
+) -> st.SearchStrategy[np.ndarray]:
+    """Matrices all of whose singular values lie between two bounds; they shrink to diagonal ones."""
+
+    def of_shape(shape: Shape) -> st.SearchStrategy[np.ndarray]:
+        rows, columns = shape
+
+        def build(singular: Sequence[float], left: np.ndarray, right: np.ndarray) -> np.ndarray:
+            middle = np.zeros(shape)
+            np.fill_diagonal(middle, singular)
+            return left @ middle @ right.T
+
+        return st.builds(build, several(numbers(low, high), min(shape)), rotations(rows), rotations(columns))
+
+    return st.one_of([of_shape(shape) for shape in choices])
+
+
+def definite_matrices(low: float, high: float, size: int) -> st.SearchStrategy[np.ndarray]:
+    """Symmetric matrices all of whose eigenvalues lie between two bounds; they shrink to diagonal ones."""
+
+    def build(values: Sequence[float], turn: np.ndarray) -> np.ndarray:
+        matrix = turn @ np.diag(values) @ turn.T
+        return (matrix + matrix.T) / 2
+
+    return st.builds(build, several(numbers(low, high), size), rotations(size))
