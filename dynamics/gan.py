@@ -123,7 +123,7 @@ class GAN(Game):
         """The losses for known scores of the real and the fake samples; the key is the penalty's."""
         generator, discriminator = self.objective.generator(*scores), self.objective.discriminator(*scores)
         if self.penalty is not None:
-            terms = self.penalty(self, players, *samples, key)
+            terms = self.penalty(self.discriminator, self.objective, players, *samples, key)
             on_generator, on_discriminator = as_losses(terms, 2, type(self.penalty).__name__)
             generator, discriminator = generator + on_generator, discriminator + on_discriminator
         return generator, discriminator

@@ -194,10 +194,10 @@ def test_a_name_that_is_gone_or_fails(module, path, plain, nothing_remembered, m
 
 def faulty_rules():
     arranged = [name for name in vars(lowering._Translator) if not name.startswith("__")]
-    for key in interpreter.RULES:
+    for key in sorted(interpreter.RULES):
         marks = () if key == "reduce_max" else pytest.mark.slow
         yield pytest.param(interpreter.RULES, key, id=f"rules-{key}", marks=marks)
-    for key in operations.ELEMENTWISE:
+    for key in sorted(operations.ELEMENTWISE):
         marks = () if key == "tanh" else pytest.mark.slow
         yield pytest.param(operations.ELEMENTWISE, key, id=f"operations-{key}", marks=marks)
     for name in arranged:

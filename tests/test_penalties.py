@@ -131,7 +131,7 @@ def test_value_and_gradient_with_both_players(name):
     gan = make(penalty)
 
     def added(players):
-        return penalty(gan, players, *gan.samples(players), None)
+        return penalty(gan.discriminator, gan.objective, players, *gan.samples(players), None)
 
     players = (jnp.asarray(THETA), jnp.asarray(PSI))
     values, slopes = jax.jit(lambda players: (added(players), jax.jacrev(added)(players)))(players)
@@ -161,7 +161,10 @@ def test_weights_of_the_samples_count():
     weights = RNG.dirichlet(np.ones(6))
     real, fake = Sample(jnp.asarray(DATA), jnp.asarray(weights)), Sample(jnp.asarray(fakes(THETA)))
     r1, gp = jax.jit(
-        lambda: [penalty(gan, players, real, fake, None)[1] for penalty in (R1(2.0), WGANGP(1.0, 0.0, nodes=20))]
+        lambda: [
+            penalty(gan.discriminator, gan.objective, players, real, fake, None)[1]
+            for penalty in (R1(2.0), WGANGP(1.0, 0.0, nodes=20))
+        ]
     )()
     np.testing.assert_allclose(r1, weights @ (slope(PSI, DATA) ** 2).sum(-1), rtol=1e-12)
     e = ((MIXING[0] + 1) / 2)[:, None, None, None]
@@ -178,7 +181,9 @@ def test_random_batches_agree_with_the_expectation():
     def added(key):
         samples = gan.samples(players, key)
         own = key if key is None else jax.random.fold_in(key, 1)
-        return jnp.stack([penalty(gan, players, *samples, own)[1] for penalty in penalties])
+        return jnp.stack(
+            [penalty(gan.discriminator, gan.objective, players, *samples, own)[1] for penalty in penalties]
+        )
 
     exact = jax.jit(lambda: added(None))()
     draws = jax.jit(jax.vmap(added))(jax.random.split(jax.random.key(1), 2000))

@@ -36,8 +36,10 @@ ROWS = [
         "scalars",
     ],
     ["game"],
-    ["distributions", "objectives"],
-    ["gan", "penalties"],  # a penalty gets the GAN it belongs to, a GAN has a penalty
+    ["distributions"],
+    ["objectives"],
+    ["penalties"],
+    ["gan"],
     ["games", "directions", "schedules", "optimisers"],
     ["updates"],
     ["flows"],

@@ -98,7 +98,7 @@ def test_networks_on_points_of_a_wrong_shape():
 
 def test_penalties_and_objectives_of_ones_own():
     class Half(dy.penalties.Penalty):
-        def __call__(self, gan, players, real, fake, key):
+        def __call__(self, score, objective, players, real, fake, key):
             return jnp.zeros(())
 
     gan = dy.GAN(lambda t, z: t + z, lambda w, x: w * x, [1.0], [0.0], penalty=Half())

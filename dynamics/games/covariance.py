@@ -10,6 +10,7 @@ from dynamics.game import Game, Losses, Players, as_players
 from dynamics.gan import GAN
 from dynamics.objectives import Objective, Wasserstein
 from dynamics.penalties import Penalty, Sum
+from dynamics.penalties.base import Score
 
 
 class Covariance(Game):
@@ -158,7 +159,9 @@ class _WeightNorm(Penalty):
 
     weight: Array
 
-    def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
+    def __call__(
+        self, score: Score, objective: Objective, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
         return jnp.asarray(0.0), self.weight / 2 * jnp.sum(jnp.square(players[1]))
 
 

@@ -1,7 +1,7 @@
 """Regularisers that are added to the players' losses."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -11,10 +11,10 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics.distributions import Sample
 from dynamics.game import Players
+from dynamics.objectives.base import Objective
 from dynamics.scalars import half_square, safe_norm
 
-if TYPE_CHECKING:
-    from dynamics.gan import GAN
+Score = Callable[[PyTree, PyTree], Array]  # of the discriminator's parameters and one point
 
 
 class Penalty(eqx.Module):
@@ -22,29 +22,34 @@ class Penalty(eqx.Module):
 
     @abstractmethod
     def __call__(
-        self, gan: "GAN", players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+        self, score: Score, objective: Objective, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
     ) -> tuple[Array, Array]:
         """The terms added to the generator's and to the discriminator's loss, two scalars.
 
-        `real` and `fake` are the samples the discriminator sees (instance noise included).
+        Args:
+            score: the discriminator, a function of its parameters and one point.
+            objective: what the players are paid, for penalties made of their losses.
+            players: parameters of generator and discriminator.
+            real, fake: the samples that the discriminator sees (instance noise included).
+            key: for random numbers; `None`: the exact expectation.
         """
 
 
-def input_gradient(gan: "GAN", players: Players, sample: PyTree) -> PyTree:
+def input_gradient(score: Score, parameters: PyTree, sample: PyTree) -> PyTree:
     """Gradient of the score with respect to one sample, of the sample's shape."""
-    return jax.grad(lambda point: gan.discriminator(players[1], point))(sample)
+    return jax.grad(lambda point: score(parameters, point))(sample)
 
 
-def gradient_norm(gan: "GAN", players: Players, sample: PyTree) -> Array:
+def gradient_norm(score: Score, parameters: PyTree, sample: PyTree) -> Array:
     r"""$\|\nabla_x C(x)\|$ at one sample, with derivative 0 where the gradient vanishes."""
-    flat, _ = ravel_pytree(input_gradient(gan, players, sample))
+    flat, _ = ravel_pytree(input_gradient(score, parameters, sample))
     return safe_norm(flat)
 
 
-def half_squared_gradient(gan: "GAN", players: Players, samples: Sample) -> Array:
+def half_squared_gradient(score: Score, parameters: PyTree, samples: Sample) -> Array:
     r"""$\frac{1}{2} E\|\nabla_x C(x)\|^2$ over the samples."""
 
     def one(point):
-        return sum(jnp.sum(half_square(leaf)) for leaf in jax.tree.leaves(input_gradient(gan, players, point)))
+        return sum(jnp.sum(half_square(leaf)) for leaf in jax.tree.leaves(input_gradient(score, parameters, point)))
 
     return samples.each(one).mean()

@@ -7,7 +7,8 @@ from dynamics import _trees
 from dynamics._checks import as_leaf, check_number
 from dynamics.distributions import Sample
 from dynamics.game import Players
-from dynamics.penalties.base import Penalty
+from dynamics.objectives.base import Objective
+from dynamics.penalties.base import Penalty, Score
 
 
 class DiscriminatorGradientNorm(Penalty):
@@ -29,13 +30,15 @@ class DiscriminatorGradientNorm(Penalty):
     def __check_init__(self):
         check_number(self, "weight", minimum=0)
 
-    def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
+    def __call__(
+        self, score: Score, objective: Objective, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
         generator, discriminator = players
 
         def discriminator_loss(parameters):
-            return gan.objective.discriminator(
-                real.each(lambda point: gan.discriminator(parameters, point)),
-                fake.each(lambda point: gan.discriminator(parameters, point)),
+            return objective.discriminator(
+                real.each(lambda point: score(parameters, point)),
+                fake.each(lambda point: score(parameters, point)),
             )
 
         gradient = jax.grad(discriminator_loss)(discriminator)

@@ -6,7 +6,8 @@ from jaxtyping import Array, PRNGKeyArray
 from dynamics._checks import as_leaf, check_number, check_whole
 from dynamics.distributions import GaussianMixture, Sample
 from dynamics.game import Players
-from dynamics.penalties.base import Penalty, gradient_norm
+from dynamics.objectives.base import Objective
+from dynamics.penalties.base import Penalty, Score, gradient_norm
 
 
 class DRAGAN(Penalty):
@@ -38,9 +39,11 @@ class DRAGAN(Penalty):
         check_number(self, "std", minimum=0)
         check_whole(self, "nodes")
 
-    def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
+    def __call__(
+        self, score: Score, objective: Objective, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
         def excess(point):
-            return jnp.square(gradient_norm(gan, players, point) - self.target)
+            return jnp.square(gradient_norm(score, players[1], point) - self.target)
 
         around = perturbed(real, self.std, self.nodes, key)
         return jnp.asarray(0.0), self.weight * around.each(excess).mean()

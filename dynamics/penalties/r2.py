@@ -5,7 +5,8 @@ from jaxtyping import Array, PRNGKeyArray
 from dynamics._checks import as_leaf, check_number
 from dynamics.distributions import Sample
 from dynamics.game import Players
-from dynamics.penalties.base import Penalty, half_squared_gradient
+from dynamics.objectives.base import Objective
+from dynamics.penalties.base import Penalty, Score, half_squared_gradient
 
 
 class R2(Penalty):
@@ -26,5 +27,7 @@ class R2(Penalty):
     def __check_init__(self):
         check_number(self, "weight", minimum=0)
 
-    def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
-        return jnp.asarray(0.0), self.weight * half_squared_gradient(gan, players, fake)
+    def __call__(
+        self, score: Score, objective: Objective, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
+        return jnp.asarray(0.0), self.weight * half_squared_gradient(score, players[1], fake)

@@ -1,10 +1,11 @@
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from dynamics.distributions import Sample
 from dynamics.game import Players
-from dynamics.penalties.base import Penalty
+from dynamics.objectives.base import Objective
+from dynamics.penalties.base import Penalty, Score
 
 
 class Sum(Penalty):
@@ -28,10 +29,12 @@ class Sum(Penalty):
             if not isinstance(penalty, Penalty):
                 raise TypeError(f"Sum got {penalty!r}; expected penalties, e.g. dynamics.penalties.R1(0.3)")
 
-    def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
+    def __call__(
+        self, score: Score, objective: Objective, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
         generator, discriminator = jnp.asarray(0.0), jnp.asarray(0.0)
         for index, penalty in enumerate(self.penalties):
             own_key = None if key is None else jax.random.fold_in(key, index)
-            terms = penalty(gan, players, real, fake, own_key)
+            terms = penalty(score, objective, players, real, fake, own_key)
             generator, discriminator = generator + terms[0], discriminator + terms[1]
         return generator, discriminator

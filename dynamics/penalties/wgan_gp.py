@@ -8,7 +8,8 @@ from dynamics._checks import as_leaf, check_number, check_whole
 from dynamics._memory import check_memory, counted
 from dynamics.distributions import Sample
 from dynamics.game import Players
-from dynamics.penalties.base import Penalty, gradient_norm
+from dynamics.objectives.base import Objective
+from dynamics.penalties.base import Penalty, Score, gradient_norm
 from dynamics.scalars import relu
 
 
@@ -43,9 +44,11 @@ class WGANGP(Penalty):
         check_whole(self, "nodes")
         check_memory(f"a quadrature rule of {counted(self.nodes)} nodes", self.nodes**2, 8, "expected fewer nodes")
 
-    def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
+    def __call__(
+        self, score: Score, objective: Objective, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
         def excess(point):
-            distance = gradient_norm(gan, players, point) - self.target
+            distance = gradient_norm(score, players[1], point) - self.target
             return jnp.square(relu(distance) if self.one_sided else distance)
 
         between = _interpolates(real, fake, key, self.nodes)
