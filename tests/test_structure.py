@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -17,46 +18,17 @@ from dynamics import optimisers
 ROOT = pathlib.Path(dy.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 
-# Rooms from the top of the table down; a room may import from its own row and from the rows above it.
-ROWS = [
-    ["compiler"],
-    [
-        "_memory",
-        "_names",
-        "_plain",
-        "_text",
-        "_checks",
-        "_functions",
-        "_compiling",
-        "_deprecations",
-        "_keys",
-        "_locks",
-        "_methods",
-        "_trees",
-        "scalars",
-    ],
-    ["game"],
-    ["distributions"],
-    ["objectives"],
-    ["penalties"],
-    ["gan"],
-    ["games", "directions", "schedules", "optimisers"],
-    ["updates"],
-    ["flows"],
-    ["outcomes"],
-    ["recurrence", "solver_watch"],
-    ["simulation", "analysis"],
-    ["ensembles"],
-    ["catalogue"],
-    ["strategies"],
-    ["checks"],
-    ["studies", "claims"],
-    ["plots"],
-    ["reports"],
-    ["cli"],
-    ["__main__"],
-]
-RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
+
+def table(heading: str) -> list[str]:
+    """Rooms and modules in the first column of a table of the README, from the top down."""
+    text = (ROOT / "README.md").read_text()
+    rows = text[text.index(heading) :].split("\n\n")[0].splitlines()[2:]
+    return [name.strip("/").removesuffix(".py") for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+
+
+# A room may import from those above it in the table, in no matter which way, and from none that stands below.
+RANK = {room: rank for rank, room in enumerate(table("| room | holds |"))}
+ANALYSIS = {room: rank for rank, room in enumerate(table("| room of `analysis/` |"))}
 
 
 def room_of(path: pathlib.Path) -> str:
@@ -81,17 +53,25 @@ def calls(path: pathlib.Path) -> list[str]:
 
 
 def test_every_room_has_its_row():
-    rooms = {room_of(path) for path in FILES} - {"__init__"}
-    assert rooms <= set(RANK)
+    assert {room_of(path) for path in FILES} - {"__init__"} == set(RANK)
+    inside = {path.relative_to(ROOT / "analysis").parts[0] for path in FILES if room_of(path) == "analysis"}
+    assert {name.removesuffix(".py") for name in inside} - {"__init__"} == set(ANALYSIS)
+
+
+def order(path: pathlib.Path) -> list[tuple[tuple[str, ...], dict[str, int]]]:
+    """The tables that say what a file may import: names of a package, and the ranks of what is in it."""
+    return [(("dynamics",), RANK), *[(("dynamics", "analysis"), ANALYSIS)] * (room_of(path) == "analysis")]
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room_of(p) != "__init__"], ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_upwards(path):
-    own = RANK[room_of(path)]
-    for name in imported(path):
-        parts = name.split(".")
-        if parts[0] == "dynamics" and len(parts) > 1 and parts[1] in RANK:
-            assert RANK[parts[1]] <= own, f"{path.name} imports {name}"
+    for package, ranks in order(path):
+        own = path.relative_to(ROOT.parent).parts[len(package)].removesuffix(".py")
+        for name in imported(path):
+            parts = tuple(name.split("."))
+            if own in ranks and parts[: len(package)] == package and parts[len(package) :][:1]:
+                other = parts[len(package)]
+                assert ranks.get(other, 0) <= ranks[own], f"{path.name} imports {name}"
 
 
 def test_only_plots_imports_matplotlib():

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from dynamics.analysis.bifurcation.timescale import TimescaleThreshold, timescale_threshold
-from dynamics.analysis.equilibria.concepts import Classification, classify
+from dynamics.analysis.concepts import Classification, classify
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.nonnormal import (
     Alignment,

@@ -19,8 +19,8 @@ from dynamics import _trees
 from dynamics._checks import is_concrete
 from dynamics._keys import key_of
 from dynamics._names import nearest
-from dynamics.analysis.equilibria.builds import Source, equilibrium_for, parts_of
 from dynamics.analysis.equilibria.newton import Search, _newton
+from dynamics.analysis.stability.builds import Source, equilibrium_for, parts_of
 from dynamics.analysis.stability.linearisation import Closely, Linearisation, linearise, probe_closely
 from dynamics.analysis.stability.rest import COUNTER_LIMIT, FEW_COUNTS, Repeated
 from dynamics.ensembles.fixed_step import FixedStep, tableau_of

@@ -16,8 +16,8 @@ from jaxtyping import Array
 from dynamics import _trees
 from dynamics._keys import key_of
 from dynamics._memory import check_memory, counted
-from dynamics.analysis.equilibria.builds import Source, source_of
 from dynamics.analysis.equilibria.newton import EquilibriumError, Search
+from dynamics.analysis.stability.builds import Source, source_of
 from dynamics.analysis.stability.linearisation import (
     _probe_directions,
     _probe_steps,

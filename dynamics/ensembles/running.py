@@ -21,7 +21,7 @@ from dynamics._functions import comparable
 from dynamics._keys import for_batches, key_of
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
-from dynamics.analysis.equilibria.builds import Source, source_of
+from dynamics.analysis.stability.builds import Source, source_of
 from dynamics.compiler import fallback
 from dynamics.ensembles import refinement, tables
 from dynamics.ensembles.cells import (
@@ -119,7 +119,7 @@ def sweep(
             unsafe_rbg, whose numbers depend on the batch, are exchanged for threefry keys made of them.
         predict: linearise at the equilibrium that the game knows, of several the one nearest to the start; where it
             knows none, at the one that Newton's method finds from the start, as `dynamics.analysis.find_equilibrium`
-            does. See `dynamics.analysis.equilibria.builds`. A warning says why where nothing can be predicted.
+            does. See `dynamics.analysis.stability.builds`. A warning says why where nothing can be predicted.
         at: the equilibrium instead, a tuple of players, or a function of the same numbers as `build` that returns one.
         tolerance, limit: as in `dynamics.simulate`.
         chunk: number of cells at a time, rounded up to full blocks (of 256, or fewer large games); it decides about

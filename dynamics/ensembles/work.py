@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dynamics import _locks
-from dynamics.analysis.equilibria.builds import Source
+from dynamics.analysis.stability.builds import Source
 from dynamics.analysis.stability.linearisation import Closely, Linearisation
 from dynamics.analysis.stability.periods import find_period
 from dynamics.analysis.stability.verdict import Stability, stability_of

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._plain import plain
-from dynamics.analysis.stability.precision import as_point
+from dynamics.analysis.equilibria.precision import as_point
 from dynamics.compiler.derivatives import released
 from dynamics.flows import Flow
 from dynamics.flows.base import AbstractFlow

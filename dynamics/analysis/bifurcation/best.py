@@ -12,8 +12,8 @@ import scipy.optimize
 from dynamics._checks import as_whole
 from dynamics._plain import plain
 from dynamics.analysis.bifurcation.path import check_one_piece
-from dynamics.analysis.equilibria.builds import Analysed, row_of
 from dynamics.analysis.equilibria.newton import EquilibriumError
+from dynamics.analysis.stability.builds import Analysed, row_of
 from dynamics.analysis.stability.verdict import Stability, stability
 from dynamics.updates.base import Update
 

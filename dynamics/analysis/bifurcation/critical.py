@@ -15,8 +15,8 @@ from jaxtyping import Array
 from dynamics import _trees
 from dynamics._compiling import sharing
 from dynamics._functions import comparable
-from dynamics.analysis.equilibria.builds import Analysed, Linearised, linearised_at, row_of
 from dynamics.analysis.equilibria.newton import EquilibriumError, _short, manifold_dimension
+from dynamics.analysis.stability.builds import Analysed, Linearised, linearised_at, row_of
 from dynamics.analysis.stability.linearisation import linearise
 from dynamics.analysis.stability.periods import Period, find_period
 from dynamics.analysis.stability.verdict import eigenvalues_with_errors
@@ -75,7 +75,7 @@ def critical(
         build: function of one number, returning `(game, update or flow)` or `(game, update or flow, start)`. It is
             traced: use jax.numpy inside. The equilibrium is the known one of the game, with a start the one nearest to
             it, and where none is known the one that Newton's method finds from the start; see
-            `dynamics.analysis.equilibria.builds`.
+            `dynamics.analysis.stability.builds`.
         low, high: the interval.
         at: the equilibrium instead, a tuple of players, or a function of the number that returns one.
         samples: number of samples; crossings that come in pairs between two samples are missed.

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from dynamics._checks import as_whole
 from dynamics._plain import plain
-from dynamics.analysis.equilibria.builds import Analysed, linearised_at, row_of
+from dynamics.analysis.stability.builds import Analysed, linearised_at, row_of
 from dynamics.analysis.stability.verdict import Stability
 from dynamics.updates.base import Update
 

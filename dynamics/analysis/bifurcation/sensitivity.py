@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from dynamics import _trees
 from dynamics._plain import plain
 from dynamics.analysis.bifurcation.path import check_one_piece, counted
-from dynamics.analysis.equilibria.builds import Analysed, Source
+from dynamics.analysis.stability.builds import Analysed, Source
 from dynamics.analysis.stability.rest import rest_state
 from dynamics.analysis.stability.verdict import Stability, stability
 from dynamics.compiler.derivatives import released

@@ -10,8 +10,8 @@ from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
 from dynamics.analysis.equilibria.newton import EquilibriumError
+from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.certificates import keeps_its_side
-from dynamics.analysis.stability.precision import as_point
 from dynamics.analysis.stability.verdict import equilibrium_of, stability
 from dynamics.flows import Flow
 from dynamics.game import Game, Players

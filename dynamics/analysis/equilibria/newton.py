@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dynamics import _trees
-from dynamics.analysis.stability.precision import as_point
+from dynamics.analysis.equilibria.precision import as_point
 from dynamics.compiler.derivatives import released
 from dynamics.game import Game, Players
 

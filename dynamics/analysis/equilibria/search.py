@@ -18,7 +18,7 @@ from jaxtyping import Array, PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics.analysis.equilibria.newton import Equilibrium, _newton_step, singular_rounding
-from dynamics.analysis.stability.precision import as_point
+from dynamics.analysis.equilibria.precision import as_point
 from dynamics.compiler.derivatives import released
 from dynamics.game import Game, Players
 

@@ -24,6 +24,7 @@ from dynamics.analysis.equilibria.newton import (
     manifold_dimension,
     vanishes,
 )
+from dynamics.analysis.equilibria.precision import as_point, precisely
 from dynamics.analysis.stability.certificates import (
     SMALLEST,
     frobenius,
@@ -54,7 +55,6 @@ from dynamics.analysis.stability.piecewise import (
     joint_bounds,
     sample_directions,
 )
-from dynamics.analysis.stability.precision import as_point, precisely
 from dynamics.analysis.stability.rest import COUNTER_LIMIT, Repeated, Rest, rest_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players

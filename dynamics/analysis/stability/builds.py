@@ -22,9 +22,9 @@ from jaxtyping import Array, Float
 
 from dynamics import _trees
 from dynamics.analysis.equilibria.newton import EquilibriumError, Search, no_equilibrium, search
+from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.linearisation import Linearisation, linearise
 from dynamics.analysis.stability.periods import Period
-from dynamics.analysis.stability.precision import as_point
 from dynamics.analysis.stability.rest import COUNTER_LIMIT, FEW_COUNTS, Repeated
 from dynamics.analysis.stability.verdict import _accuracy, _check_fixed_point, _no_equilibrium, _residual_vanishes
 from dynamics.flows.base import AbstractFlow

@@ -14,8 +14,8 @@ from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics._plain import plain
 from dynamics.analysis.equilibria.minima import Minimum, MinimumKind, own_minimum
+from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.certificates import rounding_bound
-from dynamics.analysis.stability.precision import as_point
 from dynamics.analysis.stability.verdict import Verdict, equilibrium_of, stability
 from dynamics.directions import Stackelberg
 from dynamics.flows import Flow
