@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import dynamics as dy
 from dynamics import _functions, optimisers
 from dynamics._functions import comparable
+from dynamics.simulation import maps
 
 EVENTS: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(lambda event, duration, **_: EVENTS.append(event))
@@ -89,13 +90,13 @@ def asymmetric_sum(game, players):
 
 
 def test_saves_of_many_bytes_take_no_more_memory_than_they_need(monkeypatch):
-    monkeypatch.setattr(dy.simulation, "PADDED_BYTES", 0)
-    dy.simulation._padded.cache_clear()
-    segments = dy.simulation._padded(97, 1, False, np.dtype(float), np.dtype(int), True, 8)
+    monkeypatch.setattr(maps, "PADDED_BYTES", 0)
+    maps._padded.cache_clear()
+    segments = maps._padded(97, 1, False, np.dtype(float), np.dtype(int), True, 8)
     assert segments.saves == 97
     monkeypatch.undo()
-    dy.simulation._padded.cache_clear()
-    assert dy.simulation._padded(97, 1, False, np.dtype(float), np.dtype(int), True, 8).saves == 112
+    maps._padded.cache_clear()
+    assert maps._padded(97, 1, False, np.dtype(float), np.dtype(int), True, 8).saves == 112
 
 
 def static(game, update, start, **options):
@@ -124,8 +125,8 @@ def test_segments_that_were_added_are_of_no_steps(steps, data):
     every = data.draw(st.integers(1, steps))
     last = data.draw(st.booleans())
     every = steps if last else every
-    whole = dy.simulation._Schedule(steps, every, last).segments(np.float64, True)
-    padded = dy.simulation._padded(steps, every, last, np.dtype(float), np.dtype(np.int32), True, 8)
+    whole = maps._Schedule(steps, every, last).segments(np.float64, True)
+    padded = maps._padded(steps, every, last, np.dtype(float), np.dtype(np.int32), True, 8)
     padded = padded.segments()
     count = int(padded.count)
     assert count == whole.count and int(padded.steps) == steps == padded.lengths.sum()

@@ -28,7 +28,11 @@ from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.outcomes import Outcome, Summary, rounding_floor
 from dynamics.recurrence import Open
-from dynamics.simulation import SEGMENTS, Run, measured, second_look, simulate, simulate_lane
+from dynamics.simulation import Run, simulate
+from dynamics.simulation.ending import measured
+from dynamics.simulation.maps import SEGMENTS
+from dynamics.simulation.second_look import second_look
+from dynamics.simulation.simulate import simulate_lane
 from dynamics.updates.base import Update
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,92 @@
+"""What is taken at the end of a run: outcome, measures, residual."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from dynamics import _trees
+from dynamics._checks import check_arrays
+from dynamics.game import Game, Players
+from dynamics.outcomes import Outcome, Summary
+from dynamics.simulation.result import Measure, Run
+
+
+def measured(name: str, function: Measure, game: Game, players: Players) -> PyTree:
+    """What a caller's measure returns at the players.
+
+    Raises:
+        TypeError: no pytree of arrays of real numbers.
+    """
+    value = function(game, players)
+    check_arrays(value, f"the measure {name!r} returned", "a pytree of arrays of real numbers")
+    return value
+
+
+def _finish(game, state, saved, steps, measures, key, summary, residual, solver_steps, reached, failed, gave_up) -> Run:
+    losses = jax.vmap(lambda players: tuple(game.losses(players, key)))(saved)
+    taken = {name: jax.vmap(partial(measured, name, function, game))(saved) for name, function in measures}
+    return Run(
+        players=saved,
+        losses=losses,
+        steps=steps,
+        measures=taken,
+        final=state.players,
+        state=state,
+        outcome=summary.outcome,
+        rate=summary.rate,
+        period=summary.period,
+        residual=residual,
+        solver_steps=solver_steps,
+        reached=reached,
+        failed=failed,
+        needed=summary.needed,
+        gave_up=gave_up,
+    )
+
+
+def _residual(game: Game, players: Players, key: PRNGKeyArray | None) -> Array:
+    """Norm of the field."""
+    return _trees.norm(game.field(players, key))
+
+
+def _fields(game: Game, points: tuple[Players, ...], probes: Array, key: PRNGKeyArray | None) -> tuple[Array, Array]:
+    """Norms of the field at some points of a run, shape (points, players), and how much it changes around the last one.
+
+    All in one batch: one copy of the field to compile. The change is the larger one of those over two steps of the
+    probes' lengths, in directions with all numbers of a player alike in size.
+    """
+    end = points[-1]
+    flat, unravel = ravel_pytree(end)
+    sizes = [probe / np.sqrt(max(1, _trees.size(player))) for probe, player in zip(probes, end, strict=True)]
+    steps, _ = ravel_pytree(
+        tuple(jax.tree.map(lambda leaf, s=s: jnp.full_like(leaf, s), p) for p, s in zip(end, sizes, strict=True))
+    )
+    signs = jnp.where(jnp.arange(flat.size) % 2 == 0, 1, -1).astype(flat.dtype)
+    beside = [unravel((flat + steps).astype(flat.dtype)), unravel((flat + signs * steps).astype(flat.dtype))]
+    many = jax.tree.map(lambda *leaves: jnp.stack(leaves), *points, *beside)
+    fields = jax.vmap(lambda players: tuple(game.field(players, key)))(many)
+    count = len(points)
+    norms = jax.vmap(_trees.norms)(jax.tree.map(lambda leaf: leaf[:count], fields))
+    change = jax.vmap(_trees.norms)(jax.tree.map(lambda leaf: leaf[count:] - leaf[count - 1], fields))
+    return norms, jnp.max(jnp.where(jnp.isfinite(change), change, 0), axis=0)
+
+
+def _distances(players: Players, other: Players) -> Array:
+    """For every player."""
+    return _trees.norms(jax.tree.map(jnp.subtract, players, other))
+
+
+def _distance(players: Players, other: Players) -> Array:
+    return _trees.norm(jax.tree.map(jnp.subtract, players, other))
+
+
+def _only_divergence(travelled: Array, start: Array, limit: Array) -> Summary:
+    inside = travelled <= limit * jnp.maximum(1, start)
+    outcome = jnp.where(inside, jnp.int8(Outcome.undecided), jnp.int8(Outcome.diverged))
+    unknown = jnp.full_like(travelled, jnp.nan)
+    no = jnp.zeros((), bool)
+    return Summary(outcome, unknown, unknown, jnp.zeros((), jnp.int8), no, unknown)

@@ -1,0 +1,180 @@
+"""The solution of an ODE or an SDE, by diffrax."""
+
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+from dynamics import _trees
+from dynamics._compiling import cheap_jit
+from dynamics.flows.noisy import NoisyFlow
+from dynamics.outcomes import (
+    Outcome,
+    Summary,
+    evidence_of_samples,
+    floor_of,
+    marks,
+    probe_sizes,
+    quarters_of,
+    summarise,
+)
+from dynamics.recurrence import Open
+from dynamics.simulation.ending import _distance, _distances, _fields, _finish, _only_divergence, _residual
+from dynamics.simulation.maps import SEGMENTS
+from dynamics.simulation.result import Run
+from dynamics.simulation.second_look import _failures
+from dynamics.solver_watch import watched
+
+STEPS_PER_TURN = 64  # of a second look at a flow
+
+MOST_STEPS = 2**14
+
+SAMPLES = 1024  # points along a flow from which its outcome is decided; a multiple of SEGMENTS
+
+
+def _save_times(until: Any, save_every: Any, dtype: Any) -> Array | None:
+    if save_every == "last":
+        return None
+    if save_every is None:
+        return until * jnp.linspace(0, 1, 513, dtype=dtype)
+    if isinstance(save_every, str) or not 0 < save_every <= until:
+        raise ValueError(f"save_every is {save_every}; expected a time between 0 and until={until}, or 'last'")
+    return jnp.asarray(save_every * np.arange(int(until / save_every * (1 + 1e-12)) + 1), dtype)
+
+
+@cheap_jit
+def _run_flow(
+    game,
+    flow,
+    state,
+    until,
+    saves,
+    thresholds,
+    measures,
+    classify,
+    meter,
+    key,
+    solver,
+    controller,
+    dt0,
+    max_steps,
+    adjoint,
+) -> tuple[Run, Summary, Open | None]:
+    tolerance, limit = thresholds
+    dtype = until.dtype
+    start = _trees.norm(state.players)
+    # diffrax stumbles over empty containers in a state (an empty memory, say), so it gets the bare leaves.
+    leaves, structure = jax.tree.flatten(state)
+
+    def field(t, y, args):
+        return jax.tree.leaves(flow.field(game, t, jax.tree.unflatten(structure, y)))
+
+    def diffusion(t, y, args):
+        return lx.DiagonalLinearOperator(jax.tree.leaves(flow.noise(jax.tree.unflatten(structure, y))))
+
+    def players_at(t, y, args):
+        return jax.tree.unflatten(structure, y).players
+
+    def too_large(t, y, args, **kwargs):
+        return ~(_distance(players_at(t, y, args), state.players) <= limit * jnp.maximum(1, start))
+
+    def players_of(y):
+        return jax.tree.unflatten(structure, y).players
+
+    def flat_players(*leaves):
+        return tuple(ravel_pytree(player)[0] for player in players_of(leaves))
+
+    # Whatever is saved costs time to compile: the end comes last in the samples from which the outcome is decided.
+    grid = until * jnp.linspace(0, 1, SAMPLES + 1, dtype=dtype)
+    keep = {"grid": diffrax.SubSaveAt(ts=grid if classify else None, t1=True)}
+    if saves is not None:
+        keep["saved"] = diffrax.SubSaveAt(ts=saves, fn=lambda *at: jax.tree.leaves(players_at(*at)))
+    terms = diffrax.ODETerm(field)
+    if isinstance(flow, NoisyFlow):
+        shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+        area = diffrax.SpaceTimeLevyArea  # serves the solvers that need it, and those that need less
+        path = diffrax.VirtualBrownianTree(jnp.zeros((), dtype), until, dt0 / 2, shapes, key, area)
+        terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(diffusion, path))
+    solution = diffrax.diffeqsolve(
+        terms,
+        solver,
+        jnp.zeros((), dtype),
+        until,
+        dt0,
+        leaves,
+        saveat=diffrax.SaveAt(subs=keep, controller_state=classify),
+        stepsize_controller=watched(controller, players_of, until) if classify else controller,
+        max_steps=max_steps,
+        event=diffrax.Event(too_large),
+        progress_meter=meter,
+        adjoint=adjoint,
+        throw=False,
+    )
+    # The end is stored after the last sample that was reached; what was not reached is infinite.
+    sampled = solution.ys["grid"]
+    last = jnp.sum(jnp.isfinite(solution.ts["grid"])) - 1
+    final = jax.tree.unflatten(structure, [leaf[last] for leaf in sampled])
+    travelled = _distance(final.players, state.players)
+    occurred = solution.result == diffrax.RESULTS.event_occurred
+    blown = occurred | ~jnp.isfinite(travelled)
+    ended = solution.result == diffrax.RESULTS.successful
+    reached = solution.ts["grid"][last]
+    if classify:
+        tolerances = [getattr(controller, name, None) for name in ("rtol", "atol")]
+        accuracy = max([float(jnp.finfo(dtype).eps), *(value for value in tolerances if value is not None)])
+        points = jax.vmap(flat_players)(*[leaf[:-1] for leaf in sampled])
+        covered, sizes = _distances(final.players, state.players), _trees.norms(final.players)
+        quarters, floor = quarters_of(points, SEGMENTS), floor_of(sizes, accuracy)
+        probes = probe_sizes(quarters, covered, sizes, floor, tolerance, floor)
+        places = jnp.asarray(marks(SAMPLES + 1)[:-1])
+        begin, half, late = (players_of([leaf[place] for leaf in sampled]) for place in places)
+        watch = solution.controller_state[1]
+        fields, variation = _fields(game, (begin, half, late, final.players), probes, None)
+        evidence = evidence_of_samples(grid, points, watch.found(until), fields, variation, accuracy, SEGMENTS)
+        summary = summarise(evidence._replace(travelled=covered, start=start), tolerance, limit)
+        failed = _failures(flow, game, final, reached, watch.failed_at)
+        wrong = ~ended & ~occurred & failed.any()
+        outcome = jnp.where(ended, summary.outcome, jnp.int8(Outcome.undecided))
+        outcome = jnp.where(blown, jnp.int8(Outcome.diverged), outcome)
+        outcome = jnp.where(wrong, jnp.int8(Outcome.not_a_number), outcome)
+        failed = failed & (outcome == Outcome.not_a_number)
+        gave_up = ~ended & ~blown & ~wrong
+        turn = (watch.last - watch.first) / jnp.maximum(watch.crossings - 1, 1)
+        doubt = jnp.where(ended & (outcome == Outcome.undecided), summary.doubt, 0)
+        summary = summary._replace(
+            outcome=outcome,
+            period=jnp.where(ended, summary.period, jnp.nan),
+            doubt=doubt.astype(jnp.int8),
+            needed=jnp.where(ended, summary.needed, jnp.nan),
+        )
+        length = jnp.minimum(turn / STEPS_PER_TURN, until / 8 / jnp.maximum(watch.steps, 1))
+        length = jnp.where(jnp.isfinite(length) & (length > 0), length, until / SAMPLES)
+        open_ = Open(
+            doubt=summary.doubt,
+            state=final,
+            step=until,
+            start=state.players,
+            bound=limit * jnp.maximum(1, start),
+            amplitude=quarters[3],
+            axis=watch.axis,
+            centre=watch.centre,
+            turn=turn / length,
+            most=jnp.minimum(until / 4 / length, MOST_STEPS),
+            length=length,
+        )
+        residual = jnp.sqrt(jnp.sum(fields[3] ** 2))
+    else:
+        summary, open_ = _only_divergence(jnp.where(blown, jnp.inf, travelled), start, limit), None
+        failed, gave_up = jnp.zeros(len(final.players), bool), ~ended & ~blown
+        residual = _residual(game, final.players, None)
+    if saves is None:
+        saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), solution.ts["grid"][last][None]
+    else:
+        saved, saved_times = jax.tree.unflatten(jax.tree.structure(state.players), solution.ys["saved"]), saves
+    rest = residual, solution.stats["num_steps"], reached, failed, gave_up
+    return _finish(game, final, saved, saved_times, measures, None, summary, *rest), summary, open_

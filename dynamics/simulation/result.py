@@ -1,0 +1,94 @@
+"""What a simulation returns."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from dynamics.game import Game, Losses, Players
+from dynamics.outcomes import Outcome
+from dynamics.updates.base import State
+
+Measure = Callable[[Game, Players], PyTree]
+
+
+class Run(eqx.Module):
+    """What a simulation returns. All fields are arrays, so that a batch of runs is a run with a leading axis.
+
+    Attributes:
+        players: the players at the saved steps, each leaf with a leading axis.
+        losses: the loss of every player at the saved steps.
+        steps: the saved steps (updates) or times (flows).
+        measures: what the caller's measures returned at the saved steps.
+        final: the players at the end.
+        state: the whole state at the end, memory included; pass it as `players` to go on from there.
+        outcome: an integer, see `dynamics.Outcome`.
+        rate: slope of the log amplitude per step or unit of time; negative when contracting. NaN when there is nothing
+            to measure.
+        period: steps or time of one turn of a cycling game, else NaN; NaN as well where the motion never closes up.
+        residual: norm of the field at the end.
+        solver_steps: steps the ODE solver took; the number of steps for updates.
+        reached: the last step or time at which the players were finite numbers, as far as it was looked for; otherwise
+            the end of the run, or where the ODE solver gave up.
+        failed: for every player, whether its gradient is not a number there.
+        needed: steps or time that would decide an undecided game if it goes on as it does; NaN where nothing tells.
+        gave_up: whether the ODE solver stopped before the end, with finite players.
+    """
+
+    players: Players
+    losses: Losses
+    steps: Array
+    measures: dict[str, PyTree]
+    final: Players
+    state: State
+    outcome: Array
+    rate: Array
+    period: Array
+    residual: Array
+    solver_steps: Array
+    reached: Array
+    failed: Array
+    needed: Array
+    gave_up: Array
+
+    @property
+    def times(self) -> Array:
+        """Another name for `steps`, for flows."""
+        return self.steps
+
+    def describe(self) -> str:
+        """Outcome, rate and advice of one run, in a sentence or two.
+
+        Raises:
+            ValueError: this is a batch of runs.
+        """
+        if jnp.ndim(self.outcome):
+            raise ValueError("this is a batch of runs; look at run.outcome, an array, instead")
+        outcome = Outcome(int(self.outcome))
+        flow = jnp.issubdtype(jnp.result_type(self.reached), jnp.floating)
+        reached = f"time {float(self.reached):.6g}" if flow else f"step {int(self.reached)}"
+        parts = [f"rate {float(self.rate):.4g}"]
+        if outcome is Outcome.cycling:
+            period = float(self.period)
+            parts.append("no period" if np.isnan(period) else f"period {period:.6g}")
+        if outcome is Outcome.stalled:
+            parts.append(f"residual {float(self.residual):.4g}")
+        if outcome in (Outcome.not_a_number, Outcome.diverged) and self.failed.any():
+            names = ", ".join(str(index) for index in np.flatnonzero(self.failed))
+            players = "player" if self.failed.sum() == 1 else "players"
+            parts.append(f"after {reached} the gradient of {players} {names} is not a number")
+        text = f"{outcome.name} ({', '.join(parts)}). {outcome.advice}"
+        if outcome is not Outcome.undecided:
+            return text
+        if self.gave_up:
+            return (
+                f"{outcome.name} ({', '.join(parts)}). The solver gave up at {reached} after {int(self.solver_steps)} "
+                "steps. A stiff flow makes an explicit solver take tiny steps: pass solver=diffrax.Kvaerno5(), or a "
+                "larger max_steps."
+            )
+        needed = float(self.needed)
+        if np.isfinite(needed):
+            text += f" About {needed:.2g} {'units of time' if flow else 'steps'} should decide."
+        return text

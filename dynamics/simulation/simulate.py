@@ -1,0 +1,286 @@
+"""The entrance: input is checked, and a map or a flow is run."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from dynamics import _trees
+from dynamics._checks import as_whole, is_concrete
+from dynamics._compiling import kind_of
+from dynamics._memory import check_memory, counted
+from dynamics.flows.base import AbstractFlow
+from dynamics.flows.noisy import NoisyFlow
+from dynamics.game import Game, Players, as_losses, as_players
+from dynamics.outcomes import Summary
+from dynamics.recurrence import Open
+from dynamics.simulation.flows import _run_flow, _save_times
+from dynamics.simulation.maps import _run_update, _run_with_any_steps, _Schedule
+from dynamics.simulation.result import Measure, Run
+from dynamics.simulation.second_look import _decided
+from dynamics.updates.base import State, Update
+
+
+def simulate(
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Any,
+    *,
+    steps: int | None = None,
+    until: float | None = None,
+    save_every: int | float | Literal["last"] | None = None,
+    measures: Mapping[str, Measure] | None = None,
+    key: PRNGKeyArray | None = None,
+    classify: bool = True,
+    tolerance: float = 1e-3,
+    limit: float = 1e6,
+    progress: bool = False,
+    solver: diffrax.AbstractSolver | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+    dt0: float | None = None,
+    max_steps: int = 100_000,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+) -> Run:
+    """Run a game under an update for so many steps, or along a flow until some time.
+
+    Compiled; works under `jax.jit` and `jax.vmap`, and can be differentiated in forward mode. Numbers in the game and
+    in the method follow the players' dtype. A game that blows up ends as `diverged` and disturbs nobody.
+
+    Another call of the same kind compiles nothing: other numbers, other numbers of steps of an update, functions that
+    are made anew with the same code and read the same values. (Where steps are saved, numbers of saves that differ by
+    less than a fifth or so share a program while the saves take few megabytes. Under an outer `jax.jit` or `jax.vmap`
+    the number of steps belongs to the outer program.) Functions that read what may change unseen, such as an object of
+    a class of your own, are compiled each; the log of `dynamics._functions` warns of those, with the reason.
+
+    Args:
+        game: the game.
+        method: an update (with `steps`) or a flow (with `until`).
+        players: starting point, a tuple with a number, array or pytree per player; or `run.state` to go on.
+        steps: number of steps of an update.
+        until: final time of a flow.
+        save_every: save each so many steps (updates, default 1) or each so much time (flows, default until/512), the
+            start included; `"last"` keeps only the end, in memory that does not grow with the number of steps.
+        measures: functions `(game, players) -> pytree of arrays` to be saved along with the losses, by name.
+        key: for minibatches; step t uses `fold_in(key, t)`. `None`: exact expectations. Flows are
+            exact but for `NoisyFlow`, whose Brownian path the key decides.
+        classify: decide the outcome, rate and period along the way; without, only divergence is told.
+        tolerance: how much the amplitude must have shrunk for an outcome `converged`.
+        limit: distance from the start, relative to the larger of 1 and the start's norm, beyond which a game has
+            diverged.
+        progress: show a progress bar.
+        solver, stepsize_controller, dt0, max_steps, adjoint: for flows, passed to diffrax; by default Tsit5 with
+            adaptive steps and tolerances of 1e-9 (float64) or 1e-6, and forward-mode differentiation. A `NoisyFlow`
+            needs `dt0`, the length of its steps, and is solved by ShARK; it should be saved at multiples of `dt0`, as
+            values in between are interpolated.
+
+    Returns:
+        a `Run`; see `dynamics.outcomes.summarise` for how outcomes are decided.
+
+    Raises:
+        TypeError: the method is no update and no flow, or the players are no arrays of real numbers.
+        ValueError: a number is out of bounds, the start has the wrong shape, NaN in the start, or what is to be saved
+            has no room in memory.
+
+    >>> import optax
+    >>> from dynamics import Outcome
+    >>> from dynamics.games import Bilinear
+    >>> from dynamics.updates import Alternating
+    >>> run = simulate(Bilinear(1.0), Alternating(optax.sgd(0.1), optax.sgd(0.1)), (1.0, 1.0), steps=1000)
+    >>> Outcome(int(run.outcome)).name, round(float(run.period), 3)  # 2 pi / (2 arcsin(h/2))
+    ('cycling', 62.806)
+    """
+    if not isinstance(method, (Update, AbstractFlow)):
+        raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
+    state = start_state(game, method, players)
+    dtype = _trees.float_dtype(state.players)
+    game, method = jax.tree.map(partial(_number_of_type, dtype=dtype), (game, method))
+    measures = dict(measures or {})
+    for name, value in (("tolerance", tolerance), ("limit", limit)):
+        if not (isinstance(value, jax.core.Tracer) or value > 0):
+            raise ValueError(f"{name} is {value}; expected a positive number")
+    thresholds = _number(tolerance, dtype), _number(limit, dtype)
+    meter = diffrax.NoProgressMeter()
+    if progress:
+        meter = diffrax.TqdmProgressMeter(refresh_steps=1 if isinstance(method, Update) else 20)
+    if isinstance(method, Update):
+        if until is not None or steps is None:
+            raise ValueError(f"an update takes steps=..., not until=...; got steps={steps}, until={until}")
+        steps = as_whole("steps", steps)
+        every = steps if save_every == "last" else 1 if save_every is None else as_whole("save_every", save_every)
+        if every > steps:
+            raise ValueError(f"save_every is {every}, more than the {steps} steps; use save_every='last'")
+        if steps >= 2**31:
+            raise ValueError(f"steps is {counted(steps)}; expected fewer than 2^31. Go on from run.state with more")
+        _check_saves(steps // every + 1, state.players)
+        schedule = steps, every, save_every == "last"
+        rest = thresholds, tuple(measures.items()), bool(classify), meter
+        if is_concrete((game, method, state, key, thresholds)):
+            ran = _run_with_any_steps(game, method, state, key, schedule, dtype, *rest)
+        else:
+            ran = _run_update(game, method, state, key, _Schedule(*schedule), *rest, False)
+        return _decided(game, method, key, *ran)
+    if steps is not None or until is None:
+        raise ValueError(f"a flow takes until=..., not steps=...; got steps={steps}, until={until}")
+    if not (isinstance(until, jax.core.Tracer) or 0 < float(until) < np.inf):
+        raise ValueError(f"until is {until}; expected a positive time")
+    _check_noise(method, key, dt0)
+    if isinstance(save_every, (int, float)) and not isinstance(until, jax.core.Tracer) and save_every > 0:
+        _check_saves(int(min(float(until) / save_every, 1e300)) + 1, state.players)
+    saves = _save_times(until, save_every, dtype)
+    if isinstance(method, NoisyFlow):
+        solver = diffrax.ShARK() if solver is None else solver
+        stepsize_controller = diffrax.ConstantStepSize() if stepsize_controller is None else stepsize_controller
+        dt0 = jnp.asarray(dt0, dtype)
+    if stepsize_controller is None:
+        accuracy = 1e-9 if dtype == jnp.float64 else 1e-6
+        stepsize_controller = diffrax.PIDController(rtol=accuracy, atol=accuracy)
+    solver = diffrax.Tsit5() if solver is None else solver
+    until = _number(until, dtype)
+    options = (key, solver, stepsize_controller, dt0, max_steps, diffrax.ForwardMode() if adjoint is None else adjoint)
+    rest = tuple(measures.items()), classify, meter, *options
+    return _decided(game, method, key, *_run_flow(game, method, state, until, saves, thresholds, *rest))
+
+
+def _check_saves(count: int, players: Players) -> None:
+    """Raise `ValueError` where what is saved has no room in memory: the players, and a time and losses beside them."""
+    each = (_trees.size(players) + len(players) + 2) * _trees.float_dtype(players).itemsize
+    check_memory(f"{counted(count)} saves", count, each, "save less often with save_every=, or 'last'")
+
+
+def simulate_lane(
+    game: Game,
+    update: Update,
+    players: Any,
+    *,
+    steps: int,
+    save_every: int,
+    key: PRNGKeyArray | None,
+    tolerance: Array,
+    limit: Array,
+) -> tuple[Run, Summary, Open]:
+    """As `simulate`, for one of many games that run side by side: faster, but longer to compile.
+
+    What is in doubt at the end is left so; `second_look` decides it.
+
+    Turns are counted by a loop of the last quarter's own: counting them costs as much as a step of a small game, and
+    nobody asks for those of the other quarters.
+    """
+    state = start_state(game, update, players)
+    dtype = _trees.float_dtype(state.players)
+    game, update = _trees.cast((game, update), dtype)
+    thresholds = jnp.asarray(tolerance, dtype), jnp.asarray(limit, dtype)
+    schedule = _Schedule(steps, save_every, False)
+    return _run_update(game, update, state, key, schedule, thresholds, (), True, diffrax.NoProgressMeter(), True)
+
+
+def _number_of_type(leaf: Any, dtype: Any) -> Any:
+    """A leaf as `_trees.cast` makes it, or an array of NumPy: then it is the compiled program's call that places it."""
+    if not eqx.is_inexact_array(leaf):
+        return leaf
+    if isinstance(leaf, jax.core.Tracer) or leaf.dtype != dtype:
+        return jax.lax.convert_element_type(leaf, dtype)
+    if not getattr(leaf, "weak_type", False):
+        return leaf
+    here = leaf.is_fully_addressable and all(device.platform == "cpu" for device in leaf.devices())
+    return np.asarray(leaf) if here and not leaf.ndim else jax.lax.convert_element_type(leaf, dtype)
+
+
+def _number(value: Any, dtype: Any) -> Any:
+    """A number as an array; what is known is left to the compiled program to place."""
+    return jnp.asarray(value, dtype) if isinstance(value, jax.Array) else np.asarray(value, dtype)
+
+
+def _check_noise(flow: AbstractFlow, key: PRNGKeyArray | None, dt0: Any) -> None:
+    if not isinstance(flow, NoisyFlow):
+        if key is not None:
+            raise ValueError(
+                "a flow follows exact expectations; leave key=None, or simulate an update or a dynamics.flows.NoisyFlow"
+            )
+        return
+    if key is None:
+        raise ValueError("a NoisyFlow needs random numbers; pass key=jax.random.key(0)")
+    if dt0 is None:
+        raise ValueError(
+            "a NoisyFlow takes steps of a fixed length; pass dt0=..., for instance a hundredth of the time in which "
+            "the flow changes"
+        )
+    if not (isinstance(dt0, jax.core.Tracer) or 0 < float(dt0) < np.inf):
+        raise ValueError(f"dt0 is {dt0}; expected a positive time")
+
+
+def start_state(game: Game, method: Update | AbstractFlow, players: Any) -> State:
+    """Check a starting point and make it the state before the first step.
+
+    Raises:
+        TypeError: a leaf is no array of real numbers.
+        ValueError: a wrong number or shape of players, or a number that is not finite.
+    """
+    if isinstance(players, State):
+        _once(_check_state, method, game, players)
+        return players
+    players = as_players(players)
+    known = _once(_check_players, game, players)
+    if not known:  # which may depend on the game's numbers
+        _check_shapes(game, players)
+    return method.init(game, players)
+
+
+_accepted: dict[Any, Any] = {}  # what a check returned for arguments of a kind
+
+
+def _once(check: Callable, *arguments: Any) -> Any:
+    """What a check returns that looks at shapes and types only; made once for all arguments of a kind."""
+    kind = kind_of(arguments)
+    if kind is None:
+        return check(*arguments)
+    if (check, kind) not in _accepted:
+        result = check(*arguments)
+        if len(_accepted) >= 4096:
+            _accepted.clear()
+        _accepted[check, kind] = result
+    return _accepted[check, kind]
+
+
+def _check_state(method: Update | AbstractFlow, game: Game, state: State) -> None:
+    expected = eqx.filter_eval_shape(method.init, game, state.players)
+    if jax.tree.structure(state) != jax.tree.structure(expected):
+        raise ValueError(
+            f"the state has the memory {jax.tree.structure(state.memory)}, which {type(method).__name__} does "
+            "not know; go on with the method that made the state, or pass run.final to begin anew"
+        )
+
+
+def _check_shapes(game: Game, players: Players) -> bool:
+    """Compare with an equilibrium, and tell whether there is one."""
+    for known in game.equilibria()[:1]:
+        expected, got = (jax.tree.map(jnp.shape, tree) for tree in (tuple(known), players))
+        if expected != got:
+            raise ValueError(f"the players have shapes {got}; {type(game).__name__} expects {expected}")
+        return True
+    return False
+
+
+def _check_players(game: Game, players: Players) -> bool:
+    """Compare with an equilibrium and with the losses, and tell whether there is an equilibrium."""
+    known = _check_shapes(game, players)
+    try:
+        losses = jax.eval_shape(partial(_losses_of, game), players)
+    except (TypeError, ValueError, IndexError) as error:
+        shapes = jax.tree.map(jnp.shape, players)
+        raise ValueError(f"{type(game).__name__} cannot take players of shapes {shapes}: {error}") from error
+    if len(losses) != len(players):
+        raise ValueError(f"{len(players)} players for a game of {len(losses)} losses; expected one entry per player")
+    return known
+
+
+def _losses_of(game: Game, players: Players) -> tuple:
+    """The losses as they come, each of them checked, for a random batch."""
+    returned = game.losses(players, jax.random.key(0))
+    count = len(returned) if isinstance(returned, (tuple, list)) else len(players)
+    return as_losses(returned, count, f"{type(game).__name__}.losses")
