@@ -146,13 +146,13 @@ MUTANTS = (
     ),
     Mutant("updates.base:moved", HALF, "_trees.add_scaled(own, rate, aim)", "_trees.add_scaled(own, rate / 2, aim)"),
     Mutant(
-        "updates.extragradient:_LookAhead.__call__",
+        "updates.extragradient:_AtExtrapolatedPoint.__call__",
         STALE,
         "self.direction(game, ahead, move)",
         "self.direction(game, players, move)",
     ),
     Mutant(
-        "updates.extragradient:_LookAhead.__call__",
+        "updates.extragradient:_AtExtrapolatedPoint.__call__",
         SIGN,
         "moved(players, self.rates, aims)",
         "moved(players, tuple(-r for r in self.rates), aims)",

@@ -24,6 +24,8 @@ ROOMS = {
     "flows": ("dynamics.flows", "dynamics.flows.base", "AbstractFlow"),
 }
 
+# Old names of members, which studies may use for one release.
+RENAMED = {("directions", "LookAhead"): "PolicyPrediction"}
 
 _ADDED: list[types.ModuleType] = []
 

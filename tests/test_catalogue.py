@@ -132,6 +132,7 @@ def test_the_package_itself_does_not_import_jax():
         ("dynamics.claims.check_update", dynamics.checks.check_update),
         ("dynamics.claims.strategies.numbers", dynamics.strategies.numbers),
         ("dynamics.claims.measures.agree", dynamics.checks.measures.agree),
+        ("dynamics.directions.LookAhead", dynamics.directions.PolicyPrediction),
     ],
 )
 def test_old_names_work_for_one_release_and_say_so(old, new):

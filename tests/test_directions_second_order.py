@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import dynamics as dy
 from dynamics import optimisers
-from dynamics.directions import LOLA, SOS, CompetitiveGradient, FollowTheRidge, LookAhead, Stackelberg
+from dynamics.directions import LOLA, SOS, CompetitiveGradient, FollowTheRidge, PolicyPrediction, Stackelberg
 from dynamics.games import Bilinear, PlanarQuadratic, Quadratic, SpuriousAttractor
 
 POINTS = np.random.default_rng(11).normal(size=(8, 6))
@@ -88,7 +88,7 @@ def stable_shaping(z, players, weight, a, b):
 
 
 SHAPING = {
-    "look-ahead": (lambda: LookAhead(0.3), lambda z, n: -shaping(z, n, 0.3)[1]),
+    "look-ahead": (lambda: PolicyPrediction(0.3), lambda z, n: -shaping(z, n, 0.3)[1]),
     "lola": (lambda: LOLA(0.3), lambda z, n: -(shaping(z, n, 0.3)[1] + shaping(z, n, 0.3)[2])),
     "sos": (lambda: SOS(0.5, 0.2, 0.3), lambda z, n: stable_shaping(z, n, 0.5, 0.2, 0.3)),
 }
@@ -172,7 +172,7 @@ def factor(direction, sigma, h):
 @pytest.mark.parametrize("h, weight, sigma", [(0.1, 0.3, 2.0), (0.5, 0.2, 1.3)])
 def test_shaping_of_a_bilinear_game(h, weight, sigma):
     """1 - h alpha s^2 +- i h s, for LOLA with twice the contraction; SOS is LookAhead at the equilibrium."""
-    for direction, times in ((LookAhead(weight), 1), (LOLA(weight), 2), (SOS(weight), 1)):
+    for direction, times in ((PolicyPrediction(weight), 1), (LOLA(weight), 2), (SOS(weight), 1)):
         found = factor(direction, sigma, h)
         expected = 1 - times * h * weight * sigma**2 + h * sigma * np.array([1j, -1j])
         np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(expected), rtol=1e-12)
@@ -211,7 +211,7 @@ def tandem():
 @pytest.mark.parametrize("start", [(0.9, -0.4), (2.0, 1.5)])
 def test_only_lola_misses_the_equilibria_of_the_tandem_game(start):
     """Letcher et al. 2019: LOLA ends at x + y = (1 - 2 alpha)/(1 - 4 alpha), for alpha = 0.1 at 4/3."""
-    for direction, expected in ((LookAhead(0.1), 1), (SOS(0.1), 1), (LOLA(0.1), 4 / 3)):
+    for direction, expected in ((PolicyPrediction(0.1), 1), (SOS(0.1), 1), (LOLA(0.1), 4 / 3)):
         update = dy.updates.Simultaneous(*[optimisers.sgd(0.1)] * 2, direction=direction)
         run = dy.simulate(tandem(), update, start, steps=400)
         x, y = (float(leaf) for leaf in run.final)
@@ -379,7 +379,8 @@ def test_the_ridge_in_a_general_sum_game_leaves_the_equilibria_where_they_are():
 
 @pytest.mark.parametrize("kind", [CompetitiveGradient, Stackelberg, FollowTheRidge])
 def test_three_players_are_refused(kind):
-    with pytest.raises(ValueError, match=f"{kind.__name__} is defined for two players, this game has 3; .*LookAhead"):
+    message = f"{kind.__name__} is defined for two players, this game has 3; .*PolicyPrediction"
+    with pytest.raises(ValueError, match=message):
         kind()(asymmetric.make(3), asymmetric.start(3))
 
 
@@ -398,7 +399,7 @@ def test_three_players_are_refused(kind):
         (lambda: FollowTheRidge(-1.0), "FollowTheRidge.ratio is -1; expected a finite number >= 0"),
         (lambda: FollowTheRidge(leader=True), "FollowTheRidge.leader is True; expected 0 or 1"),
         (lambda: Stackelberg(leader=1.0), "Stackelberg.leader is 1.0; expected 0 or 1"),
-        (lambda: LookAhead(np.nan), "LookAhead.weight is nan; expected a finite number >= 0"),
+        (lambda: PolicyPrediction(np.nan), "PolicyPrediction.weight is nan; expected a finite number >= 0"),
         (lambda: LOLA(-1.0), "LOLA.weight is -1; expected a finite number >= 0"),
         (lambda: SOS(a=1.0), "SOS.a is 1; expected a finite number > 0 and < 1"),
         (lambda: SOS(b=0.0), "SOS.b is 0; expected a finite number > 0 and < 1"),

@@ -371,3 +371,10 @@ def test_the_study_of_all_methods_has_every_method():
     text = str(study.data["method"])
     assert all(f"'name': '{name}'" in text for name in optimisers.CATALOGUE)
     assert len({results.label(recipe) for recipe in study.recipes}) == len(study.recipes)
+
+
+def test_an_old_name_of_a_direction_works_for_one_release(load):
+    method = {"update": {"name": "Simultaneous", "direction": {"name": "LookAhead", "weight": 0.2}, "optimisers": SGD}}
+    with pytest.warns(DeprecationWarning, match="'LookAhead' is now 'PolicyPrediction'"):
+        [(_, update, _)] = load(method)
+    assert update.direction == dy.directions.PolicyPrediction(0.2)

@@ -1,5 +1,6 @@
 """Where each player wants to go: one file per direction, one line in this catalogue."""
 
+from dynamics._deprecations import moved
 from dynamics.directions.base import Direction as Direction
 from dynamics.directions.gradient import Gradient as Gradient
 
@@ -14,7 +15,9 @@ from dynamics.directions.local_symplectic_surgery import LocalSymplecticSurgery 
 from dynamics.directions.noisy import Noisy as Noisy
 from dynamics.directions.opponent_shaping import LOLA as LOLA
 from dynamics.directions.opponent_shaping import SOS as SOS
-from dynamics.directions.opponent_shaping import LookAhead as LookAhead
+from dynamics.directions.opponent_shaping import PolicyPrediction as PolicyPrediction
 from dynamics.directions.stackelberg import Stackelberg as Stackelberg
 from dynamics.directions.symplectic_adjustment import SymplecticAdjustment as SymplecticAdjustment
 from dynamics.directions.unrolled import Unrolled as Unrolled
+
+__getattr__ = moved(__name__, {"LookAhead": "dynamics.directions.PolicyPrediction"})

@@ -109,7 +109,7 @@ def check_two_players(owner: Any, players: Players) -> None:
     if len(players) != 2:
         raise ValueError(
             f"{type(owner).__name__} is defined for two players, this game has {len(players)}; for any number of "
-            "players there are Consensus, SymplecticAdjustment, LookAhead, LOLA and SOS"
+            "players there are Consensus, SymplecticAdjustment, PolicyPrediction, LOLA and SOS"
         )
 
 

@@ -9,7 +9,7 @@ from dynamics.directions.base import Direction
 from dynamics.game import Game, Players
 
 
-class LookAhead(Direction):
+class PolicyPrediction(Direction):
     r"""Look ahead: the own gradient as it will be once all the others have taken a gradient step.
 
     $d = -(I - \alpha H_o)\,\xi$ with $\xi = -v$ and $H_o$ the game's Hessian $D\xi$ without its diagonal blocks, i.e.
@@ -25,7 +25,7 @@ class LookAhead(Direction):
         ValueError: the weight is negative or not finite.
 
     >>> from dynamics.games import Bilinear
-    >>> [float(d) for d in LookAhead(0.5)(Bilinear(2.0), (jnp.asarray(1.0), jnp.asarray(3.0)))]
+    >>> [float(d) for d in PolicyPrediction(0.5)(Bilinear(2.0), (jnp.asarray(1.0), jnp.asarray(3.0)))]
     [-8.0, -4.0]
     """
 
@@ -74,11 +74,11 @@ class LOLA(Direction):
 class SOS(Direction):
     r"""Stable opponent shaping: between LookAhead and LOLA, as near to LOLA as does no harm.
 
-    $d = -(\xi_0 - p\,\alpha\chi)$ with $\xi_0 = (I - \alpha H_o)\,\xi$, minus the direction of `LookAhead`, and $\chi$
-    the shaping term of `LOLA`. $p = \min(p_1, p_2)$: $p_1 = 1$ when $\langle-\alpha\chi, \xi_0\rangle \ge 0$, else
-    $\min(1, -a\|\xi_0\|^2/\langle-\alpha\chi, \xi_0\rangle)$, keeps the two from cancelling; $p_2 = \|\xi\|^2$ when
-    $\|\xi\| < b$, else 1, keeps the equilibria of the game at rest. The direction jumps where $\|\xi\| = b$; at an
-    equilibrium its Jacobian is that of `LookAhead`.
+    $d = -(\xi_0 - p\,\alpha\chi)$ with $\xi_0 = (I - \alpha H_o)\,\xi$, minus the direction of
+    `PolicyPrediction`, and $\chi$ the shaping term of `LOLA`. $p = \min(p_1, p_2)$: $p_1 = 1$ when
+    $\langle-\alpha\chi, \xi_0\rangle \ge 0$, else $\min(1, -a\|\xi_0\|^2/\langle-\alpha\chi, \xi_0\rangle)$, keeps the
+    two from cancelling; $p_2 = \|\xi\|^2$ when $\|\xi\| < b$, else 1, keeps the equilibria of the game at rest. The
+    direction jumps where $\|\xi\| = b$; at an equilibrium its Jacobian is that of `PolicyPrediction`.
     Source: Letcher et al., Stable Opponent Shaping in Differentiable Games, 2019, algorithm 1.
 
     Args:

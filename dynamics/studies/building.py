@@ -6,6 +6,7 @@ import inspect
 import json
 import types
 import typing
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -190,6 +191,10 @@ def _find(room: str, name: Any, where: str) -> type:
     known = catalogue.members(room)
     if not isinstance(name, str):
         raise StudyError(f"{where}: got {shown(name)}; expected the name of one of the {room}")
+    if (new := catalogue.RENAMED.get((room, name))) and name not in known:
+        text = f"{where}: {name!r} is now {new!r}; the old name goes with the next release"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        name = new
     if name not in known:
         if lacking := catalogue.lacking(room, name):
             raise StudyError(f"{where}: {name!r} is abstract: it does not define {', '.join(lacking)}")

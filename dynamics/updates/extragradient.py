@@ -89,7 +89,7 @@ class Extragradient(Update):
         return State(players, self.steppers.init(players))
 
     def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
-        ahead = _LookAhead(self.direction, self.extrapolation, self.steppers.projections)
+        ahead = _AtExtrapolatedPoint(self.direction, self.extrapolation, self.steppers.projections)
         if self.order is None:
             return joint_step(self.steppers, ahead, game, state, key)
         return alternating_step(self.steppers, ahead, self.order, self._repeats, game, state, key)
@@ -100,7 +100,7 @@ class Extragradient(Update):
         return cls(*(sgd(rate) for rate in rates), extrapolation=rates[::-1])
 
 
-class _LookAhead(Direction):
+class _AtExtrapolatedPoint(Direction):
     """The direction at the point one step ahead."""
 
     direction: Direction

@@ -28,7 +28,7 @@ from dynamics.directions import (
     Consensus,
     CrossingTheCurl,
     HamiltonianDescent,
-    LookAhead,
+    PolicyPrediction,
     SymplecticAdjustment,
     Unrolled,
 )
@@ -914,7 +914,7 @@ def opponent_shaping(matrix, first, second, weight):
         found = eigenvalues(Bilinear(matrix), Simultaneous(sgd(first), sgd(second), direction=direction))
         return same_spectrum(found, both(1 - middle * pull, root((gap * pull) ** 2 - first * second * sigma**2)))
 
-    return every(margin(LookAhead(weight), weight * sigma**2), margin(LOLA(weight), 2 * weight * sigma**2))
+    return every(margin(PolicyPrediction(weight), weight * sigma**2), margin(LOLA(weight), 2 * weight * sigma**2))
 
 
 @claim(

@@ -7,7 +7,7 @@ import numpy as np
 from dynamics.checks.measures import agree, below, end, every, jacobian, norm, radius, same_sign
 from dynamics.claims.base import claim
 from dynamics.claims.library.adjustment import FORMS, POINT, SIZES, cubic_game, cubic_loss, flat, players_of
-from dynamics.directions import LOLA, SOS, LookAhead
+from dynamics.directions import LOLA, SOS, PolicyPrediction
 from dynamics.flows import Flow
 from dynamics.games import Bilinear, Quadratic, Tandem
 from dynamics.optimisers import sgd
@@ -60,7 +60,7 @@ def _scale(*vectors):
 )
 def look_ahead(forms, point, weight):
     _, looking, _, shaping = printed(forms, point, weight)
-    found = flat(LookAhead(weight)(cubic_game(forms), players_of(point)))
+    found = flat(PolicyPrediction(weight)(cubic_game(forms), players_of(point)))
     return agree(found, -looking, scale=_scale(looking, shaping))
 
 
@@ -115,7 +115,7 @@ def alignment(forms, point, weight, a):
 
 def _alignment(direction, forms, point, weight, a):
     game, players = cubic_game(forms), players_of(point)
-    looking = -flat(LookAhead(weight)(game, players))
+    looking = -flat(PolicyPrediction(weight)(game, players))
     square = looking @ looking
     found = -flat(direction(game, players)) @ looking
     shaping = printed(forms, point, weight)[3]
@@ -163,7 +163,7 @@ def tandem_lola(weight, x, y):
     because="p_2 turns the shaping term off where the gradients are small, and p_1 lets nothing rest elsewhere.",
 )
 def tandem_sos(weight, x, y):
-    return every(*(_distance_to_equilibria(direction(weight), x, y) for direction in (SOS, LookAhead)))
+    return every(*(_distance_to_equilibria(direction(weight), x, y) for direction in (SOS, PolicyPrediction)))
 
 
 def _distance_to_equilibria(direction, x, y):
@@ -207,7 +207,7 @@ def sos_keeps_equilibria(first, second, point, weight):
     others = hessian * (1 - np.outer(OWN[0], OWN[0]) - np.outer(OWN[1], OWN[1]))
     expected = -(jnp.eye(3) - weight * others) @ hessian
     moves = flat(SOS(weight)(game, players))
-    jacobians = [jacobian(game, Flow(direction), players) for direction in (SOS(weight), LookAhead(weight))]
+    jacobians = [jacobian(game, Flow(direction), players) for direction in (SOS(weight), PolicyPrediction(weight))]
     scale = 1 + jnp.max(jnp.abs(expected))
     return every(agree(moves, jnp.zeros(3)), *(agree(found, expected, scale=scale) for found in jacobians))
 
@@ -257,7 +257,7 @@ def bilinear(first, second, turn, weight, rate):
     rotation = jnp.array([[1, turn], [-turn, 1]]) / jnp.sqrt(1 + turn**2)
     game = Bilinear(jnp.diag(jnp.stack([first, second])) @ rotation)
     margins = []
-    for direction, strength in ((LookAhead(weight), weight), (SOS(weight), weight), (LOLA(weight), 2 * weight)):
+    for direction, strength in ((PolicyPrediction(weight), weight), (SOS(weight), weight), (LOLA(weight), 2 * weight)):
         found = radius(game, Simultaneous(sgd(rate), sgd(rate), direction=direction))
         squares = (1 - rate * strength * values**2) ** 2 + (rate * values) ** 2
         slack = jnp.min(2 * strength - rate * (1 + strength**2 * values**2))
