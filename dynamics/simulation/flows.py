@@ -3,16 +3,19 @@
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._compiling import cheap_jit
+from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
+from dynamics.game import Game
 from dynamics.outcomes import (
     Outcome,
     Summary,
@@ -26,9 +29,10 @@ from dynamics.outcomes import (
 from dynamics.recurrence import Open
 from dynamics.simulation.ending import _distance, _distances, _fields, _finish, _only_divergence, _residual
 from dynamics.simulation.maps import SEGMENTS
-from dynamics.simulation.result import Run
+from dynamics.simulation.result import Measure, Run
 from dynamics.simulation.second_look import _failures
 from dynamics.solver_watch import watched
+from dynamics.updates.base import State
 
 STEPS_PER_TURN = 64  # of a second look at a flow
 
@@ -47,24 +51,55 @@ def _save_times(until: Any, save_every: Any, dtype: Any) -> Array | None:
     return jnp.asarray(save_every * np.arange(int(until / save_every * (1 + 1e-12)) + 1), dtype)
 
 
+class SolverOptions(eqx.Module):
+    """How diffrax solves a flow; see `dynamics.simulate`, whose arguments these are."""
+
+    solver: diffrax.AbstractSolver
+    stepsize_controller: diffrax.AbstractStepSizeController
+    dt0: ArrayLike | None
+    max_steps: int | None
+    adjoint: diffrax.AbstractAdjoint
+    key: PRNGKeyArray | None
+
+
+def solver_options(
+    flow: AbstractFlow,
+    dtype: Any,
+    *,
+    solver: diffrax.AbstractSolver | None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None,
+    dt0: ArrayLike | None,
+    max_steps: int | None,
+    adjoint: diffrax.AbstractAdjoint | None,
+    key: PRNGKeyArray | None,
+) -> SolverOptions:
+    """The options with those filled in that are `None`: for an ODE Tsit5 at 1e-9 (float32: 1e-6), for an SDE ShARK."""
+    if isinstance(flow, NoisyFlow):
+        solver = diffrax.ShARK() if solver is None else solver
+        stepsize_controller = diffrax.ConstantStepSize() if stepsize_controller is None else stepsize_controller
+        dt0 = jnp.asarray(dt0, dtype)
+    if stepsize_controller is None:
+        accuracy = 1e-9 if dtype == jnp.float64 else 1e-6
+        stepsize_controller = diffrax.PIDController(rtol=accuracy, atol=accuracy)
+    solver = diffrax.Tsit5() if solver is None else solver
+    adjoint = diffrax.ForwardMode() if adjoint is None else adjoint
+    return SolverOptions(solver, stepsize_controller, dt0, max_steps, adjoint, key)
+
+
 @cheap_jit
 def _run_flow(
-    game,
-    flow,
-    state,
-    until,
-    saves,
-    thresholds,
-    measures,
-    classify,
-    meter,
-    key,
-    solver,
-    controller,
-    dt0,
-    max_steps,
-    adjoint,
+    game: Game,
+    flow: AbstractFlow,
+    state: State,
+    until: Array,
+    saves: Array | None,
+    options: SolverOptions,
+    thresholds: tuple[Array, Array],
+    measures: tuple[tuple[str, Measure], ...],
+    classify: bool,
+    meter: diffrax.AbstractProgressMeter,
 ) -> tuple[Run, Summary, Open | None]:
+    controller, dt0 = options.stepsize_controller, options.dt0
     tolerance, limit = thresholds
     dtype = until.dtype
     start = _trees.norm(state.players)
@@ -98,21 +133,21 @@ def _run_flow(
     if isinstance(flow, NoisyFlow):
         shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
         area = diffrax.SpaceTimeLevyArea  # serves the solvers that need it, and those that need less
-        path = diffrax.VirtualBrownianTree(jnp.zeros((), dtype), until, dt0 / 2, shapes, key, area)
+        path = diffrax.VirtualBrownianTree(jnp.zeros((), dtype), until, dt0 / 2, shapes, options.key, area)
         terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(diffusion, path))
     solution = diffrax.diffeqsolve(
         terms,
-        solver,
+        options.solver,
         jnp.zeros((), dtype),
         until,
         dt0,
         leaves,
         saveat=diffrax.SaveAt(subs=keep, controller_state=classify),
         stepsize_controller=watched(controller, players_of, until) if classify else controller,
-        max_steps=max_steps,
+        max_steps=options.max_steps,
         event=diffrax.Event(too_large),
         progress_meter=meter,
-        adjoint=adjoint,
+        adjoint=options.adjoint,
         throw=False,
     )
     # The end is stored after the last sample that was reached; what was not reached is infinite.

@@ -20,7 +20,7 @@ from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Players, as_losses, as_players
 from dynamics.outcomes import Summary
 from dynamics.recurrence import Open
-from dynamics.simulation.flows import _run_flow, _save_times
+from dynamics.simulation.flows import _run_flow, _save_times, solver_options
 from dynamics.simulation.maps import _run_update, _run_with_any_steps, _Schedule
 from dynamics.simulation.result import Measure, Run
 from dynamics.simulation.second_look import _decided
@@ -133,18 +133,19 @@ def simulate(
     if isinstance(save_every, (int, float)) and not isinstance(until, jax.core.Tracer) and save_every > 0:
         _check_saves(int(min(float(until) / save_every, 1e300)) + 1, state.players)
     saves = _save_times(until, save_every, dtype)
-    if isinstance(method, NoisyFlow):
-        solver = diffrax.ShARK() if solver is None else solver
-        stepsize_controller = diffrax.ConstantStepSize() if stepsize_controller is None else stepsize_controller
-        dt0 = jnp.asarray(dt0, dtype)
-    if stepsize_controller is None:
-        accuracy = 1e-9 if dtype == jnp.float64 else 1e-6
-        stepsize_controller = diffrax.PIDController(rtol=accuracy, atol=accuracy)
-    solver = diffrax.Tsit5() if solver is None else solver
-    until = _number(until, dtype)
-    options = (key, solver, stepsize_controller, dt0, max_steps, diffrax.ForwardMode() if adjoint is None else adjoint)
-    rest = tuple(measures.items()), classify, meter, *options
-    return _decided(game, method, key, *_run_flow(game, method, state, until, saves, thresholds, *rest))
+    options = solver_options(
+        method,
+        dtype,
+        solver=solver,
+        stepsize_controller=stepsize_controller,
+        dt0=dt0,
+        max_steps=max_steps,
+        adjoint=adjoint,
+        key=key,
+    )
+    until, asked = _number(until, dtype), tuple(measures.items())
+    ran = _run_flow(game, method, state, until, saves, options, thresholds, asked, bool(classify), meter)
+    return _decided(game, method, key, *ran)
 
 
 def _check_saves(count: int, players: Players) -> None:
