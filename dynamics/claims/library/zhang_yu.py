@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dynamics.checks.measures import below, epsilon, radius
 from dynamics.claims.base import claim
-from dynamics.claims.library.bilinear import ZHANG_YU, decides
+from dynamics.claims.library.bilinear.common import ZHANG_YU, decides
 from dynamics.games import Bilinear
 from dynamics.optimisers import momentum, optimistic, sgd
 from dynamics.strategies import matrices_with_singular_values, numbers, signed

@@ -1,0 +1,97 @@
+"""Bilinear games: extragradient."""
+
+import jax.numpy as jnp
+from hypothesis import strategies as st
+
+from dynamics.checks.measures import agree, below, eigenvalues, every, radius, same_spectrum
+from dynamics.claims.base import claim
+from dynamics.claims.library.bilinear.common import RATES, SQUARE, ZHANG_YU, both, decides, largest, root
+from dynamics.games import Bilinear
+from dynamics.optimisers import sgd
+from dynamics.strategies import numbers
+from dynamics.updates import Extragradient
+
+
+@claim(
+    "bilinear/extragradient-radius",
+    r"Extragradient with one rate h has the radius $\max_\sigma \sqrt{1 - s^2 + s^4}$ with $s = h\sigma$.",
+    source="Korpelevich 1976; eigenvalues by hand",
+    kind="closed form",
+    domain=dict(matrix=SQUARE, rate=numbers(0.01, 2)),
+    because="Per singular value the eigenvalues are 1 - s^2 +- i s.",
+)
+def extragradient_radius(matrix, rate):
+    s = rate * jnp.linalg.svd(matrix, compute_uv=False)
+    found = radius(Bilinear(matrix), Extragradient(sgd(rate), sgd(rate), extrapolation=rate))
+    return agree(found, jnp.max(jnp.sqrt(1 - s**2 + s**4)))
+
+
+@claim(
+    "bilinear/extragradient",
+    r"Extragradient with one rate h converges on a bilinear game of full rank if and only if $h\sigma_{max} < 1$.",
+    source=f"Korpelevich 1976; {ZHANG_YU}",
+    kind="theorem",
+    hypotheses="the look-ahead is as long as the step",
+    domain=dict(matrix=SQUARE, rate=numbers(0.01, 2), look_ahead=st.just(1.0)),
+    because="Per singular value the eigenvalues are 1 - s^2 +- i s.",
+)
+def extragradient(matrix, rate, look_ahead):
+    update = Extragradient(sgd(rate), sgd(rate), extrapolation=look_ahead * rate)
+    return decides(1 - rate * largest(matrix), radius(Bilinear(matrix), update))
+
+
+extragradient.without(
+    "other-look-ahead",
+    "the look-ahead is as long as the step",
+    because="With a look-ahead g and a step h the game of singular value 1 is stable iff h (1 + g^2) < 2 g.",
+    look_ahead=numbers(0.25, 4),
+)
+
+
+@claim(
+    "bilinear/extragradient-two-steps",
+    r"Extragradient with steps $h_i$ and look-aheads $c\,h_i$ converges on a bilinear game of full rank if and only if "
+    r"$1 + c^2 h_1 h_2\sigma_{max}^2 < 2c$; for one step $\eta$, one look-ahead $\gamma$ and $\sigma = 1$: "
+    r"$\eta(1 + \gamma^2) < 2\gamma$.",
+    source=f"{ZHANG_YU}; eigenvalues by hand",
+    kind="theorem",
+    domain=dict(matrix=SQUARE, **RATES, look_ahead=numbers(0.25, 4)),
+    because="The eigenvalues are 1 - c s^2 +- i s: a look-ahead of half the step or less is not enough for any step.",
+)
+def extragradient_two_steps(matrix, first, second, look_ahead):
+    ahead = (look_ahead * first, look_ahead * second)
+    found = radius(Bilinear(matrix), Extragradient(sgd(first), sgd(second), extrapolation=ahead))
+    return decides(2 * look_ahead - 1 - look_ahead**2 * first * second * largest(matrix) ** 2, found)
+
+
+@claim(
+    "bilinear/extragradient-best",
+    r"Extragradient with one rate contracts by $\sqrt3/2$ at best, at $h\sigma = 1/\sqrt2$.",
+    source="by hand",
+    kind="closed form",
+    domain=dict(coupling=numbers(0.25, 4), rate=numbers(0.01, 2)),
+    because="1 - s^2 + s^4 is smallest at s^2 = 1/2.",
+)
+def extragradient_best(coupling, rate):
+    def found(rate):
+        return radius(Bilinear(coupling), Extragradient(sgd(rate), sgd(rate), extrapolation=rate))
+
+    best = jnp.sqrt(3.0) / 2
+    return every(below(best, found(rate)), agree(found(1 / (jnp.sqrt(2.0) * coupling)), best))
+
+
+@claim(
+    "bilinear/extragradient-in-turns",
+    r"Extragradient in turns (Gauss-Seidel) with one rate h has the eigenvalues of "
+    r"$\lambda^2 - (2 - 3s^2)\lambda + (1 - s^2)^2$, $s = h\sigma$; it converges if and only if $s < 1$.",
+    source=f"{ZHANG_YU}; eigenvalues by hand",
+    kind="theorem",
+    domain=dict(matrix=SQUARE, rate=numbers(0.01, 2)),
+    because="1 + det + trace is (1 - s^2)(4 - s^2), and the determinant (1 - s^2)^2 is below 1 for s^2 < 2.",
+)
+def extragradient_in_turns(matrix, rate):
+    s = rate * jnp.linalg.svd(matrix, compute_uv=False)
+    update = Extragradient(sgd(rate), sgd(rate), extrapolation=rate, order=(0, 1))
+    found = eigenvalues(Bilinear(matrix), update)
+    expected = both(1 - 1.5 * s**2, s * root(5 * s**2 / 4 - 1))
+    return every(same_spectrum(found, expected), decides(1 - jnp.max(s), jnp.max(jnp.abs(found))))

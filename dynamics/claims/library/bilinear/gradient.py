@@ -1,0 +1,211 @@
+"""Bilinear games: gradient descent, simultaneous and alternating, and the flow."""
+
+import jax.numpy as jnp
+from hypothesis import strategies as st
+
+from dynamics.checks.measures import agree, below, eigenvalues, epsilon, every, path, radius, same_spectrum
+from dynamics.claims.base import claim
+from dynamics.claims.library.bilinear.common import (
+    GIDEL,
+    MATRICES,
+    PAIR,
+    RATES,
+    WIDE,
+    both,
+    couplings,
+    decides,
+    largest,
+    rates_of,
+    root,
+    smallest,
+)
+from dynamics.flows import Flow
+from dynamics.games import Bilinear, LinearWasserstein, Quadratic
+from dynamics.optimisers import sgd
+from dynamics.strategies import arrays, numbers
+from dynamics.updates import Alternating, Averaged, Simultaneous
+from dynamics.updates.base import State
+
+
+@claim(
+    "bilinear/flow",
+    r"The flow with rates $r_1, r_2$ keeps $\|x\|^2/r_1 + \|y\|^2/r_2$ on every bilinear game: eigenvalues "
+    r"$\pm i\sqrt{r_1 r_2}\,\sigma$.",
+    source="by hand",
+    kind="closed form",
+    domain=dict(matrix=WIDE, **RATES, x=arrays((2,)), y=arrays((3,))),
+    because="The Jacobian is skew after scaling the players by the square roots of their rates.",
+)
+def flow(matrix, first, second, x, y):
+    game, flow = Bilinear(matrix), Flow(rates=(first, second))
+    turning = jnp.sqrt(first * second) * couplings(matrix) * 1j
+    (dx, dy), scale = flow.field(game, 0.0, State((x, y), ())).players, 1 + (x @ x + y @ y) * largest(matrix)
+    change = x @ dx / first + y @ dy / second
+    return every(same_spectrum(eigenvalues(game, flow), both(0, turning)), agree(change, 0, scale=scale))
+
+
+@claim(
+    "bilinear/simultaneous",
+    r"Simultaneous gradient descent diverges on every bilinear game, whatever the rates: its radius is "
+    r"$\sqrt{1 + h_1 h_2 \sigma_{max}^2} > 1$.",
+    source=f"{GIDEL}, on bilinear games; eigenvalues by hand",
+    kind="theorem",
+    domain=dict(matrix=MATRICES, **RATES),
+    because="The step matrix is I plus a skew one (after scaling the players), whose eigenvalues are 1 +- i s.",
+)
+def simultaneous(matrix, first, second):
+    found = radius(Bilinear(matrix), Simultaneous(sgd(first), sgd(second)))
+    return agree(found, jnp.sqrt(1 + first * second * largest(matrix) ** 2))
+
+
+@claim(
+    "bilinear/alternating-eigenvalues",
+    r"Alternating gradient descent has the eigenvalues $1 - s^2/2 \pm i s\sqrt{1 - s^2/4}$ with "
+    r"$s = \sqrt{h_1 h_2}\,\sigma$.",
+    source=f"{GIDEL}; eigenvalues by hand",
+    kind="closed form",
+    domain=dict(matrix=MATRICES, **RATES),
+    because="The step matrix has the determinant 1 and the trace 2 - s^2, whatever the ratio of the rates.",
+)
+def alternating_eigenvalues(matrix, first, second):
+    s = jnp.sqrt(first * second) * couplings(matrix)
+    found = eigenvalues(Bilinear(matrix), Alternating(sgd(first), sgd(second)))
+    return same_spectrum(found, both(1 - s**2 / 2, s * root(s**2 / 4 - 1)))
+
+
+@claim(
+    "bilinear/alternating",
+    r"Alternating gradient descent neither converges nor diverges on a bilinear game: all its eigenvalues lie on the "
+    r"unit circle if $h_1 h_2\sigma_{max}^2 < 4$.",
+    source=f"{GIDEL}; eigenvalues by hand",
+    kind="theorem",
+    hypotheses="h1 h2 sigma_max^2 < 4",
+    domain=dict(matrix=MATRICES, product=numbers(0.01, 3.96), ratio=numbers(0.25, 4)),
+    because="The determinant is 1 and the trace 2 - h1 h2 sigma^2 between -2 and 2: conjugate pairs of modulus 1.",
+)
+def alternating(matrix, product, ratio):
+    first, second = rates_of(matrix, product, ratio)
+    found = eigenvalues(Bilinear(matrix), Alternating(sgd(first), sgd(second)))
+    return agree(jnp.abs(found), jnp.ones(found.shape), 10 * epsilon() ** 0.5)
+
+
+alternating.without(
+    "larger-steps",
+    "h1 h2 sigma_max^2 < 4",
+    because="Beyond 4 the trace is below -2: two real eigenvalues of product 1, one of them below -1.",
+    product=numbers(4.25, 8),
+)
+
+
+@claim(
+    "bilinear/alternating-invariant",
+    r"Alternating gradient descent with x first keeps $\|x\|^2/h_1 + \|y\|^2/h_2 - x^\top A y$ on every bilinear game "
+    r"$x^\top A y$; for scalars and equal rates $x^2 + y^2 - s\,xy$.",
+    source="by hand; for scalars e.g. Bailey, Gidel, Piliouras, Finite Regret and Cycles with Fixed Step-Size, 2020",
+    kind="closed form",
+    hypotheses="x moves first",
+    domain=dict(matrix=arrays((2, 3), size=2.0), **RATES, x=arrays((2,)), y=arrays((3,)), order=st.just((0, 1))),
+    because="The move of x takes |x|^2/h1 - (x, Ay) to |x+|^2/h1 + (x+, Ay); the move of y takes |y|^2/h2 + (x+, Ay) "
+    "to |y+|^2/h2 - (x+, Ay+).",
+)
+def alternating_invariant(matrix, first, second, x, y, order):
+    xs, ys = path(Bilinear(matrix), Alternating(sgd(first), sgd(second), order=order), (x, y), 8)
+    squares = jnp.sum(xs**2, axis=1) / first + jnp.sum(ys**2, axis=1) / second
+    kept = squares - jnp.einsum("ti,ij,tj->t", xs, matrix, ys)
+    return agree(kept, jnp.full(9, kept[0]), scale=1 + jnp.max(squares))
+
+
+alternating_invariant.without(
+    "other-order",
+    "x moves first",
+    because="With y first the sign of the last term is the other one.",
+    order=st.just((1, 0)),
+)
+
+
+@claim(
+    "bilinear/alternating-angle",
+    r"Alternating gradient descent goes round by $\omega = 2\arcsin(s/2)$ a step, $s = \sqrt{h_1 h_2}\,\sigma < 2$: "
+    r"$x_t\sin\omega = x_1\sin t\omega - x_0\sin(t-1)\omega$, likewise y.",
+    source="by hand",
+    kind="closed form",
+    domain=dict(
+        coupling=numbers(0.25, 4), product=numbers(0.01, 3.9), ratio=numbers(0.25, 4), start=arrays((2,), size=2.0)
+    ),
+    because="The eigenvalues are exp(+- i omega), as 1 - s^2/2 = cos(omega).",
+)
+def alternating_angle(coupling, product, ratio, start):
+    first, second = rates_of(coupling[None, None], product, ratio)
+    run = jnp.stack(path(Bilinear(coupling), Alternating(sgd(first), sgd(second)), (start[0], start[1]), 40))
+    angle, time = 2 * jnp.arcsin(jnp.sqrt(product) / 2), jnp.arange(41)
+    expected = run[:, 1:2] * jnp.sin(time * angle) - run[:, :1] * jnp.sin((time - 1) * angle)
+    return agree(run * jnp.sin(angle), expected)
+
+
+@claim(
+    "bilinear/alternating-average",
+    r"The uniform average of alternating gradient descent approaches the equilibrium like 1/t if "
+    r"$h_1 h_2\sigma_{max}^2 < 4$ and A is invertible: with the invariant Q, "
+    r"$Q(\bar z_t) \le 4\,Q(z_0)/(h_1 h_2\sigma_{min}^2 (t+1)^2)$.",
+    source=f"{GIDEL}; the constant by hand",
+    kind="theorem",
+    hypotheses="the uniform average is looked at",
+    domain=dict(
+        matrix=PAIR,
+        product=numbers(0.25, 3.9),
+        ratio=numbers(0.25, 4),
+        x=arrays((2,)),
+        y=arrays((2,)),
+        averaged=st.just(True),
+    ),
+    because="The sum of t + 1 iterates is (I - M)^-1 (z_0 - M^(t+1) z_0): M keeps Q, and |1 - exp(i omega)| = s.",
+)
+def alternating_average(matrix, product, ratio, x, y, averaged):
+    first, second = rates_of(matrix, product, ratio)
+    update = Alternating(sgd(first), sgd(second))
+    xs, ys = path(Bilinear(matrix), Averaged(update) if averaged else update, (x, y), 100)
+    squares = jnp.sum(xs**2, axis=1) / first + jnp.sum(ys**2, axis=1) / second
+    energy = squares - jnp.einsum("ti,ij,tj->t", xs, matrix, ys)
+    bound = 4 * energy[0] / (first * second * smallest(matrix) ** 2 * (1 + jnp.arange(101)) ** 2)
+    return below(energy, bound, 1e4 * epsilon() * (1 + squares[0]))
+
+
+alternating_average.without(
+    "last-iterate",
+    "the uniform average is looked at",
+    because="The iterates themselves stay on their ellipse.",
+    averaged=st.just(False),
+)
+
+
+@claim(
+    "bilinear/mean-gan",
+    r"The Wasserstein GAN that learns a mean, $G(z) = z + \theta$, $D(x) = \langle w, x\rangle$, is the bilinear game "
+    r"$-\langle \theta - \mu, w\rangle$: every run is one of that game, shifted by $\mu$, and the flow has the "
+    r"eigenvalues $\pm i$.",
+    source="Daskalakis et al., Training GANs with Optimism, 2018, section 2",
+    kind="closed form",
+    domain=dict(mean=arrays((2,)), x=arrays((2,)), y=arrays((2,)), **RATES),
+    because="The value is the mean of the critic on the data minus its mean on the samples, (w, mu) - (w, theta).",
+)
+def mean_gan(mean, x, y, first, second):
+    game, update = LinearWasserstein(mean), Alternating(sgd(first), sgd(second))
+    thetas, ws = path(game, update, (x, y), 8)
+    others, same = path(Bilinear(-jnp.eye(2)), update, (x - mean, y), 8)
+    turning = same_spectrum(eigenvalues(game, Flow()), jnp.array([1j, -1j]))
+    return every(turning, agree(thetas - mean, others), agree(ws, same))
+
+
+@claim(
+    "bilinear/two-by-two",
+    r"A linear map of the plane converges if and only if $|\det| < 1$ and $|\mathrm{tr}| < 1 + \det$.",
+    source="Jury's criterion for degree 2",
+    kind="theorem",
+    domain=dict(matrix=arrays((2, 2)), **RATES),
+    because="The three inequalities say that the characteristic polynomial has no root on or beyond the unit circle.",
+)
+def two_by_two(matrix, first, second):
+    ((a, b), (c, d)) = matrix
+    found = radius(Quadratic([[a, b], [c, d]]), Simultaneous(sgd(first), sgd(second)), (0.0, 0.0))
+    trace, det = 2 - first * a - second * d, (1 - first * a) * (1 - second * d) - first * second * b * c
+    return decides(jnp.minimum(1 - jnp.abs(det), 1 + det - jnp.abs(trace)), found)
