@@ -26,7 +26,7 @@ CHECKED = 8  # games whose end is compared with a reference
 
 
 class RungeKutta4(diffrax.AbstractERK):
-    """The classical method; the estimate of its error, which steps of a fixed length do not need, is nought."""
+    """The classical method; the estimate of its error, which steps of a fixed length do not need, is zero."""
 
     tableau = diffrax.ButcherTableau(
         c=np.array([0.5, 0.5, 1.0]),

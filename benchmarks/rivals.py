@@ -120,9 +120,9 @@ def diffrax_euler(problem: Problem, steps: int) -> Rival:
         game, _, players = _trees.cast(problem.built(values), problem.precise)
         rate = jnp.asarray(values.get("rate", 0.01), problem.precise)  # time is counted in steps
         term = diffrax.ODETerm(lambda t, y, args: jax.tree.map(lambda v: rate * v, game.field(y)))
-        nought, whole = jnp.zeros((), problem.precise), jnp.ones((), problem.precise)
+        zero, whole = jnp.zeros((), problem.precise), jnp.ones((), problem.precise)
         solution = diffrax.diffeqsolve(
-            term, diffrax.Euler(), nought, steps * whole, whole, players, max_steps=None, adjoint=diffrax.ForwardMode()
+            term, diffrax.Euler(), zero, steps * whole, whole, players, max_steps=None, adjoint=diffrax.ForwardMode()
         )  # fmt: skip
         return (jax.tree.map(lambda leaf: leaf[-1], solution.ys),)
 

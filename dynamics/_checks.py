@@ -1,4 +1,4 @@
-"""Checks at the door: every message shows the value, what was expected and the fix."""
+"""Input validation: every message shows the value, what was expected and the fix."""
 
 from typing import Any
 

@@ -293,7 +293,7 @@ def test_registers_per_number(step, count, registers):
     assert vector_width.strip_width(jax.make_jaxpr(step)(x).jaxpr, 512) == full
 
 
-def test_numbers_below_the_normal_ones_are_nought():
+def test_numbers_below_the_normal_ones_are_zero():
     tiny = float(np.finfo(np.float32).tiny)
 
     def shrunk(x):

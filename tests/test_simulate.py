@@ -1,4 +1,4 @@
-"""Runs: what is saved, what became of the players, batches, resuming, and what is refused at the door."""
+"""Runs: what is saved, what became of the players, batches, resuming, and what is refused when called."""
 
 import asymmetric
 import diffrax
@@ -361,7 +361,7 @@ def test_forward_mode_derivatives():
     np.testing.assert_allclose(slopes, (np.cos(1), np.sin(1)), atol=1e-6)
 
 
-# What is refused at the door
+# What is refused when called
 
 
 FLOW, UPDATE = dy.flows.Flow(), sgd(0.1)

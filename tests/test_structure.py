@@ -222,7 +222,7 @@ def test_changed_numbers_compile_nothing(name):
     with compiled() as programs:
         other, other_spectrum = once(1.1)
     assert programs.count == 0
-    assert len(COUNT) - before <= 2  # the check of the players at the door, and nothing else
+    assert len(COUNT) - before <= 2  # the check of the players, and nothing else
     assert not np.allclose(first, other) and not np.allclose(spectrum, other_spectrum)
 
 

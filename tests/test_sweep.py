@@ -415,7 +415,7 @@ def test_one_program_serves_all(monkeypatch):
         axes = {"rate": np.linspace(0.05, high, count), "weight": np.linspace(0, high, 5)}
         return dy.sweep(build, axes, steps=64, chunk=16, tolerance=1e-3 * high)
 
-    dy.sweep(dirac, {"rate": [0.1, 0.2], "weight": 0.3}, steps=8)  # what is compiled at the door
+    dy.sweep(dirac, {"rate": [0.1, 0.2], "weight": 0.3}, steps=8)  # what is compiled by the checks
     with compiled() as programs:
         first = once(1.0)
     assert programs.count == 1 and sum(calls) == 2  # the cells' run, and their Jacobians

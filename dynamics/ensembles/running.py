@@ -101,8 +101,8 @@ def sweep(
 
     Args:
         build: function of numbers, called with the axes' names as keywords, that returns
-            `(game, update or flow, start)`. It is traced: use jax.numpy inside. At the door it is also called with
-            plain numbers, at the first cell and at the least and the largest value of every axis.
+            `(game, update or flow, start)`. It is traced: use jax.numpy inside. The checks also call it with plain
+            numbers, at the first cell and at the least and the largest value of every axis.
         axes: for every argument its values, an array of one dimension, or one number for a constant. Attributes of an
             `xarray.DataArray` (units, long_name) are kept. `dynamics.ensembles.seeds(n)` gives `build` random keys,
             `dynamics.ensembles.uniform(low, high)` and `log_uniform` are for the designs that draw.
@@ -241,7 +241,7 @@ def sweep(
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A sweep as it was checked at the door.
+    """A sweep whose arguments were checked.
 
     Attributes:
         cells: which ones.

@@ -204,11 +204,11 @@ class _Watch(eqx.Module):
     def start(state: State) -> "_Watch":
         players = state.players
         zeros = jax.tree.map(jnp.zeros_like, players)
-        nought = jnp.zeros((), _trees.float_dtype(players))
+        zero = jnp.zeros((), _trees.float_dtype(players))
         none = jnp.zeros((), jnp.int32)
-        quarters = jnp.zeros((4, len(players)), nought.dtype)
+        quarters = jnp.zeros((4, len(players)), zero.dtype)
         box = players, players
-        return _Watch(*box, quarters, box, zeros, zeros, nought, none, nought, nought, (zeros, zeros), state, none)
+        return _Watch(*box, quarters, box, zeros, zeros, zero, none, zero, zero, (zeros, zeros), state, none)
 
     def open_quarter(self, players: Players, index: Array) -> "_Watch":
         """Close the box of the quarter before, and watch turns about its centre."""
@@ -222,9 +222,9 @@ class _Watch(eqx.Module):
             for number, old in zip((2, 3), self.ends, strict=True)
         )
         signal = _trees.dot(axis, jax.tree.map(jnp.subtract, players, centre))
-        nought, none = jnp.zeros_like(self.first), jnp.zeros_like(self.crossings)
+        zero, none = jnp.zeros_like(self.first), jnp.zeros_like(self.crossings)
         rest = self.section, self.finite, self.finite_step
-        return _Watch(players, players, quarters, ends, centre, axis, signal, none, nought, nought, *rest)
+        return _Watch(players, players, quarters, ends, centre, axis, signal, none, zero, zero, *rest)
 
 
 def _widen(low: Players, high: Players, players: Players) -> tuple[Players, Players]:
