@@ -11,6 +11,7 @@ import jax.extend
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
@@ -135,17 +136,17 @@ def simulate(
     players: Any,
     *,
     steps: int | None = None,
-    until: float | None = None,
+    until: float | Array | None = None,
     save_every: int | float | Literal["last"] | None = None,
     measures: Mapping[str, Measure] | None = None,
     key: PRNGKeyArray | None = None,
     classify: bool = True,
-    tolerance: float = 1e-3,
-    limit: float = 1e6,
+    tolerance: float | Array = 1e-3,
+    limit: float | Array = 1e6,
     progress: bool = False,
     solver: diffrax.AbstractSolver | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
-    dt0: float | None = None,
+    dt0: float | Array | None = None,
     max_steps: int = 100_000,
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Run:
@@ -203,7 +204,7 @@ def simulate(
     game, method = jax.tree.map(partial(_number_of_type, dtype=dtype), (game, method))
     measures = dict(measures or {})
     for name, value in (("tolerance", tolerance), ("limit", limit)):
-        if not (isinstance(value, jax.core.Tracer) or value > 0):
+        if not (isinstance(value, Tracer) or value > 0):
             raise ValueError(f"{name} is {value}; expected a positive number")
     thresholds = _number(tolerance, dtype), _number(limit, dtype)
     meter = diffrax.NoProgressMeter()
@@ -228,10 +229,10 @@ def simulate(
         return _decided(game, method, key, *ran)
     if steps is not None or until is None:
         raise ValueError(f"a flow takes until=..., not steps=...; got steps={steps}, until={until}")
-    if not (isinstance(until, jax.core.Tracer) or 0 < float(until) < np.inf):
+    if not (isinstance(until, Tracer) or 0 < float(until) < np.inf):
         raise ValueError(f"until is {until}; expected a positive time")
     _check_noise(method, key, dt0)
-    if isinstance(save_every, (int, float)) and not isinstance(until, jax.core.Tracer) and save_every > 0:
+    if isinstance(save_every, (int, float)) and not isinstance(until, Tracer) and save_every > 0:
         _check_saves(int(min(float(until) / save_every, 1e300)) + 1, state.players)
     saves = _save_times(until, save_every, dtype)
     if isinstance(method, NoisyFlow):
@@ -264,7 +265,7 @@ def simulate_lane(
     key: PRNGKeyArray | None,
     tolerance: Array,
     limit: Array,
-) -> tuple[Run, Summary, Open]:
+) -> tuple[Run, Summary, Open | None]:
     """As `simulate`, for one of many games that run side by side: faster, but longer to compile.
 
     What is in doubt at the end is left so; `second_look` decides it.
@@ -284,7 +285,7 @@ def _number_of_type(leaf: Any, dtype: Any) -> Any:
     """A leaf as `_trees.cast` makes it, or an array of NumPy: then it is the compiled program's call that places it."""
     if not eqx.is_inexact_array(leaf):
         return leaf
-    if isinstance(leaf, jax.core.Tracer) or leaf.dtype != dtype:
+    if isinstance(leaf, Tracer) or leaf.dtype != dtype:
         return jax.lax.convert_element_type(leaf, dtype)
     if not getattr(leaf, "weak_type", False):
         return leaf
@@ -311,7 +312,7 @@ def _check_noise(flow: AbstractFlow, key: PRNGKeyArray | None, dt0: Any) -> None
             "a NoisyFlow takes steps of a fixed length; pass dt0=..., for instance a hundredth of the time in which "
             "the flow changes"
         )
-    if not (isinstance(dt0, jax.core.Tracer) or 0 < float(dt0) < np.inf):
+    if not (isinstance(dt0, Tracer) or 0 < float(dt0) < np.inf):
         raise ValueError(f"dt0 is {dt0}; expected a positive time")
 
 
@@ -589,7 +590,7 @@ def _widen(low: Players, high: Players, players: Players) -> tuple[Players, Play
     return low, jax.tree.map(lambda old, new: jnp.where(new > old, new, old), high, players)
 
 
-def _repeat(advance: Callable, begin: Array, count: Array, state: State, unroll: int) -> State:
+def _repeat(advance: Callable, begin: Array, count: Array | int, state: State, unroll: int) -> State:
     """Advance the state by so many steps, `unroll` of them per turn of the loop."""
 
     def turn(start: Array, steps: int, i: Array, state: State) -> State:
@@ -668,15 +669,16 @@ def _beginnings(arrays: list[Array], count: int) -> list[Array]:
     """The first entries of arrays, without compiling anything where that is possible."""
 
     def is_simple(array: Array) -> bool:
-        known = not isinstance(array, jax.core.Tracer) and not array.weak_type and len(array.devices()) == 1
-        return known and not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
+        known = not isinstance(array, Tracer) and not array.weak_type and len(array.devices()) == 1
+        return known and not jnp.issubdtype(array.dtype, jax.dtypes.extended)
 
     if all(len(array) == count for array in arrays):
         return arrays
     if not all(map(is_simple, arrays)):
         return [array[:count] for array in arrays]
     (device,) = arrays[0].devices()
-    usual = jax.config.jax_default_device or jax.local_devices()[0]
+    usual: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]  not in the types of JAX
+    usual = usual or jax.local_devices()[0]
     return jax.device_put([np.asarray(array)[:count] for array in arrays], None if device == usual else device)
 
 
@@ -694,7 +696,7 @@ def _run_of_update(
             classify = False
             segments = schedule.segments(dtype, not isinstance(meter, diffrax.NoProgressMeter))
 
-    def advance(state: State, step: Array) -> State:
+    def advance(state: State, step: Array | int) -> State:
         if key is None:
             return one_step(update, game, state)
         return update.step(game, state, jax.random.fold_in(key, step))
@@ -734,7 +736,7 @@ def _run_of_update(
                 part = now / jnp.where(upward, now - signal, 1)
                 when = (step + 1).astype(dtype) - part
                 point = jax.tree.map(lambda a, b: b - part.astype(b.dtype) * (b - a), before, after)
-                section = widened(*section, point, upward, crossings > 0)
+                section = widened(section[0], section[1], point, upward, crossings > 0)
                 first = jnp.where(upward & (crossings == 0), when, first)
                 return crossings + upward, first, jnp.where(upward, when, last), section
 
@@ -757,9 +759,11 @@ def _run_of_update(
         unwatched = jnp.where(index == 3, 0, length) if apart else 0
         if apart:
             boxed = jax.lax.fori_loop(0, unwatched, plainly, boxed)
-        (state, low, high), *turns = jax.lax.fori_loop(unwatched, length, closely, (boxed, *turns))
+        carry = jax.lax.fori_loop(unwatched, length, closely, (boxed, *turns))
+        (state, low, high), signal, crossings, first, last, section = carry
         amplitude = _trees.norm(jax.tree.map(jnp.subtract, high, low))
         low, high = jax.tree.map(jnp.minimum, watch.low, low), jax.tree.map(jnp.maximum, watch.high, high)
+        turns = signal, crossings, first, last, section
         watch = _Watch(low, high, watch.quarters, watch.ends, watch.centre, watch.axis, *turns, kept, kept_step)
         return (state, watch, meter.step(meter_state, end / segments.steps)), amplitude
 
@@ -928,14 +932,17 @@ def _run_flow(
         throw=False,
     )
     # The end is stored after the last sample that was reached; what was not reached is infinite.
-    sampled = solution.ys["grid"]
-    last = jnp.sum(jnp.isfinite(solution.ts["grid"])) - 1
+    times: Any
+    values: Any
+    times, values = solution.ts, solution.ys
+    sampled = values["grid"]
+    last = jnp.sum(jnp.isfinite(times["grid"])) - 1
     final = jax.tree.unflatten(structure, [leaf[last] for leaf in sampled])
     travelled = _distance(final.players, state.players)
     occurred = solution.result == diffrax.RESULTS.event_occurred
     blown = occurred | ~jnp.isfinite(travelled)
     ended = solution.result == diffrax.RESULTS.successful
-    reached = solution.ts["grid"][last]
+    reached = times["grid"][last]
     if classify:
         tolerances = [getattr(controller, name, None) for name in ("rtol", "atol")]
         accuracy = max([float(jnp.finfo(dtype).eps), *(value for value in tolerances if value is not None)])
@@ -945,7 +952,8 @@ def _run_flow(
         probes = probe_sizes(quarters, covered, sizes, floor, tolerance, floor)
         places = jnp.asarray(marks(SAMPLES + 1)[:-1])
         begin, half, late = (players_of([leaf[place] for leaf in sampled]) for place in places)
-        watch = solution.controller_state[1]
+        controller_state: Any = solution.controller_state
+        watch = controller_state[1]
         fields, variation = _fields(game, (begin, half, late, final.players), probes, None)
         evidence = evidence_of_samples(grid, points, watch.found(until), fields, variation, accuracy, SEGMENTS)
         summary = summarise(evidence._replace(travelled=covered, start=start), tolerance, limit)
@@ -985,9 +993,9 @@ def _run_flow(
         failed, gave_up = jnp.zeros(len(final.players), bool), ~ended & ~blown
         residual = _residual(game, final.players, None)
     if saves is None:
-        saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), solution.ts["grid"][last][None]
+        saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), times["grid"][last][None]
     else:
-        saved, saved_times = jax.tree.unflatten(jax.tree.structure(state.players), solution.ys["saved"]), saves
+        saved, saved_times = jax.tree.unflatten(jax.tree.structure(state.players), values["saved"]), saves
     rest = residual, solution.stats["num_steps"], reached, failed, gave_up
     return _finish(game, final, saved, saved_times, measures, None, summary, *rest), summary, open_
 

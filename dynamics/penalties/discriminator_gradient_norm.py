@@ -1,3 +1,5 @@
+from typing import TYPE_CHECKING
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,9 @@ from dynamics._checks import as_leaf, check_number
 from dynamics.distributions import Sample
 from dynamics.game import Players
 from dynamics.penalties.base import Penalty
+
+if TYPE_CHECKING:
+    from dynamics.gan import GAN
 
 
 class DiscriminatorGradientNorm(Penalty):
@@ -29,7 +34,9 @@ class DiscriminatorGradientNorm(Penalty):
     def __check_init__(self):
         check_number(self, "weight", minimum=0)
 
-    def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
+    def __call__(
+        self, gan: "GAN", players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
         generator, discriminator = players
 
         def discriminator_loss(parameters):

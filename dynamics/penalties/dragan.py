@@ -1,3 +1,5 @@
+from typing import TYPE_CHECKING
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,9 @@ from dynamics._checks import as_leaf, check_number, check_whole
 from dynamics.distributions import GaussianMixture, Sample
 from dynamics.game import Players
 from dynamics.penalties.base import Penalty, gradient_norm
+
+if TYPE_CHECKING:
+    from dynamics.gan import GAN
 
 
 class DRAGAN(Penalty):
@@ -38,7 +43,9 @@ class DRAGAN(Penalty):
         check_number(self, "std", minimum=0)
         check_whole(self, "nodes")
 
-    def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
+    def __call__(
+        self, gan: "GAN", players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
         def excess(point):
             return jnp.square(gradient_norm(gan, players, point) - self.target)
 

@@ -1,3 +1,5 @@
+from typing import TYPE_CHECKING
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
@@ -6,6 +8,9 @@ from dynamics._checks import as_leaf, check_number
 from dynamics.distributions import Sample
 from dynamics.game import Players
 from dynamics.penalties.base import Penalty, half_squared_gradient
+
+if TYPE_CHECKING:
+    from dynamics.gan import GAN
 
 
 class R2(Penalty):
@@ -26,5 +31,7 @@ class R2(Penalty):
     def __check_init__(self):
         check_number(self, "weight", minimum=0)
 
-    def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
+    def __call__(
+        self, gan: "GAN", players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
         return jnp.asarray(0.0), self.weight * half_squared_gradient(gan, players, fake)

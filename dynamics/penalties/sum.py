@@ -1,10 +1,15 @@
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from dynamics.distributions import Sample
 from dynamics.game import Players
 from dynamics.penalties.base import Penalty
+
+if TYPE_CHECKING:
+    from dynamics.gan import GAN
 
 
 class Sum(Penalty):
@@ -28,7 +33,9 @@ class Sum(Penalty):
             if not isinstance(penalty, Penalty):
                 raise TypeError(f"Sum got {penalty!r}; expected penalties, e.g. dynamics.penalties.R1(0.3)")
 
-    def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
+    def __call__(
+        self, gan: "GAN", players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
         generator, discriminator = jnp.asarray(0.0), jnp.asarray(0.0)
         for index, penalty in enumerate(self.penalties):
             own_key = None if key is None else jax.random.fold_in(key, index)

@@ -1,3 +1,5 @@
+from typing import TYPE_CHECKING
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,9 @@ from dynamics.distributions import Sample
 from dynamics.game import Players
 from dynamics.penalties.base import Penalty, gradient_norm
 from dynamics.scalars import relu
+
+if TYPE_CHECKING:
+    from dynamics.gan import GAN
 
 
 class WGANGP(Penalty):
@@ -43,7 +48,9 @@ class WGANGP(Penalty):
         check_whole(self, "nodes")
         check_memory(f"a quadrature rule of {counted(self.nodes)} nodes", self.nodes**2, 8, "expected fewer nodes")
 
-    def __call__(self, gan, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None):
+    def __call__(
+        self, gan: "GAN", players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
         def excess(point):
             distance = gradient_norm(gan, players, point) - self.target
             return jnp.square(relu(distance) if self.one_sided else distance)
