@@ -29,6 +29,7 @@ ROWS = [
         "_functions",
         "_compiling",
         "_deprecations",
+        "_extras",
         "_keys",
         "_locks",
         "_methods",
