@@ -1,5 +1,6 @@
 """What is measured: every function here yields the rows of one section of the table."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -250,10 +251,8 @@ def others(bench: Bench) -> Rows:
                 code = bench.code(kind)
                 few = 128 if games > 1_000 else 1_024
                 rivals = {C_END: in_c(problem, code, False, bench.cores), NUMPY: numpy_loop(problem, few)}
-                try:
+                with contextlib.suppress(ImportError):  # the table says that it was not there
                     rivals[TORCH] = torch_loop(problem, few, bench.cores)
-                except ImportError:
-                    pass  # the table says that it was not there
                 rivals[STEP] = jitted_step(problem, few)
                 rivals[DIFFRAX_EULER] = diffrax_euler(problem, few)
                 yield bench.rows("others", problem, rivals)

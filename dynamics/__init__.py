@@ -68,7 +68,7 @@ _NAMES = {
     "transient_growth": "dynamics.analysis",
 }
 
-__all__ = sorted([*_MODULES, *_NAMES])
+__all__ = sorted([*_MODULES, *_NAMES])  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> _Any:

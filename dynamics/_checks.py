@@ -1,11 +1,15 @@
 """Input validation: every message shows the value, what was expected and the fix."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import ArrayLike
+
+Numbers = ArrayLike | Sequence[Any]  # what makes an array: a number, an array, or lists of these
 
 
 def as_leaf(value: Any) -> Any:

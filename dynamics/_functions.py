@@ -331,9 +331,11 @@ def _names_of(code: types.CodeType) -> _Names:
                 reason = f"it changes the global {name}"
             elif operation in ("STORE_DEREF", "DELETE_DEREF") and name in code.co_freevars:
                 reason = f"it changes {name}, which it captures"
-            elif operation.startswith("IMPORT_") and (operation == "IMPORT_STAR" or name == "random"):
-                reason = f"it imports {name}"
-            elif operation == "IMPORT_NAME" and _root(name) not in LIBRARIES:
+            elif operation.startswith("IMPORT_") and (
+                operation == "IMPORT_STAR"
+                or name == "random"
+                or (operation == "IMPORT_NAME" and _root(name) not in LIBRARIES)
+            ):
                 reason = f"it imports {name}"
             elif operation.startswith("LOAD_") and ("GLOBAL" in operation or operation == "LOAD_NAME"):
                 read.add(name)

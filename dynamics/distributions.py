@@ -220,7 +220,9 @@ def normal(mean: Any = 0.0, std: Any = 1.0, nodes: int = 20, batch_size: int = 2
     return GaussianMixture(as_leaf(mean)[None], std, nodes, batch_size)
 
 
-def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01, nodes: int = 3, batch_size: int = 256):
+def ring(
+    modes: int = 8, radius: float = 1.0, std: float = 0.01, nodes: int = 3, batch_size: int = 256
+) -> GaussianMixture:
     """Gaussians at `modes` equally spaced points of a circle in the plane, angles 2 pi k / modes."""
     angles = 2 * np.pi * np.arange(modes) / modes
     means = radius * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)

@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics._checks import check_no_memory, described
@@ -202,8 +203,8 @@ def as_players(players: Any, name: str = "players") -> Players:
                 f"{name}{jax.tree_util.keystr(path)} is {value!r}, of type {type(value).__name__}; expected an array "
                 "of real numbers. For an equinox module, split off what is no parameter with dynamics.split_module."
             )
-        if not isinstance(value, jax.core.Tracer):
-            kind = np.asarray(value).dtype if not hasattr(value, "dtype") else value.dtype
+        if not isinstance(value, Tracer):
+            kind = value.dtype if isinstance(value, (np.generic, np.ndarray, jax.Array)) else np.asarray(value).dtype
             if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
                 raise TypeError(f"{name}{jax.tree_util.keystr(path)} has dtype {kind}; expected real numbers")
             if not np.isfinite(np.asarray(value)).all():
@@ -213,7 +214,7 @@ def as_players(players: Any, name: str = "players") -> Players:
                 return jnp.asarray(np.asarray(value, jax.dtypes.canonicalize_dtype(float)))
         array = jnp.asarray(value)
         kind = array.dtype if jnp.issubdtype(array.dtype, jnp.floating) else jnp.result_type(float)
-        if kind == array.dtype and not (isinstance(array, jax.core.Tracer) or array.weak_type):
+        if kind == array.dtype and not (isinstance(array, Tracer) or array.weak_type):
             return array
         return jax.lax.convert_element_type(array, kind)  # never weakly typed: a state keeps its dtype
 

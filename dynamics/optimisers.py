@@ -46,7 +46,7 @@ class Optimiser(eqx.Module):
         self.keywords = {name: _argument(value) for name, value in keywords.items()}
 
     def __check_init__(self):
-        rate = self.keywords.get("learning_rate", self.positional[0] if self.positional else None)
+        rate: Any = self.keywords.get("learning_rate", self.positional[0] if self.positional else None)
         known = (eqx.is_inexact_array(rate) and is_concrete(rate)) or isinstance(rate, int)
         if known and not (jnp.all(rate >= 0) and jnp.all(rate < jnp.inf)):
             raise ValueError(f"{self._label}: the learning rate is {rate}; expected a finite number >= 0")
@@ -380,7 +380,7 @@ def _scale_by_adam(
     if correct_mean and correct_square:
         return optax.scale_by_adam(b1, b2, eps, eps_root, nesterov=nesterov)
 
-    def update(updates: PyTree, state: optax.ScaleByAdamState, params: PyTree = None):
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, optax.ScaleByAdamState]:
         del params
         count = optax.safe_increment(state.count)
         mu = optax.tree.update_moment(updates, state.mu, b1, 1)

@@ -279,7 +279,7 @@ def evidence_of_samples(
     crossings: Crossings,
     fields: Float[Array, "4 players"],
     variation: Float[Array, " players"],
-    accuracy: Array,
+    accuracy: float | Array,
     segments: int = 64,
 ) -> Evidence:
     """Evidence from points sampled at equally spaced times.
@@ -341,7 +341,7 @@ def quarters_of(points: tuple[Float[Array, "samples n"], ...], segments: int = 6
     return jnp.stack(found, axis=1)
 
 
-def floor_of(size: Array, accuracy: Array) -> Array:
+def floor_of(size: Array, accuracy: float | Array) -> Array:
     """The amplitude at which only rounding or the solver's error is left around a point of this norm."""
     return jnp.maximum(30 * accuracy * (1 + size), rounding_floor(size))
 

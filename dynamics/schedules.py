@@ -105,7 +105,9 @@ def gap_aware(
         dtype = jnp.result_type(*leaves) if leaves else jnp.result_type(float)
         return GapAwareState(jnp.asarray(ideal_loss, dtype))
 
-    def update(updates: Any, state: GapAwareState, params: Any = None, *, value: Any = None, **extra: Any):
+    def update(
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra: Any
+    ) -> tuple[Any, GapAwareState]:
         del params, extra
         if value is None:
             raise TypeError(

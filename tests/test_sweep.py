@@ -499,7 +499,7 @@ def test_interruption_keeps_what_is_done(monkeypatch):
     assert np.all(partial.outcome[18:] == -1) and np.all(partial.predicted_verdict[18:] == Predicted.none)
     assert np.all(np.isnan(partial.player_0[18:])) and np.all(np.isnan(partial.predicted_rate[18:]))
     assert "not_done" in partial.outcome.attrs["flag_meanings"]
-    assert [entry[:2] for entry in seen] == [(9, 20), (18, 20)] and "8 converged, 1 undecided" == seen[0][2]
+    assert [entry[:2] for entry in seen] == [(9, 20), (18, 20)] and seen[0][2] == "8 converged, 1 undecided"
 
 
 def test_interruption_before_anything_is_done(monkeypatch):

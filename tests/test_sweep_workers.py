@@ -260,9 +260,8 @@ def kill_one(executor):
 def test_a_worker_that_is_killed(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "FEWEST_UNDER_WAY", 2)
     path = tmp_path / "run.zarr"
-    with local_workers(1) as executor:
-        with pytest.raises(WorkerError, match="BrokenProcessPool.*run.zarr") as caught:
-            small(executor=executor, store=path, progress=kill_one(executor))
+    with local_workers(1) as executor, pytest.raises(WorkerError, match="BrokenProcessPool.*run.zarr") as caught:
+        small(executor=executor, store=path, progress=kill_one(executor))
     done = caught.value.done
     assert 6 <= done < 30 and int(np.sum(caught.value.partial.outcome >= 0)) == done
     seen = []

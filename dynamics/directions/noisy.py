@@ -60,13 +60,13 @@ def as_scale(scale: Any, label: str) -> Scale:
         ValueError: one of them is no number, negative or not finite.
     """
     several = isinstance(scale, (tuple, list)) or np.ndim(scale) > 0
-    leaves = tuple(as_leaf(one) for one in scale) if several else as_leaf(scale)
-    for leaf in leaves if several else (leaves,):
+    leaves = tuple(as_leaf(one) for one in (scale if several else (scale,)))
+    for leaf in leaves:
         if jnp.shape(leaf) != ():
             raise ValueError(f"{label} has an entry of shape {jnp.shape(leaf)}; expected one number, or one per player")
         if is_concrete(leaf) and not 0 <= float(leaf) < np.inf:
             raise ValueError(f"{label} has the entry {float(leaf):g}; expected finite numbers >= 0")
-    return leaves
+    return leaves if several else leaves[0]
 
 
 def scales(scale: Scale, players: Players) -> tuple[Array, ...]:

@@ -37,7 +37,7 @@ from dynamics.ensembles.cells import (
 from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
 from dynamics.ensembles.fixed_step import whole_steps
 from dynamics.ensembles.progress import Progress, Shown
-from dynamics.ensembles.store import Store, StoreError, fingerprint, hash_of
+from dynamics.ensembles.store import Store, StoreError, check_installed, fingerprint, hash_of
 from dynamics.ensembles.work import Chunk, Values, Work, as_arguments
 from dynamics.ensembles.workers import Remote, WorkerError, check_executor, workers_of
 from dynamics.flows.noisy import NoisyFlow
@@ -204,6 +204,7 @@ def sweep(
             writes to it; or its metadata are damaged. What is in it is kept.
         SweepInterrupted: on the interrupt key, with the cells that are done.
         dynamics.ensembles.WorkerError: the workers of the executor are gone, with the cells that are done.
+        ImportError: a package is missing that `store=` or `executor=` needs; the message names the extra.
 
     >>> import dynamics as dy
     >>> def build(rate, weight):
@@ -220,6 +221,8 @@ def sweep(
     check_arguments(build, [*cells.axes, *(["start_key"] if starts is not None else [])])
     if executor is not None:
         check_executor(executor)
+    if store is not None:
+        check_installed()
     if cells.count >= 2**32:  # the numbers of cells are of 32 bits
         if store is None:
             _check_size(cells, CELL_BYTES)

@@ -28,10 +28,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import google_crc32c
 import jax
 import numpy as np
 
+from dynamics._extras import optional
 from dynamics.compiler.jaxprs import is_literal
 from dynamics.ensembles import tables
 from dynamics.ensembles.designs import Cells
@@ -53,6 +53,12 @@ BEGUN = {"lock", ".sweep.json.part"}  # what there is in `commits` before a stor
 FREE = ("chunk", "devices")  # settings on which no number depends
 VERSIONS = ("dynamics", "jax", "numpy")
 Shapes = dict[str, jax.ShapeDtypeStruct]
+
+
+def check_installed() -> None:
+    """Raise `ImportError` where a package that stores need is missing."""
+    for module in ("google_crc32c", "zarr"):
+        optional(module, "stores", "store=")
 
 
 class StoreError(OSError):
@@ -586,7 +592,7 @@ class Store:
         full = np.full((math.prod(self.layout.box), *own), tables._blank(values.dtype), values.dtype)
         full[: len(values)] = values
         content = full.astype(full.dtype.newbyteorder("<")).tobytes()
-        return content + google_crc32c.value(content).to_bytes(4, "little")
+        return content + optional("google_crc32c", "stores", "store=").value(content).to_bytes(4, "little")
 
     def _refused(self, differences: list[str]) -> ValueError:
         lines = "".join(f"\n  {line}" for line in differences)

@@ -8,6 +8,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import multiprocessing
@@ -19,11 +20,11 @@ import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import cloudpickle
 import equinox as eqx
 import jax
 
 from dynamics._checks import as_whole
+from dynamics._extras import optional
 from dynamics.ensembles.tables import package_versions
 from dynamics.ensembles.work import Chunk, Values, Work
 
@@ -108,6 +109,7 @@ def check_executor(executor: Any) -> None:
     Raises:
         TypeError: it is no executor.
         ValueError: its processes are forks of this one.
+        ImportError: it is no pool of threads, and cloudpickle is not installed.
     """
     if not isinstance(executor, concurrent.futures.Executor):
         fix = "; take its get_executor()" if hasattr(executor, "get_executor") else ""
@@ -121,6 +123,12 @@ def check_executor(executor: Any) -> None:
             "executor forks this process, and JAX does not work in a fork; use dynamics.ensembles.local_workers(n), or "
             'ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"))'
         )
+    if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+        _cloudpickle()
+
+
+def _cloudpickle() -> Any:
+    return optional("cloudpickle", "workers", "executor=")
 
 
 def workers_of(executor: Any) -> int | None:
@@ -242,9 +250,9 @@ class Sent:
 
     @classmethod
     def of(cls, work: Work, platform: str) -> "Sent":
-        stream = io.BytesIO()
+        stream, pickler = io.BytesIO(), _pickler()
         try:
-            _Pickler(stream).dump(work)
+            pickler(stream).dump(work)
         except Exception as error:  # whatever the parts of a game raise
             raise TypeError(
                 f"build or a measure cannot be sent to workers: {type(error).__name__}: {error}\n"
@@ -257,21 +265,25 @@ class Sent:
         return self if len(self.content) <= REPEATED_BYTES else dataclasses.replace(self, content=None)
 
 
-class _Pickler(cloudpickle.Pickler):
-    """Takes along classes of games that no module holds; cloudpickle makes classes before they have their fields."""
+@functools.cache
+def _pickler() -> Any:
+    class Pickler(_cloudpickle().Pickler):
+        """Takes along classes of games that no module holds; cloudpickle makes them before they have their fields."""
 
-    def reducer_override(self, obj: Any) -> Any:
-        reduced = super().reducer_override(obj)
-        if not isinstance(obj, type(eqx.Module)) or not isinstance(reduced, tuple):
-            return reduced
-        make, (kind, name, bases, given, *more), *state = reduced
-        own = obj.__dict__.get("__annotations__", {})
-        fields = {key: field for key, field in obj.__dataclass_fields__.items() if key in own}
-        given = given | {"__annotations__": own} | fields
-        init = obj.__dict__.get("__init__")
-        if init is not None and init.__code__.co_filename != "<string>":  # which is that of dataclasses
-            given = given | {"__init__": _later}
-        return make, (kind, name, bases, given, *more), *state
+        def reducer_override(self, obj: Any) -> Any:
+            reduced = super().reducer_override(obj)
+            if not isinstance(obj, type(eqx.Module)) or not isinstance(reduced, tuple):
+                return reduced
+            make, (kind, name, bases, given, *more), *state = reduced
+            own = obj.__dict__.get("__annotations__", {})
+            fields = {key: field for key, field in obj.__dataclass_fields__.items() if key in own}
+            given = given | {"__annotations__": own} | fields
+            init = obj.__dict__.get("__init__")
+            if init is not None and init.__code__.co_filename != "<string>":  # which is that of dataclasses
+                given = given | {"__init__": _later}
+            return make, (kind, name, bases, given, *more), *state
+
+    return Pickler
 
 
 def _later(self) -> None:
@@ -346,7 +358,7 @@ def _loaded(sent: Sent) -> Work | None:
             return None
         else:
             try:
-                _works[sent.digest] = cloudpickle.loads(sent.content)
+                _works[sent.digest] = _cloudpickle().loads(sent.content)
             except ImportError as error:
                 raise ImportError(
                     f"a worker on {platform.node()} cannot load build: {error}; let the module be found there, or "
@@ -369,8 +381,8 @@ class Failure:
     def of(cls, error: Exception) -> "Failure":
         text, trace = f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))
         try:
-            content = cloudpickle.dumps(error)
-            cloudpickle.loads(content)
+            content = _cloudpickle().dumps(error)
+            _cloudpickle().loads(content)
         except Exception:  # errors may hold anything
             content = None
         return cls(content, text, trace)
@@ -378,7 +390,7 @@ class Failure:
     def throw(self) -> None:
         """Raise it here."""
         try:
-            error = cloudpickle.loads(self.content) if self.content is not None else RuntimeError(self.text)
+            error = _cloudpickle().loads(self.content) if self.content is not None else RuntimeError(self.text)
         except Exception:
             error = RuntimeError(self.text)
         error.add_note(f"in a worker:\n{self.trace}")

@@ -166,7 +166,7 @@ class _Tilted(Game):
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
         def tilt(player: int) -> Array:
             moved = jax.tree.map(lambda a, b: jnp.sum(a - b), players[player], self.point[player])
-            return sum(jax.tree.leaves(moved))
+            return jnp.asarray(sum(jax.tree.leaves(moved)))
 
         return tuple(loss + tilt(player) for player, loss in enumerate(self.game.losses(players, key)))
 
@@ -285,6 +285,7 @@ def _derivatives(function: Callable[[Array], Array], order: int, at: Array) -> t
     def lifted(number: Array) -> tuple[Array, ...]:
         return (released(function)(number),)
 
+    derivatives: Callable[[Array], tuple[Array, ...]] = lifted
     for _ in range(order):
-        lifted = differentiated(lifted)
-    return lifted(at)
+        derivatives = differentiated(derivatives)
+    return derivatives(at)

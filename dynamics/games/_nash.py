@@ -87,7 +87,7 @@ def nash_equilibria_of(first: np.ndarray, second: np.ndarray) -> NashEquilibria:
     (xs, labels_of_x), (ys, labels_of_y) = corners_of_first, corners_of_second
     degenerate = bool(np.any(labels_of_x.sum(1) > rows) or np.any(labels_of_y.sum(1) > columns))
     pairs = [
-        (i, j)
+        (i, int(j))
         for i in range(len(xs))
         if np.any(xs[i] > TOLERANCE)
         for j in np.flatnonzero(np.all(labels_of_x[i] | labels_of_y, axis=1))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from dynamics._checks import as_leaf, check_kind, check_number, check_whole, is_concrete
+from dynamics._checks import Numbers, as_leaf, check_kind, check_number, check_whole, is_concrete
 from dynamics.distributions import Distribution, Sample, normal
 from dynamics.game import Game, Losses, Players, as_players
 from dynamics.gan import GAN
@@ -65,7 +65,7 @@ class Covariance(Game):
 
     def __init__(
         self,
-        sigma: float | Array,
+        sigma: Numbers,
         mu: float | Array = 0.0,
         objective: Objective | None = None,
         penalty: Penalty | None = None,

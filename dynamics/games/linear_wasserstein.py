@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from dynamics._checks import as_leaf, check_finite, check_kind, check_number, check_whole
+from dynamics._checks import Numbers, as_leaf, check_finite, check_kind, check_number, check_whole
 from dynamics.distributions import Distribution, PointMass, Points, normal
 from dynamics.game import Game, Losses, Players, as_players
 from dynamics.gan import GAN
@@ -49,7 +49,7 @@ class LinearWasserstein(Game):
 
     def __init__(
         self,
-        mean: float | Array,
+        mean: Numbers,
         objective: Objective | None = None,
         penalty: Penalty | None = None,
         std: float | Array | None = None,

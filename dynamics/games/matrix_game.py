@@ -1,14 +1,14 @@
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
-from dynamics._checks import as_leaf, check_finite, check_number, is_concrete
+from dynamics._checks import Numbers, as_leaf, check_finite, check_number, is_concrete
 from dynamics._names import nearest
 from dynamics.game import Game, Losses, Players, as_players
 from dynamics.games._nash import NashEquilibria, nash_equilibria_of
@@ -51,8 +51,8 @@ class MatrixGame(Game):
 
     def __init__(
         self,
-        first: ArrayLike,
-        second: ArrayLike | None = None,
+        first: Numbers,
+        second: Numbers | None = None,
         strategies: Strategies = "mixed",
         equilibria: Sequence[Players] = (),
     ):
@@ -294,7 +294,7 @@ def _fully_mixed(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.
     return found[0], found[1]
 
 
-def _check_strategies(game: Game) -> None:
+def _check_strategies(game: Any) -> None:
     known = ("mixed", "logits")
     if game.strategies not in known:
         name = str(game.strategies)

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from dynamics._checks import as_leaf, is_concrete
+from dynamics._checks import Numbers, as_leaf, is_concrete
 from dynamics.game import Game, Losses, Players, as_players
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -49,12 +49,13 @@ class Quadratic(Game):
 
     def __init__(
         self,
-        blocks: Sequence[Sequence[ArrayLike]] | Sequence[ArrayLike] | Array,
-        offsets: Sequence[ArrayLike] | Array | None = None,
+        blocks: Sequence[Sequence[Numbers]] | Sequence[Numbers] | Array,
+        offsets: Sequence[Numbers] | Array | None = None,
         shapes: Sequence[tuple[int, ...]] | None = None,
     ):
         if shapes is None:
-            self.shapes, matrices = _from_rows([[_leaf(block) for block in row] for row in blocks])
+            rows = cast(Sequence[Sequence[Numbers]], blocks)
+            self.shapes, matrices = _from_rows([[_leaf(block) for block in row] for row in rows])
         else:
             self.shapes = tuple(tuple(shape) for shape in shapes)
             matrices = _from_matrices([_leaf(matrix) for matrix in blocks], self.shapes)
@@ -94,7 +95,7 @@ class Quadratic(Game):
     def with_spectrum(
         cls,
         key: PRNGKeyArray,
-        eigenvalues: Sequence[complex] | ArrayLike,
+        eigenvalues: Numbers,
         sizes: Sequence[int],
         non_normality: float | Array = 0.0,
     ) -> "Quadratic":
@@ -312,7 +313,7 @@ def _real_and_pairs(eigenvalues: Any) -> tuple[list[float], list[complex]]:
     reals = [float(value.real) for value in values if value.imag == 0]
     pairs = []
     lower = [value for value in values if value.imag < 0]
-    for value in values[values.imag > 0]:
+    for value in values[np.imag(values) > 0]:
         near = min(lower, key=lambda other: abs(other - value.conjugate()), default=None)
         if near is None or abs(near - value.conjugate()) > 1e-6 * abs(value):
             raise ValueError(f"eigenvalue {value} has no conjugate among {values.tolist()}; expected complex pairs")

@@ -79,8 +79,8 @@ class RingGAN(Game):
 
     def _networks(self, key: PRNGKeyArray) -> tuple[eqx.nn.MLP, eqx.nn.MLP]:
         one, two = jax.random.split(key)
-        shape = dict(width_size=self.width, depth=self.depth, activation=jnp.tanh)
-        return eqx.nn.MLP(self.latent_size, 2, key=one, **shape), eqx.nn.MLP(2, "scalar", key=two, **shape)
+        generator = eqx.nn.MLP(self.latent_size, 2, self.width, self.depth, jnp.tanh, key=one)
+        return generator, eqx.nn.MLP(2, "scalar", self.width, self.depth, jnp.tanh, key=two)
 
     def gan(self, key: PRNGKeyArray | None = None) -> GAN:
         """The same game with data, latent and functions written out, as a `GAN`."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._compiling import cheap_jit
@@ -56,7 +56,7 @@ class SolverOptions(eqx.Module):
 
     solver: diffrax.AbstractSolver
     stepsize_controller: diffrax.AbstractStepSizeController
-    dt0: ArrayLike | None
+    dt0: float | Array | None
     max_steps: int | None
     adjoint: diffrax.AbstractAdjoint
     key: PRNGKeyArray | None
@@ -68,7 +68,7 @@ def solver_options(
     *,
     solver: diffrax.AbstractSolver | None,
     stepsize_controller: diffrax.AbstractStepSizeController | None,
-    dt0: ArrayLike | None,
+    dt0: float | Array | None,
     max_steps: int | None,
     adjoint: diffrax.AbstractAdjoint | None,
     key: PRNGKeyArray | None,
@@ -109,9 +109,6 @@ def _run_flow(
     def field(t, y, args):
         return jax.tree.leaves(flow.field(game, t, jax.tree.unflatten(structure, y)))
 
-    def diffusion(t, y, args):
-        return lx.DiagonalLinearOperator(jax.tree.leaves(flow.noise(jax.tree.unflatten(structure, y))))
-
     def players_at(t, y, args):
         return jax.tree.unflatten(structure, y).players
 
@@ -131,6 +128,12 @@ def _run_flow(
         keep["saved"] = diffrax.SubSaveAt(ts=saves, fn=lambda *at: jax.tree.leaves(players_at(*at)))
     terms = diffrax.ODETerm(field)
     if isinstance(flow, NoisyFlow):
+        noise = flow.noise
+
+        def diffusion(t, y, args):
+            return lx.DiagonalLinearOperator(jax.tree.leaves(noise(jax.tree.unflatten(structure, y))))
+
+        assert dt0 is not None and options.key is not None  # `simulate` has seen to it
         shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
         area = diffrax.SpaceTimeLevyArea  # serves the solvers that need it, and those that need less
         path = diffrax.VirtualBrownianTree(jnp.zeros((), dtype), until, dt0 / 2, shapes, options.key, area)
@@ -151,14 +154,17 @@ def _run_flow(
         throw=False,
     )
     # The end is stored after the last sample that was reached; what was not reached is infinite.
-    sampled = solution.ys["grid"]
-    last = jnp.sum(jnp.isfinite(solution.ts["grid"])) - 1
+    times: Any
+    values: Any
+    times, values = solution.ts, solution.ys
+    sampled = values["grid"]
+    last = jnp.sum(jnp.isfinite(times["grid"])) - 1
     final = jax.tree.unflatten(structure, [leaf[last] for leaf in sampled])
     travelled = _distance(final.players, state.players)
     occurred = solution.result == diffrax.RESULTS.event_occurred
     blown = occurred | ~jnp.isfinite(travelled)
     ended = solution.result == diffrax.RESULTS.successful
-    reached = solution.ts["grid"][last]
+    reached = times["grid"][last]
     if classify:
         tolerances = [getattr(controller, name, None) for name in ("rtol", "atol")]
         accuracy = max([float(jnp.finfo(dtype).eps), *(value for value in tolerances if value is not None)])
@@ -168,7 +174,8 @@ def _run_flow(
         probes = probe_sizes(quarters, covered, sizes, floor, tolerance, floor)
         places = jnp.asarray(marks(SAMPLES + 1)[:-1])
         begin, half, late = (players_of([leaf[place] for leaf in sampled]) for place in places)
-        watch = solution.controller_state[1]
+        controller_state: Any = solution.controller_state
+        watch = controller_state[1]
         fields, variation = _fields(game, (begin, half, late, final.players), probes, None)
         evidence = evidence_of_samples(grid, points, watch.found(until), fields, variation, accuracy, SEGMENTS)
         summary = summarise(evidence._replace(travelled=covered, start=start), tolerance, limit)
@@ -208,8 +215,8 @@ def _run_flow(
         failed, gave_up = jnp.zeros(len(final.players), bool), ~ended & ~blown
         residual = _residual(game, final.players, None)
     if saves is None:
-        saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), solution.ts["grid"][last][None]
+        saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), times["grid"][last][None]
     else:
-        saved, saved_times = jax.tree.unflatten(jax.tree.structure(state.players), solution.ys["saved"]), saves
+        saved, saved_times = jax.tree.unflatten(jax.tree.structure(state.players), values["saved"]), saves
     rest = residual, solution.stats["num_steps"], reached, failed, gave_up
     return _finish(game, final, saved, saved_times, measures, None, summary, *rest), summary, open_

@@ -10,6 +10,7 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
@@ -233,7 +234,7 @@ def _widen(low: Players, high: Players, players: Players) -> tuple[Players, Play
     return low, jax.tree.map(lambda old, new: jnp.where(new > old, new, old), high, players)
 
 
-def _repeat(advance: Callable, begin: Array, count: Array, state: State, unroll: int) -> State:
+def _repeat(advance: Callable, begin: Array, count: Array | int, state: State, unroll: int) -> State:
     """Advance the state by so many steps, `unroll` of them per turn of the loop."""
 
     def turn(start: Array, steps: int, i: Array, state: State) -> State:
@@ -312,15 +313,16 @@ def _beginnings(arrays: list[Array], count: int) -> list[Array]:
     """The first entries of arrays, without compiling anything where that is possible."""
 
     def is_simple(array: Array) -> bool:
-        known = not isinstance(array, jax.core.Tracer) and not array.weak_type and len(array.devices()) == 1
-        return known and not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
+        known = not isinstance(array, Tracer) and not array.weak_type and len(array.devices()) == 1
+        return known and not jnp.issubdtype(array.dtype, jax.dtypes.extended)
 
     if all(len(array) == count for array in arrays):
         return arrays
     if not all(map(is_simple, arrays)):
         return [array[:count] for array in arrays]
     (device,) = arrays[0].devices()
-    usual = jax.config.jax_default_device or jax.local_devices()[0]
+    usual: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]  not in the types of JAX
+    usual = usual or jax.local_devices()[0]
     return jax.device_put([np.asarray(array)[:count] for array in arrays], None if device == usual else device)
 
 
@@ -338,7 +340,7 @@ def _run_of_update(
             classify = False
             segments = schedule.segments(dtype, not isinstance(meter, diffrax.NoProgressMeter))
 
-    def advance(state: State, step: Array) -> State:
+    def advance(state: State, step: Array | int) -> State:
         if key is None:
             return one_step(update, game, state)
         return update.step(game, state, jax.random.fold_in(key, step))
@@ -378,7 +380,7 @@ def _run_of_update(
                 part = now / jnp.where(upward, now - signal, 1)
                 when = (step + 1).astype(dtype) - part
                 point = jax.tree.map(lambda a, b: b - part.astype(b.dtype) * (b - a), before, after)
-                section = widened(*section, point, upward, crossings > 0)
+                section = widened(section[0], section[1], point, upward, crossings > 0)
                 first = jnp.where(upward & (crossings == 0), when, first)
                 return crossings + upward, first, jnp.where(upward, when, last), section
 
@@ -401,9 +403,11 @@ def _run_of_update(
         unwatched = jnp.where(index == 3, 0, length) if apart else 0
         if apart:
             boxed = jax.lax.fori_loop(0, unwatched, plainly, boxed)
-        (state, low, high), *turns = jax.lax.fori_loop(unwatched, length, closely, (boxed, *turns))
+        carry = jax.lax.fori_loop(unwatched, length, closely, (boxed, *turns))
+        (state, low, high), signal, crossings, first, last, section = carry
         amplitude = _trees.norm(jax.tree.map(jnp.subtract, high, low))
         low, high = jax.tree.map(jnp.minimum, watch.low, low), jax.tree.map(jnp.maximum, watch.high, high)
+        turns = signal, crossings, first, last, section
         watch = _Watch(low, high, watch.quarters, watch.ends, watch.centre, watch.axis, *turns, kept, kept_step)
         return (state, watch, meter.step(meter_state, end / segments.steps)), amplitude
 

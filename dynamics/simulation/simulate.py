@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
@@ -33,17 +34,17 @@ def simulate(
     players: Any,
     *,
     steps: int | None = None,
-    until: float | None = None,
+    until: float | Array | None = None,
     save_every: int | float | Literal["last"] | None = None,
     measures: Mapping[str, Measure] | None = None,
     key: PRNGKeyArray | None = None,
     classify: bool = True,
-    tolerance: float = 1e-3,
-    limit: float = 1e6,
+    tolerance: float | Array = 1e-3,
+    limit: float | Array = 1e6,
     progress: bool = False,
     solver: diffrax.AbstractSolver | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
-    dt0: float | None = None,
+    dt0: float | Array | None = None,
     max_steps: int = 100_000,
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Run:
@@ -102,7 +103,7 @@ def simulate(
     game, method = jax.tree.map(partial(_number_of_type, dtype=dtype), (game, method))
     measures = dict(measures or {})
     for name, value in (("tolerance", tolerance), ("limit", limit)):
-        if not (isinstance(value, jax.core.Tracer) or value > 0):
+        if not (isinstance(value, Tracer) or value > 0):
             raise ValueError(f"{name} is {value}; expected a positive number")
     thresholds = _number(tolerance, dtype), _number(limit, dtype)
     meter = diffrax.NoProgressMeter()
@@ -127,10 +128,10 @@ def simulate(
         return _decided(game, method, key, *ran)
     if steps is not None or until is None:
         raise ValueError(f"a flow takes until=..., not steps=...; got steps={steps}, until={until}")
-    if not (isinstance(until, jax.core.Tracer) or 0 < float(until) < np.inf):
+    if not (isinstance(until, Tracer) or 0 < float(until) < np.inf):
         raise ValueError(f"until is {until}; expected a positive time")
     _check_noise(method, key, dt0)
-    if isinstance(save_every, (int, float)) and not isinstance(until, jax.core.Tracer) and save_every > 0:
+    if isinstance(save_every, (int, float)) and not isinstance(until, Tracer) and save_every > 0:
         _check_saves(int(min(float(until) / save_every, 1e300)) + 1, state.players)
     saves = _save_times(until, save_every, dtype)
     options = solver_options(
@@ -164,7 +165,7 @@ def simulate_lane(
     key: PRNGKeyArray | None,
     tolerance: Array,
     limit: Array,
-) -> tuple[Run, Summary, Open]:
+) -> tuple[Run, Summary, Open | None]:
     """As `simulate`, for one of many games that run side by side: faster, but longer to compile.
 
     What is in doubt at the end is left so; `second_look` decides it.
@@ -184,7 +185,7 @@ def _number_of_type(leaf: Any, dtype: Any) -> Any:
     """A leaf as `_trees.cast` makes it, or an array of NumPy: then it is the compiled program's call that places it."""
     if not eqx.is_inexact_array(leaf):
         return leaf
-    if isinstance(leaf, jax.core.Tracer) or leaf.dtype != dtype:
+    if isinstance(leaf, Tracer) or leaf.dtype != dtype:
         return jax.lax.convert_element_type(leaf, dtype)
     if not getattr(leaf, "weak_type", False):
         return leaf
@@ -211,7 +212,7 @@ def _check_noise(flow: AbstractFlow, key: PRNGKeyArray | None, dt0: Any) -> None
             "a NoisyFlow takes steps of a fixed length; pass dt0=..., for instance a hundredth of the time in which "
             "the flow changes"
         )
-    if not (isinstance(dt0, jax.core.Tracer) or 0 < float(dt0) < np.inf):
+    if not (isinstance(dt0, Tracer) or 0 < float(dt0) < np.inf):
         raise ValueError(f"dt0 is {dt0}; expected a positive time")
 
 

@@ -76,7 +76,8 @@ class ProximalPoint(Update):
             tolerance = 1e-11 if flat.dtype == jnp.float64 else 1e-5
         # The derivative of the end point is that of one more step of Newton's method from it, whose residual is 0 up to
         # rounding: the implicit function theorem. It needs no derivative of the iteration.
-        end = _solve(shift, *_constant((flat, given)), tolerance)
+        start, held = _constant((flat, given))
+        end = _solve(shift, start, held, tolerance)
         polished = end - _correction(shift, end, given, end - shift(end, given) - flat)
         return State(unravel(polished), ())
 

@@ -8,7 +8,7 @@ Kreiss constant and the distance to instability are those on the invariant subsp
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.linalg
@@ -239,7 +239,7 @@ def numerical_radius(report: Stability | ArrayLike) -> float:
     """
     matrix = _square(report)
 
-    def support(angles: np.ndarray) -> np.ndarray:
+    def support(angles: np.ndarray | float) -> np.ndarray:
         turned = np.exp(1j * np.asarray(angles))[..., None, None] * matrix
         return np.linalg.eigvalsh((turned + np.swapaxes(turned.conj(), -1, -2)) / 2)[..., -1]
 
@@ -434,7 +434,7 @@ def potential_and_hamiltonian(report: Stability | Sequence[Sequence[ArrayLike]] 
     elif isinstance(report, np.ndarray) and report.ndim == 2:
         matrix = report
     else:
-        matrix = np.block([[np.asarray(block) for block in row] for row in report])
+        matrix = np.block([[np.asarray(block) for block in row] for row in cast(Sequence[Sequence[ArrayLike]], report)])
     matrix = _square(matrix)
     potential, hamiltonian = (matrix + matrix.T) / 2, (matrix - matrix.T) / 2
     sizes = float(np.linalg.norm(potential)), float(np.linalg.norm(hamiltonian))
@@ -528,7 +528,8 @@ def _without_neutral(report: Stability | ArrayLike, kind: str | None) -> tuple[n
     neutral = 1.0 if kind == "map" else 0.0
     apart = np.sort(np.abs(np.linalg.eigvals(matrix) - neutral))
     cut = (apart[count - 1] + apart[count]) / 2
-    triangle, basis, found = scipy.linalg.schur(matrix, sort=lambda x, y=0.0: abs(complex(x, y) - neutral) > cut)
+    schur: Any = scipy.linalg.schur(matrix, sort=lambda x, y=0.0: abs(complex(x, y) - neutral) > cut)
+    triangle, basis, found = schur  # with `sort` there are three
     return triangle[:found, :found].astype(raw.dtype), kind, basis[:, :found]
 
 
@@ -545,7 +546,7 @@ def _as_dict(result: Any) -> dict[str, Any]:
 
 
 def _order(values: np.ndarray, kind: str) -> np.ndarray:
-    return np.argsort(-(np.abs(values) if kind == "map" else values.real), kind="stable")
+    return np.argsort(-(np.abs(values) if kind == "map" else np.real(values)), kind="stable")
 
 
 def _ordered(values: np.ndarray, kind: str) -> np.ndarray:
@@ -559,7 +560,7 @@ def _side(report: Stability | ArrayLike, kind: str) -> str:
     raw = raw if np.issubdtype(raw.dtype, np.floating) else raw.astype(float)
     values, errors = eigenvalues_with_errors(raw)
     matrix = raw.astype(float)
-    outward = values.real if kind == "flow" else np.abs(values) - 1
+    outward = np.real(values) if kind == "flow" else np.abs(values) - 1
     if np.any(outward > errors):
         return "unstable"
     on_boundary = np.flatnonzero(outward >= -errors)
@@ -579,8 +580,9 @@ def _side(report: Stability | ArrayLike, kind: str) -> str:
 def _window(values: np.ndarray, kind: str) -> tuple[complex, complex]:
     around = [*values, 1 + 1j, -1 - 1j] if kind == "map" else [*values, 0j]
     around = np.array([*around, *np.conj(around)])
-    side = 0.75 * max(float(np.ptp(around.real)), float(np.ptp(around.imag)), 1e-3)
-    middle = complex(around.real.min() + around.real.max(), around.imag.min() + around.imag.max()) / 2
+    real, imaginary = np.real(around), np.imag(around)
+    side = 0.75 * max(float(np.ptp(real)), float(np.ptp(imaginary)), 1e-3)
+    middle = complex(real.min() + real.max(), imaginary.min() + imaginary.max()) / 2
     return middle - side * (1 + 1j), middle + side * (1 + 1j)
 
 
@@ -598,4 +600,5 @@ def _reach(matrix: np.ndarray, kind: str, epsilon: float) -> float:
     high += 1e-9 * (1 + abs(high))
     if high <= low or above(low) >= 0:  # normal, up to rounding
         return float(low)
-    return float(scipy.optimize.brentq(above, low, high, xtol=1e-13 * (1 + abs(high)), rtol=1e-13))
+    root: Any = scipy.optimize.brentq(above, low, high, xtol=1e-13 * (1 + abs(high)), rtol=np.float64(1e-13))
+    return float(root)

@@ -363,7 +363,13 @@ def on_vectors(
 
 @eqx.filter_jit
 def moved_memory(
-    game, update, players, key, gradient_noise, rest: Rest, directions: Float[Array, "k n"]
+    game: Game,
+    update: Update,
+    players: Players,
+    key: PRNGKeyArray | None,
+    gradient_noise: tuple[Array, ...] | None,
+    rest: Rest,
+    directions: Float[Array, "k n"],
 ) -> Float[Array, " k"]:
     """How far one step moves the rest state whose memory was shifted by each of the directions, relative to the shift.
 
@@ -386,7 +392,13 @@ def moved_memory(
 
 @eqx.filter_jit
 def one_sided_jacobians(
-    game, method, players, key, directions: Float[Array, "k n"], gradient_noise=None, rest: Rest | None = None
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Players,
+    key: PRNGKeyArray | None,
+    directions: Float[Array, "k n"],
+    gradient_noise: tuple[Array, ...] | None = None,
+    rest: Rest | None = None,
 ) -> Float[Array, "k n n"]:
     """The Jacobian a little way from the rest state along each direction of the floating state, extrapolated to it.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -32,7 +33,7 @@ class Pieces:
     invariant: bool
 
 
-def sample_directions(size: int, memory_at_zero: np.ndarray, dtype) -> np.ndarray:
+def sample_directions(size: int, memory_at_zero: np.ndarray, dtype: Any) -> np.ndarray:
     """Directions in which to look for pieces: along the axes, to both sides, and random ones.
 
     Memory that rests at 0 (momentum, squared gradients) is left there: parts of it must not be negative.

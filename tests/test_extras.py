@@ -1,0 +1,82 @@
+"""What works without the packages that only some users need, and what is said where one of them is missing."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from test_types import PROJECT
+
+EXTRAS = {"stores": ("google_crc32c", "zarr"), "workers": ("cloudpickle",), "notebooks": ("ipykernel", "ipywidgets")}
+MODULES = [module for modules in EXTRAS.values() for module in modules]
+
+BUILD = """
+import sys, numpy as np
+for module in MISSING:
+    sys.modules[module] = None
+import dynamics as dy
+
+def build(rate):
+    return dy.games.Quadratic([[1.0]]), dy.updates.Simultaneous(dy.optimisers.sgd(rate)), (1.0,)
+
+axes = {"rate": np.linspace(0.1, 0.9, 5)}
+"""
+
+
+def run_without(modules, code):
+    code = f"MISSING = {list(modules)}\n{BUILD}\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_most_users_need_works_without_extras():
+    code = """
+from dynamics import cli, claims, plots, reports, strategies, studies
+from concurrent.futures import ThreadPoolExecutor
+chart = dy.sweep(build, axes, steps=500)
+with ThreadPoolExecutor(2) as executor:
+    assert chart.identical(dy.sweep(build, axes, steps=500, executor=executor))
+print(chart.outcome.values.tolist(), cli.main(["list", "games"]))
+"""
+    printed = run_without([*MODULES, "dask", "distributed"], code)
+    assert "[0, 0, 0, 0, 0]" in printed and "DiracGAN" in printed
+
+
+@pytest.mark.parametrize("module", ["google_crc32c", "zarr", "cloudpickle"])
+def test_a_missing_package_is_named_with_its_extra(module):
+    code = """
+import tempfile
+def tried(**options):
+    try:
+        dy.sweep(lambda rate: print("built"), axes, steps=50, **options)
+    except ImportError as error:
+        print(error)
+from dynamics.ensembles import local_workers
+with tempfile.TemporaryDirectory() as folder, local_workers(1) as executor:
+    tried(**({"executor": executor} if MISSING == ["cloudpickle"] else {"store": folder + "/run.zarr"}))
+"""
+    use, extra = ("executor=", "workers") if module == "cloudpickle" else ("store=", "stores")
+    expected = f'{use} needs {module}, which is not installed; pip install "dynamics[{extra}]"'
+    assert run_without([module], code).strip() == expected  # before anything is built
+
+
+def test_an_error_within_a_package_is_not_hidden(tmp_path, monkeypatch):
+    from dynamics._extras import optional
+
+    (tmp_path / "half_installed.py").write_text("import a_module_that_is_not_there")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
+        optional("half_installed", "stores", "store=")
+
+
+def test_extras_are_installed_for_the_tests():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for extra, modules in EXTRAS.items():
+        names = [re.split("[>=!~;]", requirement)[0].replace("-", "_") for requirement in extras[extra]]
+        assert tuple(sorted(names)) == modules
+        assert not set(names) & {re.split("[>=!~;]", each)[0].replace("-", "_") for each in project["dependencies"]}
+    (own,) = [requirement for requirement in extras["test"] if requirement.startswith("dynamics[")]
+    assert set(own.removeprefix("dynamics[").removesuffix("]").split(",")) == set(EXTRAS)
