@@ -272,6 +272,7 @@ METHODS = [
 ]
 
 
+@pytest.mark.slow
 def test_games_with_equal_players_share_a_program_and_nothing_else(tmp_path):
     both, *alone = (
         studies.load(write(tmp_path, METHODS[0], game, steps=300)) for game in ([PLANAR, DIRAC], PLANAR, DIRAC)
