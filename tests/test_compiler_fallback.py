@@ -18,6 +18,7 @@ import dynamics as dy
 from dynamics import optimisers
 from dynamics.compiler import affine, fallback, jaxprs
 from dynamics.compiler.batch import interpreter, rules, values
+from dynamics.compiler.errors import Unavailable, Unsupported
 from dynamics.compiler.fallback import CompilerWarning
 from dynamics.compiler.llvm import elementary, jit, lowering, operations, vector_width
 from dynamics.ensembles import cells
@@ -263,7 +264,7 @@ def test_broken_code_is_refused_before_it_runs(plain, nothing_remembered, monkey
 
 def test_a_program_that_can_be_lowered_in_no_way(plain, monkeypatch):
     def unsupported(*_):
-        raise operations.Unsupported("a loop")
+        raise Unsupported("a loop")
 
     monkeypatch.setattr(lowering, "translated", unsupported)
     monkeypatch.setattr(lowering, "mlir", Without(lowering.mlir, ["lower_fun"], AttributeError, []))
@@ -274,7 +275,7 @@ def test_a_program_that_can_be_lowered_in_no_way(plain, monkeypatch):
 
 def test_the_layout_of_the_frame_is_that_of_the_description(nothing_remembered, monkeypatch):
     place = jit.place
-    with pytest.raises(jit.Unavailable, match="has no structure XLA_FFI_Frame"):
+    with pytest.raises(Unavailable, match="has no structure XLA_FFI_Frame"):
         place("XLA_FFI_Frame", "rets")
     assert (place(*jit.ARGUMENTS), place(*jit.RESULTS)) == (72, 112)
     assert place("XLA_FFI_Buffer", "data") == 24 and place("XLA_FFI_Metadata", "api_version", "minor_version") == 28
@@ -287,7 +288,7 @@ def test_the_layout_of_the_frame_is_that_of_the_description(nothing_remembered, 
     jit.structure.cache_clear()
     unknown = header.replace("XLA_FFI_ExecutionStage stage;", "XLA_FFI_Unheard stage;")
     monkeypatch.setattr(jit, "_header", lambda: unknown)
-    with pytest.raises(jit.Unavailable, match="no structure XLA_FFI_Unheard"):
+    with pytest.raises(Unavailable, match="no structure XLA_FFI_Unheard"):
         place(*jit.ARGUMENTS)
     jit.structure.cache_clear()
     monkeypatch.undo()

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dynamics.compiler.errors import Unavailable, Unsupported
 from dynamics.compiler.llvm import elementary, jit, vector_width
 from dynamics.compiler.llvm.lowering import in_machine_code, translated
-from dynamics.compiler.llvm.operations import ELEMENTWISE, Unsupported
+from dynamics.compiler.llvm.operations import ELEMENTWISE
 from dynamics.ensembles import CompilerWarning
 
 LANES = 24
@@ -333,7 +334,7 @@ def test_what_is_left_to_xla(function, reason, caplog):
 
 def test_without_the_interface_of_xla_all_is_left_to_it(monkeypatch):
     def unknown():
-        raise jit.Unavailable("no description")
+        raise Unavailable("no description")
 
     monkeypatch.setattr(jit, "_version", unknown)
     x = numbers(np.float64)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
+from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.gpu.arrays import ARRAYS, Games, Memory, Value, each, joined, objects
-from dynamics.compiler.gpu.scalars import ELEMENTWISE, TRITON_NUMBERS, WIDENED, Numbers, Unsupported, dtype_of
+from dynamics.compiler.gpu.scalars import ELEMENTWISE, TRITON_NUMBERS, WIDENED, Numbers, dtype_of
 from dynamics.compiler.jaxprs import CALLS, SAME, needed_equations, scan_counts
 
 LARGEST_STATE = 96  # 32-bit registers for the numbers that a loop carries, of the 255 that a thread has

@@ -19,9 +19,10 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import mlir
 from jaxtyping import Array
 
+from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.gpu.arrays import Games, Memory, Value, objects
 from dynamics.compiler.gpu.interpreter import LARGEST_STORE, Rewriter
-from dynamics.compiler.gpu.scalars import FUSED, TRITON_NUMBERS, WIDENED, Numbers, Unsupported
+from dynamics.compiler.gpu.scalars import FUSED, TRITON_NUMBERS, WIDENED, Numbers
 
 logger = logging.getLogger(__name__)
 

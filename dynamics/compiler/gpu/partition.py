@@ -35,9 +35,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Var
 from jaxtyping import Array, PyTree
 
+from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.gpu.interpreter import LOOPS
 from dynamics.compiler.gpu.kernel import in_kernel, plan_of
-from dynamics.compiler.gpu.scalars import Unsupported
 from dynamics.compiler.jaxprs import CALLS, bind, needed_equations
 
 logger = logging.getLogger(__name__)

@@ -16,16 +16,14 @@ import jax
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from dynamics.compiler.errors import Unavailable
+
 ASKS_VERSION = 1  # the kind of an extension
 ARGUMENTS = "XLA_FFI_CallFrame", "args", "args"
 RESULTS = "XLA_FFI_CallFrame", "rets", "rets"
 SEEN = "length_of_the_frame"  # a variable of the made code
 BYTE, WORD, LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 POINTER = ir.PointerType()
-
-
-class Unavailable(Exception):
-    """Machine code cannot be made here; the text says why."""
 
 
 _lock = threading.Lock()

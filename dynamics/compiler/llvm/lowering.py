@@ -24,6 +24,7 @@ from jax.interpreters import mlir
 from llvmlite import ir
 
 from dynamics.compiler import fallback
+from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.jaxprs import CALLS, SAME, inner_programs, is_literal, needed_equations, scan_counts
 from dynamics.compiler.llvm import jit
 from dynamics.compiler.llvm.operations import (
@@ -31,7 +32,6 @@ from dynamics.compiler.llvm.operations import (
     ELEMENTWISE,
     FLOATS,
     TYPES,
-    Unsupported,
     dtype_of,
     is_wide,
 )

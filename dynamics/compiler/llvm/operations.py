@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from llvmlite import ir
 
+from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.jaxprs import CALLS, SAME, is_literal, needed_equations
 from dynamics.compiler.llvm.elementary import FUNCTIONS, LARGEST_ANGLE
 from dynamics.compiler.llvm.jit import has_function
@@ -29,10 +30,6 @@ LIBRARY = {name: name for name in ("exp2", "tan", "sinh", "cosh", "erf", "erfc",
 LIBRARY |= {name: name for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh")} | {"rem": "fmod"}
 SLOW = {*FUNCTIONS, *LIBRARY, "div", "sqrt", "rsqrt"} - {"rem"}  # a result takes many cycles
 CONTRACT = ("contract",)  # a product and a sum may be one instruction
-
-
-class Unsupported(Exception):
-    """A program that does not become machine code; the text says why."""
 
 
 def dtype_of(dtype: Any) -> np.dtype:
