@@ -20,7 +20,17 @@ from dynamics.compiler import affine, fallback, jaxprs
 from dynamics.compiler.batch import interpreter, rules, values
 from dynamics.compiler.errors import Unavailable, Unsupported
 from dynamics.compiler.fallback import CompilerWarning
-from dynamics.compiler.llvm import elementary, jit, lowering, operations, vector_width
+from dynamics.compiler.llvm import (
+    array_rules,
+    context,
+    control_flow,
+    elementary,
+    jit,
+    lowering,
+    operations,
+    vector_width,
+)
+from dynamics.compiler.llvm import rules as llvm_rules
 from dynamics.ensembles import cells
 
 MODULES = (
@@ -31,6 +41,10 @@ MODULES = (
     values,
     interpreter,
     lowering,
+    context,
+    llvm_rules,
+    array_rules,
+    control_flow,
     operations,
     vector_width,
     jaxprs,
@@ -194,17 +208,22 @@ def test_a_name_that_is_gone_or_fails(module, path, plain, nothing_remembered, m
 
 
 def faulty_rules():
-    arranged = [name for name in vars(lowering._Translator) if not name.startswith("__")]
+    written = [name for name in vars(context.FunctionContext) if not name.startswith("__")]
     for key in interpreter.RULES:
         marks = () if key == "reduce_max" else pytest.mark.slow
         yield pytest.param(interpreter.RULES, key, id=f"rules-{key}", marks=marks)
     for key in operations.ELEMENTWISE:
         marks = () if key == "tanh" else pytest.mark.slow
         yield pytest.param(operations.ELEMENTWISE, key, id=f"operations-{key}", marks=marks)
-    for name in arranged:
-        yield pytest.param(lowering._Translator, name, id=f"translator-{name}", marks=pytest.mark.slow)
-    for name in ("translated", "jaxpr_as_fun", "needed_equations"):
+    for key in llvm_rules.RULES:
+        marks = () if key in ("while", "reshape") else pytest.mark.slow
+        yield pytest.param(llvm_rules.RULES, key, id=f"lowering-rules-{key}", marks=marks)
+    for name in written:
+        yield pytest.param(context.FunctionContext, name, id=f"context-{name}", marks=pytest.mark.slow)
+    for name in ("translated", "write_function", "jaxpr_as_fun", "lower_jaxpr"):
         yield pytest.param(lowering, name, id=f"lowering-{name}", marks=pytest.mark.slow)
+    for name in ("RuleContext", "needed_equations"):
+        yield pytest.param(llvm_rules, name, id=f"lowering-rules-{name}", marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("where, name", [*faulty_rules()])
@@ -335,7 +354,8 @@ import numpy as np
 import dynamics as dy
 from dynamics.ensembles import cells
 COMPILER = {f"dynamics.compiler.{name}" for name in ("affine", "llvm.elementary", "llvm.jit", "llvm.lowering",
-    "llvm.operations", "llvm.vector_width", "gpu.arrays", "gpu.scalars", "gpu.interpreter", "gpu.kernel",
+    "llvm.operations", "llvm.vector_width", "llvm.context", "llvm.rules", "llvm.array_rules", "llvm.control_flow",
+    "gpu.arrays", "gpu.scalars", "gpu.interpreter", "gpu.kernel",
     "gpu.partition", "batch.rules", "batch.values", "batch.interpreter")}
 assert not COMPILER & set(sys.modules), "the compiler is not needed yet"
 cells.LANES["cpu"], cells.FEWEST_LANES = 3, 1

@@ -21,8 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynamics.compiler.affine import STEP, as_affine, is_affine_step
-from dynamics.compiler.batch.rules import ELEMENTWISE, RULES, frozen
+from dynamics.compiler.batch.rules import ELEMENTWISE, RULES, batching, frozen
 from dynamics.compiler.batch.values import Core, Value
+from dynamics.compiler.errors import naming
 from dynamics.compiler.jaxprs import (
     CALLS,
     Program,
@@ -253,11 +254,12 @@ class _Scope:
 
     def apply(self, equation: Any, values: list[Value]) -> list[Value]:
         name = equation.primitive.name
-        rule = _cond if name == "cond" else RULES.get(name)
-        found = None if rule is None else rule(self, equation, values)
-        if found is None and name in ELEMENTWISE:
-            found = self.elementwise(equation, values)
-        return self.by_vmap(equation, values) if found is None else found
+        rule = RULES.get(name)
+        with naming(equation, "batching"):
+            found = None if rule is None else rule(self, equation, values)
+            if found is None and name in ELEMENTWISE:
+                found = self.elementwise(equation, values)
+            return self.by_vmap(equation, values) if found is None else found
 
     def elementwise(self, equation: Any, values: Sequence[Value]) -> list[Value]:
         batched = any(value.core.batched for value in values)
@@ -537,6 +539,7 @@ def _in_parts(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[A
     return [read(atom, known) for atom in program.outputs]
 
 
+@batching("cond")
 def _cond(scope: _Scope, equation: Any, values: list[Value]) -> list[Value] | None:
     which, *operands = values
     branches = equation.params["branches"]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
-from dynamics.compiler.errors import Unsupported
+from dynamics.compiler.errors import Unsupported, naming
 from dynamics.compiler.gpu.arrays import ARRAYS, Games, Memory, Value, each, joined, objects
 from dynamics.compiler.gpu.scalars import ELEMENTWISE, TRITON_NUMBERS, WIDENED, Numbers, dtype_of
 from dynamics.compiler.jaxprs import CALLS, SAME, needed_equations, scan_counts
@@ -51,7 +51,8 @@ class Rewriter:
         for atoms in (jaxpr.outvars, *(equation.invars for equation in needed)):
             self.used.update(atom for atom in atoms if isinstance(atom, Var))
         for equation in needed:
-            found = self.equation(equation, [read(atom) for atom in equation.invars])
+            with naming(equation):
+                found = self.equation(equation, [read(atom) for atom in equation.invars])
             for variable, value in zip(equation.outvars, found, strict=True):
                 if value.data is not None and value.data.shape != self.games.small(variable.aval.shape):
                     raise Unsupported(f"{equation.primitive.name} made {value.data.shape} of {variable.aval.shape}")
@@ -76,8 +77,8 @@ class Rewriter:
         shapes = [variable.aval.shape for variable in equation.outvars]
         if name in CALLS:
             return self.closed(equation.params[CALLS[name]], inputs)
-        if name in LOOPS or name == "cond":
-            return getattr(self, f"_{name}")(equation, inputs)
+        if name in CONTROL_FLOW:
+            return CONTROL_FLOW[name](self, equation, inputs)
         if name in SAME:
             return inputs
         (shape, *_) = shapes
@@ -292,6 +293,13 @@ class Rewriter:
                 chosen = each(pick, chosen, objects(values[place].data))
             found.append(Value(chosen, values[0].shape))
         return found
+
+
+CONTROL_FLOW: dict[str, Callable[[Rewriter, JaxprEqn, list[Value]], list[Value]]] = {
+    "while": Rewriter._while,
+    "scan": Rewriter._scan,
+    "cond": Rewriter._cond,
+}
 
 
 def _open(program: ClosedJaxpr | Jaxpr) -> Jaxpr:
