@@ -7,7 +7,6 @@ from typing import Any, Literal
 import diffrax
 import equinox as eqx
 import jax
-import jax.extend
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
@@ -18,6 +17,7 @@ from dynamics import _trees
 from dynamics._checks import as_whole, check_arrays, is_concrete
 from dynamics._compiling import cheap_jit, kind_of
 from dynamics._memory import check_memory, counted
+from dynamics.compiler.jaxprs import subjaxprs
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Losses, Players, as_losses, as_players
@@ -633,7 +633,7 @@ def _is_cheap(step: Callable, state: State) -> bool:
     pending, count = [jax.make_jaxpr(step)(state).jaxpr], 0
     while pending:
         for equation in pending.pop().eqns:
-            inner = list(jax.extend.core.jaxprs_in_params(equation.params))
+            inner = subjaxprs(equation)
             pending += inner
             count += not inner
             if count > 64 or not (inner or equation.primitive.name in ARITHMETIC):

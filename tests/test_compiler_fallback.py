@@ -16,7 +16,7 @@ import sweeps
 
 import dynamics as dy
 from dynamics import optimisers
-from dynamics.compiler import affine, fallback, jaxprs
+from dynamics.compiler import _jax, affine, fallback, jaxprs
 from dynamics.compiler.batch import interpreter, rules, values
 from dynamics.compiler.errors import Unavailable, Unsupported
 from dynamics.compiler.fallback import CompilerWarning
@@ -34,6 +34,7 @@ from dynamics.compiler.llvm import rules as llvm_rules
 from dynamics.ensembles import cells
 
 MODULES = (
+    _jax,
     affine,
     elementary,
     jit,
@@ -165,11 +166,12 @@ def attribute(module, path):
 
 FAULTS = [(module, path) for module in MODULES for path in foreign_names(module)]
 FEW = {
-    ("lowering", "jax.ffi.ffi_lowering"),
-    ("jaxprs", "jax.extend.core.jaxprs_in_params"),
+    ("_jax", "jax.ffi.ffi_lowering"),
+    ("_jax", "jax.ffi.include_dir"),
+    ("_jax", "jax.extend.core.ClosedJaxpr"),
     ("jaxprs", "jax.make_jaxpr"),
     ("interpreter", "jax.lax.scan"),
-    ("jit", "jax.ffi.register_ffi_target"),
+    ("_jax", "jax.ffi.register_ffi_target"),
     ("jit", "llvm.create_mcjit_compiler"),
 }
 
@@ -286,7 +288,7 @@ def test_a_program_that_can_be_lowered_in_no_way(plain, monkeypatch):
         raise Unsupported("a loop")
 
     monkeypatch.setattr(lowering, "translated", unsupported)
-    monkeypatch.setattr(lowering, "mlir", Without(lowering.mlir, ["lower_fun"], AttributeError, []))
+    monkeypatch.setattr(_jax, "mlir", Without(_jax.mlir, ["lower_fun"], AttributeError, []))
     found, told = swept()
     close(found, plain)
     assert len(told) == 1 and "AttributeError: no lower_fun any more" in told[0]

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dynamics.compiler._jax import SAME
 from dynamics.compiler.batch.values import Core, Value
-from dynamics.compiler.jaxprs import SAME
 
 MOST_TERMS = 128  # of a sum that is written out
 MOST_PRODUCTS = 65_536  # of a matrix product that is written out

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
 
+from dynamics.compiler._jax import Primitive
 from dynamics.compiler.errors import Unsupported
 
 LARGEST_PROGRAM = 6_000  # operations; Triton compiles some thousand of them in seconds

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dynamics.compiler._jax import SAME
 from dynamics.compiler.errors import Unsupported
-from dynamics.compiler.jaxprs import SAME
 from dynamics.compiler.llvm.context import LoweredArray
 from dynamics.compiler.llvm.operations import BOOL, ELEMENTWISE, is_vector
 from dynamics.compiler.llvm.rules import RuleContext, array_lowering, lowering

@@ -14,14 +14,18 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import jax.extend
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
-from jax.interpreters import mlir
-
 from dynamics.compiler import errors, fallback
+from dynamics.compiler._jax import (
+    CALLS,
+    ClosedJaxpr,
+    jaxpr_as_fun,
+    lower_ffi_call,
+    lower_function,
+    new_primitive,
+    register_lowering,
+    subjaxprs,
+)
 from dynamics.compiler.errors import Unsupported
-from dynamics.compiler.jaxprs import CALLS, inner_programs
 from dynamics.compiler.llvm import array_rules, control_flow, jit  # noqa: F401 (they register rules)
 from dynamics.compiler.llvm.context import FunctionContext, LoweredArray, Memory
 from dynamics.compiler.llvm.operations import dtype_of
@@ -91,18 +95,7 @@ def translated(closed: ClosedJaxpr, batch_size: int) -> str:
     return jit.compiled(function.module, len(closed.jaxpr.invars), len(closed.jaxpr.outvars), write)
 
 
-_in_machine_code = Primitive("games_in_machine_code")
-_in_machine_code.multiple_results = True
-
-
-@_in_machine_code.def_abstract_eval
-def _shapes_of_results(*avals, jaxpr, lanes):
-    return list(jaxpr.out_avals)
-
-
-@_in_machine_code.def_impl
-def _at_once(*arrays, **params):
-    return jax.jit(functools.partial(_in_machine_code.bind, **params))(*arrays)
+_in_machine_code = new_primitive("games_in_machine_code", lambda *avals, jaxpr, lanes: list(jaxpr.out_avals))
 
 
 @lowering(_in_machine_code.name)
@@ -112,13 +105,13 @@ def _lower_within(ctx: RuleContext, *inputs: LoweredArray, jaxpr: ClosedJaxpr, *
 
 
 def _lowered_plainly(context, *arrays, jaxpr, lanes):
-    return mlir.lower_fun(jaxpr_as_fun(jaxpr), multiple_results=True)(context, *arrays)
+    return lower_function(context, jaxpr_as_fun(jaxpr), arrays)
 
 
 def _lowered(context, *arrays, jaxpr, lanes):
     try:
         name = translated(jaxpr, lanes)
-        lowered = jax.ffi.ffi_lowering(name)(context, *arrays)
+        lowered = lower_ffi_call(context, name, arrays)
     except Unsupported as reason:
         logger.info("left to XLA: %s", errors.text(reason))
     except Exception as error:  # of a JAX, a processor or a version of LLVM that is not known here
@@ -129,8 +122,8 @@ def _lowered(context, *arrays, jaxpr, lanes):
     return _lowered_plainly(context, *arrays, jaxpr=jaxpr, lanes=lanes)
 
 
-mlir.register_lowering(_in_machine_code, _lowered_plainly)
-mlir.register_lowering(_in_machine_code, _lowered, platform="cpu")
+register_lowering(_in_machine_code, _lowered_plainly)
+register_lowering(_in_machine_code, _lowered, platform="cpu")
 
 
 def in_machine_code(closed: ClosedJaxpr, lanes: int) -> Callable[..., list[Any]]:
@@ -154,5 +147,5 @@ def is_known(equation: Any) -> bool:
         return False  # it is lowered already
     name = equation.primitive.name
     if name in CALLS or name in ("while", "scan", "cond"):
-        return all(is_known(inner) for program in inner_programs(equation) for inner in program.eqns)
+        return all(is_known(inner) for program in subjaxprs(equation) for inner in program.eqns)
     return name in RULES

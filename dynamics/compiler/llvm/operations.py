@@ -14,8 +14,9 @@ import jax
 import numpy as np
 from llvmlite import ir
 
+from dynamics.compiler._jax import SAME, called, is_literal, opened
 from dynamics.compiler.errors import Unsupported
-from dynamics.compiler.jaxprs import CALLS, SAME, is_literal, needed_equations
+from dynamics.compiler.jaxprs import needed_equations
 from dynamics.compiler.llvm.elementary import FUNCTIONS, LARGEST_ANGLE
 from dynamics.compiler.llvm.jit import has_function
 
@@ -290,9 +291,9 @@ def lower_scalar_jaxpr(ctx: Any, jaxpr: Any, inputs: list[tuple[Any, np.dtype]])
 
     for eqn in needed_equations(jaxpr):
         name, given = eqn.primitive.name, [read(atom) for atom in eqn.invars]
-        if name in CALLS:
-            inner = eqn.params[CALLS[name]].jaxpr
-            found = lower_scalar_jaxpr(ctx, inner, given)
+        inner = called(eqn)
+        if inner is not None:
+            found = lower_scalar_jaxpr(ctx, opened(inner)[0], given)
         elif name in SAME or name == "broadcast_in_dim":
             found = [number for number, _ in given]
         else:

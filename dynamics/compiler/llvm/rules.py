@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dynamics.compiler._jax import is_literal, opened
 from dynamics.compiler.errors import Unsupported, naming
-from dynamics.compiler.jaxprs import is_literal, needed_equations
+from dynamics.compiler.jaxprs import needed_equations
 from dynamics.compiler.llvm.context import FunctionContext, LoweredArray, Memory
 from dynamics.compiler.llvm.operations import dtype_of
 
@@ -104,8 +105,7 @@ def lower_jaxpr(
     Raises:
         Unsupported: there is no rule for an equation, or it has none for these shapes.
     """
-    constants = getattr(jaxpr, "consts", ())
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    jaxpr, constants = opened(jaxpr)
     constants = [function.constant_array(value, v.aval) for value, v in zip(constants, jaxpr.constvars, strict=False)]
     env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
     target_of = {v: target for v, target in zip(jaxpr.outvars, targets) if target is not None and not is_literal(v)}
