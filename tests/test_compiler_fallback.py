@@ -16,13 +16,25 @@ import sweeps
 
 import dynamics as dy
 from dynamics import optimisers
-from dynamics.compiler import affine, fallback, jaxprs
+from dynamics.compiler import _jax, affine, fallback, jaxprs
 from dynamics.compiler.batch import interpreter, rules, values
+from dynamics.compiler.errors import Unavailable, Unsupported
 from dynamics.compiler.fallback import CompilerWarning
-from dynamics.compiler.llvm import elementary, jit, lowering, operations, vector_width
+from dynamics.compiler.llvm import (
+    array_rules,
+    context,
+    control_flow,
+    elementary,
+    jit,
+    lowering,
+    operations,
+    vector_width,
+)
+from dynamics.compiler.llvm import rules as llvm_rules
 from dynamics.ensembles import cells
 
 MODULES = (
+    _jax,
     affine,
     elementary,
     jit,
@@ -30,6 +42,10 @@ MODULES = (
     values,
     interpreter,
     lowering,
+    context,
+    llvm_rules,
+    array_rules,
+    control_flow,
     operations,
     vector_width,
     jaxprs,
@@ -150,11 +166,12 @@ def attribute(module, path):
 
 FAULTS = [(module, path) for module in MODULES for path in foreign_names(module)]
 FEW = {
-    ("lowering", "jax.ffi.ffi_lowering"),
-    ("jaxprs", "jax.extend.core.jaxprs_in_params"),
+    ("_jax", "jax.ffi.ffi_lowering"),
+    ("_jax", "jax.ffi.include_dir"),
+    ("_jax", "jax.extend.core.ClosedJaxpr"),
     ("jaxprs", "jax.make_jaxpr"),
     ("interpreter", "jax.lax.scan"),
-    ("jit", "jax.ffi.register_ffi_target"),
+    ("_jax", "jax.ffi.register_ffi_target"),
     ("jit", "llvm.create_mcjit_compiler"),
 }
 
@@ -193,17 +210,22 @@ def test_a_name_that_is_gone_or_fails(module, path, plain, nothing_remembered, m
 
 
 def faulty_rules():
-    arranged = [name for name in vars(lowering._Translator) if not name.startswith("__")]
+    written = [name for name in vars(context.FunctionContext) if not name.startswith("__")]
     for key in sorted(interpreter.RULES):
         marks = () if key == "reduce_max" else pytest.mark.slow
         yield pytest.param(interpreter.RULES, key, id=f"rules-{key}", marks=marks)
     for key in sorted(operations.ELEMENTWISE):
         marks = () if key == "tanh" else pytest.mark.slow
         yield pytest.param(operations.ELEMENTWISE, key, id=f"operations-{key}", marks=marks)
-    for name in arranged:
-        yield pytest.param(lowering._Translator, name, id=f"translator-{name}", marks=pytest.mark.slow)
-    for name in ("translated", "jaxpr_as_fun", "needed_equations"):
+    for key in sorted(llvm_rules.RULES):
+        marks = () if key in ("while", "reshape") else pytest.mark.slow
+        yield pytest.param(llvm_rules.RULES, key, id=f"lowering-rules-{key}", marks=marks)
+    for name in written:
+        yield pytest.param(context.FunctionContext, name, id=f"context-{name}", marks=pytest.mark.slow)
+    for name in ("translated", "write_function", "jaxpr_as_fun", "lower_jaxpr"):
         yield pytest.param(lowering, name, id=f"lowering-{name}", marks=pytest.mark.slow)
+    for name in ("RuleContext", "needed_equations"):
+        yield pytest.param(llvm_rules, name, id=f"lowering-rules-{name}", marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("where, name", [*faulty_rules()])
@@ -263,10 +285,10 @@ def test_broken_code_is_refused_before_it_runs(plain, nothing_remembered, monkey
 
 def test_a_program_that_can_be_lowered_in_no_way(plain, monkeypatch):
     def unsupported(*_):
-        raise operations.Unsupported("a loop")
+        raise Unsupported("a loop")
 
     monkeypatch.setattr(lowering, "translated", unsupported)
-    monkeypatch.setattr(lowering, "mlir", Without(lowering.mlir, ["lower_fun"], AttributeError, []))
+    monkeypatch.setattr(_jax, "mlir", Without(_jax.mlir, ["lower_fun"], AttributeError, []))
     found, told = swept()
     close(found, plain)
     assert len(told) == 1 and "AttributeError: no lower_fun any more" in told[0]
@@ -274,7 +296,7 @@ def test_a_program_that_can_be_lowered_in_no_way(plain, monkeypatch):
 
 def test_the_layout_of_the_frame_is_that_of_the_description(nothing_remembered, monkeypatch):
     place = jit.place
-    with pytest.raises(jit.Unavailable, match="has no structure XLA_FFI_Frame"):
+    with pytest.raises(Unavailable, match="has no structure XLA_FFI_Frame"):
         place("XLA_FFI_Frame", "rets")
     assert (place(*jit.ARGUMENTS), place(*jit.RESULTS)) == (72, 112)
     assert place("XLA_FFI_Buffer", "data") == 24 and place("XLA_FFI_Metadata", "api_version", "minor_version") == 28
@@ -287,7 +309,7 @@ def test_the_layout_of_the_frame_is_that_of_the_description(nothing_remembered, 
     jit.structure.cache_clear()
     unknown = header.replace("XLA_FFI_ExecutionStage stage;", "XLA_FFI_Unheard stage;")
     monkeypatch.setattr(jit, "_header", lambda: unknown)
-    with pytest.raises(jit.Unavailable, match="no structure XLA_FFI_Unheard"):
+    with pytest.raises(Unavailable, match="no structure XLA_FFI_Unheard"):
         place(*jit.ARGUMENTS)
     jit.structure.cache_clear()
     monkeypatch.undo()
@@ -334,7 +356,8 @@ import numpy as np
 import dynamics as dy
 from dynamics.ensembles import cells
 COMPILER = {f"dynamics.compiler.{name}" for name in ("affine", "llvm.elementary", "llvm.jit", "llvm.lowering",
-    "llvm.operations", "llvm.vector_width", "gpu.arrays", "gpu.scalars", "gpu.interpreter", "gpu.kernel",
+    "llvm.operations", "llvm.vector_width", "llvm.context", "llvm.rules", "llvm.array_rules", "llvm.control_flow",
+    "gpu.arrays", "gpu.scalars", "gpu.interpreter", "gpu.kernel",
     "gpu.partition", "batch.rules", "batch.values", "batch.interpreter")}
 assert not COMPILER & set(sys.modules), "the compiler is not needed yet"
 cells.LANES["cpu"], cells.FEWEST_LANES = 3, 1

@@ -17,6 +17,8 @@ from dynamics.compiler.affine import is_affine_step
 from dynamics.compiler.batch import interpreter
 from dynamics.compiler.batch.interpreter import in_lanes
 from dynamics.compiler.jaxprs import live_equations
+from dynamics.simulation.maps import one_step
+from dynamics.simulation.simulate import simulate_lane
 
 LANES = 24
 STEPS = 6
@@ -34,7 +36,7 @@ def trajectory(game, update, point, shift):
 
     def step(i, carry):
         state, low = carry
-        state = dy.simulation.one_step(update, game, state)
+        state = one_step(update, game, state)
         return state, jax.tree.map(jnp.minimum, low, state.players)
 
     return jax.lax.fori_loop(0, STEPS, step, (state, state.players))
@@ -236,7 +238,7 @@ def test_small_rates_keep_their_digits():
         players = jnp.full(2, 1e-3, jnp.float32) + offset, jnp.full(3, 1e-3, jnp.float32) + offset
 
         def step(i, players):
-            state = dy.simulation.one_step(update, game, update.init(game, players))
+            state = one_step(update, game, update.init(game, players))
             return jax.tree.map(jnp.subtract, state.players, players)
 
         return jax.lax.fori_loop(0, 1, step, players)
@@ -251,7 +253,7 @@ def test_a_whole_run_is_machine_code():
     def run(weight):
         game = dy.games.DiracGAN(penalty=dy.penalties.R1(weight))
         given = dict(steps=256, save_every=4, key=None, tolerance=1e-3, limit=1e6)
-        found, *doubt = dy.simulation.simulate_lane(game, update, (1.0, 1.0), **given)
+        found, *doubt = simulate_lane(game, update, (1.0, 1.0), **given)
         return found.final, found.outcome, found.players, doubt
 
     compiled = jax.jit(in_lanes(run, machine_code=True)).lower(SHIFTS).compile().as_text()

@@ -1,5 +1,6 @@
 """Loops as machine code: every operation against XLA, loops within loops, and what is left to XLA."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dynamics.compiler import errors
+from dynamics.compiler.errors import Unavailable, Unsupported
 from dynamics.compiler.llvm import elementary, jit, vector_width
 from dynamics.compiler.llvm.lowering import in_machine_code, translated
-from dynamics.compiler.llvm.operations import ELEMENTWISE, Unsupported
+from dynamics.compiler.llvm.operations import ELEMENTWISE
 from dynamics.ensembles import CompilerWarning
 
 LANES = 24
@@ -331,9 +334,34 @@ def test_what_is_left_to_xla(function, reason, caplog):
     assert "left to XLA" in caplog.text
 
 
+def test_an_error_names_the_equation(monkeypatch):
+    """The innermost one, once, with its types."""
+
+    def body(x):
+        return jax.lax.fori_loop(0, 3, lambda i, x: jnp.stack([x[0], jnp.tanh(x[1])]), x)
+
+    x = numbers(np.float64)
+    closed = jax.make_jaxpr(body)(jnp.stack([x, x]))
+    wanted = f"while lowering tanh: float64[{LANES}] -> float64[{LANES}]"
+    for error in (Unsupported("no tanh"), ZeroDivisionError("no tanh")):
+
+        def failing(*_, error=error):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setitem(ELEMENTWISE, "tanh", failing)
+            with pytest.raises(type(error), match="no tanh") as caught:
+                translated(closed, LANES)
+        assert errors.text(caught.value) == f"no tanh ({wanted})"
+    with monkeypatch.context() as patch:
+        patch.setitem(ELEMENTWISE, "tanh", failing)
+        with pytest.warns(CompilerWarning, match=re.escape(f"ZeroDivisionError: no tanh ({wanted})")):
+            jax.jit(in_machine_code(closed, LANES))(jnp.stack([x, x]))
+
+
 def test_without_the_interface_of_xla_all_is_left_to_it(monkeypatch):
     def unknown():
-        raise jit.Unavailable("no description")
+        raise Unavailable("no description")
 
     monkeypatch.setattr(jit, "_version", unknown)
     x = numbers(np.float64)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import dynamics as dy
 from dynamics import _functions, optimisers
 from dynamics._functions import comparable
-from dynamics.simulation import maps
+from dynamics.simulation import maps, start_state
 
 EVENTS: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(lambda event, duration, **_: EVENTS.append(event))
@@ -188,9 +188,9 @@ class KnownWhenPositive(dy.Game):
 
 def test_equilibria_that_depend_on_the_numbers_are_compared_when_there_are_some():
     start = jnp.ones(2), jnp.ones(2)
-    dy.simulation.start_state(KnownWhenPositive(jnp.asarray(-1.0)), sgd(), start)
+    start_state(KnownWhenPositive(jnp.asarray(-1.0)), sgd(), start)
     with pytest.raises(ValueError, match="KnownWhenPositive expects"):
-        dy.simulation.start_state(KnownWhenPositive(jnp.asarray(1.0)), sgd(), start)
+        start_state(KnownWhenPositive(jnp.asarray(1.0)), sgd(), start)
 
 
 # ---------------------------------------------------------------- functions made anew

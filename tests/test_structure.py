@@ -79,6 +79,37 @@ def test_only_plots_imports_matplotlib():
     assert users <= {"plots"}
 
 
+# What JAX may change without notice, and where alone it is used. Names of parameters of its primitives among it.
+UNSTABLE_MODULES = {"extend", "interpreters", "ffi", "_src"}
+UNSTABLE_ATTRIBUTES = {"get_bind_params", "source_info", "debug_info"}
+UNSTABLE_PARAMETERS = {
+    *("jaxpr", "call_jaxpr", "fun_jaxpr", "cond_jaxpr", "body_jaxpr", "branches"),
+    *("cond_nconsts", "body_nconsts", "num_consts", "num_carry", "ft_in", "ft_out"),
+}
+
+
+def unstable_names(path: pathlib.Path) -> set[str]:
+    """What a file uses of the above: modules it imports or reaches by attributes, and strings."""
+    found = {name for name in imported(path) if name.split(".")[0] == "jax" and UNSTABLE_MODULES & {*name.split(".")}}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Name) and node.value.id == "jax" and node.attr in UNSTABLE_MODULES:
+                found.add(f"jax.{node.attr}")
+            elif node.attr in UNSTABLE_ATTRIBUTES:
+                found.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in UNSTABLE_PARAMETERS:
+            found.add(node.value)
+        elif isinstance(node, ast.arg) and node.arg in UNSTABLE_PARAMETERS - {"jaxpr", "branches"}:
+            found.add(node.arg)
+    return found
+
+
+def test_one_file_touches_what_jax_may_change():
+    users = {str(path.relative_to(ROOT)): names for path in FILES if (names := unstable_names(path))}
+    assert users.pop("compiler/_jax.py") >= {"jax.extend", "jax.ffi", "jax.interpreters.mlir", "cond_nconsts"}
+    assert not users
+
+
 # Loops outside the simulation: settling of memory and Newton's method for the rest of a flow's memory. The inner steps
 # of an unrolled direction are one evaluation of it, no simulation.
 # So are those of a method: lookahead's cycle, and the solution of an implicit step.

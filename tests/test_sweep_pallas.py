@@ -12,8 +12,9 @@ import pytest
 
 import dynamics as dy
 from dynamics import _trees, directions, objectives, optimisers, penalties, updates
+from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.gpu import kernel as kernels
-from dynamics.compiler.gpu.partition import Unsupported, can_run, choose, in_one_kernel, run_blocks, until_decided
+from dynamics.compiler.gpu.partition import can_run, choose, in_one_kernel, run_blocks, until_decided
 from dynamics.games import Bilinear, DiracGAN, Torus
 from tests import asymmetric
 

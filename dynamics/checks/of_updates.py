@@ -20,6 +20,7 @@ from dynamics._compiling import quick_jit
 from dynamics.analysis.stability.periods import Period, find_period
 from dynamics.checks.measures import field_jacobian, path, radius
 from dynamics.checks.results import Answer, Subject, in_double_precision, question
+from dynamics.compiler.jaxprs import subjaxprs
 from dynamics.game import Game, Losses, Players
 from dynamics.games import Quadratic, SpuriousAttractor, Torus
 from dynamics.simulation import simulate
@@ -467,7 +468,7 @@ def _evaluations(jaxpr: Any, wanted: Sequence[bool] | None = None) -> collection
         name = equation.primitive.name
         count[name] += 1
         times = equation.params.get("length", 1) if name == "scan" else 1
-        for inner in _inner(equation.params):
+        for inner in subjaxprs(equation):
             same = len(inner.outvars) == len(used) and name in ("jit", "pjit")
             inside = _evaluations(inner, used if same else None)
             if equation.params.get("name") == "_field":
@@ -477,17 +478,6 @@ def _evaluations(jaxpr: Any, wanted: Sequence[bool] | None = None) -> collection
             for key, number in inside.items():
                 count[key] += times * number
     return count
-
-
-def _inner(parameters: Any) -> list[Any]:
-    """The traced programs among the parameters of an equation."""
-    found = []
-    for value in parameters.values():
-        for part in value if isinstance(value, (tuple, list)) else [value]:
-            part = getattr(part, "jaxpr", part)
-            if hasattr(part, "eqns"):
-                found.append(part)
-    return found
 
 
 @_of_update("bilinear games")

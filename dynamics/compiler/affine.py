@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics.compiler.jaxprs import depends, inner_programs, is_literal
+from dynamics.compiler._jax import called, called_name, is_literal, jaxpr_as_fun, subjaxprs, with_outputs
+from dynamics.compiler.jaxprs import depends
 
 STEP = "one_step"  # what `dynamics.simulation` calls the function that makes one step
 FEWEST, MOST = 3, 64  # numbers in a state for which a matrix pays
@@ -24,9 +24,9 @@ def is_affine_step(equation: Any, known: Sequence[bool]) -> bool:
         equation: of a jaxpr.
         known: which of its arguments a loop does not change.
     """
-    if equation.params.get("name") != STEP or all(known) or "jaxpr" not in equation.params:
+    closed = called(equation)
+    if called_name(equation) != STEP or all(known) or closed is None:
         return False
-    closed = equation.params["jaxpr"]
     changing = [atom.aval for atom, one in zip(equation.invars, known, strict=True) if not one]
     changed = depends(closed.jaxpr, [not one for one in known])
     results = [atom.aval for atom, one in zip(equation.outvars, changed, strict=True) if one]
@@ -37,7 +37,7 @@ def is_affine_step(equation: Any, known: Sequence[bool]) -> bool:
         return False
     if _work(closed.jaxpr) <= 2 * size**2:
         return False
-    run = _with_known(jax.extend.core.jaxpr_as_fun(closed), known)
+    run = _with_known(jaxpr_as_fun(closed), known)
 
     def along(given: list[Any], point: list[Any], direction: list[Any]) -> list[Any]:
         def moved(*point: Any) -> list[Any]:
@@ -75,12 +75,7 @@ def as_affine(closed: Any, known: Sequence[bool]) -> tuple[Callable[..., Any], C
     rests = [_added_to(jaxpr, variable, result) for variable, result in zip(moving, results, strict=True)]
     own = iter([result if rest is None else rest for rest, result in zip(rests, results, strict=True)])
     ends = [next(own) if one else result for result, one in zip(jaxpr.outvars, changed, strict=True)]
-    run = _with_known(
-        jax.extend.core.jaxpr_as_fun(
-            jax.extend.core.ClosedJaxpr(jaxpr.replace(outvars=ends, debug_info=jaxpr.debug_info), closed.consts)
-        ),
-        known,
-    )
+    run = _with_known(jaxpr_as_fun(with_outputs(closed, ends)), known)
     shapes = [variable.aval.shape for variable in moving]
     sizes = [int(np.prod(shape, dtype=int)) for shape in shapes]
     ends_of = np.cumsum(sizes).tolist()
@@ -156,7 +151,7 @@ def _work(jaxpr: Any) -> int:
     """Multiplications and additions, roughly."""
     count = 0
     for equation in jaxpr.eqns:
-        inner = inner_programs(equation)
+        inner = subjaxprs(equation)
         if inner:
             count += sum(map(_work, inner))
         elif equation.primitive.name == "dot_general":

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dynamics.compiler.jaxprs import CALLS, bind, is_literal, scan_counts
+from dynamics.compiler._jax import Scan, While, bind, branches, called, is_literal, opened
 
 
 class Kind(enum.IntEnum):
@@ -49,49 +49,41 @@ def _results(equation: Any, inputs: Sequence[Kind], preserving: Collection[str] 
     if worst is Kind.constant or not (mixed or preserving is not None):
         return [worst] * len(equation.outvars)
     name = equation.primitive.name
-    if name in CALLS:
-        return kinds(_plain(equation.params[CALLS[name]]), inputs, preserving)
+    inner = called(equation)
+    if inner is not None:
+        return kinds(opened(inner)[0], inputs, preserving)
     if name == "cond":
-        branches = [kinds(branch.jaxpr, inputs[1:], preserving) for branch in equation.params["branches"]]
+        cases = [kinds(branch.jaxpr, inputs[1:], preserving) for branch in branches(equation)]
         index = inputs[0] if preserving is None or inputs[0] is Kind.constant else Kind.coupled
-        return [max(index, *column) for column in zip(*branches, strict=True)]
+        return [max(index, *column) for column in zip(*cases, strict=True)]
     if name == "scan":
         return _scan_kinds(equation, inputs, preserving)[1]
     if name == "while":
-        return [
-            own if same else Kind.coupled
-            for own, same in zip(inputs[_while_constants(equation) :], _unchanged(equation), strict=True)
-        ]
+        _, _, carry = While.of(equation).split(inputs)
+        return [own if same else Kind.coupled for own, same in zip(carry, _unchanged(equation), strict=True)]
     keeps = preserving is not None and name in preserving
     return [worst if keeps else Kind.coupled] * len(equation.outvars)
-
-
-def _plain(program: Any) -> Any:
-    return getattr(program, "jaxpr", program)
 
 
 def _scan_kinds(
     equation: Any, inputs: Sequence[Kind], preserving: Collection[str] | None = None
 ) -> tuple[list[Kind], list[Kind]]:
     """The kinds of what a scan carries, and of its results."""
-    constants, carried = scan_counts(equation)
-    fixed, carry, rows = inputs[:constants], list(inputs[constants:][:carried]), inputs[constants + carried :]
+    scan = Scan.of(equation)
+    fixed, carry, rows = scan.split(inputs)
     while True:
-        found = kinds(equation.params["jaxpr"].jaxpr, [*fixed, *carry, *rows], preserving)
+        found = kinds(scan.body.jaxpr, [*fixed, *carry, *rows], preserving)
         grown = [max(old, new) for old, new in zip(carry, found, strict=False)]
         if grown == carry:
-            return carry, [*carry, *found[carried:]]
+            return carry, [*carry, *found[scan.carries :]]
         carry = grown
-
-
-def _while_constants(equation: Any) -> int:
-    return equation.params["cond_nconsts"] + equation.params["body_nconsts"]
 
 
 def _unchanged(equation: Any) -> list[bool]:
     """Which carried values of a while loop its body hands on."""
-    body = equation.params["body_jaxpr"].jaxpr
-    return [a is b for a, b in zip(body.invars[equation.params["body_nconsts"] :], body.outvars, strict=True)]
+    loop = While.of(equation)
+    body = loop.body.jaxpr
+    return [a is b for a, b in zip(body.invars[loop.body_constants :], body.outvars, strict=True)]
 
 
 def autonomous_inputs(closed: Any, given: Sequence[Any], frontier: list[Array]) -> list[Array | None]:
@@ -134,12 +126,11 @@ def _evaluate(jaxpr: Any, constants: Sequence[Any], given: Sequence[Any], fronti
 
 def _mixed(equation: Any, inputs: list[Any], moving: list[Array], frontier: list[Array]) -> list[Any]:
     """The results of an equation some of whose arguments are coupled and some autonomous."""
-    name, parameters = equation.primitive.name, equation.params
-    if name in CALLS:
-        inner = parameters[CALLS[name]]
-        return _evaluate(_plain(inner), getattr(inner, "consts", ()), inputs, frontier)
+    name, inner = equation.primitive.name, called(equation)
+    if inner is not None:
+        return _evaluate(*opened(inner), inputs, frontier)
     if name == "cond":
-        return _branches(parameters["branches"], inputs, frontier)
+        return _branches(branches(equation), inputs, frontier)
     if name == "scan":
         return _scan(equation, inputs, frontier)
     if name == "while":
@@ -148,60 +139,54 @@ def _mixed(equation: Any, inputs: list[Any], moving: list[Array], frontier: list
     return [None] * len(equation.outvars)
 
 
-def _branches(branches: Sequence[Any], inputs: list[Any], frontier: list[Array]) -> list[Any]:
+def _branches(cases: Sequence[Any], inputs: list[Any], frontier: list[Array]) -> list[Any]:
     index, *operands = inputs
     if index is not None and index[1]:
         frontier.append(index[0])
-    found = [_evaluate(branch.jaxpr, branch.consts, operands, frontier) for branch in branches]
+    found = [_evaluate(branch.jaxpr, branch.consts, operands, frontier) for branch in cases]
     results = []
     for column in zip(*found, strict=True):
         if index is None or None in column:
             results.append(None)
             continue
-        place = jnp.clip(index[0], 0, len(branches) - 1)
+        place = jnp.clip(index[0], 0, len(cases) - 1)
         moves = index[1] or any(one[1] for one in column)
         results.append((jax.lax.select_n(place, *(jnp.asarray(one[0]) for one in column)), moves))
     return results
 
 
 def _scan(equation: Any, inputs: list[Any], frontier: list[Array]) -> list[Any]:
-    constants, carried = scan_counts(equation)
-    body = equation.params["jaxpr"]
+    scan = Scan.of(equation)
+    constants, start, stacked = scan.split(inputs)
     given = [Kind.coupled if one is None else Kind.autonomous if one[1] else Kind.constant for one in inputs]
     carry, results = _scan_kinds(equation, given)
-    start = inputs[constants:][:carried]
 
     def step(values: list[Any], rows: list[Any]) -> tuple[list[Any], Any]:
         values, rows, inner = iter(values), iter(rows), []
         arguments = [
-            *inputs[:constants],
+            *constants,
             *(None if kind is Kind.coupled else (next(values), kind is Kind.autonomous) for kind in carry),
-            *(None if one is None else (next(rows), one[1]) for one in inputs[constants + carried :]),
+            *(None if one is None else (next(rows), one[1]) for one in stacked),
         ]
-        found = _evaluate(body.jaxpr, body.consts, arguments, inner)
+        found = _evaluate(scan.body.jaxpr, scan.body.consts, arguments, inner)
         after = [one[0] for one, kind in zip(found, carry, strict=False) if kind is not Kind.coupled]
-        stacked = [
-            one[0] for one, kind in zip(found[carried:], results[carried:], strict=True) if kind is not Kind.coupled
-        ]
-        return after, (stacked, inner)
+        made = zip(found[scan.carries :], results[scan.carries :], strict=True)
+        return after, ([one[0] for one, kind in made if kind is not Kind.coupled], inner)
 
     first = [one[0] for one, kind in zip(start, carry, strict=True) if kind is not Kind.coupled]
-    rows = [one[0] for one in inputs[constants + carried :] if one is not None]
-    last, (stacked, inner) = jax.lax.scan(
-        step, first, rows, length=equation.params["length"], reverse=equation.params["reverse"]
-    )
+    rows = [one[0] for one in stacked if one is not None]
+    last, (rows, inner) = jax.lax.scan(step, first, rows, length=scan.length, reverse=scan.reverse)
     frontier += inner
-    left = iter([*last, *stacked])
+    left = iter([*last, *rows])
     return [None if kind is Kind.coupled else (next(left), kind is Kind.autonomous) for kind in results]
 
 
 def _while(equation: Any, inputs: list[Any], frontier: list[Array]) -> list[Any]:
     """A loop whose length is not known: what it does not change is looked at in its body, the rest as it goes in."""
-    split, total = equation.params["cond_nconsts"], _while_constants(equation)
-    same = _unchanged(equation)
-    carry = [one if kept else None for one, kept in zip(inputs[total:], same, strict=True)]
-    frontier += [one[0] for one, kept in zip(inputs[total:], same, strict=True) if not kept and one and one[1]]
-    for program, own in (("cond_jaxpr", inputs[:split]), ("body_jaxpr", inputs[split:total])):
-        inner = equation.params[program]
+    loop, same = While.of(equation), _unchanged(equation)
+    of_condition, of_body, start = loop.split(inputs)
+    carry = [one if kept else None for one, kept in zip(start, same, strict=True)]
+    frontier += [one[0] for one, kept in zip(start, same, strict=True) if not kept and one and one[1]]
+    for inner, own in ((loop.condition, of_condition), (loop.body, of_body)):
         _evaluate(inner.jaxpr, inner.consts, [*own, *carry], frontier)
     return carry

@@ -10,7 +10,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dynamics.compiler.jaxprs import CALLS, bind, inner_programs, is_literal, scan_counts
+from dynamics.compiler._jax import (
+    Scan,
+    While,
+    bind,
+    branches,
+    called,
+    frames,
+    function_source,
+    is_closed,
+    is_literal,
+    opened,
+    subjaxprs,
+)
 
 # Solvers that hold something fixed on their way to a solution, and bring the right derivative of it as a rule.
 SOLVERS = ("lineax", "optimistix", "diffrax")
@@ -63,7 +75,7 @@ def coarsest_epsilon(jaxpr: Any, depends: Sequence[bool] | None = None) -> float
             continue
         marked.update(equation.outvars)
         types += [variable.aval.dtype for variable in equation.outvars]
-        epsilon = max([epsilon, *map(coarsest_epsilon, inner_programs(equation))])
+        epsilon = max([epsilon, *map(coarsest_epsilon, subjaxprs(equation))])
     return max([epsilon, *(float(jnp.finfo(kind).eps) for kind in types if jnp.issubdtype(kind, jnp.inexact))])
 
 
@@ -81,7 +93,7 @@ def evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> 
 
 
 def _evaluated(equation: Any, values: list[Any]) -> list[Any]:
-    name, parameters = equation.primitive.name, equation.params
+    name = equation.primitive.name
     if name == "stop_gradient" and not of_a_solver(equation):
         return values
     if not holds(equation):
@@ -90,31 +102,26 @@ def _evaluated(equation: Any, values: list[Any]) -> list[Any]:
         return _by_values(equation, values)
     if name == "custom_jvp_call":
         return bind(equation, values)
-    if name in CALLS:
-        return _closed(parameters[CALLS[name]], values)
+    inner = called(equation)
+    if inner is not None:
+        return _closed(inner, values)
     if name == "scan":
-        return scanned(equation, values, lambda row, *_: _closed(parameters["jaxpr"], row))
+        return scanned(equation, values, lambda row, *_: _closed(Scan.of(equation).body, row))
     if name == "while":
         return looped(equation, values, _closed)
     if name == "cond":
-        branches = [functools.partial(_branch, branch) for branch in parameters["branches"]]
-        return list(jax.lax.switch(values[0], branches, *values[1:]))
+        cases = [functools.partial(_branch, branch) for branch in branches(equation)]
+        return list(jax.lax.switch(values[0], cases, *values[1:]))
     # Anything else that holds a program (a linear system, say) gets it rewritten.
-    return bind(equation.replace(params=jax.tree.map(_rewritten, parameters, is_leaf=_is_closed)), values)
-
-
-def _is_closed(tree: Any) -> bool:
-    return isinstance(tree, jax.extend.core.ClosedJaxpr)
+    return bind(equation.replace(params=jax.tree.map(_rewritten, equation.params, is_leaf=is_closed)), values)
 
 
 def _rewritten(tree: Any) -> Any:
-    return jax.make_jaxpr(functools.partial(_branch, tree))(*tree.in_avals) if _is_closed(tree) else tree
+    return jax.make_jaxpr(functools.partial(_branch, tree))(*tree.in_avals) if is_closed(tree) else tree
 
 
 def _closed(program: Any, values: Sequence[Any]) -> list[Any]:
-    if _is_closed(program):
-        return evaluate(program.jaxpr, program.consts, values)
-    return evaluate(program, (), values)
+    return evaluate(*opened(program), values)
 
 
 def _branch(program: Any, *values: Any) -> list[Any]:
@@ -123,31 +130,27 @@ def _branch(program: Any, *values: Any) -> list[Any]:
 
 def scanned(equation: Any, values: list[Any], body: Callable[..., list[Any]], extra: Any = ()) -> list[Any]:
     """The results of a scan with another body, which gets its arguments and a row of `extra`."""
-    constants, carried = scan_counts(equation)
+    scan = Scan.of(equation)
+    constants, first, rows = scan.split(values)
 
     def step(carry: list[Any], row: Any) -> tuple[list[Any], list[Any]]:
         rows, more = row
-        results = body([*values[:constants], *carry, *rows], more)
-        return results[:carried], results[carried:]
+        results = body([*constants, *carry, *rows], more)
+        return results[: scan.carries], results[scan.carries :]
 
-    first, rows = values[constants : constants + carried], values[constants + carried :]
-    parameters = equation.params
     first = [jnp.asarray(value) for value in first]
-    end, stacked = jax.lax.scan(
-        step, first, (rows, extra), parameters["length"], reverse=parameters["reverse"], unroll=parameters["unroll"]
-    )
+    end, stacked = jax.lax.scan(step, first, (rows, extra), scan.length, reverse=scan.reverse, unroll=scan.unroll)
     return [*end, *stacked]
 
 
 def looped(equation: Any, values: list[Any], closed: Callable[[Any, Sequence[Any]], list[Any]]) -> list[Any]:
     """The results of a while loop whose condition and body are evaluated by `closed`."""
-    parameters = equation.params
-    first = parameters["cond_nconsts"]
-    second = first + parameters["body_nconsts"]
+    loop = While.of(equation)
+    of_condition, of_body, start = loop.split(values)
     end = jax.lax.while_loop(
-        lambda carry: closed(parameters["cond_jaxpr"], [*values[:first], *carry])[0],
-        lambda carry: closed(parameters["body_jaxpr"], [*values[first:second], *carry]),
-        [jnp.asarray(value) for value in values[second:]],
+        lambda carry: closed(loop.condition, [*of_condition, *carry])[0],
+        lambda carry: closed(loop.body, [*of_body, *carry]),
+        [jnp.asarray(value) for value in start],
     )
     return list(end)
 
@@ -161,7 +164,7 @@ def holds(equation: Any) -> bool:
         return True
     if name == "custom_jvp_call":
         return not is_trusted(equation)
-    return any(any(map(holds, inner.eqns)) for inner in inner_programs(equation))
+    return any(any(map(holds, inner.eqns)) for inner in subjaxprs(equation))
 
 
 def rules(jaxpr: Any) -> set[str]:
@@ -170,15 +173,13 @@ def rules(jaxpr: Any) -> set[str]:
     for equation in jaxpr.eqns:
         if equation.primitive.name.startswith(("custom_jvp_call", "custom_vjp_call")) and not is_trusted(equation):
             names.add(source(equation))
-        names |= set().union(*map(rules, inner_programs(equation)))
+        names |= set().union(*map(rules, subjaxprs(equation)))
     return names
 
 
 def source(equation: Any) -> str:
     """Name and place of the function that an equation calls."""
-    inner = next(iter(inner_programs(equation)), None)
-    information = getattr(inner, "debug_info", None)
-    return getattr(information, "func_src_info", None) or equation.primitive.name
+    return function_source(equation) or equation.primitive.name
 
 
 def is_trusted(equation: Any) -> bool:
@@ -189,10 +190,9 @@ def is_trusted(equation: Any) -> bool:
 
 def of_a_solver(equation: Any) -> bool:
     """Whether an equation was written by a solver's own code: the innermost file outside of JAX says so."""
-    traceback = getattr(equation.source_info, "traceback", None)
-    for frame in getattr(traceback, "frames", ()):
-        if not frame.file_name.startswith(_folders("jax")):
-            return frame.file_name.startswith(_folders(*SOLVERS))
+    for file_name in frames(equation):
+        if not file_name.startswith(_folders("jax")):
+            return file_name.startswith(_folders(*SOLVERS))
     return False
 
 
@@ -208,7 +208,7 @@ def _folders(*packages: str) -> tuple[str, ...]:
 
 def _by_values(equation: Any, values: list[Any]) -> list[Any]:
     """A function with a rule that is not trusted: the values' own derivative where that is finite."""
-    program = equation.params[CALLS[equation.primitive.name]]
+    program = called(equation)
 
     @jax.custom_jvp
     def call(*values: Any) -> list[Any]:

@@ -10,6 +10,8 @@ import os
 import warnings
 from collections.abc import Iterator
 
+from dynamics.compiler import errors
+
 VARIABLE = "DYNAMICS_COMPILER"
 
 _collected: contextvars.ContextVar[list[BaseException] | None] = contextvars.ContextVar("collected", default=None)
@@ -33,11 +35,11 @@ def is_wanted() -> bool:
 
 def report(error: BaseException) -> None:
     """Say that something is not compiled: at the end of a `reported_once`, or at once where there is none."""
-    errors = _collected.get()
-    if errors is None:
+    collected = _collected.get()
+    if collected is None:
         _warn([error])
     else:
-        errors.append(error)
+        collected.append(error)
 
 
 @contextlib.contextmanager
@@ -50,19 +52,19 @@ def reported_once(told: set) -> Iterator[None]:
     token = _collected.set([])
     try:
         yield
-        errors = _collected.get()
+        collected = _collected.get()
     finally:
         _collected.reset(token)
-    if errors and CompilerWarning not in told:
+    if collected and CompilerWarning not in told:
         told.add(CompilerWarning)
-        _warn(errors)
+        _warn(collected)
 
 
-def _warn(errors: list[BaseException]) -> None:
-    first = errors[0]
-    text = " ".join(str(first).split())
+def _warn(collected: list[BaseException]) -> None:
+    first = collected[0]
+    text = " ".join(errors.text(first).split())
     text = text if len(text) <= 300 else f"{text[:297]}..."
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    more = f" (and {len(collected) - 1} more)" if len(collected) > 1 else ""
     warnings.warn(
         f"a sweep is not compiled, or only in part, which makes it slower and does not change what is computed: "
         f"{type(first).__name__}: {text}{more}; {VARIABLE}=off turns the compiler off, and this warning with it",

@@ -4,39 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.extend
 import numpy as np
 
-# Equations that call a program, and where they keep it.
-CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
-}
-# Equations whose results are their arguments.
-SAME = {"copy", "copy_p", "device_put", "optimization_barrier", "reshard", "sharding_constraint", "stop_gradient"}
-
-
-def is_literal(atom: Any) -> bool:
-    """Whether an argument of an equation is a number written there."""
-    return hasattr(atom, "val")
-
-
-def inner_programs(equation: Any) -> list[Any]:
-    """The programs that an equation holds."""
-    return list(jax.extend.core.jaxprs_in_params(equation.params))
+from dynamics.compiler._jax import bind, called, opened
+from dynamics.compiler._jax import is_literal as is_literal
+from dynamics.compiler._jax import jaxpr_as_fun as jaxpr_as_fun
+from dynamics.compiler._jax import subjaxprs as subjaxprs
 
 
 def primitives(jaxpr: Any) -> set[str]:
     """Names of all operations of a program and of the programs that it holds."""
     names = {equation.primitive.name for equation in jaxpr.eqns}
-    return names.union(*(primitives(inner) for equation in jaxpr.eqns for inner in inner_programs(equation)))
+    return names.union(*(primitives(inner) for equation in jaxpr.eqns for inner in subjaxprs(equation)))
 
 
 def depends(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
@@ -48,10 +27,9 @@ def depends(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
 
     for equation in jaxpr.eqns:
         given = [one(atom) for atom in equation.invars]
-        called = CALLS.get(equation.primitive.name)
-        if called is not None and any(given):
-            inner = equation.params[called]
-            results = depends(getattr(inner, "jaxpr", inner), given)
+        inner = called(equation)
+        if inner is not None and any(given):
+            results = depends(opened(inner)[0], given)
         else:
             results = [any(given)] * len(equation.outvars)
         found |= dict(zip(equation.outvars, results, strict=True))
@@ -74,18 +52,6 @@ def live_equations(jaxpr: Any, wanted: Sequence[bool]) -> dict[int, list[bool]]:
 def needed_equations(jaxpr: Any) -> list[Any]:
     """The equations on which the results depend, in their order."""
     return [jaxpr.eqns[index] for index in live_equations(jaxpr, [True] * len(jaxpr.outvars))]
-
-
-def scan_counts(equation: Any) -> tuple[int, int]:
-    """Numbers of the constants and of the carried values of a scan.
-
-    Rows have an axis less in the body. (How the numbers are called differs between versions of JAX.)
-    """
-    body = equation.params["jaxpr"].jaxpr
-    rows = [a.aval.ndim > b.aval.ndim for a, b in zip(equation.invars, body.invars, strict=True)]
-    stacked = [a.aval.ndim > b.aval.ndim for a, b in zip(equation.outvars, body.outvars, strict=True)]
-    carried = len(stacked) - sum(stacked)
-    return len(rows) - sum(rows) - carried, carried
 
 
 class Program:
@@ -153,10 +119,3 @@ def on_no_device(constant: Any) -> Any:
     return (
         np.asarray(constant) if known and not jax.dtypes.issubdtype(constant.dtype, jax.dtypes.extended) else constant
     )
-
-
-def bind(equation: Any, arrays: Any) -> list[Any]:
-    """The results of an equation for these arguments."""
-    with equation.ctx.manager:
-        found = equation.primitive.bind(*arrays, **equation.primitive.get_bind_params(equation.params))
-    return list(found) if equation.primitive.multiple_results else [found]

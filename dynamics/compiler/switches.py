@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dynamics.compiler._jax import Scan, bind, branches, called, is_literal, opened, subjaxprs
 from dynamics.compiler.derivatives import is_trusted, scanned, source
-from dynamics.compiler.jaxprs import CALLS, bind, inner_programs, is_literal
 
 COMPARED = {"gt", "lt", "ge", "le", "eq", "ne", "max", "min"}
 ROUNDED = {"floor", "ceil", "round"}
@@ -49,7 +49,7 @@ def may_switch(jaxpr: Any) -> bool:
     names = COMPARED | ROUNDED | TIED | {"abs", "sign", "clamp", "rem", "convert_element_type"}
     return any(
         (equation.primitive.name in names and _is_real(equation.invars[0]))
-        or (not _is_smooth(equation) and any(map(may_switch, inner_programs(equation))))
+        or (not _is_smooth(equation) and any(map(may_switch, subjaxprs(equation))))
         for equation in jaxpr.eqns
     )
 
@@ -93,45 +93,43 @@ def _evaluate(
 
 
 def _equation(equation: Any, values: list[Any], marks: list[bool]) -> tuple[list[tuple[Any, bool]], list[Array]]:
-    name, parameters = equation.primitive.name, equation.params
-    inner = parameters.get(CALLS.get(name, ""))
+    name, inner = equation.primitive.name, called(equation)
     if inner is not None and not _is_smooth(equation):
         return _closed(inner, values, marks)
-    if name == "scan" and may_switch(parameters["jaxpr"].jaxpr):
+    if name == "scan" and may_switch(Scan.of(equation).body.jaxpr):
         parts: list[Array] = []
 
         def body(row: list[Any], _: Any) -> list[Any]:
-            results, more = _closed(parameters["jaxpr"], row, [True] * len(row))
+            results, more = _closed(Scan.of(equation).body, row, [True] * len(row))
             return [*(value for value, _ in results), _joined(more)]
 
         *results, rows = scanned(equation, values, body)
         return [(value, True) for value in results], [*parts, rows]
-    if name == "cond" and any(may_switch(branch.jaxpr) for branch in parameters["branches"]):
-        return _branches(parameters["branches"], values)
+    if name == "cond" and any(may_switch(branch.jaxpr) for branch in branches(equation)):
+        return _branches(branches(equation), values)
     return [(value, True) for value in bind(equation, values)], _gaps(equation, values)
 
 
 def _closed(program: Any, values: Sequence[Any], marks: Sequence[bool]) -> tuple[list[tuple[Any, bool]], list[Array]]:
-    jaxpr, constants = (program.jaxpr, program.consts) if hasattr(program, "consts") else (program, ())
-    return _evaluate(jaxpr, constants, values, marks)
+    return _evaluate(*opened(program), values, marks)
 
 
-def _branches(branches: Sequence[Any], values: list[Any]) -> tuple[list[tuple[Any, bool]], list[Array]]:
+def _branches(cases: Sequence[Any], values: list[Any]) -> tuple[list[tuple[Any, bool]], list[Array]]:
     def taken(branch: Any, *operands: Any) -> tuple[list[Any], Array]:
         results, parts = _closed(branch, operands, [True] * len(operands))
         return [value for value, _ in results], _joined(parts)
 
-    shapes = [jax.eval_shape(functools.partial(taken, branch), *values[1:])[1] for branch in branches]
+    shapes = [jax.eval_shape(functools.partial(taken, branch), *values[1:])[1] for branch in cases]
 
     def padded(place: int, *operands: Any) -> tuple[list[Any], Array]:
-        results, own = taken(branches[place], *operands)
+        results, own = taken(cases[place], *operands)
         dtype = jnp.result_type(*shapes)
         parts = [jnp.full(shape.shape, jnp.inf, dtype) for shape in shapes]
         parts[place] = own.astype(dtype)
         return results, jnp.concatenate(parts)
 
-    cases = [functools.partial(padded, place) for place in range(len(branches))]
-    results, part = jax.lax.switch(values[0], cases, *values[1:])
+    same_shapes = [functools.partial(padded, place) for place in range(len(cases))]
+    results, part = jax.lax.switch(values[0], same_shapes, *values[1:])
     return [(value, True) for value in results], [part]
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import diffrax
 import equinox as eqx
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -16,6 +15,7 @@ from jaxtyping import Array
 
 from dynamics import _trees
 from dynamics._compiling import cheap_jit
+from dynamics.compiler.jaxprs import subjaxprs
 from dynamics.game import Game, Players
 from dynamics.outcomes import Doubt, Evidence, Summary, probe_sizes, rounding_floor, summarise
 from dynamics.recurrence import Open, widened
@@ -278,7 +278,7 @@ def _is_cheap(step: Callable, state: State) -> bool:
     pending, count = [jax.make_jaxpr(step)(state).jaxpr], 0
     while pending:
         for equation in pending.pop().eqns:
-            inner = list(jax.extend.core.jaxprs_in_params(equation.params))
+            inner = subjaxprs(equation)
             pending += inner
             count += not inner
             if count > 64 or not (inner or equation.primitive.name in ARITHMETIC):

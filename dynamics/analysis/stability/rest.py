@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
@@ -13,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics.compiler.data_flow import Kind, autonomous_inputs, kinds
 from dynamics.compiler.derivatives import released
+from dynamics.compiler.jaxprs import jaxpr_as_fun
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import FunctionGame, Game, Losses, Players
 from dynamics.updates.base import State, Update
@@ -341,7 +341,7 @@ class _Parts:
         leaves = list(self.leaves)
         for place, value in zip(places, values, strict=True):
             leaves[place] = value
-        new = jax.extend.core.jaxpr_as_fun(self.closed)(*self.players, *leaves)[len(self.players) :]
+        new = jaxpr_as_fun(self.closed)(*self.players, *leaves)[len(self.players) :]
         return [jnp.asarray(new[place], self.leaves[place].dtype) for place in places]
 
     def frontier(self, values: list[Array]) -> Float[Array, " k"]:

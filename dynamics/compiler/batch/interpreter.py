@@ -16,24 +16,26 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics.compiler.affine import STEP, as_affine, is_affine_step
-from dynamics.compiler.batch.rules import ELEMENTWISE, RULES, frozen
-from dynamics.compiler.batch.values import Core, Value
-from dynamics.compiler.jaxprs import (
+from dynamics.compiler._jax import (
     CALLS,
-    Program,
+    Scan,
+    While,
     bind,
-    depends,
-    inner_programs,
+    branches,
+    called,
+    called_name,
     is_literal,
-    live_equations,
-    on_no_device,
-    scan_counts,
+    opened,
+    subjaxprs,
 )
+from dynamics.compiler.affine import STEP, as_affine, is_affine_step
+from dynamics.compiler.batch.rules import ELEMENTWISE, RULES, batching, frozen
+from dynamics.compiler.batch.values import Core, Value
+from dynamics.compiler.errors import naming
+from dynamics.compiler.jaxprs import Program, depends, live_equations, on_no_device
 from dynamics.compiler.llvm.lowering import in_machine_code, is_known, is_machine_code
 
 # Operations before and after loops that become machine code: fewer gain nothing, more take long to compile.
@@ -199,14 +201,14 @@ class _Scope:
     def _call(
         self, frame: _Frame, index: int, equation: Any, values: Sequence[Value | None], wanted: Sequence[bool]
     ) -> None:
-        called = equation.params[CALLS[equation.primitive.name]]
-        is_step = equation.params.get("name") == STEP
+        program = called(equation)
+        is_step = called_name(equation) == STEP
         if index not in frame.inner:
             if is_step and is_affine_step(equation, [value is not None for value in values]):
-                frame.inner[index] = self._affine(equation, values, called)
+                frame.inner[index] = self._affine(equation, values, program)
             else:
-                jaxpr = getattr(called, "jaxpr", called)
-                constants = [Value(Core(on_no_device(one), False)) for one in getattr(called, "consts", ())]
+                jaxpr, constants = opened(program)
+                constants = [Value(Core(on_no_device(one), False)) for one in constants]
                 frame.inner[index] = _Frame.of(jaxpr, constants, wanted)
         inner = frame.inner[index]
         inner.enter(values)
@@ -227,10 +229,10 @@ class _Scope:
             frame.known |= dict(zip(equation.outvars, found, strict=True))
             frame.done.add(index)
 
-    def _affine(self, equation: Any, values: Sequence[Value | None], called: Any) -> _Frame:
+    def _affine(self, equation: Any, values: Sequence[Value | None], program: Any) -> _Frame:
         """A frame that multiplies by a matrix what the loop changes; the matrix is made here, outside the loop."""
         known = [value is not None for value in values]
-        coefficients, step = as_affine(called, known)
+        coefficients, step = as_affine(program, known)
         given = [value for value in values if value is not None]
         batched = any(value.core.batched for value in given)
         if batched:
@@ -253,11 +255,12 @@ class _Scope:
 
     def apply(self, equation: Any, values: list[Value]) -> list[Value]:
         name = equation.primitive.name
-        rule = _cond if name == "cond" else RULES.get(name)
-        found = None if rule is None else rule(self, equation, values)
-        if found is None and name in ELEMENTWISE:
-            found = self.elementwise(equation, values)
-        return self.by_vmap(equation, values) if found is None else found
+        rule = RULES.get(name)
+        with naming(equation, "batching"):
+            found = None if rule is None else rule(self, equation, values)
+            if found is None and name in ELEMENTWISE:
+                found = self.elementwise(equation, values)
+            return self.by_vmap(equation, values) if found is None else found
 
     def elementwise(self, equation: Any, values: Sequence[Value]) -> list[Value]:
         batched = any(value.core.batched for value in values)
@@ -334,7 +337,7 @@ def _lengths(jaxpr: Any) -> set[int]:
     """Lengths of all axes in a program."""
     variables = (*jaxpr.constvars, *jaxpr.invars, *(one for equation in jaxpr.eqns for one in equation.outvars))
     found = {length for variable in variables for length in variable.aval.shape}
-    return found.union(*(_lengths(inner) for equation in jaxpr.eqns for inner in inner_programs(equation)))
+    return found.union(*(_lengths(inner) for equation in jaxpr.eqns for inner in subjaxprs(equation)))
 
 
 def _start(scope: _Scope, values: Sequence[Value], batched: Sequence[bool]) -> tuple[Any, ...]:
@@ -354,33 +357,27 @@ def _inside(
 class _While(NamedTuple):
     """A loop until a test fails, and how far test and body have been worked through."""
 
-    parameters: dict[str, Any]
+    loop: While
     test: _Frame
     body: _Frame
 
     @staticmethod
     def of(equation: Any) -> "_While":
-        parameters = equation.params
-        return _While(parameters, *map(_Frame.closed, (parameters["cond_jaxpr"], parameters["body_jaxpr"])))
+        loop = While.of(equation)
+        return _While(loop, _Frame.closed(loop.condition), _Frame.closed(loop.body))
 
     def copy(self) -> "_While":
-        return _While(self.parameters, self.test.copy(), self.body.copy())
-
-    def parts(self, values: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-        """Constants of the test, constants of the body, and what is carried."""
-        first = self.parameters["cond_nconsts"]
-        second = first + self.parameters["body_nconsts"]
-        return list(values[:first]), list(values[first:second]), list(values[second:])
+        return self._replace(test=self.test.copy(), body=self.body.copy())
 
     def open(self, scope: _Scope, values: Sequence[Value | None]) -> None:
         """Compute what the constants decide, outside the loop."""
-        of_test, of_body, carry = self.parts(values)
+        of_test, of_body, carry = self.loop.split(values)
         for frame, constants in ((self.test, of_test), (self.body, of_body)):
             frame.enter([*constants, *[None] * len(carry)])
             scope.advance(frame)
 
     def run(self, scope: _Scope, values: Sequence[Value]) -> list[Value] | None:
-        of_test, of_body, carry = self.parts(values)
+        of_test, of_body, carry = self.loop.split(values)
         flags = [[value.core.batched for value in part] for part in (of_test, of_body, carry)]
         batched, _ = _carried(self.body.jaxpr, flags[1], flags[2], [])
         if depends(self.test.jaxpr, [*flags[0], *batched])[0]:
@@ -397,29 +394,28 @@ class _While(NamedTuple):
 
 
 class _Scan(NamedTuple):
-    """A loop over rows, its numbers of constants and of parts carried, and how far its body has been worked through."""
+    """A loop over rows, and how far its body has been worked through."""
 
-    parameters: dict[str, Any]
-    constants: int
-    carried: int
+    loop: Scan
     body: _Frame
 
     @staticmethod
     def of(equation: Any) -> "_Scan":
-        return _Scan(equation.params, *scan_counts(equation), _Frame.closed(equation.params["jaxpr"]))
+        loop = Scan.of(equation)
+        return _Scan(loop, _Frame.closed(loop.body))
 
     def copy(self) -> "_Scan":
         return self._replace(body=self.body.copy())
 
     def open(self, scope: _Scope, values: Sequence[Value | None]) -> None:
         """Compute what the constants decide, outside the loop."""
-        constants = values[: self.constants]
-        self.body.enter([*constants, *[None] * (len(values) - len(constants))])
+        constants, carry, rows = self.loop.split(values)
+        self.body.enter([*constants, *[None] * len([*carry, *rows])])
         scope.advance(self.body)
 
     def run(self, scope: _Scope, values: Sequence[Value]) -> list[Value]:
-        first, count = self.constants, self.carried
-        constants, carry, rest = values[:first], values[first : first + count], values[first + count :]
+        first, count = self.loop.constants, self.loop.carries
+        constants, carry, rest = self.loop.split(values)
         flags = [[value.core.batched for value in part] for part in (constants, carry, rest)]
         batched, stacked = _carried(self.body.jaxpr, *flags)
 
@@ -433,8 +429,8 @@ class _Scan(NamedTuple):
             return found[:count], found[count:]
 
         def loop(*arrays: Any) -> tuple[Any, ...]:
-            settings = {name: self.parameters[name] for name in ("length", "reverse", "unroll")}
-            ended, collected = jax.lax.scan(step, arrays[:count], arrays[count:], **settings)
+            length, reverse, unroll = self.loop[3:]
+            ended, collected = jax.lax.scan(step, arrays[:count], arrays[count:], length, reverse, unroll)
             return (*ended, *collected)
 
         return _looped(scope, loop, start, wanted)
@@ -537,20 +533,21 @@ def _in_parts(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[A
     return [read(atom, known) for atom in program.outputs]
 
 
+@batching("cond")
 def _cond(scope: _Scope, equation: Any, values: list[Value]) -> list[Value] | None:
     which, *operands = values
-    branches = equation.params["branches"]
-    if which.core.batched and not (scope.machine_code and len(branches) == 2):
+    cases = branches(equation)
+    if which.core.batched and not (scope.machine_code and len(cases) == 2):
         return None
     flags = [value.core.batched for value in operands]
-    batched = [any(one) for one in zip(*[depends(branch.jaxpr, flags) for branch in branches], strict=True)]
+    batched = [any(one) for one in zip(*[depends(branch.jaxpr, flags) for branch in cases], strict=True)]
     batched = [which.core.batched or one for one in batched]
     arrays = tuple(scope.array(value) for value in operands)
 
     def run(branch: Any, *arrays: Any) -> tuple[Any, ...]:
         return _inside(scope, _Frame.closed(branch), 0, arrays, flags, batched)
 
-    programs = [Program(partial(run, branch), arrays) for branch in branches]
+    programs = [Program(partial(run, branch), arrays) for branch in cases]
     if which.core.batched:  # what no game of a strip wants is not computed
         usual, other = programs
         wanted = scope.array(which) > 0

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dynamics.compiler._jax import SAME
 from dynamics.compiler.batch.values import Core, Value
-from dynamics.compiler.jaxprs import SAME
 
 MOST_TERMS = 128  # of a sum that is written out
 MOST_PRODUCTS = 65_536  # of a matrix product that is written out
@@ -36,22 +36,47 @@ BINARY = {
 }
 
 
+RULES: dict[str, Callable[[Any, Any, list[Value]], list[Value] | None]] = {}
+
+
+def batching(*names: str) -> Callable[[Callable], Callable]:
+    """Register a rule for primitives of these names.
+
+    A rule gets the scope, the equation and its inputs, and returns the outputs, or `None` where it does not apply.
+    """
+
+    def register(rule: Callable) -> Callable:
+        RULES.update(dict.fromkeys(names, rule))
+        return rule
+
+    return register
+
+
 def frozen(parameters: dict[str, Any]) -> tuple:
     return tuple((name, str(value)) for name, value in sorted(parameters.items()))
+
+
+@batching(*sorted(SAME))
+def _identity(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
+    """Also of a sharding constraint: each device holds all of its games."""
+    return values
 
 
 # Arithmetic: every rule gives the same bits as the operation it replaces, but for the sign of a zero. (Division by a
 # known number is a product, as XLA makes of it.)
 
 
+@batching("neg")
 def _neg(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     return [values[0].negated()]
 
 
+@batching("add", "add_any")
 def _add(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     return [_sum(scope, *values)]
 
 
+@batching("sub")
 def _sub(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     return [_sum(scope, values[0], values[1].negated())]
 
@@ -72,6 +97,7 @@ def _sum(scope: Any, one: Value, other: Value) -> Value:
     return scope.binary("sub", one, other)
 
 
+@batching("mul")
 def _mul(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     one, other = values
     for number, rest in ((one, other), (other, one)):
@@ -102,6 +128,7 @@ def _multiple(scope: Any, number: Core, rest: Core) -> Core:
     return found
 
 
+@batching("div")
 def _div(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     one, other = values
     if other.fits(one) and (other.equals(1) or other.equals(-1)):
@@ -115,6 +142,7 @@ def _div(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     return [Value(scope.binary("div", one, other).core, negative)]
 
 
+@batching("max", "min")
 def _extreme(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
     name, (one, other) = equation.primitive.name, values
     if one.core is other.core and one.negative != other.negative:
@@ -127,6 +155,7 @@ def _extreme(scope: Any, equation: Any, values: list[Value]) -> list[Value] | No
     return [scope.binary(name, one, other)]
 
 
+@batching(*sorted(ODD | EVEN), "integer_pow")
 def _parity(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     name, (value,) = equation.primitive.name, values
     odd = name in ODD or (name == "integer_pow" and equation.params["y"] % 2 == 1)
@@ -134,6 +163,7 @@ def _parity(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     return [Value(found.core, odd and value.negative)]
 
 
+@batching("select_n")
 def _select(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
     which, *cases = values
     if not all(case.negative for case in cases):
@@ -142,6 +172,7 @@ def _select(scope: Any, equation: Any, values: list[Value]) -> list[Value] | Non
     return [found.negated()]
 
 
+@batching("convert_element_type")
 def _convert(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
     value, dtype = values[0], equation.params["new_dtype"]
     if value.core.dtype == dtype:
@@ -167,6 +198,7 @@ def _arranged(scope: Any, equation: Any, value: Value, move: Callable[[Any, bool
     return [Value(made, value.negative)]
 
 
+@batching("broadcast_in_dim")
 def _broadcast(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
     if len(values) > 1:
         return None
@@ -181,12 +213,14 @@ def _broadcast(scope: Any, equation: Any, values: list[Value]) -> list[Value] | 
     return _arranged(scope, equation, values[0], move)
 
 
+@batching("reshape", "squeeze", "expand_dims")
 def _reshape(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
     if len(values) > 1 or (equation.primitive.name == "reshape" and equation.params["dimensions"] is not None):
         return None
     return [scope.reshaped(values[0], tuple(equation.outvars[0].aval.shape))]
 
 
+@batching("transpose")
 def _transpose(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     order = tuple(equation.params["permutation"])
     return _arranged(
@@ -194,6 +228,7 @@ def _transpose(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     )
 
 
+@batching("slice")
 def _slice(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     low, high = tuple(equation.params["start_indices"]), tuple(equation.params["limit_indices"])
     strides = equation.params["strides"]
@@ -207,10 +242,12 @@ def _slice(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     return _arranged(scope, equation, values[0], move)
 
 
+@batching("rev")
 def _rev(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     return _arranged(scope, equation, values[0], lambda array, _: jax.lax.rev(array, equation.params["dimensions"]))
 
 
+@batching("split")
 def _split(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     array, axis = values[0].core.array, equation.params["axis"]
     ends = np.cumsum(equation.params["sizes"])
@@ -219,6 +256,7 @@ def _split(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     return _cut(values[0], parts)
 
 
+@batching("unstack")  # of newer versions of JAX
 def _unstack(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     core, axis = values[0].core, equation.params["axis"]
     return _cut(values[0], [scope.index(core.array, axis, place) for place in range(core.shape[axis])])
@@ -238,15 +276,18 @@ def _joined(scope: Any, values: Sequence[Value], axis: int, lift: bool) -> list[
     return [Value(Core(jax.lax.concatenate(arrays, axis), batched), negative)]
 
 
+@batching("concatenate")
 def _concatenate(scope: Any, equation: Any, values: list[Value]) -> list[Value]:
     return _joined(scope, values, equation.params["dimension"], False)
 
 
+@batching("stack")  # of newer versions of JAX
 def _stack(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
     axis = equation.params.get("axis")
     return None if axis is None else _joined(scope, values, axis, True)
 
 
+@batching("pad")
 def _pad(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
     value, filling = values
     if not value.core.batched or filling.core.batched:
@@ -258,6 +299,7 @@ def _pad(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
 # Sums and products.
 
 
+@batching(*BINARY)
 def _reduced(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
     name, (value,) = equation.primitive.name, values
     axes = tuple(equation.params["axes"])
@@ -281,6 +323,7 @@ def _reduced(scope: Any, equation: Any, values: list[Value]) -> list[Value] | No
     return [Value(scope.remembered(key, (value.core,), compute), negative)]
 
 
+@batching("argmax", "argmin")
 def _place(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
     """The first place of the largest or smallest number along an axis; of a NaN, if there is one."""
     value, axes = values[0], equation.params["axes"]
@@ -299,6 +342,7 @@ def _place(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None
     return [Value(Core(place, True))]
 
 
+@batching("dot_general")
 def _product(scope: Any, equation: Any, values: list[Value]) -> list[Value] | None:
     """A matrix product as a sum over columns, each a product elementwise."""
     (contracted, paired) = equation.params["dimension_numbers"]
@@ -344,36 +388,3 @@ def _product(scope: Any, equation: Any, values: list[Value]) -> list[Value] | No
     key = ("dot_general", frozen(equation.params))
     made = scope.remembered(key, (one.core, other.core), compute)
     return [Value(made, one.negative != other.negative)]
-
-
-RULES: dict[str, Callable[[Any, Any, list[Value]], list[Value] | None]] = {
-    **{name: _parity for name in (ODD | EVEN)},
-    **{name: _reduced for name in BINARY},
-    **{name: lambda scope, equation, values: values for name in SAME},  # each device holds all of its games
-    "argmax": _place,
-    "argmin": _place,
-    "integer_pow": _parity,
-    "neg": _neg,
-    "add": _add,
-    "add_any": _add,
-    "sub": _sub,
-    "mul": _mul,
-    "div": _div,
-    "max": _extreme,
-    "min": _extreme,
-    "select_n": _select,
-    "convert_element_type": _convert,
-    "broadcast_in_dim": _broadcast,
-    "reshape": _reshape,
-    "squeeze": _reshape,
-    "expand_dims": _reshape,
-    "transpose": _transpose,
-    "slice": _slice,
-    "rev": _rev,
-    "split": _split,
-    "unstack": _unstack,  # of newer versions of JAX
-    "concatenate": _concatenate,
-    "stack": _stack,
-    "pad": _pad,
-    "dot_general": _product,
-}

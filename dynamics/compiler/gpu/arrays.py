@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics.compiler.gpu.scalars import Numbers, Unsupported, dtype_of
+from dynamics.compiler.errors import Unsupported
+from dynamics.compiler.gpu.scalars import Numbers, dtype_of
 
 
 @dataclasses.dataclass(frozen=True)

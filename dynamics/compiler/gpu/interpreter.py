@@ -8,11 +8,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
+from dynamics.compiler._jax import (
+    SAME,
+    ClosedJaxpr,
+    Jaxpr,
+    JaxprEqn,
+    Scan,
+    Var,
+    While,
+    branches,
+    called,
+    is_literal,
+    opened,
+)
+from dynamics.compiler.errors import Unsupported, naming
 from dynamics.compiler.gpu.arrays import ARRAYS, Games, Memory, Value, each, joined, objects
-from dynamics.compiler.gpu.scalars import ELEMENTWISE, TRITON_NUMBERS, WIDENED, Numbers, Unsupported, dtype_of
-from dynamics.compiler.jaxprs import CALLS, SAME, needed_equations, scan_counts
+from dynamics.compiler.gpu.scalars import ELEMENTWISE, TRITON_NUMBERS, WIDENED, Numbers, dtype_of
+from dynamics.compiler.jaxprs import needed_equations
 
 LARGEST_STATE = 96  # 32-bit registers for the numbers that a loop carries, of the 255 that a thread has
 LARGEST_STORE = 4_096  # entries per game that are written along the way
@@ -44,13 +57,14 @@ class Rewriter:
         values: dict[Var, Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
 
         def read(atom: Any) -> Value:
-            return values[atom] if isinstance(atom, Var) else self.numbers(atom.val, atom.aval)
+            return self.numbers(atom.val, atom.aval) if is_literal(atom) else values[atom]
 
         needed = needed_equations(jaxpr)
         for atoms in (jaxpr.outvars, *(equation.invars for equation in needed)):
-            self.used.update(atom for atom in atoms if isinstance(atom, Var))
+            self.used.update(atom for atom in atoms if not is_literal(atom))
         for equation in needed:
-            found = self.equation(equation, [read(atom) for atom in equation.invars])
+            with naming(equation):
+                found = self.equation(equation, [read(atom) for atom in equation.invars])
             for variable, value in zip(equation.outvars, found, strict=True):
                 if value.data is not None and value.data.shape != self.games.small(variable.aval.shape):
                     raise Unsupported(f"{equation.primitive.name} made {value.data.shape} of {variable.aval.shape}")
@@ -58,7 +72,7 @@ class Rewriter:
         return [read(atom) for atom in jaxpr.outvars]
 
     def closed(self, closed: ClosedJaxpr | Jaxpr, inputs: Sequence[Value]) -> list[Value]:
-        jaxpr, constants = (closed.jaxpr, closed.consts) if isinstance(closed, ClosedJaxpr) else (closed, ())
+        jaxpr, constants = opened(closed)
         known = [self.numbers(one, variable.aval) for one, variable in zip(constants, jaxpr.constvars, strict=True)]
         return self.run(jaxpr, known, inputs)
 
@@ -73,10 +87,11 @@ class Rewriter:
     def equation(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
         name, params = equation.primitive.name, equation.params
         shapes = [variable.aval.shape for variable in equation.outvars]
-        if name in CALLS:
-            return self.closed(equation.params[CALLS[name]], inputs)
-        if name in LOOPS or name == "cond":
-            return getattr(self, f"_{name}")(equation, inputs)
+        inner = called(equation)
+        if inner is not None:
+            return self.closed(inner, inputs)
+        if name in CONTROL_FLOW:
+            return CONTROL_FLOW[name](self, equation, inputs)
         if name in SAME:
             return inputs
         (shape, *_) = shapes
@@ -153,9 +168,8 @@ class Rewriter:
         return values
 
     def _while(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
-        params = equation.params
-        first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-        for_condition, for_body, carry = inputs[:first], inputs[first:second], inputs[second:]
+        loop = While.of(equation)
+        for_condition, for_body, carry = loop.split(inputs)
         avals = [variable.aval for variable in equation.outvars]
         outer_condition, outer_reduced = self.games.in_condition, self.games.reduced
         self.games.reduced = False
@@ -163,7 +177,7 @@ class Rewriter:
         def condition(entries: Sequence[Any]) -> Any:
             def work() -> Any:
                 self.games.in_condition = True
-                (found,) = self.closed(params["cond_jaxpr"], [*for_condition, *self.unflat(entries, avals)])
+                (found,) = self.closed(loop.condition, [*for_condition, *self.unflat(entries, avals)])
                 self.games.in_condition = outer_condition
                 return jnp.asarray(found.data[()])
 
@@ -171,9 +185,7 @@ class Rewriter:
 
         def body(entries: Sequence[Any]) -> list[Any]:
             return self.games.numbers.inside(
-                lambda: self.flat(
-                    self.closed(params["body_jaxpr"], [*for_body, *self.unflat(entries, avals)]), avals, entries
-                )
+                lambda: self.flat(self.closed(loop.body, [*for_body, *self.unflat(entries, avals)]), avals, entries)
             )
 
         outer, self.in_loop = self.in_loop, True
@@ -188,26 +200,26 @@ class Rewriter:
         return found
 
     def _scan(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
-        params = equation.params
-        (constants, carries), length = scan_counts(equation), params["length"]
-        fixed, carry, rows = inputs[:constants], inputs[constants : constants + carries], inputs[constants + carries :]
+        loop = Scan.of(equation)
+        carries, length = loop.carries, loop.length
+        fixed, carry, rows = loop.split(inputs)
         avals = [variable.aval for variable in equation.outvars]
         if not length:
             raise Unsupported("a loop of no turns")
         if length == self.games.count:
             raise Unsupported("a loop as long as there are games")
-        inner = [variable.aval for variable in _open(params["jaxpr"]).outvars[carries:]]
+        inner = [variable.aval for variable in opened(loop.body)[0].outvars[carries:]]
 
         def turn(carry: list[Value], row: list[Value]) -> tuple[list[Value], list[Value]]:
-            found = self.closed(params["jaxpr"], [*fixed, *carry, *row])
+            found = self.closed(loop.body, [*fixed, *carry, *row])
             return found[:carries], found[carries:]
 
         if length <= WRITTEN_OUT:
             kept = []
-            for at in reversed(range(length)) if params["reverse"] else range(length):
+            for at in reversed(range(length)) if loop.reverse else range(length):
                 carry, made = turn(carry, [self.row_of(value, at) for value in rows])
                 kept.append(made)
-            kept = kept[::-1] if params["reverse"] else kept
+            kept = kept[::-1] if loop.reverse else kept
             return [*carry, *(self.stacked(parts, aval) for parts, aval in zip(zip(*kept), avals[carries:]))]
 
         used = [variable in self.used for variable in equation.outvars[carries:]]
@@ -222,7 +234,7 @@ class Rewriter:
 
         def body(at: Any, entries: list[Any]) -> list[Any]:
             def work() -> list[Any]:
-                place = np.int32(length - 1) - at if params["reverse"] else at
+                place = np.int32(length - 1) - at if loop.reverse else at
                 row = [
                     Value(memory.row(place), value.shape[1:]) if isinstance(memory, Memory) else memory
                     for memory, value in zip(memories, rows, strict=True)
@@ -273,19 +285,19 @@ class Rewriter:
 
     def _cond(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
         index, *rest = inputs
-        branches = equation.params["branches"]
+        programs = branches(equation)
         if index.known:
-            return self.closed(branches[min(max(int(index.data), 0), len(branches) - 1)], rest)
-        cases = [self.closed(branch, rest) for branch in branches]
+            return self.closed(programs[min(max(int(index.data), 0), len(programs) - 1)], rest)
+        cases = [self.closed(branch, rest) for branch in programs]
         entry = index.data[()]
-        ends = (np.asarray(number, dtype_of(entry))[()] for number in (0, len(branches) - 1))
+        ends = (np.asarray(number, dtype_of(entry))[()] for number in (0, len(programs) - 1))
         which = self.games.apply(jax.lax.clamp_p, {}, next(ends), entry, next(ends))
         found = []
         for values in zip(*cases, strict=True):
             if any(value.data is None for value in values):
                 raise Unsupported("a branch keeps numbers along the way")
             chosen = objects(values[-1].data)
-            for place in range(len(branches) - 2, -1, -1):
+            for place in range(len(programs) - 2, -1, -1):
                 here = self.games.apply(jax.lax.eq_p, {}, which, np.asarray(place, dtype_of(entry))[()])
                 pick = partial(self.games.apply, jax.lax.select_n_p, {}, here)
                 chosen = each(pick, chosen, objects(values[place].data))
@@ -293,5 +305,8 @@ class Rewriter:
         return found
 
 
-def _open(program: ClosedJaxpr | Jaxpr) -> Jaxpr:
-    return program.jaxpr if isinstance(program, ClosedJaxpr) else program
+CONTROL_FLOW: dict[str, Callable[[Rewriter, JaxprEqn, list[Value]], list[Value]]] = {
+    "while": Rewriter._while,
+    "scan": Rewriter._scan,
+    "cond": Rewriter._cond,
+}

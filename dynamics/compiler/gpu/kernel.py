@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
-from jax.interpreters import mlir
 from jaxtyping import Array
 
+from dynamics.compiler._jax import ClosedJaxpr, jaxpr_as_fun, lower_function, new_primitive, register_lowering
+from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.gpu.arrays import Games, Memory, Value, objects
 from dynamics.compiler.gpu.interpreter import LARGEST_STORE, Rewriter
-from dynamics.compiler.gpu.scalars import FUSED, TRITON_NUMBERS, WIDENED, Numbers, Unsupported
+from dynamics.compiler.gpu.scalars import FUSED, TRITON_NUMBERS, WIDENED, Numbers
 
 logger = logging.getLogger(__name__)
 
@@ -253,27 +253,12 @@ def _multiply_add(one: Array, another: Array, other: Array, minus: bool, minus_o
 
 
 # The program, once for all platforms: a kernel where there is Triton, plain XLA elsewhere.
-in_kernel = Primitive("games_in_one_kernel")
-in_kernel.multiple_results = True
+in_kernel = new_primitive("games_in_one_kernel", lambda *avals, jaxpr, games, lanes, interpret: list(jaxpr.out_avals))
 
 
-@in_kernel.def_abstract_eval
-def _shapes_of_results(*avals, jaxpr, games, lanes, interpret):
-    return list(jaxpr.out_avals)
-
-
-@in_kernel.def_impl
-def _at_once(*arrays, **params):
-    return jax.jit(partial(in_kernel.bind, **params))(*arrays)
-
-
-def _plain(*arrays, jaxpr, games, lanes, interpret):
-    return jaxpr_as_fun(jaxpr)(*arrays)
-
-
-def _lowered_plainly(context, *arrays, **params):
-    run = partial(_kernel, params["jaxpr"], params["games"], params["lanes"], True) if params["interpret"] else None
-    return mlir.lower_fun(run or partial(_plain, **params), multiple_results=True)(context, *arrays)
+def _lowered_plainly(context, *arrays, jaxpr, games, lanes, interpret):
+    run = partial(_kernel, jaxpr, games, lanes, True) if interpret else jaxpr_as_fun(jaxpr)
+    return lower_function(context, run, arrays)
 
 
 def _lowered_by_triton(context, *arrays, jaxpr, games, lanes, interpret):
@@ -283,11 +268,11 @@ def _lowered_by_triton(context, *arrays, jaxpr, games, lanes, interpret):
         # Triton announces its end at every use, which is no concern of those who run a sweep.
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             run = partial(_kernel, jaxpr, games, lanes, False)
-            return mlir.lower_fun(run, multiple_results=True)(context, *arrays)
+            return lower_function(context, run, arrays)
     except Exception as error:  # whatever a version of Triton does not know
         logger.warning("plain XLA instead of one kernel: %s: %s", type(error).__name__, error)
         return _lowered_plainly(context, *arrays, jaxpr=jaxpr, games=games, lanes=lanes, interpret=interpret)
 
 
-mlir.register_lowering(in_kernel, _lowered_plainly)
-mlir.register_lowering(in_kernel, _lowered_by_triton, platform="cuda")
+register_lowering(in_kernel, _lowered_plainly)
+register_lowering(in_kernel, _lowered_by_triton, platform="cuda")

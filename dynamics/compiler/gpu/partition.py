@@ -29,16 +29,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Var
 from jaxtyping import Array, PyTree
 
+from dynamics.compiler._jax import ClosedJaxpr, Jaxpr, Var, bind, called, is_literal, opened
+from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.gpu.interpreter import LOOPS
 from dynamics.compiler.gpu.kernel import in_kernel, plan_of
-from dynamics.compiler.gpu.scalars import Unsupported
-from dynamics.compiler.jaxprs import CALLS, bind, needed_equations
+from dynamics.compiler.jaxprs import needed_equations
 
 logger = logging.getLogger(__name__)
 
@@ -68,16 +67,12 @@ def _flattened(closed: ClosedJaxpr) -> ClosedJaxpr:
         values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
 
         def read(atom: Any) -> Any:
-            return values[atom] if isinstance(atom, Var) else atom.val
+            return atom.val if is_literal(atom) else values[atom]
 
         for equation in needed_equations(jaxpr):
             arguments = [read(atom) for atom in equation.invars]
-            if equation.primitive.name in CALLS:
-                inner = equation.params[CALLS[equation.primitive.name]]
-                own = inner if isinstance(inner, ClosedJaxpr) else None
-                found = evaluated(own.jaxpr if own else inner, own.consts if own else (), arguments)
-            else:
-                found = bind(equation, arguments)
+            inner = called(equation)
+            found = evaluated(*opened(inner), arguments) if inner is not None else bind(equation, arguments)
             values.update(zip(equation.outvars, found, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
@@ -103,16 +98,16 @@ def _part(jaxpr: Jaxpr, known: dict[Var, np.ndarray], numbers: frozenset[int]) -
     """Some equations as a program of their own."""
     chosen = [jaxpr.eqns[number] for number in sorted(numbers)]
     made = {variable for equation in chosen for variable in equation.outvars}
-    used = dict.fromkeys(atom for equation in chosen for atom in equation.invars if isinstance(atom, Var))
+    used = dict.fromkeys(atom for equation in chosen for atom in equation.invars if not is_literal(atom))
     inputs = [variable for variable in used if variable not in made and variable not in known]
     others = [jaxpr.eqns[number].invars for number in range(len(jaxpr.eqns)) if number not in numbers]
-    wanted = {atom for atoms in (*others, jaxpr.outvars) for atom in atoms if isinstance(atom, Var)}
+    wanted = {atom for atoms in (*others, jaxpr.outvars) for atom in atoms if not is_literal(atom)}
     outputs = [variable for variable in dict.fromkeys(v for e in chosen for v in e.outvars) if variable in wanted]
 
     def evaluated(*arrays: Any) -> list[Any]:
         values = {**known, **dict(zip(inputs, arrays, strict=True))}
         for equation in chosen:
-            found = bind(equation, [values[a] if isinstance(a, Var) else a.val for a in equation.invars])
+            found = bind(equation, [a.val if is_literal(a) else values[a] for a in equation.invars])
             values.update(zip(equation.outvars, found, strict=True))
         return [values[variable] for variable in outputs]
 
@@ -155,14 +150,14 @@ def _between(jaxpr: Jaxpr, numbers: frozenset[int]) -> frozenset[int]:
     reached: set[Var] = set()
     for number, equation in enumerate(jaxpr.eqns):
         makers.update((variable, number) for variable in equation.outvars)
-        if number in numbers or reached.intersection(a for a in equation.invars if isinstance(a, Var)):
+        if number in numbers or reached.intersection(a for a in equation.invars if not is_literal(a)):
             after.add(number)
             reached.update(equation.outvars)
     before, needed = set(), set()
     for number in range(len(jaxpr.eqns) - 1, -1, -1):
         if number in numbers or number in needed:
             before.add(number)
-            needed.update(makers[a] for a in jaxpr.eqns[number].invars if isinstance(a, Var) and a in makers)
+            needed.update(makers[a] for a in jaxpr.eqns[number].invars if not is_literal(a) and a in makers)
     return frozenset(after & before)
 
 
@@ -350,17 +345,17 @@ def _evaluated(work: _Work, leaves: list[Array], lanes: int, interpret: bool) ->
         stacked[variable] = jnp.moveaxis(leaf, axis, 0)
 
     def read(atom: Any, values: dict[Var, Any]) -> Any:
-        if not isinstance(atom, Var):
+        if is_literal(atom):
             return atom.val
         return values[atom] if atom in values else shared[atom]
 
     def plainly(numbers: list[int]) -> None:
         """Equations that are no part of a kernel, block after block."""
         chosen = [narrow.eqns[number] for number in numbers]
-        needs = {atom for equation in chosen for atom in equation.invars if isinstance(atom, Var)}
+        needs = {atom for equation in chosen for atom in equation.invars if not is_literal(atom)}
         makes = {variable for equation in chosen for variable in equation.outvars}
         rest = [narrow.eqns[n].invars for n in range(len(narrow.eqns)) if n not in numbers]
-        wanted = {atom for atoms in (*rest, narrow.outvars) for atom in atoms if isinstance(atom, Var)}
+        wanted = {atom for atoms in (*rest, narrow.outvars) for atom in atoms if not is_literal(atom)}
         kept = [variable for e in chosen for variable in e.outvars if variable in wanted & makes]
 
         def one(values: dict[Var, Any]) -> list[Any]:
@@ -377,7 +372,7 @@ def _evaluated(work: _Work, leaves: list[Array], lanes: int, interpret: bool) ->
             shared.update(zip(kept, one([]), strict=True))
 
     def there(variables: Sequence[Any], also: set[Var]) -> bool:
-        return all(v in shared or v in stacked or v in also for v in variables if isinstance(v, Var))
+        return all(v in shared or v in stacked or v in also for v in variables if not is_literal(v))
 
     inside = {number for part in work.parts for number in part.numbers}
     waiting, parts = [number for number in range(len(narrow.eqns)) if number not in inside], list(work.parts)
@@ -388,7 +383,7 @@ def _evaluated(work: _Work, leaves: list[Array], lanes: int, interpret: bool) ->
         makes: set[Var] = set()
         for number in waiting:
             atoms = narrow.eqns[number].invars
-            if all(atom in shared or atom in alike for atom in atoms if isinstance(atom, Var)):
+            if all(atom in shared or atom in alike for atom in atoms if not is_literal(atom)):
                 fixed.append(number)
                 alike.update(narrow.eqns[number].outvars)
             elif there(atoms, alike | makes):
@@ -409,7 +404,7 @@ def _evaluated(work: _Work, leaves: list[Array], lanes: int, interpret: bool) ->
             parts = [other for other in parts if other is not part]
 
     def result(atom: Any) -> Array:
-        if isinstance(atom, Var) and atom in stacked:
+        if not is_literal(atom) and atom in stacked:
             return stacked[atom]
         value = jnp.asarray(read(atom, {}))
         return jnp.broadcast_to(value, (blocks, *value.shape))

@@ -10,7 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
+
+from dynamics.compiler._jax import Primitive
+from dynamics.compiler.errors import Unsupported
 
 LARGEST_PROGRAM = 6_000  # operations; Triton compiles some thousand of them in seconds
 
@@ -31,10 +33,6 @@ EXACT |= dict(max=np.maximum, min=np.minimum, clamp=lambda low, number, high: np
 FUSED = {np.dtype("float32"): ("f32", "f"), np.dtype("float64"): ("f64", "d")}  # types and registers of the GPU
 TRITON_NUMBERS = {np.dtype(kind) for kind in ("float32", "float64", "int32", "int64", "uint32", "uint64")}
 WIDENED = {np.dtype(kind) for kind in ("bool", "int8", "uint8", "int16", "uint16")}  # kept in memory as int32
-
-
-class Unsupported(Exception):
-    """A program that cannot become a kernel; the text says why."""
 
 
 class Numbers:

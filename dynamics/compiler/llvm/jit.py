@@ -12,9 +12,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import llvmlite.binding as llvm
 from llvmlite import ir
+
+from dynamics.compiler._jax import ffi_include_directory, register_ffi_target
+from dynamics.compiler.errors import Unavailable
 
 ASKS_VERSION = 1  # the kind of an extension
 ARGUMENTS = "XLA_FFI_CallFrame", "args", "args"
@@ -22,10 +24,6 @@ RESULTS = "XLA_FFI_CallFrame", "rets", "rets"
 SEEN = "length_of_the_frame"  # a variable of the made code
 BYTE, WORD, LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 POINTER = ir.PointerType()
-
-
-class Unavailable(Exception):
-    """Machine code cannot be made here; the text says why."""
 
 
 _lock = threading.Lock()
@@ -37,7 +35,7 @@ _kept: list[Any] = []  # all of them: XLA may know a function whose registration
 def _header() -> str:
     """The description of XLA's interface, as it is installed, without comments."""
     try:
-        text = (pathlib.Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
+        text = (pathlib.Path(ffi_include_directory()) / "xla/ffi/api/c_api.h").read_text()
     except OSError as error:
         raise Unavailable(f"the interface of XLA is not described: {error}") from error
     return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
@@ -234,7 +232,7 @@ def _registered(text: str) -> str:
             engine = llvm.create_mcjit_compiler(module, machine)
             _kept.append(engine)
             engine.finalize_object()
-            jax.ffi.register_ffi_target(name, _capsule(engine.get_function_address("games")), platform="cpu")
+            register_ffi_target(name, _capsule(engine.get_function_address("games")), "cpu")
             _engines[name] = engine
         seen = ctypes.c_int64.from_address(_engines[name].get_global_value_address(SEEN)).value
     needed = place(*RESULTS[:2]) + ctypes.sizeof(structure("XLA_FFI_Rets"))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from dynamics.compiler.jaxprs import CALLS, inner_programs, is_literal, scan_counts
+from dynamics.compiler._jax import CALLS, Scan, While, called, is_literal, opened, subjaxprs
 from dynamics.compiler.llvm import jit
 from dynamics.compiler.llvm.operations import FLOATS, SLOW
 
@@ -30,15 +30,14 @@ class _Loop(NamedTuple):
 
 def _loops(jaxpr: Any, lanes: int) -> Iterator[_Loop]:
     for equation in jaxpr.eqns:
-        inner = [loop for program in inner_programs(equation) for loop in _loops(program, lanes)]
+        inner = [loop for program in subjaxprs(equation) for loop in _loops(program, lanes)]
         yield from inner
-        body = {"while": "body_jaxpr", "scan": "jaxpr"}.get(equation.primitive.name)
-        if body is None or inner:
+        name = equation.primitive.name
+        if inner or name not in ("while", "scan"):
             continue
-        body = equation.params[body].jaxpr
-        carried = (
-            equation.outvars if equation.primitive.name == "while" else equation.outvars[: scan_counts(equation)[1]]
-        )
+        loop = While.of(equation) if name == "while" else Scan.of(equation)
+        body = loop.body.jaxpr
+        carried = equation.outvars if name == "while" else equation.outvars[: loop.carries]
         wide = [v.aval.shape[:-1] for v in carried if v.aval.shape[-1:] == (lanes,)]
         if wide:
             latency = max(_delays(body, [0] * len(body.invars)), default=0)
@@ -48,7 +47,7 @@ def _loops(jaxpr: Any, lanes: int) -> Iterator[_Loop]:
 def _is_slow(jaxpr: Any) -> bool:
     return any(
         equation.primitive.name in SLOW
-        or (equation.primitive.name in CALLS and any(map(_is_slow, inner_programs(equation))))
+        or (equation.primitive.name in CALLS and any(map(_is_slow, subjaxprs(equation))))
         for equation in jaxpr.eqns
     )
 
@@ -62,9 +61,9 @@ def _delays(jaxpr: Any, begins: Sequence[int]) -> list[int]:
 
     for equation in jaxpr.eqns:
         name, begins = equation.primitive.name, [read(atom) for atom in equation.invars]
-        if name in CALLS:
-            called = equation.params[CALLS[name]]
-            ends = _delays(getattr(called, "jaxpr", called), begins)
+        inner = called(equation)
+        if inner is not None:
+            ends = _delays(opened(inner)[0], begins)
         else:
             cycles = SLOW_CYCLES if name in SLOW else CYCLES.get(name, 0)
             ends = [max(begins, default=0) + cycles] * len(equation.outvars)
