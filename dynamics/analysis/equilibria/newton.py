@@ -220,15 +220,6 @@ def vanishes(
     return passes, allowed
 
 
-def defect_rounding(jacobian: np.ndarray, position: np.ndarray, epsilon: float, is_map: bool) -> np.ndarray:
-    """What rounding makes of the move of a map's state at rest, or of a flow's field there; shape (..., n)."""
-    size = np.abs(np.asarray(position, float))
-    if is_map:
-        return 64 * epsilon * size
-    largest = np.max(np.abs(np.asarray(jacobian, float)), axis=(-2, -1), initial=0)
-    return 8 * epsilon * np.where(np.isfinite(largest), largest, 0)[..., None] * np.ones_like(size)
-
-
 def _newton_step(jacobian: np.ndarray, field: np.ndarray) -> float:
     """Length of the next step of Newton's method, infinite where there is none."""
     if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(field))):

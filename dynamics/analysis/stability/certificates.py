@@ -3,6 +3,8 @@
 import numpy as np
 import scipy.linalg
 
+from dynamics.analysis.stability.boundary import Boundary
+
 EVALUATIONS = 20_000  # resolvents a certificate may cost at most, for matrices up to 8 x 8; fewer for larger ones
 POWERS = 8
 SMALLEST = float(np.finfo(float).tiny)
@@ -38,40 +40,41 @@ def scale_of(matrix: np.ndarray) -> np.ndarray:
     return np.where(extreme, np.exp2(np.round(np.log2(np.where(extreme, largest, 1.0)))), 1.0)
 
 
-def keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
+def keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary) -> bool:
     r"""Whether every matrix within `perturbation` (spectral norm) has as many eigenvalues on each side of the boundary.
 
-    The boundary is the unit circle for a map and the imaginary axis for a flow. An eigenvalue can cross it at z only
-    where the resolvent $R = (zI - A)^{-1}$ is as large as 1/`perturbation`. Where eigenvectors are well conditioned the
-    Bauer-Fike theorem shows that it is not. Otherwise the boundary is subdivided, and on a piece of radius w around z
-    $\|R\|\le 2\sum_{k<m} w^k\|R(z)^{k+1}\|$ as soon as $w^m\|R(z)^m\|\le\frac12$. `False` means: not proved.
+    An eigenvalue can cross the boundary at z only where the resolvent $R = (zI - A)^{-1}$ is as large as
+    1/`perturbation`. Where eigenvectors are well conditioned the Bauer-Fike theorem shows that it is not. Otherwise the
+    boundary is subdivided, and on a piece of radius w around z $\|R\|\le 2\sum_{k<m} w^k\|R(z)^{k+1}\|$ as soon as
+    $w^m\|R(z)^m\|\le\frac12$. `False` means: not proved.
     Source: Bauer and Fike 1960; Van Loan, How near is a stable matrix to an unstable matrix?, 1985.
 
     Args:
         matrix: A, shape (n, n).
         perturbation: the radius of the ball of matrices, > 0.
-        kind: "map" or "flow".
+        boundary: the unit circle or the imaginary axis.
 
+    >>> from dynamics.analysis.stability.boundary import UNIT_CIRCLE
     >>> jordan = np.array([[0.9, 1.0], [0.0, 0.9]])
-    >>> keeps_its_side(jordan, 1e-3, "map"), keeps_its_side(jordan, 0.05, "map")  # distance about 0.01
+    >>> keeps_its_side(jordan, 1e-3, UNIT_CIRCLE), keeps_its_side(jordan, 0.05, UNIT_CIRCLE)  # distance about 0.01
     (True, False)
     """
     if len(matrix) == 0:
         return True
     try:
         with np.errstate(all="ignore"):
-            return _keeps_its_side(np.asarray(matrix, float), perturbation, kind)
+            return _keeps_its_side(np.asarray(matrix, float), perturbation, boundary)
     except np.linalg.LinAlgError:  # a resolvent that does not exist in floating point
         return False
 
 
-def _keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
+def _keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary) -> bool:
     size, scale = len(matrix), float(scale_of(matrix))
-    if kind == "flow":  # the imaginary axis has no scale
+    if boundary.scale_free:
         matrix, perturbation, scale = matrix / scale, perturbation / scale, 1.0
     values, vectors = np.linalg.eig(matrix / scale)
     values = values * scale
-    gaps = np.abs(np.abs(values) - 1) if kind == "map" else np.abs(values.real)
+    gaps = np.abs(boundary.distance(values))
     rounding = size * np.finfo(float).eps * frobenius(matrix)
     needed = 2 * (perturbation + 4 * rounding)
     if not gaps.min() > needed:
@@ -84,7 +87,7 @@ def _keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
 
     def radii(positions: np.ndarray) -> np.ndarray:
         """How far to both sides the boundary is free of crossings; 0 where that is not shown."""
-        points = np.exp(1j * positions) if kind == "map" else 1j * positions
+        points = boundary.points(positions)
         resolvents = np.linalg.inv(points[:, None, None] * np.eye(size) - triangle)
         power, norms = resolvents, []
         for _ in range(POWERS):
@@ -100,10 +103,9 @@ def _keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
         return low
 
     left = EVALUATIONS if size <= 8 else int(EVALUATIONS * (8 / size) ** 2.5)
-    # A real matrix: the upper half of the boundary is enough. Beyond the norm no eigenvalue lies on the axis.
-    end = np.pi if kind == "map" else float(np.linalg.norm(matrix, 2)) + 2 * needed
+    end = boundary.end(matrix, 2 * needed)  # a real matrix: the upper half of the boundary is enough
     # Where the matrix comes nearest to an eigenvalue on the boundary, usually: a quick refusal.
-    nearest = np.abs(np.angle(values)) if kind == "map" else np.abs(values.imag)
+    nearest = np.abs(boundary.position(values))
     if not np.all(radii(nearest[np.argsort(gaps, kind="stable")[:8]]) > 0):
         return False
     edges = np.linspace(0, end, 17)

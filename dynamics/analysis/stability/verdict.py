@@ -20,10 +20,10 @@ from dynamics.analysis.equilibria.newton import (
     EquilibriumError,
     _newton,
     _short,
-    defect_rounding,
     manifold_dimension,
     vanishes,
 )
+from dynamics.analysis.stability.boundary import IMAGINARY_AXIS, UNIT_CIRCLE, Boundary, boundary_of
 from dynamics.analysis.stability.certificates import (
     SMALLEST,
     frobenius,
@@ -143,17 +143,21 @@ class Stability:
     proved: bool = False
     period: int = 1
 
+    @property
+    def boundary(self) -> Boundary:
+        """The curve that decides: the unit circle for a map, the imaginary axis for a flow."""
+        return boundary_of(self.kind)
+
     def describe(self) -> str:
         """The report as text."""
-        name, value = ("radius", self.radius) if self.kind == "map" else ("abscissa", self.abscissa)
-        unit = "step" if self.kind == "map" else "unit of time"
+        boundary = self.boundary
         bound = "below" if self.proved else "about"
         error = f"error {bound} {self.error:.1g}" if np.isfinite(self.error) else "which does not decide"
         lines = [
-            f"{self.verdict}: {name} {value:.10g}, margin {self.margin:.3g} ({error})",
-            f"rate {self.rate:.6g} and rotation {self.rotation:.6g} per {unit}",
+            f"{self.verdict}: {boundary.bound_name} {boundary.bound_of(self):.10g}, margin {self.margin:.3g} ({error})",
+            f"rate {self.rate:.6g} and rotation {self.rotation:.6g} per {boundary.unit}",
         ]
-        if self.kind == "flow" and np.isfinite(self.largest_step):
+        if not boundary.discrete and np.isfinite(self.largest_step):
             lines.append(f"largest stable Euler step {self.largest_step:.6g}")
         if self.period > 1:
             lines.append(f"repeats after {self.period} steps, of which the eigenvalues are together:")
@@ -261,7 +265,7 @@ def stability_of(
     that of the method under this noise, where it is known.
     """
     accuracy = _accuracy(players) if accuracy is None else accuracy
-    is_map = isinstance(method, Update)
+    boundary = boundary_of(method)
     period = Period(1, 0, "")
     if not linear.rests:
         period = Period(0, 0, "") if isinstance(method, Repeated) else find_period(game, method, players, key)
@@ -290,25 +294,24 @@ def stability_of(
         game = _trees.cast(game, _trees.float_dtype(players))
         dimension = manifold_dimension(game, players, linear.game_jacobian, key)
     sizes = [_trees.size(player) for player in players]
-    kind = "map" if is_map else "flow"
     if not settles:
         smooth = "smooth" if is_finite(linear.jacobian) else "not differentiable"
         return _undecided(
-            assess(linear, kind, dimension, sizes, players, 0, smooth), period.reason or REASONS["memory"]
+            assess(linear, boundary, dimension, sizes, players, 0, smooth), period.reason or REASONS["memory"]
         )
-    kept = _kept_memory(game, method, players, key, noise, at_rest_state, linear) if is_map else 0
+    kept = _kept_memory(game, method, players, key, noise, at_rest_state, linear) if boundary.discrete else 0
     smooth = str(smoothness(linear.kinks, linear.errors, is_finite(linear.jacobian)))
     directions = None
     if smooth in ("kinked", "discontinuous", "stiff") or linear.switching > 0:
         directions, smooth = _closer_look(
             game, method, players, key, noise, at_rest_state(), linear, smooth, limit=vanishing
         )
-    report = assess(linear, kind, dimension, sizes, players, kept, smooth)
+    report = assess(linear, boundary, dimension, sizes, players, kept, smooth)
     if report.smoothness == "kinked" and not report.neutral and not vanishing:
         judged = _judge_pieces(game, method, players, key, noise, at_rest_state(), report, directions)
         if judged.pieces is not None and len(judged.pieces.jacobians) == 1 and np.max(linear.kinks) < FAINT:
             # One Jacobian in all directions: the probes saw the rounding of what the map solves inside.
-            report = assess(linear, kind, dimension, sizes, players, kept, "smooth")
+            report = assess(linear, boundary, dimension, sizes, players, kept, "smooth")
         else:
             report = judged
     if isinstance(method, Repeated):
@@ -430,13 +433,12 @@ def _norm(vector: np.ndarray) -> float:
 
 
 def _check_fixed_point(linear: Linearisation, game, method, players: Players, key, accuracy: float) -> None:
-    is_map, jacobian = isinstance(method, Update), np.asarray(linear.jacobian, float)
-    change = jacobian - np.eye(len(jacobian)) if is_map else jacobian
+    boundary, jacobian = boundary_of(method), np.asarray(linear.jacobian, float)
     flat = np.asarray(linear.position, float)
-    rounding = defect_rounding(jacobian, flat, float(linear.epsilon), is_map)
+    rounding = boundary.defect_rounding(jacobian, flat, float(linear.epsilon))
     # A field that passes for 0 moves the state by as much as the Jacobian makes of it.
     _, allowed = _residual_vanishes(linear, players, accuracy)
-    passes, most = vanishes(linear.defect, change, flat, float(linear.epsilon), accuracy, rounding)
+    passes, most = vanishes(linear.defect, boundary.change(jacobian), flat, float(linear.epsilon), accuracy, rounding)
     passes |= np.abs(linear.defect) <= _norm(allowed) if len(flat) != len(allowed) else False
     if not np.all(passes):
         worst = int(np.argmax(np.where(passes, -1, np.abs(linear.defect) / np.maximum(most, SMALLEST))))
@@ -452,7 +454,7 @@ def _kept_memory(game, update, players, key, noise, at_rest_state, linear: Linea
     jacobian, count = np.asarray(linear.jacobian), len(linear.game_jacobian)
     if len(jacobian) == count or not is_finite(jacobian):
         return 0
-    change = (jacobian - np.eye(len(jacobian)))[:, count:]
+    change = UNIT_CIRCLE.change(jacobian)[:, count:]
     _, singular, rows = np.linalg.svd(change)
     small = rounding_bound(jacobian, float(linear.epsilon))
     if not np.any(singular <= small):
@@ -471,7 +473,7 @@ def _fades(linear: Linearisation, report: Stability) -> bool:
     """Whether an eigenvalue is that of a weight about one over the number of steps, held at its limit."""
     distances = np.abs(report.eigenvalues - 1)
     near = (distances > 1e-3 / COUNTER_LIMIT) & (distances < 1e2 / COUNTER_LIMIT)
-    return bool(linear.fading) and report.kind == "map" and bool(np.any(near))
+    return bool(linear.fading) and report.boundary.discrete and bool(np.any(near))
 
 
 def fades(report: Stability) -> bool:
@@ -513,57 +515,54 @@ def _judge_pieces(game, method, players, key, noise, rest: Rest, report: Stabili
 
     `along` are directions that lead into pieces, looked along besides those of `sample_directions`.
     """
-    state = jax.device_get(rest.state)
+    state, boundary = jax.device_get(rest.state), report.boundary
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))])
     still = ~player_coordinates(state) & (flat == 0)
     nearby = sample_directions(len(flat), still, report.jacobian.dtype)
     both = np.where(still, 0, np.stack([along, -along], axis=1).reshape(-1, len(flat))).astype(nearby.dtype)
     rays = np.concatenate([nearby, both, nearby[: -len(both) % len(nearby)]])  # the shape compiled before, each time
     parts = [
-        distinct(np.asarray(one_sided_jacobians(game, method, players, key, part, noise, rest)), report.kind)
+        distinct(np.asarray(one_sided_jacobians(game, method, players, key, part, noise, rest)), boundary)
         for part in np.split(rays, len(rays) // len(nearby))
     ]
-    jacobians = distinct(np.concatenate([part for part in parts if len(part)] or parts), report.kind)
+    jacobians = distinct(np.concatenate([part for part in parts if len(part)] or parts), boundary)
     if len(jacobians) == 0:
         return report
-    expanding = expanding_directions(jacobians, report.kind)
+    expanding = expanding_directions(jacobians, boundary)
     passed = [ray for rays in expanding for ray in rays][: len(nearby)]
     invariant = False
     if passed:
         rays = np.resize([ray for _, ray in passed], nearby.shape).astype(nearby.dtype)  # the shape compiled before
         ahead = np.asarray(one_sided_jacobians(game, method, players, key, rays, noise, rest))[: len(passed)]
         stays = [
-            len(distinct(np.stack([jacobians[number], piece]), report.kind)) == 1
+            len(distinct(np.stack([jacobians[number], piece]), boundary)) == 1
             for (number, _), piece in zip(passed, ahead, strict=True)
         ]
         ends = np.cumsum([0, *map(len, expanding)])
         invariant = any(all(stays[a:b]) for a, b in zip(ends, ends[1:], strict=False) if b <= len(stays))
-    lower, upper = joint_bounds(jacobians, report.kind)
+    lower, upper = joint_bounds(jacobians, boundary)
     pieces = Pieces(jacobians, lower, upper, invariant)
-    neutral = 1.0 if report.kind == "map" else 0.0
     error = float(max(rounding_bound(jacobian) for jacobian in jacobians))
     if invariant:
         verdict, worst = Verdict.unstable, lower
     else:
-        verdict, worst = (Verdict.stable if upper + error < neutral else Verdict.marginal), upper
+        verdict, worst = (Verdict.stable if upper + error < boundary.neutral else Verdict.marginal), upper
     notes = [note for note in report.notes if note not in (_NOTES["marginal"], _NOTES["kinked"])]
     notes.append(_NOTES["pieces"].format(count=len(jacobians), lower=lower, upper=upper) + _NOTES[f"pieces {verdict}"])
     # The eigenvalues shown are those of the piece that contracts least.
     spectra = [np.linalg.eigvals(jacobian.astype(float)).astype(complex) for jacobian in jacobians]
-    outward = [np.abs(values) if report.kind == "map" else values.real for values in spectra]
-    slowest = int(np.argmax([values.max() for values in outward]))
-    values = spectra[slowest][np.argsort(-outward[slowest], kind="stable")]
-    is_map = report.kind == "map"
+    values = spectra[int(np.argmax([boundary.bound(values) for values in spectra]))]
+    values = values[boundary.order(values)]
+    bounds = {one.bound_name: float(one.bound(values)) for one in (UNIT_CIRCLE, IMAGINARY_AXIS)}
     return dataclasses.replace(
         report,
         eigenvalues=values,
-        radius=worst if is_map else float(np.abs(values).max()),
-        abscissa=float(values.real.max()) if is_map else worst,
-        rate=float(np.log(max(worst, 1e-300))) if is_map else worst,
-        rotation=float(abs(np.angle(values[0])) if is_map else abs(values[0].imag)),
+        **(bounds | {boundary.bound_name: worst}),
+        rate=float(boundary.rate(max(worst, 1e-300) if boundary.discrete else worst)),
+        rotation=float(boundary.rotation(values[0])),
         largest_step=float("nan"),
         verdict=verdict,
-        margin=neutral - worst,
+        margin=boundary.neutral - worst,
         error=error if verdict is not Verdict.marginal else float("inf"),
         pieces=pieces,
         notes=tuple(notes),
@@ -580,7 +579,7 @@ def _rest_state(game, method, players, key=None, noise=None) -> Rest:
 
 def assess(
     linear: Linearisation,
-    kind: str,
+    boundary: Boundary,
     dimension: int,
     sizes: list[int],
     players: Players,
@@ -599,7 +598,7 @@ def assess(
         for a, b in zip(edges, edges[1:], strict=False)
     )
     common = dict(
-        kind=kind,
+        kind=boundary.kind,
         jacobian=jacobian,
         blocks=blocks,
         players=players,
@@ -619,32 +618,27 @@ def assess(
             **common,
         )
     values, errors = eigenvalues_with_errors(jacobian, epsilon)
-    neutral = 1.0 if kind == "map" else 0.0
-    outward = np.abs(values) if kind == "map" else values.real
-    order = np.argsort(-outward, kind="stable")
-    values, errors, outward = values[order], errors[order], outward[order]
+    neutral, order = boundary.neutral, boundary.order(values)
+    values, errors = values[order], errors[order]
+    outward = boundary.outward(values)
     # The neutral directions: the eigenvalues nearest to 1 (maps) or 0 (flows), as far as rounding explains the rest: a
     # method need not rest wherever the game's field vanishes.
-    nearest = np.argsort(np.abs(values - neutral), kind="stable")
+    nearest = boundary.from_neutral(values)
     free = int(np.sum(np.abs(values - neutral)[nearest[: dimension + kept]] <= errors[nearest[: dimension + kept]]))
     rest = np.sort(nearest[free:])
-    radius = float(np.max(np.abs(values[rest]), initial=0.0))
-    abscissa = float(np.max(values[rest].real, initial=-np.inf))
-    margin = 1 - radius if kind == "map" else -abscissa
+    bound = float(boundary.bound(values[rest]))
+    margin = boundary.margin(bound)
     # A verdict is a proof: no matrix within the rounding error has an eigenvalue on the boundary, or, when unstable, on
     # a curve outside it that leaves eigenvalues beyond.
     remaining, amplification = without_neutral(jacobian.astype(float), neutral, free)
     perturbation = amplification * rounding_bound(jacobian, epsilon)
-    proved = keeps_its_side(remaining, perturbation, kind)
+    proved = keeps_its_side(remaining, perturbation, boundary)
     if not proved and margin < 0:
         beyond = np.sort(outward[rest][outward[rest] > neutral])
         curves = (beyond + np.concatenate([[neutral], beyond[:-1]])) / 2
         curve = float(curves[np.argmax(np.diff(beyond, prepend=neutral))])
-        proved = (
-            keeps_its_side(remaining / curve, perturbation / curve, kind)
-            if kind == "map"
-            else keeps_its_side(remaining - curve * np.eye(len(remaining)), perturbation, kind)
-        )
+        allowed = boundary.length_relative(curve, perturbation)
+        proved = keeps_its_side(boundary.relative(curve, remaining), allowed, boundary)
     # Every eigenvalue is moved by its own error; the margin by the largest of those that can become outermost.
     upper = np.max(outward[rest] + errors[rest], initial=-np.inf)
     lower = np.max(outward[rest] - errors[rest], initial=-np.inf)
@@ -675,19 +669,18 @@ def assess(
     if smoothness != "smooth":
         notes.append(_NOTES[smoothness])
     with np.errstate(divide="ignore"):
-        rate = float(np.log(radius)) if kind == "map" else abscissa
+        rate = float(boundary.rate(bound))
     leading = values[rest[0]] if len(rest) else neutral
-    rotation = abs(np.angle(leading)) if kind == "map" else abs(leading.imag)
     return Stability(
         eigenvalues=values,
-        radius=radius,
-        abscissa=abscissa,
+        radius=float(UNIT_CIRCLE.bound(values[rest])),
+        abscissa=float(IMAGINARY_AXIS.bound(values[rest])),
         margin=float(margin),
         error=error,
         verdict=verdict,
         rate=rate,
-        rotation=float(rotation),
-        largest_step=largest_euler_step(values[rest]) if kind == "flow" else float("nan"),
+        rotation=float(boundary.rotation(leading)),
+        largest_step=float("nan") if boundary.discrete else largest_euler_step(values[rest]),
         notes=tuple(notes),
         proved=bool(proved),
         **common,
