@@ -23,6 +23,7 @@ from dynamics.analysis.stability.linearisation import (
     _probe_directions,
     _probe_steps,
     on_vectors,
+    settles,
 )
 from dynamics.analysis.stability.rest import FEW_COUNTS, rest_state
 from dynamics.compiler.derivatives import coarsest_epsilon, released
@@ -356,6 +357,5 @@ def _is_smooth(step: Callable, point: tuple, value: tuple, jacobian: tuple) -> A
         rounding = 64 * epsilon * (jnp.abs(row[0]) * reach[0] + jnp.abs(row[1]) * reach[1]) + noise / lengths[-1]
         rounding = jnp.maximum(rounding, jnp.finfo(dtype).tiny)
         # Every jump, kink and stiff scale shows as a disagreement that does not shrink with the step.
-        smooth &= (fine <= rounding) | (4 * fine <= coarse)
-        smooth &= (still_wrong <= rounding) | (4 * still_wrong <= wrong)
+        smooth &= settles(coarse, fine, rounding) & settles(wrong, still_wrong, rounding)
     return smooth

@@ -6,15 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynamics.analysis.equilibria.newton import (
-    EquilibriumError,
-    eigenvalue_rounding,
-    singular_rounding,
-    stays_on_manifold,
-    vanishes,
-)
+from dynamics.analysis.equilibria.newton import EquilibriumError, Reach, accuracy_of, manifold_dimensions, vanishes
 from dynamics.analysis.stability.boundary import Boundary
-from dynamics.analysis.stability.certificates import frobenius, rounding_bound, scale_of
+from dynamics.analysis.stability.certificates import bauer_fike, frobenius, rounding_bound, scale_of, widest_gap
 from dynamics.analysis.stability.linearisation import (
     Closely,
     Linearisation,
@@ -22,7 +16,8 @@ from dynamics.analysis.stability.linearisation import (
     smoothness,
     without_limit,
 )
-from dynamics.analysis.stability.verdict import FAINT, Stability, Verdict, assess
+from dynamics.analysis.stability.linearisation import Smoothness as Smoothness
+from dynamics.analysis.stability.verdict import FAINT, Stability, assess, defect_vanishes, may_keep_memory
 
 
 class Predicted(enum.IntEnum):
@@ -38,18 +33,6 @@ class Predicted(enum.IntEnum):
     marginal = 2
 
 
-class Smoothness(enum.IntEnum):
-    """What `predicted_smoothness` holds; see `dynamics.analysis.Stability`."""
-
-    none = -1
-    smooth = 0
-    stiff = 1
-    kinked = 2
-    discontinuous = 3
-    not_differentiable = 4
-    inconsistent = 5
-
-
 class Predictions(NamedTuple):
     """Per cell: verdict and smoothness as numbers, radius (maps) or abscissa (flows), rate, rotation."""
 
@@ -60,9 +43,6 @@ class Predictions(NamedTuple):
     rotation: np.ndarray
 
 
-# From rows of cells and directions from their equilibria, (cells, directions, n): where Newton's method ends from a
-# point along each, (cells, directions, n), and the field there, (cells, directions, 4); see `cells.reach_along`.
-Reach = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 # From rows of cells and their Jacobians: difference quotients ever closer to the equilibria; see `cells.probe_cells`.
 Closer = Callable[[np.ndarray, np.ndarray], Closely]
 
@@ -105,19 +85,16 @@ def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one,
     finite = np.isfinite(jacobian).all(axis=(1, 2))
     names = smoothness(linear.kinks, linear.errors, finite)
     epsilon = float(np.max(linear.epsilon, initial=0))
-    accuracy = float(np.finfo(points.dtype).eps) ** 0.5
+    accuracy = accuracy_of(points)
     passes, allowed = vanishes(linear.residual, linear.game_jacobian, points, epsilon, accuracy)
-    rounding = boundary.defect_rounding(jacobian, linear.position, epsilon)
-    still, _ = vanishes(linear.defect, boundary.change(jacobian), linear.position, epsilon, accuracy, rounding)
-    if size != points.shape[-1]:
-        still |= np.abs(linear.defect) <= np.linalg.norm(allowed, axis=1, keepdims=True)
+    still, _ = defect_vanishes(linear._replace(jacobian=jacobian), allowed, epsilon, accuracy, boundary)
     known = passes.all(axis=1) & still.all(axis=1) & linear.rests
     unsure = np.flatnonzero(known & np.isin(names, ("stiff", "kinked", "discontinuous")))
     if len(unsure):
         closely = closer(unsure, jacobian[unsure])
         for row, *leaves in zip(unsure, *closely, strict=True):
             names[row] = closer_smoothness(Closely(*leaves), str(names[row]), bool(linear.switching[row] > 0))
-    smooth = np.array([Smoothness[name.replace(" ", "_")] for name in names.tolist()], np.int8)
+    smooth = np.array([Smoothness.of(name) for name in names.tolist()], np.int8)
 
     verdict = np.full(count, Predicted.none, np.int8)
     reach, rate, rotation = np.full((3, count), np.nan)
@@ -127,9 +104,13 @@ def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one,
     rough = np.isin(smooth, (Smoothness.kinked, Smoothness.discontinuous, Smoothness.inconsistent))
     faint = kinked & (np.max(linear.kinks, axis=(1, 2)) < FAINT)
     usable = known & finite
-    full = usable & (faint | (~kinked & _keeps_memory(linear, jacobian, boundary, epsilon)))
+    full = usable & (faint | (~kinked & may_keep_memory(jacobian, points.shape[-1], epsilon, boundary)))
     usable &= ~kinked & ~full
-    dimension = _dimensions(np.asarray(linear.game_jacobian), usable, reach_along)
+    dimension = np.zeros(count, int)
+    rows = np.flatnonzero(usable)
+    dimension[rows] = manifold_dimensions(
+        np.asarray(linear.game_jacobian)[rows], lambda chosen, directions: reach_along(rows[chosen], directions)
+    )
 
     open_ = usable & (dimension > 0)
     for index in np.array_split(np.flatnonzero(usable & ~open_), max(1, count // 8192)):
@@ -139,13 +120,13 @@ def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one,
         open_[index] = undecided & ~rough[index]
 
     def enter(row: int, report: Stability) -> None:
-        verdict[row] = Predicted[Verdict(report.verdict).value]
+        verdict[row] = Predicted[report.verdict]
         reach[row], rate[row] = boundary.bound_of(report), report.rate
         rotation[row] = report.rotation
 
     for row in np.flatnonzero(open_):
         own = Linearisation(*(leaf[row] for leaf in linear))._replace(jacobian=jacobian[row])
-        name = Smoothness(int(smooth[row])).name.replace("_", " ")
+        name = Smoothness(int(smooth[row])).label
         enter(row, assess(own, boundary, int(dimension[row]), [len(own.game_jacobian)], (), 0, name))
     if period > 1:
         reach, rate, rotation = reach ** (1 / period), rate / period, rotation / period
@@ -156,50 +137,8 @@ def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one,
             smooth[row] = Smoothness.none
         else:
             enter(row, report)
-            smooth[row] = Smoothness[report.smoothness.replace(" ", "_")]
+            smooth[row] = Smoothness.of(report.smoothness)
     return Predictions(verdict, smooth, reach, rate, rotation)
-
-
-def _keeps_memory(linear: Linearisation, jacobian: np.ndarray, boundary: Boundary, epsilon: float) -> np.ndarray:
-    """Where there may be memory that stays where it is put."""
-    size = linear.game_jacobian.shape[-1]
-    found = np.zeros(len(jacobian), bool)
-    if boundary.discrete and jacobian.shape[-1] > size:
-        usable = np.isfinite(jacobian).all(axis=(1, 2))
-        rest = np.where(usable[:, None, None], boundary.change(jacobian), 0)
-        singular = np.linalg.svd(rest[:, :, size:], compute_uv=False)
-        found = usable & (singular[:, -1] <= rounding_bound(jacobian, epsilon))
-    return found
-
-
-def _dimensions(game: np.ndarray, usable: np.ndarray, reach_along: Reach) -> np.ndarray:
-    """`dynamics.analysis.equilibria.newton.manifold_dimension` for many cells, by the same rules."""
-    count, size, _ = game.shape
-    epsilon = float(np.finfo(game.dtype).eps)
-    usable = usable & np.isfinite(game).all(axis=(1, 2))
-    dimension = np.zeros(count, int)
-    singular = np.linalg.svd(np.where(usable[:, None, None], game, 0), compute_uv=False)
-    scale = np.where(singular[:, 0] > 0, singular[:, 0], 1).astype(float)
-    allowed = singular_rounding(size, game.dtype) * scale
-    chosen = np.flatnonzero(usable & (singular[:, -1] <= allowed))
-    if not len(chosen):
-        return dimension
-    scale, allowed = scale[chosen, None], allowed[chosen, None]
-    _, singular, directions = np.linalg.svd(game[chosen])
-    null = singular <= allowed
-    most = min(size, 1 << int(null.sum(axis=1).max() - 1).bit_length())  # few numbers of directions, few programs
-    null, directions = null[:, -most:], directions[:, -most:]
-    moved, fields = reach_along(chosen, directions)
-    on_it = null & stays_on_manifold(moved, fields, epsilon, scale, allowed)
-    stayed = np.einsum("cji,cki->ckj", directions, moved)
-    stayed = np.where(on_it[:, :, None] & null[:, None, :], stayed, 0)
-    found = np.sum(np.linalg.svd(stayed, compute_uv=False) > 0.5, axis=1)
-    # Eigenvalues that rounding alone does not explain belong to a slow direction, not to a manifold.
-    sizes = np.sort(np.abs(np.linalg.eigvals(game[chosen].astype(float))), axis=1)
-    explained = eigenvalue_rounding(size, game.dtype) * np.linalg.norm(game[chosen], axis=(1, 2))
-    small = (sizes <= explained[:, None]) | (np.arange(size) >= found[:, None])
-    dimension[chosen] = np.where(small.all(axis=1), found, 0)
-    return dimension
 
 
 def _proved(jacobian: np.ndarray, boundary: Boundary, epsilon: float | None = None) -> tuple[np.ndarray, ...]:
@@ -230,28 +169,15 @@ def _proved_by_eigenvectors(
     leading = np.take_along_axis(values, np.argmax(outward, axis=1)[:, None], axis=1)[:, 0]
     rotation = boundary.rotation(leading)
     perturbation = rounding_bound(jacobian, epsilon)
-    proved, refuted = _side(values, matrix, perturbation, condition, boundary)
+    proved, refuted, _ = bauer_fike(values, condition, matrix, perturbation, boundary)
     # An unstable verdict may be proved on a curve outside the boundary that leaves eigenvalues beyond.
-    beyond = np.sort(np.maximum(outward, neutral), axis=1)
-    gaps = np.diff(beyond, prepend=neutral, axis=1)
-    upper = np.argmax(gaps, axis=1)
-    curve = np.take_along_axis(beyond - gaps / 2, upper[:, None], axis=1)
     unstable = reach > neutral
-    curve = np.where(unstable, curve[:, 0], neutral)
+    curve = np.where(unstable, widest_gap(outward, neutral), neutral)
     shifted, values = boundary.relative(curve, matrix), boundary.value_relative(curve, values)
     perturbation = boundary.length_relative(curve, perturbation)
-    proved_beyond, refuted_beyond = _side(values, shifted, perturbation, condition, boundary)
+    proved_beyond, refuted_beyond, _ = bauer_fike(values, condition, shifted, perturbation, boundary)
     proved, refuted = proved | (unstable & proved_beyond), refuted & (~unstable | refuted_beyond)
     return proved, ~(proved | refuted), reach, boundary.rate(reach), rotation
-
-
-def _side(values, matrix, perturbation, condition, boundary: Boundary) -> tuple[np.ndarray, np.ndarray]:
-    """The first steps of `certificates.keeps_its_side`: proved by the Bauer-Fike theorem, refused at once, neither."""
-    gaps = np.min(np.abs(boundary.distance(values)), axis=1)
-    rounding = matrix.shape[-1] * np.finfo(float).eps * frobenius(matrix)
-    needed = 2 * (perturbation + 4 * rounding)
-    refused = ~(gaps > needed)
-    return ~refused & (gaps > condition * needed), refused
 
 
 def proved_planar(entries: Any, perturbation: Any, boundary: Boundary, xp: Any) -> tuple[Any, ...]:

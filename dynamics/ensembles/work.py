@@ -265,14 +265,16 @@ def judge_cells(recipe: Recipe, cells: LinearisedCells, boundary: Boundary, valu
     """
 
     def along(rows: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        ends = []
+        ends, count = [], directions.shape[1]
+        padded = 1 << (count - 1).bit_length()  # few numbers of directions, few programs
+        directions = np.concatenate([directions, np.repeat(directions[:, -1:], padded - count, axis=1)], axis=1)
         for begin in range(0, len(rows), lanes):
             block = np.minimum(np.arange(begin, begin + lanes), len(rows) - 1)
             given = {name: column[rows[block]] for name, column in values.items()}
             points = jax.tree.map(lambda leaf, block=block: leaf[rows[block]], cells.found.players)
             with _locks.tracing:
                 reached = reach_along(recipe, given, points, directions[block])
-            ends.append([leaf[: len(rows) - begin] for leaf in jax.device_get(reached)])
+            ends.append([leaf[: len(rows) - begin, :count] for leaf in jax.device_get(reached)])
         moved, fields = zip(*ends, strict=True)
         return np.concatenate(moved), np.concatenate(fields)
 

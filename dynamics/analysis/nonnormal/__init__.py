@@ -20,7 +20,7 @@ from dynamics._plain import plain
 from dynamics.analysis.nonnormal.growth import growth_of_flow, growth_of_map, refined
 from dynamics.analysis.nonnormal.singular_values import nearest, smallest_at, smallest_on
 from dynamics.analysis.stability.boundary import KINDS, Boundary, boundary_of
-from dynamics.analysis.stability.certificates import rounding_bound
+from dynamics.analysis.stability.certificates import neutral_cut, rounding_bound
 from dynamics.analysis.stability.verdict import Stability, eigenvalues_with_errors
 
 
@@ -525,8 +525,7 @@ def _without_neutral(report: Stability | ArrayLike, kind: str | None) -> tuple[n
     if count in (0, len(matrix)):
         return raw, boundary, np.eye(len(matrix))
     neutral = boundary.neutral
-    apart = np.sort(np.abs(np.linalg.eigvals(matrix) - neutral))
-    cut = (apart[count - 1] + apart[count]) / 2
+    cut = neutral_cut(matrix, neutral, count)
     triangle, basis, found = scipy.linalg.schur(matrix, sort=lambda x, y=0.0: abs(complex(x, y) - neutral) > cut)
     return triangle[:found, :found].astype(raw.dtype), boundary, basis[:, :found]
 

@@ -1,5 +1,7 @@
 """Proof that no matrix near a computed one has an eigenvalue on the boundary of stability."""
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg
 
@@ -68,19 +70,53 @@ def keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary) 
         return False
 
 
+def bauer_fike(
+    values: np.ndarray, condition: Any, matrix: np.ndarray, perturbation: Any, boundary: Boundary
+) -> tuple[Any, Any, Any]:
+    """What the Bauer-Fike theorem says of `keeps_its_side`: proved, refused, or neither; of any number of matrices.
+
+    Args:
+        values: eigenvalues, shape (..., n).
+        condition: number of the matrix of eigenvectors, shape (...).
+        matrix: shape (..., n, n).
+        perturbation: shape (...).
+        boundary: as for `keeps_its_side`.
+
+    Returns:
+        whether it is proved, whether it is refused, and by how much a gap has to exceed 0, each of shape (...).
+    """
+    gaps = np.min(np.abs(boundary.distance(values)), axis=-1)
+    rounding = matrix.shape[-1] * np.finfo(float).eps * frobenius(matrix)
+    needed = 2 * (perturbation + 4 * rounding)
+    refused = ~(gaps > needed)
+    return ~refused & (gaps > condition * needed), refused, needed
+
+
+def widest_gap(outward: np.ndarray, neutral: float) -> Any:
+    """A curve outside the boundary that leaves eigenvalues beyond: half-way in the widest gap between them.
+
+    Args:
+        outward: of eigenvalues, see `Boundary.outward`, shape (..., n).
+        neutral: that of the boundary.
+
+    Returns:
+        the curve's `outward`, shape (...); `neutral` where no eigenvalue is outside.
+    """
+    beyond = np.sort(np.maximum(outward, neutral), axis=-1)
+    gaps = np.diff(beyond, prepend=neutral, axis=-1)
+    middles = beyond - gaps / 2
+    return np.take_along_axis(middles, np.argmax(gaps, axis=-1)[..., None], axis=-1)[..., 0]
+
+
 def _keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary) -> bool:
     size, scale = len(matrix), float(scale_of(matrix))
     if boundary.scale_free:
         matrix, perturbation, scale = matrix / scale, perturbation / scale, 1.0
     values, vectors = np.linalg.eig(matrix / scale)
     values = values * scale
-    gaps = np.abs(boundary.distance(values))
-    rounding = size * np.finfo(float).eps * frobenius(matrix)
-    needed = 2 * (perturbation + 4 * rounding)
-    if not gaps.min() > needed:
-        return False
-    if gaps.min() > np.linalg.cond(vectors) * needed:
-        return True
+    proved, refused, needed = bauer_fike(values, np.linalg.cond(vectors), matrix, perturbation, boundary)
+    if proved or refused:
+        return bool(proved)
     if size > 200:  # too many large inverses
         return False
     triangle, _ = scipy.linalg.schur(matrix, output="complex")
@@ -106,7 +142,7 @@ def _keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary)
     end = boundary.end(matrix, 2 * needed)  # a real matrix: the upper half of the boundary is enough
     # Where the matrix comes nearest to an eigenvalue on the boundary, usually: a quick refusal.
     nearest = np.abs(boundary.position(values))
-    if not np.all(radii(nearest[np.argsort(gaps, kind="stable")[:8]]) > 0):
+    if not np.all(radii(nearest[np.argsort(np.abs(boundary.distance(values)), kind="stable")[:8]]) > 0):
         return False
     edges = np.linspace(0, end, 17)
     centres, halves = (edges[1:] + edges[:-1]) / 2, np.full(16, end / 32)
@@ -129,6 +165,12 @@ def _keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary)
     return True
 
 
+def neutral_cut(matrix: np.ndarray, neutral: float, dimension: int) -> float:
+    """A distance from `neutral` within which so many eigenvalues lie, fewer than all, half-way to the next one."""
+    apart = np.sort(np.abs(np.linalg.eigvals(matrix) - neutral))
+    return (apart[dimension - 1] + apart[dimension]) / 2
+
+
 def without_neutral(matrix: np.ndarray, neutral: float, dimension: int) -> tuple[np.ndarray, float]:
     """The matrix on the complement of the eigenvectors nearest to `neutral`, and how much it amplifies perturbations.
 
@@ -137,11 +179,9 @@ def without_neutral(matrix: np.ndarray, neutral: float, dimension: int) -> tuple
     """
     if dimension == 0:
         return matrix, 1.0
-    values = np.linalg.eigvals(matrix)
-    apart = np.sort(np.abs(values - neutral))
-    if dimension >= len(values):
+    if dimension >= len(matrix):
         return np.zeros((0, 0)), 1.0
-    cut = (apart[dimension - 1] + apart[dimension]) / 2
+    cut = neutral_cut(matrix, neutral, dimension)
     triangle, _, found = scipy.linalg.schur(matrix, sort=lambda x, y=0.0: abs(complex(x, y) - neutral) < cut)
     if found != dimension:  # ties at the cut
         return np.asarray(matrix), np.inf

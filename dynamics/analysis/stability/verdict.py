@@ -20,6 +20,7 @@ from dynamics.analysis.equilibria.newton import (
     EquilibriumError,
     _newton,
     _short,
+    accuracy_of,
     manifold_dimension,
     vanishes,
 )
@@ -30,6 +31,7 @@ from dynamics.analysis.stability.certificates import (
     keeps_its_side,
     rounding_bound,
     scale_of,
+    widest_gap,
     without_neutral,
 )
 from dynamics.analysis.stability.linearisation import (
@@ -55,10 +57,10 @@ from dynamics.analysis.stability.piecewise import (
     sample_directions,
 )
 from dynamics.analysis.stability.precision import as_point, precisely
-from dynamics.analysis.stability.rest import COUNTER_LIMIT, Repeated, Rest, rest_state
+from dynamics.analysis.stability.rest import Repeated, Rest, rest_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
-from dynamics.updates.base import Update
+from dynamics.updates.base import COUNTER_LIMIT, Update
 
 COMPUTED = 10  # a margin of so many computed errors decides without a proof
 DIRECTIONS = 12  # eigenvectors along which the map is probed
@@ -232,7 +234,7 @@ def stability(
     if noise is not None and isinstance(method, AbstractFlow):
         raise ValueError("gradient_noise is for updates; a flow has no gradient noise in its memory")
     game, method = sharing((game, method))
-    accuracy = _accuracy(players)
+    accuracy = accuracy_of(players)
     with precisely(game, method, players, key, noise) as (game, method, exact, noise):
         linear, rest = _linear_at_rest(game, method, exact, key, noise)
         if exact is not players and np.all(_residual_vanishes(linear, players, accuracy)[0]):
@@ -264,7 +266,7 @@ def stability_of(
     `accuracy` is that of the players, relative to 1 + their size; `None`: the root of their machine epsilon. `rest` is
     that of the method under this noise, where it is known.
     """
-    accuracy = _accuracy(players) if accuracy is None else accuracy
+    accuracy = accuracy_of(players) if accuracy is None else accuracy
     boundary = boundary_of(method)
     period = Period(1, 0, "")
     if not linear.rests:
@@ -385,12 +387,6 @@ def equilibrium_of(game: Game) -> Players:
     return as_point(known[0], "equilibria")
 
 
-def _accuracy(players: Players) -> float:
-    """To what part of 1 + |x| the coordinates of a point are known: the root of the coarsest machine epsilon."""
-    kinds = [leaf.dtype for leaf in jax.tree.leaves(players)]
-    return max((float(jax.numpy.finfo(kind).eps) for kind in kinds), default=float(np.finfo(float).eps)) ** 0.5
-
-
 def _residual_vanishes(linear: Linearisation, players: Players, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
     flat = np.asarray(ravel_pytree(players)[0], float)
     return vanishes(linear.residual, linear.game_jacobian, flat, float(linear.epsilon), accuracy)
@@ -433,13 +429,8 @@ def _norm(vector: np.ndarray) -> float:
 
 
 def _check_fixed_point(linear: Linearisation, game, method, players: Players, key, accuracy: float) -> None:
-    boundary, jacobian = boundary_of(method), np.asarray(linear.jacobian, float)
-    flat = np.asarray(linear.position, float)
-    rounding = boundary.defect_rounding(jacobian, flat, float(linear.epsilon))
-    # A field that passes for 0 moves the state by as much as the Jacobian makes of it.
     _, allowed = _residual_vanishes(linear, players, accuracy)
-    passes, most = vanishes(linear.defect, boundary.change(jacobian), flat, float(linear.epsilon), accuracy, rounding)
-    passes |= np.abs(linear.defect) <= _norm(allowed) if len(flat) != len(allowed) else False
+    passes, most = defect_vanishes(linear, allowed, float(linear.epsilon), accuracy, boundary_of(method))
     if not np.all(passes):
         worst = int(np.argmax(np.where(passes, -1, np.abs(linear.defect) / np.maximum(most, SMALLEST))))
         raise EquilibriumError(
@@ -449,16 +440,51 @@ def _check_fixed_point(linear: Linearisation, game, method, players: Players, ke
         )
 
 
+def defect_vanishes(
+    linear: Linearisation, allowed: np.ndarray, epsilon: float, accuracy: float, boundary: Boundary
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which coordinates of the state stay where they are, and how far each may move at most; of one or many points.
+
+    Args:
+        linear: with or without a leading axis.
+        allowed: what a coordinate of the game's field may be at most to pass for 0.
+        epsilon: of the arithmetic.
+        accuracy: as for `equilibria.newton.vanishes`.
+        boundary: of the method.
+    """
+    jacobian, position = np.asarray(linear.jacobian, float), np.asarray(linear.position, float)
+    rounding = boundary.defect_rounding(jacobian, position, epsilon)
+    passes, most = vanishes(linear.defect, boundary.change(jacobian), position, epsilon, accuracy, rounding)
+    if position.shape[-1] != allowed.shape[-1]:
+        # A field that passes for 0 moves the state by as much as the Jacobian makes of it.
+        passes |= np.abs(linear.defect) <= np.linalg.norm(allowed, axis=-1, keepdims=True)
+    return passes, most
+
+
+def may_keep_memory(jacobian: np.ndarray, players: int, epsilon: float, boundary: Boundary) -> np.ndarray:
+    """Where there may be memory that stays where it is put, of Jacobians of shape (..., n, n).
+
+    Args:
+        jacobian: of the state.
+        players: number of its coordinates that belong to the players; the memory comes after them.
+        epsilon: of the arithmetic.
+        boundary: of the method; what a flow keeps stays nowhere.
+    """
+    usable = np.isfinite(jacobian).all(axis=(-2, -1))
+    if not boundary.discrete or jacobian.shape[-1] == players:
+        return np.zeros_like(usable)
+    change = np.where(usable[..., None, None], boundary.change(jacobian), 0)
+    singular = np.linalg.svd(change[..., players:], compute_uv=False)
+    return usable & (singular[..., -1] <= rounding_bound(jacobian, epsilon))
+
+
 def _kept_memory(game, update, players, key, noise, at_rest_state, linear: Linearisation) -> int:
     """Number of directions in which the memory stays where it is put, without an effect on the players' rest."""
     jacobian, count = np.asarray(linear.jacobian), len(linear.game_jacobian)
-    if len(jacobian) == count or not is_finite(jacobian):
+    if not may_keep_memory(jacobian, count, float(linear.epsilon), UNIT_CIRCLE):
         return 0
     change = UNIT_CIRCLE.change(jacobian)[:, count:]
-    _, singular, rows = np.linalg.svd(change)
     small = rounding_bound(jacobian, float(linear.epsilon))
-    if not np.any(singular <= small):
-        return 0
     # Single numbers before combinations of several, which move them apart.
     alone = np.linalg.norm(change, axis=0) <= small
     _, singular, rows = np.linalg.svd(np.where(alone, 0, change))
@@ -634,9 +660,7 @@ def assess(
     perturbation = amplification * rounding_bound(jacobian, epsilon)
     proved = keeps_its_side(remaining, perturbation, boundary)
     if not proved and margin < 0:
-        beyond = np.sort(outward[rest][outward[rest] > neutral])
-        curves = (beyond + np.concatenate([[neutral], beyond[:-1]])) / 2
-        curve = float(curves[np.argmax(np.diff(beyond, prepend=neutral))])
+        curve = float(widest_gap(outward[rest], neutral))
         allowed = boundary.length_relative(curve, perturbation)
         proved = keeps_its_side(boundary.relative(curve, remaining), allowed, boundary)
     # Every eigenvalue is moved by its own error; the margin by the largest of those that can become outermost.
