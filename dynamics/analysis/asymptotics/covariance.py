@@ -13,7 +13,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_whole
-from dynamics._plain import plain
+from dynamics._plain import plain_fields
 from dynamics.analysis.stability.rest import Rest, rest_state
 from dynamics.analysis.stability.verdict import Stability, Verdict, fades, stability
 from dynamics.flows.base import AbstractFlow
@@ -68,9 +68,8 @@ class Covariance:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain Python data, ready for JSON."""
-        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        leaves = {name: [np.asarray(leaf) for leaf in jax.tree.leaves(data[name])] for name in ("stds", "players")}
-        return plain(data | leaves)
+        stds, players = ([np.asarray(leaf) for leaf in jax.tree.leaves(one)] for one in (self.stds, self.players))
+        return plain_fields(self, stds=stds, players=players)
 
 
 def stationary_covariance(

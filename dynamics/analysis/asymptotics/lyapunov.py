@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_whole
-from dynamics._plain import plain
+from dynamics._plain import plain_fields
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.precision import as_point
 from dynamics.compiler.derivatives import released
@@ -87,9 +87,7 @@ class LyapunovExponents:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain Python data, ready for JSON; what is not finite is `None`."""
-        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        data["final"] = [np.asarray(leaf) for leaf in jax.tree.leaves(self.final)]
-        return plain(data)
+        return plain_fields(self, final=[np.asarray(leaf) for leaf in jax.tree.leaves(self.final)])
 
 
 def lyapunov_exponents(

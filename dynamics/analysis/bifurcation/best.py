@@ -10,7 +10,7 @@ import numpy as np
 import scipy.optimize
 
 from dynamics._checks import as_whole
-from dynamics._plain import plain
+from dynamics._plain import PlainFields
 from dynamics.analysis.bifurcation.path import check_one_piece
 from dynamics.analysis.equilibria.builds import Analysed, row_of
 from dynamics.analysis.equilibria.newton import EquilibriumError
@@ -19,7 +19,7 @@ from dynamics.analysis.stability.verdict import Stability, stability
 
 
 @dataclasses.dataclass(frozen=True)
-class Best:
+class Best(PlainFields):
     """The hyper-parameters with the fastest local convergence that were found.
 
     Attributes:
@@ -45,11 +45,6 @@ class Best:
         unit = boundary_of(self.kind).unit
         found = ", ".join(f"{name} = {value:.8g}" for name, value in self.parameters.items())
         return "\n".join([f"{found}: factor {self.radius:.8g}, rate {self.rate:.8g} per {unit}", *self.notes])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return plain({**fields, "report": self.report.to_dict()})
 
 
 def best(

@@ -11,14 +11,14 @@ import scipy.optimize
 from jaxtyping import Array
 
 from dynamics._checks import as_whole
-from dynamics._plain import plain
+from dynamics._plain import PlainFields
 from dynamics.analysis.equilibria.builds import Analysed, linearised_at, row_of
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.verdict import Stability
 
 
 @dataclasses.dataclass(frozen=True)
-class SpectrumPath:
+class SpectrumPath(PlainFields):
     """How the eigenvalues move with a parameter.
 
     Attributes:
@@ -45,10 +45,6 @@ class SpectrumPath:
             f"to {self.parameters[-1]:.6g}: {name} {self.reach[0]:.6g} at the start, {self.reach[-1]:.6g} at the end, "
             f"least {self.reach[least]:.6g} at {self.parameters[least]:.6g}"
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return plain({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
 
 
 def spectrum_path(

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dynamics import _trees
-from dynamics._plain import plain
+from dynamics._plain import PlainFields
 from dynamics.analysis.bifurcation.path import check_one_piece, counted
 from dynamics.analysis.equilibria.builds import Analysed, Source
 from dynamics.analysis.stability.boundary import boundary_of
@@ -25,7 +25,7 @@ from dynamics.updates.base import State, Update
 
 
 @dataclasses.dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(PlainFields):
     r"""Derivatives of the eigenvalues with respect to hyper-parameters.
 
     Attributes:
@@ -64,11 +64,6 @@ class Sensitivity:
         if len(self.eigenvalues) > 8:
             lines.append(f"... ({len(self.eigenvalues)} eigenvalues in all)")
         return "\n".join([*lines, *self.notes])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return plain({**fields, "report": self.report.to_dict()})
 
 
 def sensitivity(build: Callable[..., tuple], *parameters: float, at: Any = None) -> Sensitivity:

@@ -8,7 +8,6 @@ Kreiss constant and the distance to instability are those on the invariant subsp
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -16,7 +15,7 @@ import scipy.optimize
 from numpy.typing import ArrayLike
 
 from dynamics._checks import as_whole
-from dynamics._plain import plain
+from dynamics._plain import PlainFields
 from dynamics.analysis.nonnormal.growth import growth_of_flow, growth_of_map, refined
 from dynamics.analysis.nonnormal.singular_values import nearest, smallest_at, smallest_on
 from dynamics.analysis.stability.boundary import KINDS, Boundary, boundary_of
@@ -25,7 +24,7 @@ from dynamics.analysis.stability.verdict import Stability, eigenvalues_with_erro
 
 
 @dataclasses.dataclass(frozen=True)
-class Kreiss:
+class Kreiss(PlainFields):
     """The Kreiss constant K of a matrix: transient growth is at least K and at most e n K.
 
     Attributes:
@@ -49,13 +48,9 @@ class Kreiss:
         most = np.e * self.size * self.constant
         return f"Kreiss constant {self.constant:.6g}: transient growth at least that, at most {most:.6g}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class Growth:
+class Growth(PlainFields):
     """How far a perturbation of length 1 can grow before it decays.
 
     Attributes:
@@ -94,13 +89,9 @@ class Growth:
             first = f"transient growth {self.growth:.6g} {when} (at most {self.bound:.6g})"
         return "\n".join([first, f"rate {self.slope:.6g} at the start, {self.rate:.6g} in the long run", *self.notes])
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class Distance:
+class Distance(PlainFields):
     """The smallest perturbation that makes a stable Jacobian unstable.
 
     Attributes:
@@ -119,13 +110,9 @@ class Distance:
         """The result as text."""
         return f"distance to instability {self.distance:.6g}, at {self.point:.6g}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class Pseudospectrum:
+class Pseudospectrum(PlainFields):
     """How near to an eigenvalue every point of a window of the complex plane is.
 
     Attributes:
@@ -154,13 +141,9 @@ class Pseudospectrum:
         reached = [f"{name} {value:.6g} within {size:g}" for size, value in zip(self.epsilons, self.reach, strict=True)]
         return "\n".join(["pseudospectral " + ", ".join(reached), f"distance to instability {self.distance:.6g}"])
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class PotentialAndHamiltonian:
+class PotentialAndHamiltonian(PlainFields):
     """The Jacobian of a game's field as a descent and a rotation.
 
     Attributes:
@@ -184,13 +167,9 @@ class PotentialAndHamiltonian:
             f"{100 * self.rotation:.4g} per cent rotation"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class Alignment:
+class Alignment(PlainFields):
     """How much of every eigenvector belongs to every player and to the memory.
 
     Attributes:
@@ -210,10 +189,6 @@ class Alignment:
             f"{value:.6g}: " + ", ".join(f"{name} {100 * share:.4g}%" for name, share in zip(self.names, row))
             for value, row in zip(self.eigenvalues, self.fractions, strict=True)
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
 
 
 def numerical_abscissa(report: Stability | ArrayLike) -> float:
@@ -533,10 +508,6 @@ def _without_neutral(report: Stability | ArrayLike, kind: str | None) -> tuple[n
 def _rounding(report: Stability | ArrayLike) -> float:
     raw = _raw(report)
     return float(np.finfo(raw.dtype if np.issubdtype(raw.dtype, np.floating) else float).eps)
-
-
-def _as_dict(result: Any) -> dict[str, Any]:
-    return plain({field.name: getattr(result, field.name) for field in dataclasses.fields(result)})
 
 
 # Eigenvalues
