@@ -192,8 +192,8 @@ MUTANTS = (
     Mutant(
         "updates.ode_gan:ODEGAN.step",
         PLAYER,
-        "game.field(replace(old, self.discriminator, own), key)[self.generator]",
-        "game.field(replace(old, self.discriminator, own), key)[self.discriminator]",
+        "game.field(replaced(old, self.discriminator, own), key)[self.generator]",
+        "game.field(replaced(old, self.discriminator, own), key)[self.discriminator]",
     ),
     Mutant("updates.ode_gan:ODEGAN.step", HALF, "_trees.dot(gradient, gradient)", "_trees.dot(gradient, gradient) / 2"),
     Mutant("updates.fictitious_play:_best", SIGN, "jnp.argmax(values)", "jnp.argmin(values)"),

@@ -114,6 +114,37 @@ class FunctionGame(Game):
         return cls(losses, [(0.0, {"b": 0.0})]), as_players((1.0, {"b": 0.5}))
 
 
+class ShiftedGradients(Game):
+    """The same losses at a point, all gradients moved by a constant: what is at rest at an equilibrium may move.
+
+    Args:
+        game: the game.
+        point: where the losses stay the same.
+        shift: that of the gradients, one number per player.
+        sign: times this.
+    """
+
+    game: Game
+    point: Players
+    shift: tuple[Any, ...]
+    sign: int = eqx.field(static=True, default=1)
+
+    def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
+        def pull(player: int) -> Array:
+            moved = jax.tree.map(lambda a, b: jnp.sum(a - b), players[player], self.point[player])
+            return self.sign * self.shift[player] * sum(jax.tree.leaves(moved))
+
+        return tuple(loss + pull(player) for player, loss in enumerate(self.game.losses(players, key)))
+
+    def equilibria(self) -> tuple[Players, ...]:
+        return ()
+
+    @classmethod
+    def example(cls) -> tuple[Game, Players]:
+        game, players = FunctionGame.example()
+        return cls(game, players, (jnp.asarray(0.1),) * len(players)), players
+
+
 class ZeroSum(Game):
     """A two-player zero-sum game: player 0 minimises the value, player 1 maximises it.
 

@@ -7,6 +7,7 @@ import pytest
 
 import dynamics as dy
 from dynamics import optimisers
+from dynamics.analysis.stability.boundary import IMAGINARY_AXIS, UNIT_CIRCLE
 from dynamics.analysis.stability.linearisation import one_sided_jacobians
 from dynamics.analysis.stability.piecewise import distinct, expanding_directions, joint_bounds
 from dynamics.analysis.stability.rest import rest_state
@@ -93,7 +94,7 @@ def test_gap_aware_scheduling_away_from_its_ideal_loss_rescales_the_rate():
 def test_joint_bounds_of_a_published_pair():
     """(3/5) {[[1, 1], [0, 1]], [[1, 0], [1, 1]]}: the joint spectral radius is (3/5) times the golden ratio."""
     pair = 0.6 * np.array([[[1.0, 1.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]]])
-    low, high = joint_bounds(pair, "map")
+    low, high = joint_bounds(pair, UNIT_CIRCLE)
     golden = 0.6 * (1 + np.sqrt(5)) / 2
     assert low == pytest.approx(golden, rel=1e-9) and golden * (1 - 1e-12) <= high <= 1.01 * golden
 
@@ -102,7 +103,7 @@ def test_joint_bounds_hold_on_random_products():
     rng = np.random.default_rng(0)
     for size in (1, 2, 3, 7):
         pieces = rng.normal(size=(3, size, size)) / np.sqrt(size)
-        low, high = joint_bounds(pieces, "map")
+        low, high = joint_bounds(pieces, UNIT_CIRCLE)
         assert low <= high * (1 + 1e-9)
         product, order = np.eye(size), rng.integers(3, size=400)
         logarithm = 0.0
@@ -111,21 +112,21 @@ def test_joint_bounds_hold_on_random_products():
             scale = np.linalg.norm(product)
             product, logarithm = product / scale, logarithm + np.log(scale)
         assert logarithm / 400 <= np.log(high) + 0.05
-        slow, fast = joint_bounds(pieces - 3 * np.eye(size), "flow")
+        slow, fast = joint_bounds(pieces - 3 * np.eye(size), IMAGINARY_AXIS)
         assert np.linalg.eigvals(pieces[0]).real.max() - 3 - 1e-9 <= slow <= fast + 1e-9
 
 
 def test_one_matrix_has_its_own_radius_and_abscissa():
     matrix = np.array([[[0.5, 3.0], [0.0, -0.7]]])
-    low, high = joint_bounds(matrix, "map")
+    low, high = joint_bounds(matrix, UNIT_CIRCLE)
     assert low == pytest.approx(0.7) and 0.7 <= high <= 0.75
-    low, high = joint_bounds(matrix - np.eye(2), "flow")
+    low, high = joint_bounds(matrix - np.eye(2), IMAGINARY_AXIS)
     assert low == pytest.approx(-0.5) and -0.5 <= high <= -0.45
 
 
 def test_expanding_directions_are_real_eigenvectors_beyond_the_boundary():
     pieces = np.array([[[2.0, 0.0], [0.0, 0.5]], [[0.0, -2.0], [2.0, 0.0]]])
-    rays = [passed[0] for passed in expanding_directions(pieces, "map") if len(passed) == 1]
+    rays = [passed[0] for passed in expanding_directions(pieces, UNIT_CIRCLE) if len(passed) == 1]
     assert [number for number, _ in rays] == [0, 0]
     np.testing.assert_allclose(np.abs([ray for _, ray in rays]), [[1, 0], [1, 0]])
 

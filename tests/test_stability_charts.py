@@ -10,6 +10,7 @@ import pytest
 import dynamics as dy
 from dynamics import optimisers
 from dynamics.analysis import EquilibriumError
+from dynamics.analysis.stability.boundary import IMAGINARY_AXIS, UNIT_CIRCLE
 from dynamics.ensembles import Predicted, Smoothness, charts, prediction, seeds
 
 # The closed form
@@ -53,10 +54,10 @@ def exact_side(matrix, is_map):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("is_map", [True, False], ids=["map", "flow"])
 def test_no_proof_in_closed_form_is_wrong(is_map, dtype):
-    matrices = asymmetric_matrices(is_map, 4000).astype(dtype)
+    matrices, boundary = asymmetric_matrices(is_map, 4000).astype(dtype), UNIT_CIRCLE if is_map else IMAGINARY_AXIS
     with np.errstate(all="ignore"):
-        proved, left, reach, rate, rotation = prediction._proved(matrices, is_map)
-        other = prediction._proved_by_eigenvectors(matrices, is_map)
+        proved, left, reach, rate, rotation = prediction._proved(matrices, boundary)
+        other = prediction._proved_by_eigenvectors(matrices, boundary)
     sides = np.where(reach < float(is_map), -1, 1)
     assert [exact_side(matrix, is_map) for matrix in matrices[proved]] == sides[proved].tolist()
     # What is decided either way agrees, and the closed form leaves less open.
@@ -70,13 +71,13 @@ def test_no_proof_in_closed_form_is_wrong(is_map, dtype):
 def test_entries_whose_squares_leave_the_range():
     matrices = np.array([[[1e-200, 3e-200], [-1e-200, 2e-200]], [[1e180, 1.0], [2e180, -1e180]], np.zeros((2, 2))])
     with np.errstate(all="ignore"):
-        proved, left, reach, rate, _ = prediction._proved(matrices, True)
+        proved, left, reach, rate, _ = prediction._proved(matrices, UNIT_CIRCLE)
     np.testing.assert_allclose(reach, [np.sqrt(5) * 1e-200, 1e180, 0], rtol=1e-12)
     assert proved[[0, 2]].all() and rate[2] == -np.inf
 
 
 def test_small_eigenvalues_of_flows_keep_their_digits():
-    found = prediction._proved(np.array([[[-1.0, 1e-3], [1e-9, -1e-12 - 1e-12]]]), False)
+    found = prediction._proved(np.array([[[-1.0, 1e-3], [1e-9, -1e-12 - 1e-12]]]), IMAGINARY_AXIS)
     exact = -np.sqrt((0.5 - 1e-12) ** 2 + 1e-12) - 0.5 - 1e-12
     np.testing.assert_allclose(found[2], (2e-12 - 1e-12) / exact, rtol=1e-12)
 

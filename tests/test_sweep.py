@@ -17,6 +17,7 @@ import xarray as xr
 import dynamics as dy
 from dynamics import optimisers
 from dynamics.analysis import Linearisation
+from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.verdict import assess
 from dynamics.ensembles import Predicted, Smoothness, log_uniform, seeds, uniform
 from dynamics.ensembles.designs import resolve
@@ -223,9 +224,9 @@ def test_a_batch_is_judged_as_its_cells_are(kind):
         rests=yes,
         fading=~yes,
     )
-    found = judge(linear, ~yes, zeros, kind, None, None, None)
+    found = judge(linear, ~yes, zeros, boundary_of(kind), None, None, None)
     for row in range(len(matrices)):
-        report = assess(Linearisation(*(leaf[row] for leaf in linear)), kind, 0, [3], ())
+        report = assess(Linearisation(*(leaf[row] for leaf in linear)), boundary_of(kind), 0, [3], ())
         assert Predicted(found.verdict[row]).name == report.verdict, row
         np.testing.assert_allclose(found.reach[row], report.radius if kind == "map" else report.abscissa, atol=1e-12)
         np.testing.assert_allclose(found.rate[row], report.rate, atol=1e-12)

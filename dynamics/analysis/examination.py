@@ -58,14 +58,13 @@ class Examination:
     def describe(self) -> str:
         """The examination as text: one line per finding, what it is about on the left."""
         report = self.stability
-        is_map = report.kind == "map"
-        unit = "step" if is_map else "unit of time"
-        name, value = ("radius", report.radius) if is_map else ("abscissa", report.abscissa)
+        boundary = report.boundary
+        name, value = boundary.bound_name, boundary.bound_of(report)
         lines = [
             (str(report.verdict), f"{name} {value:.10g}, margin {report.margin:.3g} (error below {report.error:.1g})"),
-            ("in the long run", f"rate {report.rate:.6g} and rotation {report.rotation:.6g} per {unit}"),
+            ("in the long run", f"rate {report.rate:.6g} and rotation {report.rotation:.6g} per {boundary.unit}"),
         ]
-        if not is_map and np.isfinite(report.largest_step):
+        if not boundary.discrete and np.isfinite(report.largest_step):
             lines.append(("Euler steps", f"stable below {report.largest_step:.6g}"))
         lines += [("eigenvalues", text) for text in self._eigenvalues()]
         if self.growth is not None:
@@ -101,7 +100,7 @@ class Examination:
             value = values[index]
             pair = index + 1 < len(values) and value.imag and np.isclose(values[index + 1], value.conj(), rtol=1e-12)
             text = f"{value.real:.8g}" + (f" +- {abs(value.imag):.8g}i" if value.imag else "")
-            outward = f"modulus {abs(value):.8g}" if self.stability.kind == "map" and value.imag else ""
+            outward = f"modulus {abs(value):.8g}" if self.stability.boundary.discrete and value.imag else ""
             owners = ""
             if self.alignment is not None:
                 shares = self.alignment.fractions[index]
@@ -116,9 +115,7 @@ class Examination:
     def _when(self) -> str:
         if not np.isfinite(self.growth.time):
             return "without end"
-        if self.stability.kind == "map":
-            return f"after {self.growth.time:.0f} steps"
-        return f"at time {self.growth.time:.4g}"
+        return self.stability.boundary.when(self.growth.time, 4)
 
     def to_dict(self) -> dict[str, Any]:
         """The examination as plain Python data, ready for JSON; the entries of `Stability.to_dict` at the top."""

@@ -19,10 +19,10 @@ from dynamics import _trees
 from dynamics._checks import is_concrete
 from dynamics._keys import key_of
 from dynamics._names import nearest
-from dynamics.analysis.equilibria.newton import Search, _newton
+from dynamics.analysis.equilibria.newton import Search, ends_along
 from dynamics.analysis.stability.builds import Source, equilibrium_for, parts_of
 from dynamics.analysis.stability.linearisation import Closely, Linearisation, linearise, probe_closely
-from dynamics.analysis.stability.rest import COUNTER_LIMIT, FEW_COUNTS, Repeated
+from dynamics.analysis.stability.rest import FEW_COUNTS, Repeated
 from dynamics.ensembles.fixed_step import FixedStep, tableau_of
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
@@ -33,7 +33,7 @@ from dynamics.simulation.ending import measured
 from dynamics.simulation.maps import SEGMENTS
 from dynamics.simulation.second_look import second_look
 from dynamics.simulation.simulate import simulate_lane
-from dynamics.updates.base import Update
+from dynamics.updates.base import COUNTER_LIMIT, Update
 
 logger = logging.getLogger(__name__)
 
@@ -516,26 +516,11 @@ def reach_along(recipe: Recipe, values: dict[str, Array], points: Players, direc
         directions: shape (cells, directions, n).
 
     Returns:
-        how far it ends from the equilibrium, in units of the longest of four lengths, shape (cells, directions, n), and
-        the norm of the field there, for every length and in its units, shape (cells, directions, 4).
+        those of `equilibria.newton.ends_along`, with a leading axis of cells.
     """
 
     def one(values: dict[str, Array], point: Players, directions: Array) -> tuple[Array, Array]:
         game, _, _ = recipe.built(values)
-        flat, unravel = ravel_pytree(point)
-        game = _trees.cast(game, flat.dtype)
-        # Those of `dynamics.analysis.equilibria.newton.manifold_dimension`.
-        lengths = (1 + jnp.linalg.norm(flat)) * jnp.asarray(
-            [float(jnp.finfo(flat.dtype).eps) ** 0.125, 0.025, 0.05, 0.1], flat.dtype
-        )
-
-        def reached(direction: Array, length: Array) -> tuple[Array, Array]:
-            found, _, field, _ = _newton(game, unravel(flat + length * direction), None, 50)
-            return (ravel_pytree(found)[0] - flat) / length, jnp.linalg.norm(field) / length
-
-        moved, fields = jax.vmap(lambda direction: jax.vmap(lambda length: reached(direction, length))(lengths))(
-            directions.astype(flat.dtype)
-        )
-        return moved[:, -1], fields
+        return ends_along(_trees.cast(game, _trees.float_dtype(point)), point, directions)
 
     return jax.vmap(one)(values, points, directions)

@@ -17,11 +17,13 @@ from dynamics import _trees
 from dynamics._keys import key_of
 from dynamics._memory import check_memory, counted
 from dynamics.analysis.equilibria.newton import EquilibriumError, Search
+from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.builds import Source, source_of
 from dynamics.analysis.stability.linearisation import (
     _probe_directions,
     _probe_steps,
     on_vectors,
+    settles,
 )
 from dynamics.analysis.stability.rest import FEW_COUNTS, rest_state
 from dynamics.compiler.derivatives import coarsest_epsilon, released
@@ -33,7 +35,7 @@ from dynamics.ensembles.prediction import Predicted, Predictions, Smoothness, pr
 from dynamics.ensembles.running import LARGEST_STATE, _recipe, predicted_at, why_no_prediction
 from dynamics.ensembles.work import as_arguments, judge_cells
 from dynamics.game import as_players
-from dynamics.updates.base import State, Update
+from dynamics.updates.base import State
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -110,16 +112,16 @@ def stability_chart(
     else:
         example = recipe.named(corners[0]) if source is Source.named else as_players(game.equilibria()[0], "equilibria")
     state = eqx.filter_eval_shape(method.init, game, example)
-    kind = "map" if isinstance(method, Update) else "flow"
+    boundary = boundary_of(method)
+    kind = boundary.kind
     try:
-        found = chart.predictions(state, kind)
+        found = chart.predictions(state, boundary)
     except Exception as error:
         if reason := why_no_prediction(game, method, state):
             raise ValueError(f"there is nothing to predict: {reason}") from error
         raise
-    reach = "predicted_radius" if kind == "map" else "predicted_abscissa"
     columns = dict(predicted_verdict=found.verdict, predicted_smoothness=found.smoothness, predicted_rate=found.rate)
-    columns |= {reach: found.reach, "predicted_rotation": found.rotation}
+    columns |= {f"predicted_{boundary.bound_name}": found.reach, "predicted_rotation": found.rotation}
     described = tables.described(kind, 0.0)
     if source is Source.search:
         names = tables.player_names(example)
@@ -127,7 +129,7 @@ def stability_chart(
         described |= tables.equilibria_described(names)
     described["predicted_rotation"] = {
         "long_name": "angle by which the outermost eigenvalue turns",
-        "units": "rad/step" if kind == "map" else "rad/time",
+        "units": f"rad/{boundary.symbol}",
     }
     attributes = tables.provenance({"design": cells.design}, _trees.float_dtype(example), None)
     attributes |= {"kind": kind, "prediction": predicted_at(recipe, extremes[0])}
@@ -155,7 +157,7 @@ class _Chart:
             found["start_key"] = np.zeros(np.shape(next(iter(found.values()), 0)), np.uint32)
         return found
 
-    def predictions(self, state: State, kind: str) -> Predictions:
+    def predictions(self, state: State, boundary: Boundary) -> Predictions:
         """All cells, of states like this one."""
         players, state = (
             sum(leaf.size for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating))
@@ -164,14 +166,14 @@ class _Chart:
         if state > LARGEST_STATE:
             raise ValueError(f"{state} numbers in players and memory")
         if players != 2 or state != 2 or self.recipe.source is Source.search:
-            return self.judged(np.arange(self.cells.count), state, kind)
-        found = self.planar(kind == "map")
+            return self.judged(np.arange(self.cells.count), state, boundary)
+        found = self.planar(boundary)
         if len(left := np.flatnonzero(found.verdict == OPEN)):
-            for whole, own in zip(found, self.judged(left, state, kind), strict=True):
+            for whole, own in zip(found, self.judged(left, state, boundary), strict=True):
                 whole[left] = own
         return found
 
-    def planar(self, is_map: bool) -> Predictions:
+    def planar(self, boundary: Boundary) -> Predictions:
         """All cells by the closed form; those at which it does not decide get the verdict `OPEN`."""
         count, shape = self.cells.count, self.cells.shape
         # Where axes are combined a block is one row: the innermost axes are the same for all blocks, the others are
@@ -185,7 +187,7 @@ class _Chart:
             lanes, fixed = min(LANES, max(1, -(-count // 2))), {}
         blocks = -(-count // lanes)
         size = min(blocks, max(1, CHUNK // lanes))
-        found = Predictions(*(np.empty(count, kind) for kind in (np.int8, np.int8, float, float, float)))
+        found = Predictions(*(np.empty(count, dtype) for dtype in (np.int8, np.int8, float, float, float)))
         for begin in range(0, blocks, size):
             numbers = np.minimum(np.arange(begin, begin + size), blocks - 1)
             if rows:
@@ -195,29 +197,31 @@ class _Chart:
                 values = self.arguments(self.cells.at(places.ravel()))
                 values = {name: value.reshape(size, lanes) for name, value in values.items()}
             varied = {name: value for name, value in values.items() if name not in fixed}
-            verdict, *numbers = _planar_blocks(self.recipe, fixed, varied, is_map)
+            verdict, *numbers = _planar_blocks(self.recipe, fixed, varied, boundary)
             own = slice(begin * lanes, min((begin + size) * lanes, count))
             for whole, part in zip((found.verdict, *found[2:]), (verdict, *numbers), strict=True):
                 whole[own] = np.asarray(part).reshape(-1)[: own.stop - own.start]
         found.smoothness[:] = Smoothness.smooth  # of those that are decided
         return found
 
-    def judged(self, places: np.ndarray, state: int, kind: str) -> Predictions:
+    def judged(self, places: np.ndarray, state: int, boundary: Boundary) -> Predictions:
         """The cells with these numbers, of a state of so many, by the rules of a sweep."""
         each = 8 * max(1, state) * (state + 40)
         # As many lanes whatever the number of cells, but for very few: two programs serve all charts.
         lanes = max(1, min(JUDGED, JUDGED_BYTES // each)) if len(places) > 8 else 8
         size = max(1, min(-(-len(places) // lanes), 8 * JUDGED_BYTES // (each * lanes))) * lanes
-        found = [self._judged(places[begin : begin + size], size, lanes, kind) for begin in range(0, len(places), size)]
+        found = [
+            self._judged(places[begin : begin + size], size, lanes, boundary) for begin in range(0, len(places), size)
+        ]
         return Predictions(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
-    def _judged(self, places: np.ndarray, size: int, lanes: int, kind: str) -> Predictions:
+    def _judged(self, places: np.ndarray, size: int, lanes: int, boundary: Boundary) -> Predictions:
         filled = places[np.minimum(np.arange(size), len(places) - 1)]
         values = {name: column.reshape(-1, lanes) for name, column in self.arguments(self.cells.at(filled)).items()}
         blocks = jax.device_get(linear_blocks(self.recipe, values))
         cells = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(places)], blocks)
         self.found.append(cells.found)
-        return judge_cells(self.recipe, cells, kind, self.arguments(self.cells.at(places)), lanes)
+        return judge_cells(self.recipe, cells, boundary, self.arguments(self.cells.at(places)), lanes)
 
     def searched(self) -> Search:
         """The equilibria of all cells, after `judged` has looked at all of them in their order."""
@@ -226,19 +230,19 @@ class _Chart:
 
 @eqx.filter_jit
 def _planar_blocks(
-    recipe: Recipe, fixed: dict[str, Array], varied: dict[str, Array], is_map: bool
+    recipe: Recipe, fixed: dict[str, Array], varied: dict[str, Array], boundary: Boundary
 ) -> tuple[Array, Array, Array, Array]:
     """`_planar` for blocks of cells: `fixed` of shape (lanes,), `varied` of shape (blocks,) or (blocks, lanes)."""
 
     def block(varied: dict[str, Array]) -> tuple[Array, ...]:
         values = fixed | varied
         along = {name: 0 if value.ndim else None for name, value in values.items()}
-        return jax.vmap(partial(_planar, recipe, is_map), in_axes=(along,))(values)
+        return jax.vmap(partial(_planar, recipe, boundary), in_axes=(along,))(values)
 
     return jax.lax.map(block, varied)
 
 
-def _planar(recipe: Recipe, is_map: bool, values: dict[str, Array]) -> tuple[Array, Array, Array, Array]:
+def _planar(recipe: Recipe, boundary: Boundary, values: dict[str, Array]) -> tuple[Array, Array, Array, Array]:
     """Verdict (or `OPEN`), radius or abscissa, rate and rotation of one cell; elementwise over cells.
 
     `linearise` and the rules of `prediction.judge` written for two numbers x and y, so that no array but those over
@@ -285,10 +289,8 @@ def _planar(recipe: Recipe, is_map: bool, values: dict[str, Array]) -> tuple[Arr
         ]
         return jnp.all(jnp.stack(small + near))
 
-    if is_map:
-        still = vanishes((value[0] - point[0], value[1] - point[1]), a - 1, b, c, d - 1)
-    else:
-        still = vanishes(value, a, b, c, d)
+    defect = boundary.defect(value[0], point[0]), boundary.defect(value[1], point[1])
+    still = vanishes(defect, a - boundary.neutral, b, c, d - boundary.neutral)
     at_rest = vanishes(at_players, game_a, game_b, game_c, game_d) & still
     alone = jnp.abs(game_a * game_d - game_b * game_c) > 256 * epsilon * length * length
     # Whether the map is smooth: the probes of `linearise`.
@@ -296,11 +298,11 @@ def _planar(recipe: Recipe, is_map: bool, values: dict[str, Array]) -> tuple[Arr
     entries = tuple(entry.astype(number) for entry in (a, b, c, d))
     whole = norm(*entries)
     perturbation = 8 * math.sqrt(2) * epsilon * jnp.maximum(whole, jnp.finfo(number).tiny)
-    proved, undecided, reach, rate, rotation = proved_planar(entries, perturbation, is_map, jnp)
+    proved, undecided, reach, rate, rotation = proved_planar(entries, perturbation, boundary, jnp)
     furthest = float(jnp.finfo(number).tiny) ** -0.25
     in_range = (whole * furthest > 1) & (whole < furthest) & jnp.isfinite(reach)
     decided = rest.rests & at_rest & alone & smooth & in_range & ~undecided
-    side = jnp.where(reach < (1 if is_map else 0), Predicted.stable, Predicted.unstable)
+    side = jnp.where(reach < boundary.neutral, Predicted.stable, Predicted.unstable)
     verdict = jnp.where(decided, jnp.where(proved, side, Predicted.marginal), OPEN)
     return verdict.astype(jnp.int8), reach, rate, rotation
 
@@ -355,6 +357,5 @@ def _is_smooth(step: Callable, point: tuple, value: tuple, jacobian: tuple) -> A
         rounding = 64 * epsilon * (jnp.abs(row[0]) * reach[0] + jnp.abs(row[1]) * reach[1]) + noise / lengths[-1]
         rounding = jnp.maximum(rounding, jnp.finfo(dtype).tiny)
         # Every jump, kink and stiff scale shows as a disagreement that does not shrink with the step.
-        smooth &= (fine <= rounding) | (4 * fine <= coarse)
-        smooth &= (still_wrong <= rounding) | (4 * still_wrong <= wrong)
+        smooth &= settles(coarse, fine, rounding) & settles(wrong, still_wrong, rounding)
     return smooth

@@ -6,15 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynamics.analysis.equilibria.newton import (
-    EquilibriumError,
-    defect_rounding,
-    eigenvalue_rounding,
-    singular_rounding,
-    stays_on_manifold,
-    vanishes,
-)
-from dynamics.analysis.stability.certificates import frobenius, rounding_bound, scale_of
+from dynamics.analysis.equilibria.newton import EquilibriumError, Reach, accuracy_of, manifold_dimensions, vanishes
+from dynamics.analysis.stability.boundary import Boundary
+from dynamics.analysis.stability.certificates import bauer_fike, frobenius, rounding_bound, scale_of, widest_gap
 from dynamics.analysis.stability.linearisation import (
     Closely,
     Linearisation,
@@ -22,7 +16,8 @@ from dynamics.analysis.stability.linearisation import (
     smoothness,
     without_limit,
 )
-from dynamics.analysis.stability.verdict import FAINT, Stability, Verdict, assess
+from dynamics.analysis.stability.linearisation import Smoothness as Smoothness
+from dynamics.analysis.stability.verdict import FAINT, Stability, assess, defect_vanishes, may_keep_memory
 
 
 class Predicted(enum.IntEnum):
@@ -38,18 +33,6 @@ class Predicted(enum.IntEnum):
     marginal = 2
 
 
-class Smoothness(enum.IntEnum):
-    """What `predicted_smoothness` holds; see `dynamics.analysis.Stability`."""
-
-    none = -1
-    smooth = 0
-    stiff = 1
-    kinked = 2
-    discontinuous = 3
-    not_differentiable = 4
-    inconsistent = 5
-
-
 class Predictions(NamedTuple):
     """Per cell: verdict and smoothness as numbers, radius (maps) or abscissa (flows), rate, rotation."""
 
@@ -60,9 +43,6 @@ class Predictions(NamedTuple):
     rotation: np.ndarray
 
 
-# From rows of cells and directions from their equilibria, (cells, directions, n): where Newton's method ends from a
-# point along each, (cells, directions, n), and the field there, (cells, directions, 4); see `cells.reach_along`.
-Reach = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 # From rows of cells and their Jacobians: difference quotients ever closer to the equilibria; see `cells.probe_cells`.
 Closer = Callable[[np.ndarray, np.ndarray], Closely]
 
@@ -71,7 +51,7 @@ def judge(
     linear: Linearisation,
     vanishing: np.ndarray,
     points: np.ndarray,
-    kind: str,
+    boundary: Boundary,
     reach_along: Reach,
     closer: Closer,
     one_by_one: Callable[[int], Stability],
@@ -86,19 +66,17 @@ def judge(
         linear: arrays with a leading axis.
         vanishing: whether the Jacobian was taken in the limit of vanishing memory.
         points: the equilibria, flattened, shape (cells, n).
-        kind: "map" or "flow".
+        boundary: the unit circle for maps, the imaginary axis for flows.
         reach_along: see `Reach`.
         closer: see `Closer`.
         one_by_one: the full report on the cell of a row.
         period: steps of the method in what was linearised; rates are per step.
     """
     with np.errstate(all="ignore"):
-        return _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one, period)
+        return _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one, period)
 
 
-def _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one, period) -> Predictions:
-    is_map = kind == "map"
-    neutral = 1.0 if is_map else 0.0
+def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one, period) -> Predictions:
     jacobian = np.array(linear.jacobian)
     count, size, _ = jacobian.shape
     for index in np.flatnonzero(vanishing):
@@ -107,20 +85,16 @@ def _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one, per
     finite = np.isfinite(jacobian).all(axis=(1, 2))
     names = smoothness(linear.kinks, linear.errors, finite)
     epsilon = float(np.max(linear.epsilon, initial=0))
-    accuracy = float(np.finfo(points.dtype).eps) ** 0.5
+    accuracy = accuracy_of(points)
     passes, allowed = vanishes(linear.residual, linear.game_jacobian, points, epsilon, accuracy)
-    change = jacobian - np.eye(size, dtype=jacobian.dtype) if is_map else jacobian
-    rounding = defect_rounding(jacobian, linear.position, epsilon, is_map)
-    still, _ = vanishes(linear.defect, change, linear.position, epsilon, accuracy, rounding)
-    if size != points.shape[-1]:
-        still |= np.abs(linear.defect) <= np.linalg.norm(allowed, axis=1, keepdims=True)
+    still, _ = defect_vanishes(linear._replace(jacobian=jacobian), allowed, epsilon, accuracy, boundary)
     known = passes.all(axis=1) & still.all(axis=1) & linear.rests
     unsure = np.flatnonzero(known & np.isin(names, ("stiff", "kinked", "discontinuous")))
     if len(unsure):
         closely = closer(unsure, jacobian[unsure])
         for row, *leaves in zip(unsure, *closely, strict=True):
             names[row] = closer_smoothness(Closely(*leaves), str(names[row]), bool(linear.switching[row] > 0))
-    smooth = np.array([Smoothness[name.replace(" ", "_")] for name in names.tolist()], np.int8)
+    smooth = np.array([Smoothness.of(name) for name in names.tolist()], np.int8)
 
     verdict = np.full(count, Predicted.none, np.int8)
     reach, rate, rotation = np.full((3, count), np.nan)
@@ -130,26 +104,30 @@ def _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one, per
     rough = np.isin(smooth, (Smoothness.kinked, Smoothness.discontinuous, Smoothness.inconsistent))
     faint = kinked & (np.max(linear.kinks, axis=(1, 2)) < FAINT)
     usable = known & finite
-    full = usable & (faint | (~kinked & _keeps_memory(linear, jacobian, is_map, epsilon)))
+    full = usable & (faint | (~kinked & may_keep_memory(jacobian, points.shape[-1], epsilon, boundary)))
     usable &= ~kinked & ~full
-    dimension = _dimensions(np.asarray(linear.game_jacobian), usable, reach_along)
+    dimension = np.zeros(count, int)
+    rows = np.flatnonzero(usable)
+    dimension[rows] = manifold_dimensions(
+        np.asarray(linear.game_jacobian)[rows], lambda chosen, directions: reach_along(rows[chosen], directions)
+    )
 
     open_ = usable & (dimension > 0)
     for index in np.array_split(np.flatnonzero(usable & ~open_), max(1, count // 8192)):
-        proved, undecided, reach[index], rate[index], rotation[index] = _proved(jacobian[index], is_map, epsilon)
-        decided = np.where(reach[index] < neutral, Predicted.stable, Predicted.unstable)
+        proved, undecided, reach[index], rate[index], rotation[index] = _proved(jacobian[index], boundary, epsilon)
+        decided = np.where(reach[index] < boundary.neutral, Predicted.stable, Predicted.unstable)
         verdict[index] = np.where(proved & ~rough[index], decided, Predicted.marginal)
         open_[index] = undecided & ~rough[index]
 
     def enter(row: int, report: Stability) -> None:
-        verdict[row] = Predicted[Verdict(report.verdict).value]
-        reach[row], rate[row] = report.radius if is_map else report.abscissa, report.rate
+        verdict[row] = Predicted[report.verdict]
+        reach[row], rate[row] = boundary.bound_of(report), report.rate
         rotation[row] = report.rotation
 
     for row in np.flatnonzero(open_):
         own = Linearisation(*(leaf[row] for leaf in linear))._replace(jacobian=jacobian[row])
-        name = Smoothness(int(smooth[row])).name.replace("_", " ")
-        enter(row, assess(own, kind, int(dimension[row]), [len(own.game_jacobian)], (), 0, name))
+        name = Smoothness(int(smooth[row])).label
+        enter(row, assess(own, boundary, int(dimension[row]), [len(own.game_jacobian)], (), 0, name))
     if period > 1:
         reach, rate, rotation = reach ** (1 / period), rate / period, rotation / period
     for row in np.flatnonzero(full):
@@ -159,105 +137,50 @@ def _judge(linear, vanishing, points, kind, reach_along, closer, one_by_one, per
             smooth[row] = Smoothness.none
         else:
             enter(row, report)
-            smooth[row] = Smoothness[report.smoothness.replace(" ", "_")]
+            smooth[row] = Smoothness.of(report.smoothness)
     return Predictions(verdict, smooth, reach, rate, rotation)
 
 
-def _keeps_memory(linear: Linearisation, jacobian: np.ndarray, is_map: bool, epsilon: float) -> np.ndarray:
-    """Where there may be memory that stays where it is put."""
-    size = linear.game_jacobian.shape[-1]
-    found = np.zeros(len(jacobian), bool)
-    if is_map and jacobian.shape[-1] > size:
-        usable = np.isfinite(jacobian).all(axis=(1, 2))
-        rest = np.where(usable[:, None, None], jacobian - np.eye(jacobian.shape[-1], dtype=jacobian.dtype), 0)
-        singular = np.linalg.svd(rest[:, :, size:], compute_uv=False)
-        found = usable & (singular[:, -1] <= rounding_bound(jacobian, epsilon))
-    return found
-
-
-def _dimensions(game: np.ndarray, usable: np.ndarray, reach_along: Reach) -> np.ndarray:
-    """`dynamics.analysis.equilibria.newton.manifold_dimension` for many cells, by the same rules."""
-    count, size, _ = game.shape
-    epsilon = float(np.finfo(game.dtype).eps)
-    usable = usable & np.isfinite(game).all(axis=(1, 2))
-    dimension = np.zeros(count, int)
-    singular = np.linalg.svd(np.where(usable[:, None, None], game, 0), compute_uv=False)
-    scale = np.where(singular[:, 0] > 0, singular[:, 0], 1).astype(float)
-    allowed = singular_rounding(size, game.dtype) * scale
-    chosen = np.flatnonzero(usable & (singular[:, -1] <= allowed))
-    if not len(chosen):
-        return dimension
-    scale, allowed = scale[chosen, None], allowed[chosen, None]
-    _, singular, directions = np.linalg.svd(game[chosen])
-    null = singular <= allowed
-    most = min(size, 1 << int(null.sum(axis=1).max() - 1).bit_length())  # few numbers of directions, few programs
-    null, directions = null[:, -most:], directions[:, -most:]
-    moved, fields = reach_along(chosen, directions)
-    on_it = null & stays_on_manifold(moved, fields, epsilon, scale, allowed)
-    stayed = np.einsum("cji,cki->ckj", directions, moved)
-    stayed = np.where(on_it[:, :, None] & null[:, None, :], stayed, 0)
-    found = np.sum(np.linalg.svd(stayed, compute_uv=False) > 0.5, axis=1)
-    # Eigenvalues that rounding alone does not explain belong to a slow direction, not to a manifold.
-    sizes = np.sort(np.abs(np.linalg.eigvals(game[chosen].astype(float))), axis=1)
-    explained = eigenvalue_rounding(size, game.dtype) * np.linalg.norm(game[chosen], axis=(1, 2))
-    small = (sizes <= explained[:, None]) | (np.arange(size) >= found[:, None])
-    dimension[chosen] = np.where(small.all(axis=1), found, 0)
-    return dimension
-
-
-def _proved(jacobian: np.ndarray, is_map: bool, epsilon: float | None = None) -> tuple[np.ndarray, ...]:
+def _proved(jacobian: np.ndarray, boundary: Boundary, epsilon: float | None = None) -> tuple[np.ndarray, ...]:
     """Whether each verdict is proved, whether that is still open, radius or abscissa, rate, and rotation."""
     matrix = jacobian.astype(float)
     if not len(matrix):
         return np.zeros(0, bool), np.zeros(0, bool), *np.zeros((3, 0))
     if matrix.shape[-1] == 2:
-        found = proved_planar(matrix.reshape(-1, 4).T, rounding_bound(jacobian, epsilon), is_map, np)
+        found = proved_planar(matrix.reshape(-1, 4).T, rounding_bound(jacobian, epsilon), boundary, np)
         norms = frobenius(matrix)
         if extreme := np.flatnonzero((norms > 1e100) | (norms < 1e-100)).tolist():  # squares would over- or underflow
-            for one, other in zip(found, _proved_by_eigenvectors(jacobian[extreme], is_map, epsilon), strict=True):
+            for one, other in zip(found, _proved_by_eigenvectors(jacobian[extreme], boundary, epsilon), strict=True):
                 one[extreme] = other
         return found
-    return _proved_by_eigenvectors(jacobian, is_map, epsilon)
+    return _proved_by_eigenvectors(jacobian, boundary, epsilon)
 
 
-def _proved_by_eigenvectors(jacobian: np.ndarray, is_map: bool, epsilon: float | None = None) -> tuple[np.ndarray, ...]:
-    neutral, matrix = 1.0 if is_map else 0.0, jacobian.astype(float)
+def _proved_by_eigenvectors(
+    jacobian: np.ndarray, boundary: Boundary, epsilon: float | None = None
+) -> tuple[np.ndarray, ...]:
+    neutral, matrix = boundary.neutral, jacobian.astype(float)
     scale = scale_of(matrix)[:, None]
     values, vectors = np.linalg.eig(matrix / scale[:, :, None])
     values = values * scale
     condition = np.linalg.cond(vectors)
-    outward = np.abs(values) if is_map else values.real
+    outward = boundary.outward(values)
     reach = np.max(outward, axis=1)
     leading = np.take_along_axis(values, np.argmax(outward, axis=1)[:, None], axis=1)[:, 0]
-    rotation = np.abs(np.angle(leading) if is_map else leading.imag)
+    rotation = boundary.rotation(leading)
     perturbation = rounding_bound(jacobian, epsilon)
-    proved, refuted = _side(values, matrix, perturbation, condition, is_map)
+    proved, refuted, _ = bauer_fike(values, condition, matrix, perturbation, boundary)
     # An unstable verdict may be proved on a curve outside the boundary that leaves eigenvalues beyond.
-    beyond = np.sort(np.maximum(outward, neutral), axis=1)
-    gaps = np.diff(beyond, prepend=neutral, axis=1)
-    upper = np.argmax(gaps, axis=1)
-    curve = np.take_along_axis(beyond - gaps / 2, upper[:, None], axis=1)
     unstable = reach > neutral
-    curve = np.where(unstable[:, None], curve, 1.0 if is_map else 0.0)
-    if is_map:
-        shifted, values, perturbation = matrix / curve[:, :, None], values / curve, perturbation / curve[:, 0]
-    else:
-        shifted, values = matrix - curve[:, :, None] * np.eye(matrix.shape[-1]), values - curve
-    proved_beyond, refuted_beyond = _side(values, shifted, perturbation, condition, is_map)
+    curve = np.where(unstable, widest_gap(outward, neutral), neutral)
+    shifted, values = boundary.relative(curve, matrix), boundary.value_relative(curve, values)
+    perturbation = boundary.length_relative(curve, perturbation)
+    proved_beyond, refuted_beyond, _ = bauer_fike(values, condition, shifted, perturbation, boundary)
     proved, refuted = proved | (unstable & proved_beyond), refuted & (~unstable | refuted_beyond)
-    return proved, ~(proved | refuted), reach, np.log(reach) if is_map else reach, rotation
+    return proved, ~(proved | refuted), reach, boundary.rate(reach), rotation
 
 
-def _side(values, matrix, perturbation, condition, is_map: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The first steps of `certificates.keeps_its_side`: proved by the Bauer-Fike theorem, refused at once, neither."""
-    gaps = np.min(np.abs(np.abs(values) - 1) if is_map else np.abs(values.real), axis=1)
-    rounding = matrix.shape[-1] * np.finfo(float).eps * frobenius(matrix)
-    needed = 2 * (perturbation + 4 * rounding)
-    refused = ~(gaps > needed)
-    return ~refused & (gaps > condition * needed), refused
-
-
-def proved_planar(entries: Any, perturbation: Any, is_map: bool, xp: Any) -> tuple[Any, ...]:
+def proved_planar(entries: Any, perturbation: Any, boundary: Boundary, xp: Any) -> tuple[Any, ...]:
     r"""`_proved` for matrices of two rows, in closed form and in real arithmetic.
 
     Half the trace m and the discriminant $\delta=((a-d)/2)^2+bc$ give the eigenvalues $m\pm\sqrt\delta$; the one that
@@ -269,7 +192,7 @@ def proved_planar(entries: Any, perturbation: Any, is_map: bool, xp: Any) -> tup
     Args:
         entries: a, b, c, d, arrays of one shape: the rows of A are (a, b) and (c, d).
         perturbation: bounds on the errors of A, likewise.
-        is_map: whether the boundary is the unit circle, not the imaginary axis.
+        boundary: the unit circle or the imaginary axis.
         xp: `numpy`, or `jax.numpy`, then traceable.
     """
     a, b, c, d = entries
@@ -279,14 +202,8 @@ def proved_planar(entries: Any, perturbation: Any, is_map: bool, xp: Any) -> tup
     root = xp.sqrt(xp.abs(discriminant))
     larger = middle + xp.where(middle < 0, -root, root)
     smaller = xp.where(larger == 0, 0, (a * d - b * c) / xp.where(larger == 0, 1, larger))
-    if is_map:
-        modulus = xp.sqrt(middle * middle + xp.where(real, 0, root * root))
-        outward = xp.where(real, xp.abs(larger), modulus), xp.where(real, xp.abs(smaller), modulus)
-        rotation = xp.where(real, xp.where(middle < 0, np.pi, 0), xp.arctan2(root, middle))
-    else:
-        outward = xp.where(real, larger, middle), xp.where(real, smaller, middle)
-        rotation = xp.where(real, 0, root)
-    low, reach = xp.minimum(*outward), xp.maximum(*outward)
+    first, second, rotation = boundary.planar(larger, smaller, middle, root, real, xp)
+    low, reach = xp.minimum(first, second), xp.maximum(first, second)
     apart = 2 * root
     departure = xp.where(real, xp.abs(b - c), xp.sqrt((2 * half) ** 2 + (b + c) ** 2))
     spread = departure + xp.sqrt(departure**2 + apart**2)
@@ -294,19 +211,14 @@ def proved_planar(entries: Any, perturbation: Any, is_map: bool, xp: Any) -> tup
 
     def side(curve: Any) -> tuple[Any, Any]:
         first, second = xp.abs(low - curve), xp.abs(reach - curve)
-        if is_map:  # a circle of this radius: everything is that many times larger than at the unit circle
-            norm = xp.sqrt(a * a + b * b + c * c + d * d)
-            reached = norm + 1.5 * curve  # of the matrix less any point of the circle, Frobenius norm
-        else:
-            norm = xp.sqrt((a - curve) ** 2 + b * b + c * c + (d - curve) ** 2)
-            reached = 4 * norm
+        norm, reached = boundary.planar_norms((a, b, c, d), curve, xp)
         needed = 2 * (perturbation + 4 * rounding * norm)
         gap = xp.minimum(first, second)
         refused = ~(gap > needed)
         proved = xp.where(departure == 0, True, gap * apart > spread * needed) | (first * second > 2 * needed * reached)
         return ~refused & proved, refused
 
-    neutral = 1.0 if is_map else 0.0
+    neutral = boundary.neutral
     proved, refuted = side(neutral)
     # An unstable verdict may be proved on a curve outside the boundary that leaves eigenvalues beyond.
     inner, outer = xp.maximum(low, neutral), xp.maximum(reach, neutral)
@@ -314,4 +226,4 @@ def proved_planar(entries: Any, perturbation: Any, is_map: bool, xp: Any) -> tup
     proved_beyond, refuted_beyond = side(curve)
     unstable = reach > neutral
     proved, refuted = proved | (unstable & proved_beyond), refuted & (~unstable | refuted_beyond)
-    return proved, ~(proved | refuted), reach, xp.log(reach) if is_map else reach, rotation
+    return proved, ~(proved | refuted), reach, boundary.rate(reach, xp), rotation

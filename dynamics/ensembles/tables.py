@@ -12,6 +12,7 @@ import numpy as np
 
 import dynamics
 from dynamics.analysis.equilibria.newton import Search
+from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.ensembles.designs import Cells
 from dynamics.ensembles.prediction import Predicted, Smoothness
 from dynamics.outcomes import Outcome
@@ -93,8 +94,8 @@ def flags(members: Iterable[Any]) -> dict[str, Any]:
 
 def described(kind: str, resolution: float) -> dict[str, dict[str, Any]]:
     """Long names, units and meanings of the variables that every sweep has."""
-    time = "steps" if kind == "map" else "time"
-    per = "1/step" if kind == "map" else "1/time"
+    boundary = boundary_of(kind)
+    time, per = "steps" if boundary.discrete else "time", f"1/{boundary.symbol}"
     outcome = flags(Outcome)
     values, meanings = np.append(outcome["flag_values"], np.int8(NOT_DONE)), outcome["flag_meanings"] + " not_done"
     return {

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from dynamics import _locks
+from dynamics.analysis.stability.boundary import UNIT_CIRCLE, Boundary, boundary_of
 from dynamics.analysis.stability.builds import Source
 from dynamics.analysis.stability.linearisation import Closely, Linearisation
 from dynamics.analysis.stability.periods import find_period
@@ -227,13 +228,17 @@ class Work:
             rows["duration"] = found["duration"]
         return rows
 
+    @property
+    def _bound_name(self) -> str:
+        return f"predicted_{boundary_of(self.kind).bound_name}"
+
     def _predicted(self, cells: LinearisedCells, values: Values) -> Values:
-        judged = judge_cells(self.recipe, cells, self.kind, values, self.lanes)
+        judged = judge_cells(self.recipe, cells, boundary_of(self.kind), values, self.lanes)
         return {
             "predicted_verdict": judged.verdict,
             "predicted_smoothness": judged.smoothness,
             "predicted_rate": judged.rate,
-            "predicted_radius" if self.kind == "map" else "predicted_abscissa": judged.reach,
+            self._bound_name: judged.reach,
         }
 
     def shapes(self, found: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
@@ -242,34 +247,34 @@ class Work:
         duration = jax.ShapeDtypeStruct(shape, np.asarray(self.recipe.duration).dtype)
         rows = self.variables(found | {"duration": duration}, {})
         if "predicted" in found:
-            reach = "predicted_radius" if self.kind == "map" else "predicted_abscissa"
-            types = dict(
-                predicted_verdict=np.int8, predicted_smoothness=np.int8, predicted_rate=float, **{reach: float}
-            )
+            types = dict(predicted_verdict=np.int8, predicted_smoothness=np.int8, predicted_rate=float)
+            types[self._bound_name] = float
             rows |= {name: jax.ShapeDtypeStruct(shape, np.dtype(one)) for name, one in types.items()}
         return rows
 
 
-def judge_cells(recipe: Recipe, cells: LinearisedCells, kind: str, values: Values, lanes: int) -> Predictions:
+def judge_cells(recipe: Recipe, cells: LinearisedCells, boundary: Boundary, values: Values, lanes: int) -> Predictions:
     """`prediction.judge` for cells of a recipe.
 
     Args:
         recipe: how one is built.
         cells: linearised.
-        kind: "map" or "flow".
+        boundary: the unit circle for updates, the imaginary axis for flows.
         values: of the axes, one per cell.
         lanes: number of cells that are looked at together.
     """
 
     def along(rows: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        ends = []
+        ends, count = [], directions.shape[1]
+        padded = 1 << (count - 1).bit_length()  # few numbers of directions, few programs
+        directions = np.concatenate([directions, np.repeat(directions[:, -1:], padded - count, axis=1)], axis=1)
         for begin in range(0, len(rows), lanes):
             block = np.minimum(np.arange(begin, begin + lanes), len(rows) - 1)
             given = {name: column[rows[block]] for name, column in values.items()}
             points = jax.tree.map(lambda leaf, block=block: leaf[rows[block]], cells.found.players)
             with _locks.tracing:
                 reached = reach_along(recipe, given, points, directions[block])
-            ends.append([leaf[: len(rows) - begin] for leaf in jax.device_get(reached)])
+            ends.append([leaf[: len(rows) - begin, :count] for leaf in jax.device_get(reached)])
         moved, fields = zip(*ends, strict=True)
         return np.concatenate(moved), np.concatenate(fields)
 
@@ -298,8 +303,8 @@ def judge_cells(recipe: Recipe, cells: LinearisedCells, kind: str, values: Value
             point = jax.tree.map(lambda leaf: leaf[row], cells.found.players)
             return stability_of(own, game, method, as_players(point), require_equilibrium=True)
 
-    found = judge(cells.linear, cells.vanishing, cells.points, kind, along, closer, one_by_one, recipe.period)
-    if kind == "map" and recipe.period == 1:
+    found = judge(cells.linear, cells.vanishing, cells.points, boundary, along, closer, one_by_one, recipe.period)
+    if boundary.discrete and recipe.period == 1:
         _judge_periods(recipe, cells, values, lanes, found)
     return found
 
@@ -328,7 +333,7 @@ def _judge_periods(recipe: Recipe, cells: LinearisedCells, values: Values, lanes
             blocks = linear_blocks(repeated, {name: column[filled].reshape(-1, lanes) for name, column in own.items()})
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.device_get(blocks))
         again = jax.tree.map(itemgetter(slice(len(left))), flat)
-        judged = judge_cells(repeated, again, "map", own, lanes)
+        judged = judge_cells(repeated, again, UNIT_CIRCLE, own, lanes)
         for whole, part in zip(found, judged, strict=True):
             whole[left] = part
         left = left[1:][~again.linear.rests[1:]]

@@ -7,12 +7,13 @@ from jaxtyping import Array
 
 from dynamics import _trees
 from dynamics._checks import as_leaf, as_rates, check_number
+from dynamics._trees import replaced
 from dynamics.compiler.derivatives import released
 from dynamics.directions import Direction, Gradient
 from dynamics.flows.base import AbstractFlow, check_players
 from dynamics.flows.flow import scale_by_rates
 from dynamics.game import Game, Players
-from dynamics.updates.base import State, check_order, replace, turns
+from dynamics.updates.base import State, check_order, turns
 
 
 class AlternatingFlow(AbstractFlow):
@@ -85,8 +86,8 @@ class AlternatingFlow(AbstractFlow):
         earlier, drift = zeros, zeros
         for player in self._turns(len(own)):
             seen = along(earlier)[player]
-            drift = replace(drift, player, _trees.add_scaled(drift[player], self.step, seen))
-            earlier = replace(earlier, player, jax.tree.map(jax.numpy.add, earlier[player], own[player]))
+            drift = replaced(drift, player, _trees.add_scaled(drift[player], self.step, seen))
+            earlier = replaced(earlier, player, jax.tree.map(jax.numpy.add, earlier[player], own[player]))
         # `earlier` now holds the sum over all turns.
         self_drift = along(earlier)
         counts = [self._turns(len(own)).count(player) for player in range(len(own))]

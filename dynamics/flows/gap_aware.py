@@ -6,12 +6,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dynamics._checks import as_leaf, as_rates, check_number
+from dynamics._trees import replaced
 from dynamics.directions import Direction, Gradient
 from dynamics.flows.base import AbstractFlow, check_players
 from dynamics.flows.flow import scale_by_rates
 from dynamics.game import Game, Players
 from dynamics.schedules import gap_aware, gap_multiplier
-from dynamics.updates.base import State, replace
+from dynamics.updates.base import State
 
 
 class GapAwareFlow(AbstractFlow):
@@ -83,7 +84,7 @@ class GapAwareFlow(AbstractFlow):
         factor = gap_multiplier(state.memory, self.ideal_loss, *self._shape)
         own = jax.tree.map(lambda leaf: factor * leaf, aims[self.player])
         loss = game.losses(state.players)[self.player]
-        return State(replace(aims, self.player, own), (loss - state.memory) / self.averaging_time)
+        return State(replaced(aims, self.player, own), (loss - state.memory) / self.averaging_time)
 
     @classmethod
     def example(cls, players: int = 2) -> AbstractFlow:

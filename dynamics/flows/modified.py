@@ -6,18 +6,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_leaf, check_number, check_whole, is_concrete
 from dynamics.compiler.derivatives import released
 from dynamics.flows.base import AbstractFlow
-from dynamics.game import FunctionGame, Game, Losses, Players, as_callable
+from dynamics.game import Game, Players, ShiftedGradients, as_callable
 from dynamics.optimisers import sgd
 from dynamics.updates import Alternating, ProximalPoint
-from dynamics.updates.base import State, Update
-
-COUNTER_LIMIT = 2**30  # where step counters are held: every bias correction and decay has run its course
+from dynamics.updates.base import COUNTER_LIMIT, State, Update
 
 
 class ModifiedFlow(AbstractFlow):
@@ -142,7 +140,7 @@ def _terms(flow: ModifiedFlow, game: Game, players: Players) -> tuple[Players, .
         return total
 
     nothing, *derivatives = _derivatives(logarithm, flow.order + 1, zero)
-    tilted, _ = _motion(flow, _Tilted(game, players), players)
+    tilted, _ = _motion(flow, _tilted(game, players), players)
     moves = (jnp.max(jnp.abs(nothing), initial=0) > _tolerance(flat)) | (tilted > jnp.finfo(flat.dtype).eps ** 0.5)
     return tuple(
         unravel(jnp.where(moves, jnp.nan, derivative / math.factorial(k)))
@@ -154,29 +152,11 @@ def _terms(flow: ModifiedFlow, game: Game, players: Players) -> tuple[Players, .
 def _defects(flow: ModifiedFlow, game: Game, players: Players) -> tuple[Array, Array, Array]:
     """How far the update with step 0 moves the players, as it is and with gradients moved by 1, and its memory."""
     moved, unsettled = _motion(flow, game, players)
-    return moved, _motion(flow, _Tilted(game, players), players)[0], unsettled
+    return moved, _motion(flow, _tilted(game, players), players)[0], unsettled
 
 
-class _Tilted(Game):
-    """The same losses at a point, all gradients there moved by 1: what stands still at an equilibrium may move."""
-
-    game: Game
-    point: Players
-
-    def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
-        def tilt(player: int) -> Array:
-            moved = jax.tree.map(lambda a, b: jnp.sum(a - b), players[player], self.point[player])
-            return jnp.asarray(sum(jax.tree.leaves(moved)))
-
-        return tuple(loss + tilt(player) for player, loss in enumerate(self.game.losses(players, key)))
-
-    def equilibria(self) -> tuple[Players, ...]:
-        return ()
-
-    @classmethod
-    def example(cls) -> tuple[Game, Players]:
-        game, players = FunctionGame.example()
-        return cls(game, players), players
+def _tilted(game: Game, players: Players) -> Game:
+    return ShiftedGradients(game, players, (1,) * len(players))
 
 
 def _motion(flow: ModifiedFlow, game: Game, players: Players) -> tuple[Array, Array]:

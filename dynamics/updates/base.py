@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,11 +13,14 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from dynamics import _trees
 from dynamics._checks import as_leaf, check_number, described
 from dynamics._methods import WithMethods
+from dynamics._trees import replaced
 from dynamics.directions import Direction
 from dynamics.game import Game, Players
 from dynamics.optimisers import AnyOptimiser, as_transformation, check_optimiser, first_memory, optimiser_step
 
 Projection = Callable[[PyTree], PyTree]
+COUNTER_LIMIT = 2**30  # where step counters are held: every bias correction and decay has run its course
+replace = replaced  # the same by its older name
 
 
 class State(eqx.Module):
@@ -175,11 +177,6 @@ def linear_solution(matrix: Callable[[PyTree], PyTree], right: PyTree) -> PyTree
     return jax.lax.custom_linear_solve(matrix, right, solve, transpose_solve=solve)
 
 
-def replace(players: tuple[Any, ...], player: int, own: Any) -> tuple[Any, ...]:
-    """The tuple with one entry exchanged."""
-    return players[:player] + (own,) + players[player + 1 :]
-
-
 def joint_step(steppers: Steppers, direction: Direction, game: Game, state: State, key: PRNGKeyArray | None) -> State:
     """All players move at once, from the same point."""
     aims = direction(game, state.players, key)
@@ -219,5 +216,5 @@ def alternating_step(
         own_key = None if key is None else jax.random.fold_in(key, index)
         aim = direction(game, players, own_key)[player]
         own, own_memory = steppers.advance(game, players, memory[player], player, aim, own_key)
-        players, memory = replace(players, player, own), replace(memory, player, own_memory)
+        players, memory = replaced(players, player, own), replaced(memory, player, own_memory)
     return State(players, memory)

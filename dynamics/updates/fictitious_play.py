@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from dynamics._trees import replaced
 from dynamics.game import Game, Players
-from dynamics.updates.base import State, Update, check_order, replace
+from dynamics.updates.base import State, Update, check_order
 
 
 class FictitiousPlay(Update):
@@ -61,7 +62,7 @@ class FictitiousPlay(Update):
             for index, player in enumerate(self.order):
                 own_key = None if key is None else jax.random.fold_in(key, index)
                 field = game.field(players, own_key)[player]
-                players = replace(players, player, _with_play(players[player], field, plays))
+                players = replaced(players, player, _with_play(players[player], field, plays))
         return State(players, plays + 1)
 
     @classmethod

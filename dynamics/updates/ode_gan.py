@@ -6,9 +6,10 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_leaf, as_rates, check_number
+from dynamics._trees import replaced
 from dynamics.directions import Gradient
 from dynamics.game import Game, Players
-from dynamics.updates.base import State, Update, rates_of, replace
+from dynamics.updates.base import State, Update, rates_of
 from dynamics.updates.runge_kutta import check_tableau, explicit_step
 
 
@@ -79,14 +80,14 @@ class ODEGAN(Update):
         old = state.players
 
         def penalty(own: PyTree) -> Array:
-            gradient = game.field(replace(old, self.discriminator, own), key)[self.generator]
+            gradient = game.field(replaced(old, self.discriminator, own), key)[self.generator]
             return _trees.dot(gradient, gradient)
 
         players = explicit_step(self.method, self.rates, Gradient(), game, old, key)
         length = rates_of(self.rates, old)[self.discriminator] * self.weight
         gradient = jax.grad(penalty)(old[self.discriminator])
         own = _trees.add_scaled(players[self.discriminator], -length, gradient)
-        return State(replace(players, self.discriminator, own), ())
+        return State(replaced(players, self.discriminator, own), ())
 
     @classmethod
     def example(cls, players: int = 2) -> Update:

@@ -13,7 +13,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_whole
-from dynamics._plain import plain
+from dynamics._plain import plain_fields
 from dynamics.analysis.stability.rest import Rest, rest_state
 from dynamics.analysis.stability.verdict import Stability, Verdict, fades, stability
 from dynamics.flows.base import AbstractFlow
@@ -68,9 +68,8 @@ class Covariance:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain Python data, ready for JSON."""
-        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        leaves = {name: [np.asarray(leaf) for leaf in jax.tree.leaves(data[name])] for name in ("stds", "players")}
-        return plain(data | leaves)
+        stds, players = ([np.asarray(leaf) for leaf in jax.tree.leaves(one)] for one in (self.stds, self.players))
+        return plain_fields(self, stds=stds, players=players)
 
 
 def stationary_covariance(
@@ -147,7 +146,7 @@ def stationary_covariance(
     else:
         samples = as_whole("samples", samples, 64)
         noises, draws, notes = _drawn_noise(game, method, state, jax.random.key(0) if key is None else key, samples)
-    solve = _solve_map if report.kind == "map" else _solve_flow
+    solve = _solve_map if report.boundary.discrete else _solve_flow
     solutions = np.stack([solve(np.asarray(report.jacobian, float), one) for one in noises])
     matrix = solutions.mean(axis=0)
     error = solutions.std(axis=0, ddof=1) / len(noises) ** 0.5 if draws else np.zeros_like(matrix)
@@ -174,7 +173,7 @@ def _check_stable(report: Stability) -> None:
             f"the method is {report.smoothness} at the point, where noise has no linear response. "
             + " ".join(report.notes)
         )
-    name, value = ("radius", report.radius) if report.kind == "map" else ("abscissa", report.abscissa)
+    name, value = report.boundary.bound_name, report.boundary.bound_of(report)
     if report.verdict is not Verdict.stable:
         raise ValueError(
             f"the point is {report.verdict} ({name} {value:.6g}), so that there is no stationary distribution: noise "

@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_whole
-from dynamics._plain import plain
+from dynamics._plain import plain_fields
 from dynamics.analysis.equilibria.precision import as_point
+from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.compiler.derivatives import released
 from dynamics.flows import Flow
 from dynamics.flows.base import AbstractFlow
@@ -66,8 +67,9 @@ class LyapunovExponents:
 
     def describe(self) -> str:
         """The result as text."""
-        unit = "step" if self.kind == "map" else "unit of time"
-        length = f"{self.steps} steps" + ("" if self.kind == "map" else f" of length {self.step:.4g}")
+        boundary = boundary_of(self.kind)
+        unit = boundary.unit
+        length = f"{self.steps} steps" + ("" if boundary.discrete else f" of length {self.step:.4g}")
         if self.exponents.ndim > 1:
             largest = self.exponents[:, 0]
             known = largest[~np.isnan(largest)]
@@ -85,9 +87,7 @@ class LyapunovExponents:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain Python data, ready for JSON; what is not finite is `None`."""
-        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        data["final"] = [np.asarray(leaf) for leaf in jax.tree.leaves(self.final)]
-        return plain(data)
+        return plain_fields(self, final=[np.asarray(leaf) for leaf in jax.tree.leaves(self.final)])
 
 
 def lyapunov_exponents(
@@ -152,10 +152,10 @@ def lyapunov_exponents(
             raise ValueError(f"an update takes steps=..., not until or step; got steps={steps}, until={until}")
         steps = as_whole("steps", steps)
         warm_up = -(-steps // 10) if warm_up is None else as_whole("warm_up", warm_up, 0)
-        kind, update, length = "map", method, 1.0
+        update, length = method, 1.0
     else:
         steps, warm_up, length = _steps_of_flow(method, steps, until, warm_up, step, key)
-        kind, update = "flow", _FlowStep(method, jnp.asarray(length, dtype))
+        update = _FlowStep(method, jnp.asarray(length, dtype))
     if interval is not None:
         interval = as_whole("interval", interval)
     if not limit > 0:
@@ -173,7 +173,7 @@ def lyapunov_exponents(
         )
         if not np.isneginf(logs).any():
             break
-    return _result(kind, outcome, np.asarray(logs, float), final, size, tangents, length)
+    return _result(boundary_of(method).kind, outcome, np.asarray(logs, float), final, size, tangents, length)
 
 
 def _steps_of_flow(flow, steps, until, warm_up, step, key) -> tuple[int, int, float]:

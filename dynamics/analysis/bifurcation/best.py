@@ -10,16 +10,16 @@ import numpy as np
 import scipy.optimize
 
 from dynamics._checks import as_whole
-from dynamics._plain import plain
+from dynamics._plain import PlainFields
 from dynamics.analysis.bifurcation.path import check_one_piece
 from dynamics.analysis.equilibria.newton import EquilibriumError
+from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.builds import Analysed, row_of
 from dynamics.analysis.stability.verdict import Stability, stability
-from dynamics.updates.base import Update
 
 
 @dataclasses.dataclass(frozen=True)
-class Best:
+class Best(PlainFields):
     """The hyper-parameters with the fastest local convergence that were found.
 
     Attributes:
@@ -42,14 +42,9 @@ class Best:
 
     def describe(self) -> str:
         """The result as text."""
-        unit = "step" if self.kind == "map" else "unit of time"
+        unit = boundary_of(self.kind).unit
         found = ", ".join(f"{name} = {value:.8g}" for name, value in self.parameters.items())
         return "\n".join([f"{found}: factor {self.radius:.8g}, rate {self.rate:.8g} per {unit}", *self.notes])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return plain({**fields, "report": self.report.to_dict()})
 
 
 def best(
@@ -109,7 +104,7 @@ def best(
     centre = numbers(np.full(len(names), 0.5))
     analysed = Analysed.of(build, at, [centre], by_name=names)
     game, method, players = analysed.at_numbers(centre)
-    kind = "map" if isinstance(method, Update) else "flow"
+    boundary = boundary_of(method)
     middle = stability(game, method, players)
     check_one_piece(middle, "the middle of the box")
     neutral = middle.neutral
@@ -134,7 +129,7 @@ def best(
                 except EquilibriumError:
                     matrices[index] = np.nan
             results.append(matrices)
-        return _outermost(np.concatenate(results), kind, neutral)
+        return _outermost(np.concatenate(results), boundary, neutral)
 
     found = scipy.optimize.differential_evolution(
         lambda columns: reach(columns.T),
@@ -174,12 +169,12 @@ def best(
     if not found.success:
         notes.append(_UNSETTLED.format(generations=generations))
     with np.errstate(divide="ignore"):
-        rate = float(np.log(value)) if kind == "map" else value
+        rate = float(boundary.rate(value))
     return Best(
-        kind,
+        boundary.kind,
         dict(zip(names, chosen.tolist(), strict=True)),
         rate,
-        value if kind == "map" else float(np.exp(value)),
+        boundary.factor(value),
         report,
         count,
         (*notes, *report.notes),
@@ -207,14 +202,11 @@ def _box(
     return low, high, np.array([name in logarithmic for name in bounds])
 
 
-def _outermost(matrices: np.ndarray, kind: str, neutral: int) -> np.ndarray:
+def _outermost(matrices: np.ndarray, boundary: Boundary, neutral: int) -> np.ndarray:
     finite = np.all(np.isfinite(matrices), axis=(1, 2))
     values = np.linalg.eigvals(np.where(finite[:, None, None], matrices, 0)).astype(complex)
-    nearest = np.argsort(np.abs(values - (1.0 if kind == "map" else 0.0)), axis=1, kind="stable")
-    order = nearest[:, neutral:]
-    rest = np.take_along_axis(values, order, axis=1)
-    outward = np.abs(rest) if kind == "map" else rest.real
-    return np.where(finite, np.max(outward, axis=1, initial=0.0 if kind == "map" else -np.inf), np.inf)
+    rest = np.take_along_axis(values, boundary.from_neutral(values)[:, neutral:], axis=1)
+    return np.where(finite, boundary.bound(rest), np.inf)
 
 
 def _simplex(

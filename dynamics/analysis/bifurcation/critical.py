@@ -16,12 +16,12 @@ from dynamics import _trees
 from dynamics._compiling import sharing
 from dynamics._functions import comparable
 from dynamics.analysis.equilibria.newton import EquilibriumError, _short, manifold_dimension
+from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.builds import Analysed, Linearised, linearised_at, row_of
 from dynamics.analysis.stability.linearisation import linearise
 from dynamics.analysis.stability.periods import Period, find_period
 from dynamics.analysis.stability.verdict import eigenvalues_with_errors
 from dynamics.game import Players
-from dynamics.updates.base import Update
 
 
 class Bifurcation(enum.StrEnum):
@@ -105,7 +105,7 @@ def critical(
     dtype = jnp.result_type(float)
     analysed = Analysed.of(comparable(build), at, [[low], [(low + high) / 2], [high]])
     game, method, players = analysed.at_numbers([(low + high) / 2])
-    is_map = isinstance(method, Update)
+    boundary = boundary_of(method)
     linear = eqx.filter_jit(linearise)(*sharing((game, method, players)))
     field_jacobian = np.asarray(linear.game_jacobian)
     period = Period(1, 0, "") if linear.rests else find_period(game, method, players)
@@ -113,15 +113,14 @@ def critical(
         raise ValueError(f"there is no stability to change: {period.reason}")
     analysed = analysed.over(period)
     dimension = manifold_dimension(game, players, field_jacobian)
-    neutral = 1.0 if is_map else 0.0
 
     def outermost(matrix: np.ndarray) -> tuple[float, float, complex]:
         values, errors = eigenvalues_with_errors(matrix)
-        rest = np.argsort(np.abs(values - neutral), kind="stable")[dimension:]
-        outward = np.abs(values[rest]) if is_map else values[rest].real
+        rest = boundary.from_neutral(values)[dimension:]
+        outward = boundary.outward(values[rest])
         leading = rest[np.argmax(outward)]
         eigenvalue = complex(values[leading].real, abs(values[leading].imag))
-        return float(outward.max() - neutral), float(errors[leading]), eigenvalue
+        return float(outward.max() - boundary.neutral), float(errors[leading]), eigenvalue
 
     def linearised(parameter: float) -> Linearised:
         found = row_of(jax.device_get(linearised_at(analysed, jnp.asarray([[parameter]], dtype))), 0)
@@ -162,13 +161,13 @@ def critical(
         ends = [max(root - 1e-9 * (high - low), left), min(root + 1e-9 * (high - low), right)]
         _check_branch(ends, *(linearised(end).found.players for end in (*ends, left, right)))
         eigenvalue = outermost(crossing.linear.jacobian)[2]
-        kind, words = _kind(eigenvalue, is_map), (_WORDS[before + 1], _WORDS[after + 1])
+        kind, words = _kind(eigenvalue, boundary), (_WORDS[before + 1], _WORDS[after + 1])
         found.append(Critical(float(root), kind, eigenvalue, *words, players=crossing.found.players))
     if not found:
-        name = "radius" if is_map else "abscissa"
+        ends = [boundary.neutral + leading[place][0] for place in (0, -1)]
         raise ValueError(
-            f"stability does not change between {low:g} and {high:g}: the {name} is {leading[0][0] + neutral:.10g} at "
-            f"the lower and {leading[-1][0] + neutral:.10g} at the upper end. Widen the interval, or take more samples."
+            f"stability does not change between {low:g} and {high:g}: the {boundary.bound_name} is {ends[0]:.10g} "
+            f"at the lower and {ends[1]:.10g} at the upper end. Widen the interval, or take more samples."
         )
     return dataclasses.replace(found[0], others=tuple(found[1:]))
 
@@ -198,7 +197,7 @@ def _bisect(is_left: Callable[[float], bool], left: float, right: float, toleran
     return left
 
 
-def _kind(eigenvalue: complex, is_map: bool) -> Bifurcation:
+def _kind(eigenvalue: complex, boundary: Boundary) -> Bifurcation:
     if abs(eigenvalue.imag) > 1e-6 * max(1.0, abs(eigenvalue)):
-        return Bifurcation.neimark_sacker if is_map else Bifurcation.hopf
-    return Bifurcation.flip if is_map and eigenvalue.real < 0 else Bifurcation.fold
+        return Bifurcation.neimark_sacker if boundary.discrete else Bifurcation.hopf
+    return Bifurcation.flip if boundary.discrete and eigenvalue.real < 0 else Bifurcation.fold

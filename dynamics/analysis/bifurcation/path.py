@@ -11,14 +11,14 @@ import scipy.optimize
 from jaxtyping import Array
 
 from dynamics._checks import as_whole
-from dynamics._plain import plain
+from dynamics._plain import PlainFields
+from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Analysed, linearised_at, row_of
 from dynamics.analysis.stability.verdict import Stability
-from dynamics.updates.base import Update
 
 
 @dataclasses.dataclass(frozen=True)
-class SpectrumPath:
+class SpectrumPath(PlainFields):
     """How the eigenvalues move with a parameter.
 
     Attributes:
@@ -38,17 +38,13 @@ class SpectrumPath:
 
     def describe(self) -> str:
         """The result as text."""
-        name = "radius" if self.kind == "map" else "abscissa"
+        name = boundary_of(self.kind).bound_name
         least = int(np.argmin(self.reach))
         return (
             f"{self.eigenvalues.shape[1]} eigenvalues at {len(self.parameters)} values from {self.parameters[0]:.6g} "
             f"to {self.parameters[-1]:.6g}: {name} {self.reach[0]:.6g} at the start, {self.reach[-1]:.6g} at the end, "
             f"least {self.reach[least]:.6g} at {self.parameters[least]:.6g}"
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return plain({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
 
 
 def spectrum_path(
@@ -81,7 +77,7 @@ def spectrum_path(
     parameters = np.linspace(low, high, samples)
     analysed = Analysed.of(build, at, [[low], [(low + high) / 2], [high]])
     method = analysed.parts(jnp.asarray(low, jnp.result_type(float)))[1]
-    kind = "map" if isinstance(method, Update) else "flow"
+    boundary = boundary_of(method)
     rows = jax.device_get(linearised_at(analysed, jnp.asarray(parameters[:, None], jnp.result_type(float))))
     for index, parameter in enumerate(parameters):
         analysed.check(row_of(rows, index), [parameter], method)
@@ -90,9 +86,9 @@ def spectrum_path(
     if not np.all(finite):
         raise ValueError(f"the Jacobian is not finite at {parameters[~finite][0]:g}; look at dynamics.stability there")
     values = matched(np.linalg.eigvals(matrices).astype(complex))
-    reach = np.max(np.abs(values) if kind == "map" else values.real, axis=1)
+    reach = boundary.bound(values)
     points = [np.reshape(leaf, (samples, -1)) for leaf in jax.tree.leaves(rows.found.players)]
-    return SpectrumPath(kind, parameters, values, reach, np.concatenate(points, axis=1))
+    return SpectrumPath(boundary.kind, parameters, values, reach, np.concatenate(points, axis=1))
 
 
 def check_one_piece(report: Stability, where: str) -> None:
@@ -113,8 +109,7 @@ def check_one_piece(report: Stability, where: str) -> None:
 
 def counted(report: Stability, values: np.ndarray) -> np.ndarray:
     """Indices of the eigenvalues without the neutral ones."""
-    distances = np.abs(values - (1.0 if report.kind == "map" else 0.0))
-    return np.argsort(distances, kind="stable")[report.neutral :]
+    return report.boundary.from_neutral(values)[report.neutral :]
 
 
 def matched(values: np.ndarray) -> np.ndarray:

@@ -14,8 +14,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dynamics import _trees
-from dynamics._plain import plain
+from dynamics._plain import PlainFields
 from dynamics.analysis.bifurcation.path import check_one_piece, counted
+from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Analysed, Source
 from dynamics.analysis.stability.rest import rest_state
 from dynamics.analysis.stability.verdict import Stability, stability
@@ -24,7 +25,7 @@ from dynamics.updates.base import State, Update
 
 
 @dataclasses.dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(PlainFields):
     r"""Derivatives of the eigenvalues with respect to hyper-parameters.
 
     Attributes:
@@ -53,21 +54,16 @@ class Sensitivity:
 
     def describe(self) -> str:
         """The result as text."""
-        reach = ("radius", self.report.radius) if self.kind == "map" else ("abscissa", self.report.abscissa)
-        lines = [f"{reach[0]} {reach[1]:.6g}"]
+        boundary = self.report.boundary
+        lines = [f"{boundary.bound_name} {boundary.bound_of(self.report):.6g}"]
         for name, value, slope in zip(self.names, self.parameters, self.slope, strict=True):
-            lines.append(f"{name} = {value:.6g}: slope of the {reach[0]} {slope:.6g}")
+            lines.append(f"{name} = {value:.6g}: slope of the {boundary.bound_name} {slope:.6g}")
         for value, row, condition in zip(self.eigenvalues[:8], self.derivatives, self.conditions, strict=False):
             moves = ", ".join(f"{one:.6g}" for one in row)
             lines.append(f"eigenvalue {value:.6g} (condition {condition:.3g}) moves by {moves}")
         if len(self.eigenvalues) > 8:
             lines.append(f"... ({len(self.eigenvalues)} eigenvalues in all)")
         return "\n".join([*lines, *self.notes])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return plain({**fields, "report": self.report.to_dict()})
 
 
 def sensitivity(build: Callable[..., tuple], *parameters: float, at: Any = None) -> Sensitivity:
@@ -112,14 +108,14 @@ def sensitivity(build: Callable[..., tuple], *parameters: float, at: Any = None)
     if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(slopes))):
         raise ValueError("the Jacobian or its derivative is not finite; look at dynamics.stability at the parameters")
     values, derivatives, conditions = eigenvalue_derivatives(jacobian, slopes)
-    order = np.argsort(-(np.abs(values) if report.kind == "map" else values.real), kind="stable")
+    order = report.boundary.order(values)
     values, derivatives, conditions = values[order], derivatives[order], conditions[order]
     notes = list(report.notes)
     if lost := int(np.sum(np.isnan(derivatives.real).any(axis=1))):
         notes.append(_NOTES["defective"].format(count=lost))
     slope = _slope_of_outermost(report, values, derivatives, conditions)
     if np.any(np.isnan(slope)):
-        notes.append(_NOTES["corner"].format(name="radius" if report.kind == "map" else "abscissa"))
+        notes.append(_NOTES["corner"].format(name=report.boundary.bound_name))
     return Sensitivity(
         report.kind,
         _names(build, len(numbers)),
@@ -188,7 +184,7 @@ def _slopes(
         return game, method, found.players
 
     game, method, players = parts(vector)
-    is_map = isinstance(method, Update)
+    boundary = boundary_of(method)
     rest = rest_state(game, method, players)
     holds = bool(jax.tree.leaves(rest.autonomous))
     floating, other = eqx.partition(rest.state, eqx.is_inexact_array)
@@ -212,14 +208,18 @@ def _slopes(
         if holds:  # hyper-parameters that are kept in the memory depend on the numbers
             method = rest_state(game, method, at).of(method)
         whole: State = eqx.combine(unravel(state), other)
-        moved = method.step(game, whole) if is_map else method.field(game, jnp.zeros((), flat.dtype), whole)
+        moved = (
+            method.step(game, whole)
+            if isinstance(method, Update)
+            else method.field(game, jnp.zeros((), flat.dtype), whole)
+        )
         return ravel_pytree(eqx.filter(moved, eqx.is_inexact_array))[0]
 
     jacobian = jax.jacfwd(step)(flat, vector)
     # One Newton step with a constant inverse has the derivative of the solution, whatever the first guess has.
     to_players = jnp.linalg.pinv(jax.jacfwd(field)(flat_players, vector), rtol=rounding)
     own = jacobian[size:, size:]
-    to_memory = jnp.linalg.pinv(own - jnp.eye(flat.size - size, dtype=flat.dtype) if is_map else own, rtol=rounding)
+    to_memory = jnp.linalg.pinv(boundary.change(own, jnp), rtol=rounding)
 
     def at_rest(numbers: Array) -> Array:
         z = ravel_pytree(parts(numbers)[2])[0]
@@ -227,7 +227,7 @@ def _slopes(
         if flat.size == size:
             return z
         memory = flat[size:]
-        change = step(jnp.concatenate([z, memory]), numbers)[size:] - (memory if is_map else 0)
+        change = boundary.defect(step(jnp.concatenate([z, memory]), numbers)[size:], memory)
         return jnp.concatenate([z, memory - jnp.where(vanishing[size:], 0, to_memory @ change)])
 
     return jacobian, jax.jacfwd(lambda numbers: jax.jacfwd(step)(at_rest(numbers), numbers))(vector)
@@ -240,13 +240,13 @@ def _slope_of_outermost(
     if not len(rest):
         return np.zeros(derivatives.shape[1])
     values, derivatives, conditions = values[rest], derivatives[rest], conditions[rest]
-    outward = np.abs(values) if report.kind == "map" else values.real
+    outward = report.boundary.outward(values)
     epsilon = float(np.finfo(report.jacobian.dtype).eps)
     rounding = 1e4 * epsilon * max(float(np.linalg.norm(report.jacobian)), 1e-300)
     # A defective eigenvalue is known to the root of the precision only.
     rounding = np.where(np.isnan(derivatives[:, 0]), np.sqrt(epsilon * rounding), rounding) + rounding
     leading = np.flatnonzero(outward >= outward.max() - rounding)
-    if report.kind == "map":
+    if report.boundary.discrete:
         if outward.max() <= rounding.max():
             return np.full(derivatives.shape[1], np.nan)
         slopes = (values[leading, None].conj() * derivatives[leading]).real / np.abs(values[leading, None])

@@ -11,6 +11,7 @@ from jaxtyping import PRNGKeyArray
 from dynamics import _trees
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.equilibria.precision import as_point
+from dynamics.analysis.stability.boundary import IMAGINARY_AXIS
 from dynamics.analysis.stability.certificates import keeps_its_side
 from dynamics.analysis.stability.verdict import equilibrium_of, stability
 from dynamics.flows import Flow
@@ -172,7 +173,7 @@ def timescale_threshold(
         between = [[1.0, 0.01, 100.0]]
     unstable, proved = [], []
     for some in between:
-        sure = [ratio for ratio in some if keeps_its_side(at_ratio(ratio), rounding * (1 + ratio), "flow")]
+        sure = [ratio for ratio in some if keeps_its_side(at_ratio(ratio), rounding * (1 + ratio), IMAGINARY_AXIS)]
         unstable.append(_unstable(at_ratio((sure or some)[0])))
         proved.append(bool(sure))
     crossings = tuple(

@@ -1,6 +1,7 @@
 """Finding equilibria, and recognising manifolds of them."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -10,7 +11,7 @@ import lineax as lx
 import numpy as np
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics.analysis.equilibria.precision import as_point
@@ -220,21 +221,18 @@ def vanishes(
     return passes, allowed
 
 
-def defect_rounding(jacobian: np.ndarray, position: np.ndarray, epsilon: float, is_map: bool) -> np.ndarray:
-    """What rounding makes of the move of a map's state at rest, or of a flow's field there; shape (..., n)."""
-    size = np.abs(np.asarray(position, float))
-    if is_map:
-        return 64 * epsilon * size
-    largest = np.max(np.abs(np.asarray(jacobian, float)), axis=(-2, -1), initial=0)
-    return 8 * epsilon * np.where(np.isfinite(largest), largest, 0)[..., None] * np.ones_like(size)
-
-
 def _newton_step(jacobian: np.ndarray, field: np.ndarray) -> float:
     """Length of the next step of Newton's method, infinite where there is none."""
     if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(field))):
         return float("inf")
     rounding = singular_rounding(len(field), jacobian.dtype)
     return float(np.linalg.norm(np.linalg.pinv(jacobian, rcond=rounding) @ field))
+
+
+def accuracy_of(players: PyTree) -> float:
+    """To what part of 1 + |x| the coordinates of a point are known: the root of the coarsest machine epsilon."""
+    epsilons = [float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(players)]
+    return max(epsilons, default=float(np.finfo(float).eps)) ** 0.5
 
 
 def singular_rounding(size: int, dtype: Any) -> float:
@@ -267,44 +265,86 @@ def stays_on_manifold(moved: np.ndarray, fields: np.ndarray, epsilon: float, sca
     return (near <= epsilon**0.75 * scale) & (far <= allowed) & ~grows & (np.linalg.norm(moved, axis=-1) < 2)
 
 
+# From numbers of equilibria and directions from them, (rows, directions, n): what `ends_along` returns, by row.
+Reach = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
 def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: PRNGKeyArray | None = None) -> int:
-    """Dimension of the manifold of equilibria through an equilibrium; 0 when it is isolated.
+    """Dimension of the manifold of equilibria through an equilibrium; 0 when it is isolated."""
+
+    def reach_along(_: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        moved, fields = _ends_along(game, players, jnp.asarray(directions[0]), key)
+        return np.asarray(moved)[None], np.asarray(fields)[None]
+
+    return int(manifold_dimensions(np.asarray(jacobian)[None], reach_along)[0])
+
+
+def manifold_dimensions(jacobians: np.ndarray, reach_along: Reach) -> np.ndarray:
+    """Dimensions of the manifolds of equilibria through some equilibria, shape (rows,); 0 for an isolated one.
 
     From the point a little way along every direction of the null space of the Jacobian of the field, Newton's method
     finds another equilibrium, or falls back to the first: the independent displacements that stay are counted.
+
+    Args:
+        jacobians: of the fields, shape (rows, n, n); where one is not finite there is no manifold.
+        reach_along: see `Reach`; only asked about rows with a null space.
     """
-    if not np.all(np.isfinite(jacobian)):
-        return 0
-    _, singular, rows = np.linalg.svd(jacobian)
-    epsilon = float(np.finfo(jacobian.dtype).eps)
-    scale = singular[0] or 1.0
-    allowed = singular_rounding(len(jacobian), jacobian.dtype) * scale
-    null = rows[singular <= allowed]
-    if not len(null):
-        return 0
+    count, size, _ = jacobians.shape
+    dtype = jacobians.dtype
+    epsilon = float(np.finfo(dtype).eps)
+    usable = np.isfinite(jacobians).all(axis=(1, 2))
+    dimension = np.zeros(count, int)
+    singular = np.linalg.svd(np.where(usable[:, None, None], jacobians, 0), compute_uv=False)
+    scale = np.where(singular[:, 0] > 0, singular[:, 0], 1).astype(float)
+    allowed = singular_rounding(size, dtype) * scale
+    chosen = np.flatnonzero(usable & (singular[:, -1] <= allowed))
+    if not len(chosen):
+        return dimension
+    scale, allowed = scale[chosen, None], allowed[chosen, None]
+    _, singular, directions = np.linalg.svd(jacobians[chosen])
+    null = singular <= allowed
+    most = int(null.sum(axis=1).max())
+    null, directions = null[:, -most:], directions[:, -most:]
+    moved, fields = reach_along(chosen, directions)
+    on_it = null & stays_on_manifold(moved, fields, epsilon, scale, allowed)
+    # A direction may be a mixture: only its part along the manifold stays.
+    stayed = np.einsum("cji,cki->ckj", directions, moved)
+    stayed = np.where(on_it[:, :, None] & null[:, None, :], stayed, 0)
+    counted = np.sum(np.linalg.svd(stayed, compute_uv=False) > 0.5, axis=1)
+    # Eigenvalues that rounding alone does not explain belong to a slow direction, not to a manifold.
+    sizes = np.sort(np.abs(np.linalg.eigvals(jacobians[chosen].astype(float))), axis=1)
+    explained = eigenvalue_rounding(size, dtype) * np.linalg.norm(jacobians[chosen], axis=(1, 2))
+    small = (sizes <= explained[:, None]) | (np.arange(size) >= counted[:, None])
+    dimension[chosen] = np.where(small.all(axis=1), counted, 0)
+    return dimension
+
+
+def ends_along(
+    game: Game, players: Players, directions: Float[Array, "k n"], key: PRNGKeyArray | None = None
+) -> tuple[Float[Array, "k n"], Float[Array, "k 4"]]:
+    """Where Newton's method ends from points along directions from an equilibrium; traceable.
+
+    Returns:
+        how far it ends from the equilibrium, in units of the longest of four lengths, shape (directions, n), and the
+        norm of the field there, for every length and in its units, shape (directions, 4).
+    """
     flat, unravel = ravel_pytree(players)
     # Long enough for high powers, which fade near the point, to be told from nothing.
-    size = 1 + float(jnp.linalg.norm(flat))
-    lengths = [epsilon**0.125 * size, 0.025 * size, 0.05 * size, 0.1 * size]
+    lengths = jnp.asarray([float(jnp.finfo(flat.dtype).eps) ** 0.125, 0.025, 0.05, 0.1], flat.dtype)
+    lengths = (1 + jnp.linalg.norm(flat)) * lengths
 
-    def reached(direction: np.ndarray, length: float) -> tuple[np.ndarray, float]:
-        """Where Newton's method ends from a point that far away, and the field there, both relative to the length."""
-        start = unravel(flat + length * jnp.asarray(direction, flat.dtype))
-        found, _, field, _ = _newton(game, start, key, 50)
-        return np.asarray(ravel_pytree(found)[0] - flat) / length, float(np.linalg.norm(field)) / length
+    def reached(direction: Array, length: Array) -> tuple[Array, Array]:
+        end, _, field, _ = _newton(game, unravel(flat + length * direction), key, 50)
+        return (ravel_pytree(end)[0] - flat) / length, jnp.linalg.norm(field) / length
 
-    stayed = []
-    for direction in null:
-        ends, fields = zip(*(reached(direction, length) for length in lengths), strict=True)
-        on_it = stays_on_manifold(ends[-1], np.array(fields), epsilon, scale, allowed)
-        # A direction may be a mixture: only its part along the manifold stays.
-        stayed.append(null @ ends[-1] if on_it else np.zeros(len(null)))
-    dimension = int(np.sum(np.linalg.svd(np.array(stayed), compute_uv=False) > 0.5))
-    # Eigenvalues that rounding alone does not explain belong to a slow direction, not to a manifold.
-    size = jacobian.shape[0]
-    smallest = np.sort(np.abs(np.linalg.eigvals(jacobian.astype(float))))[:dimension]
-    explained = eigenvalue_rounding(size, jacobian.dtype) * np.linalg.norm(jacobian)
-    return dimension if np.all(smallest <= explained) else 0
+    def along(direction: Array) -> tuple[Array, Array]:
+        return jax.vmap(lambda length: reached(direction, length))(lengths)
+
+    moved, fields = jax.vmap(along)(directions.astype(flat.dtype))
+    return moved[:, -1], fields
+
+
+_ends_along = eqx.filter_jit(ends_along)
 
 
 def _short(players: Players) -> str:

@@ -16,15 +16,16 @@ import scipy.optimize
 from numpy.typing import ArrayLike
 
 from dynamics._checks import as_whole
-from dynamics._plain import plain
+from dynamics._plain import PlainFields
 from dynamics.analysis.nonnormal.growth import growth_of_flow, growth_of_map, refined
 from dynamics.analysis.nonnormal.singular_values import nearest, smallest_at, smallest_on
-from dynamics.analysis.stability.certificates import rounding_bound
+from dynamics.analysis.stability.boundary import KINDS, Boundary, boundary_of
+from dynamics.analysis.stability.certificates import neutral_cut, rounding_bound
 from dynamics.analysis.stability.verdict import Stability, eigenvalues_with_errors
 
 
 @dataclasses.dataclass(frozen=True)
-class Kreiss:
+class Kreiss(PlainFields):
     """The Kreiss constant K of a matrix: transient growth is at least K and at most e n K.
 
     Attributes:
@@ -48,13 +49,9 @@ class Kreiss:
         most = np.e * self.size * self.constant
         return f"Kreiss constant {self.constant:.6g}: transient growth at least that, at most {most:.6g}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class Growth:
+class Growth(PlainFields):
     """How far a perturbation of length 1 can grow before it decays.
 
     Attributes:
@@ -89,17 +86,13 @@ class Growth:
         elif self.time == 0:
             first = "no transient growth: every perturbation shrinks from the start"
         else:
-            when = f"after {self.time:.0f} steps" if self.kind == "map" else f"at time {self.time:.6g}"
+            when = boundary_of(self.kind).when(self.time)
             first = f"transient growth {self.growth:.6g} {when} (at most {self.bound:.6g})"
         return "\n".join([first, f"rate {self.slope:.6g} at the start, {self.rate:.6g} in the long run", *self.notes])
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class Distance:
+class Distance(PlainFields):
     """The smallest perturbation that makes a stable Jacobian unstable.
 
     Attributes:
@@ -118,13 +111,9 @@ class Distance:
         """The result as text."""
         return f"distance to instability {self.distance:.6g}, at {self.point:.6g}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class Pseudospectrum:
+class Pseudospectrum(PlainFields):
     """How near to an eigenvalue every point of a window of the complex plane is.
 
     Attributes:
@@ -149,17 +138,13 @@ class Pseudospectrum:
 
     def describe(self) -> str:
         """The result as text."""
-        name = "radius" if self.kind == "map" else "abscissa"
+        name = boundary_of(self.kind).bound_name
         reached = [f"{name} {value:.6g} within {size:g}" for size, value in zip(self.epsilons, self.reach, strict=True)]
         return "\n".join(["pseudospectral " + ", ".join(reached), f"distance to instability {self.distance:.6g}"])
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class PotentialAndHamiltonian:
+class PotentialAndHamiltonian(PlainFields):
     """The Jacobian of a game's field as a descent and a rotation.
 
     Attributes:
@@ -183,13 +168,9 @@ class PotentialAndHamiltonian:
             f"{100 * self.rotation:.4g} per cent rotation"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class Alignment:
+class Alignment(PlainFields):
     """How much of every eigenvector belongs to every player and to the memory.
 
     Attributes:
@@ -209,10 +190,6 @@ class Alignment:
             f"{value:.6g}: " + ", ".join(f"{name} {100 * share:.4g}%" for name, share in zip(self.names, row))
             for value, row in zip(self.eigenvalues, self.fractions, strict=True)
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python data, ready for JSON."""
-        return _as_dict(self)
 
 
 def numerical_abscissa(report: Stability | ArrayLike) -> float:
@@ -266,14 +243,13 @@ def distance_to_instability(report: Stability | ArrayLike, *, kind: str | None =
     >>> round(result.distance, 12)
     1.0
     """
-    report, kind, basis = _without_neutral(report, kind)
+    report, boundary, basis = _without_neutral(report, kind)
     matrix = _square(report)
-    if _side(report, kind) != "stable":
-        values = _ordered(np.linalg.eigvals(matrix), kind)
-        return Distance(kind, 0.0, complex(values[0]), np.zeros((len(basis),) * 2))
-    distance, point = nearest(matrix, kind)
+    if _side(report, boundary) != "stable":
+        return Distance(boundary.kind, 0.0, _outermost(matrix, boundary), np.zeros((len(basis),) * 2))
+    distance, point = nearest(matrix, boundary)
     left, values, right = np.linalg.svd(point * np.eye(len(matrix)) - matrix)
-    return Distance(kind, distance, point, values[-1] * basis @ np.outer(left[:, -1], right[-1]) @ basis.T)
+    return Distance(boundary.kind, distance, point, values[-1] * basis @ np.outer(left[:, -1], right[-1]) @ basis.T)
 
 
 def kreiss_constant(report: Stability | ArrayLike, *, kind: str | None = None) -> Kreiss:
@@ -294,14 +270,14 @@ def kreiss_constant(report: Stability | ArrayLike, *, kind: str | None = None) -
     >>> kreiss_constant([[-1.0, 20.0], [0.0, -1.0]], kind="flow").constant > 4
     True
     """
-    report, kind, _ = _without_neutral(report, kind)
+    report, boundary, _ = _without_neutral(report, kind)
     matrix = _square(report)
-    size = len(matrix)
-    side = _side(report, kind)
+    kind, size = boundary.kind, len(matrix)
+    side = _side(report, boundary)
     if side == "unstable":
-        return Kreiss(kind, np.inf, np.inf, complex(_ordered(np.linalg.eigvals(matrix), kind)[0]), size)
+        return Kreiss(kind, np.inf, np.inf, _outermost(matrix, boundary), size)
     # sigma_min(z - J) is at least the distance of z from the numerical range.
-    excess = numerical_abscissa(matrix) if kind == "flow" else numerical_radius(matrix) - 1
+    excess = _numerical_bound(matrix, boundary) - boundary.neutral
     scale = float(np.linalg.norm(matrix, 2))
     rounding = _rounding(report)
     if excess <= 1e3 * rounding * max(scale, 1e-300):
@@ -309,11 +285,11 @@ def kreiss_constant(report: Stability | ArrayLike, *, kind: str | None = None) -
 
     @functools.cache
     def on_line(x: float) -> float:
-        return smallest_on(matrix, kind, x if kind == "flow" else 1 + x)[0]
+        return smallest_on(matrix, boundary, boundary.neutral + x)[0]
 
     # Below the first line the quotient is less than 1, above the last one less than 1.0001.
     # Where eigenvalues lie on the boundary up to rounding, it is left alone.
-    low = max(nearest(matrix, kind)[0] if side == "stable" else 0.0, 8 * rounding**0.5 * scale)
+    low = max(nearest(matrix, boundary)[0] if side == "stable" else 0.0, 8 * rounding**0.5 * scale)
     high = max(1e4 * excess, 10 * low)
     lines = list(np.geomspace(low, high, max(17, round(6 * np.log10(high / low)))))
     for _ in range(12):
@@ -330,7 +306,7 @@ def kreiss_constant(report: Stability | ArrayLike, *, kind: str | None = None) -
     if value <= 1:
         return Kreiss(kind, 1.0, max(1.0, upper), complex(np.inf), size)
     x = float(np.exp(at))
-    return Kreiss(kind, value, max(upper, value), smallest_on(matrix, kind, x if kind == "flow" else 1 + x)[1], size)
+    return Kreiss(kind, value, max(upper, value), smallest_on(matrix, boundary, boundary.neutral + x)[1], size)
 
 
 def transient_growth(report: Stability | ArrayLike, *, kind: str | None = None) -> Growth:
@@ -348,22 +324,20 @@ def transient_growth(report: Stability | ArrayLike, *, kind: str | None = None) 
     >>> int(result.time), round(result.growth, 3)
     (1, 10.025)
     """
-    report, kind, basis = _without_neutral(report, kind)
-    matrix = _square(report)
-    outermost = _ordered(np.linalg.eigvals(matrix), kind)[0]
+    report, boundary, basis = _without_neutral(report, kind)
+    matrix, kind = _square(report), boundary.kind
     with np.errstate(divide="ignore"):
-        rate = float(outermost.real if kind == "flow" else np.log(np.abs(outermost)))
-        slope = numerical_abscissa(matrix) if kind == "flow" else float(np.log(np.linalg.norm(matrix, 2)))
-    side = _side(report, kind)
+        rate = float(boundary.rate(boundary.outward(_outermost(matrix, boundary))))
+        slope = boundary.initial_rate(matrix)
+    side = _side(report, boundary)
     if side == "unstable":
         nothing, ends = np.full(len(basis), np.nan), np.array([0.0])
         return Growth(kind, np.inf, np.inf, np.inf, nothing, nothing, rate, slope, ends, ends + 1, ())
-    if kind == "flow":
-        time, bound, times, norms = growth_of_flow(matrix, rate, slope, numerical_abscissa(-matrix), side)
-    else:
+    if boundary.discrete:
         time, bound, times, norms = growth_of_map(matrix, side)
-    power = scipy.linalg.expm(time * matrix) if kind == "flow" else np.linalg.matrix_power(matrix, int(time))
-    left, values, right = np.linalg.svd(power)
+    else:
+        time, bound, times, norms = growth_of_flow(matrix, rate, slope, numerical_abscissa(-matrix), side)
+    left, values, right = np.linalg.svd(boundary.propagator(matrix, time))
     notes = () if side == "stable" else (_MARGINAL,)
     growth = float(values[0]) if time else 1.0
     initial, final = basis @ right[0], basis @ (values[0] * left[:, 0])
@@ -400,9 +374,10 @@ def pseudospectrum(
     >>> float(round(result.reach[0], 9)), round(result.distance, 9)  # disks around the eigenvalues
     (-0.75, 1.0)
     """
-    matrix, kind = _matrix(report, kind)
-    values = _ordered(np.linalg.eigvals(matrix), kind)
-    corners = _window(values, kind)
+    matrix, boundary = _matrix(report, kind)
+    values = np.linalg.eigvals(matrix).astype(complex)
+    values = values[boundary.order(values)]
+    corners = _window(values, boundary)
     low = corners[0] if low is None else complex(low)
     high = corners[1] if high is None else complex(high)
     if not (np.isfinite([low, high]).all() and low.real < high.real and low.imag < high.imag):
@@ -414,8 +389,8 @@ def pseudospectrum(
     real, imaginary = np.linspace(low.real, high.real, points), np.linspace(low.imag, high.imag, points)
     smallest = smallest_at(matrix, (real + 1j * imaginary[:, None]).ravel()).reshape(points, points)
     distance = distance_to_instability(report, kind=kind).distance
-    reach = np.array([_reach(matrix, kind, size) for size in epsilons])
-    return Pseudospectrum(kind, real, imaginary, smallest, values, epsilons, reach, distance)
+    reach = np.array([_reach(matrix, boundary, size) for size in epsilons])
+    return Pseudospectrum(boundary.kind, real, imaginary, smallest, values, epsilons, reach, distance)
 
 
 def potential_and_hamiltonian(report: Stability | Sequence[Sequence[ArrayLike]] | ArrayLike) -> PotentialAndHamiltonian:
@@ -458,7 +433,7 @@ def alignment(
     >>> alignment([[-1.0, 0.0], [0.0, -2.0]], (1, 1), kind="flow").fractions.tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    matrix, kind = _matrix(report, kind)
+    matrix, boundary = _matrix(report, kind)
     if sizes is None:
         if not isinstance(report, Stability):
             raise ValueError("sizes is None; expected the number of coordinates of every player with a bare matrix")
@@ -467,7 +442,7 @@ def alignment(
     if min(sizes, default=0) < 0 or sum(sizes) > len(matrix):
         raise ValueError(f"sizes is {tuple(sizes)} for a Jacobian of {len(matrix)} rows; expected at most as many")
     values, vectors = np.linalg.eig(matrix)
-    order = _order(values, kind)
+    order = boundary.order(values)
     squares = np.abs(vectors.T[order]) ** 2
     edges = np.cumsum([0, *sizes, len(matrix) - sum(sizes)])
     parts = [squares[:, a:b].sum(axis=1) for a, b in zip(edges, edges[1:], strict=False)]
@@ -483,7 +458,7 @@ _MARGINAL = (
 )
 
 
-# Doors
+# Input validation
 
 
 def _raw(report: Stability | ArrayLike) -> np.ndarray:
@@ -508,29 +483,28 @@ def _square(report: Stability | ArrayLike) -> np.ndarray:
     return _raw(report).astype(float)
 
 
-def _matrix(report: Stability | ArrayLike, kind: str | None) -> tuple[np.ndarray, str]:
+def _matrix(report: Stability | ArrayLike, kind: str | None) -> tuple[np.ndarray, Boundary]:
     matrix = _square(report)
     if isinstance(report, Stability):
         if kind not in (None, report.kind):
             raise ValueError(f"kind is {kind!r}, but the report is one of a {report.kind}; leave it out")
-        return matrix, report.kind
-    if kind not in ("map", "flow"):
+        return matrix, report.boundary
+    if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; expected 'map' or 'flow' with a bare matrix")
-    return matrix, kind
+    return matrix, boundary_of(kind)
 
 
-def _without_neutral(report: Stability | ArrayLike, kind: str | None) -> tuple[np.ndarray, str, np.ndarray]:
-    """The Jacobian in its dtype on the invariant subspace without neutral directions, its kind, and a basis of it."""
-    matrix, kind = _matrix(report, kind)
+def _without_neutral(report: Stability | ArrayLike, kind: str | None) -> tuple[np.ndarray, Boundary, np.ndarray]:
+    """The Jacobian in its dtype on the invariant subspace without neutral directions, its boundary, and a basis."""
+    matrix, boundary = _matrix(report, kind)
     raw, count = _raw(report), report.neutral if isinstance(report, Stability) else 0
     if count in (0, len(matrix)):
-        return raw, kind, np.eye(len(matrix))
-    neutral = 1.0 if kind == "map" else 0.0
-    apart = np.sort(np.abs(np.linalg.eigvals(matrix) - neutral))
-    cut = (apart[count - 1] + apart[count]) / 2
+        return raw, boundary, np.eye(len(matrix))
+    neutral = boundary.neutral
+    cut = neutral_cut(matrix, neutral, count)
     schur: Any = scipy.linalg.schur(matrix, sort=lambda x, y=0.0: abs(complex(x, y) - neutral) > cut)
     triangle, basis, found = schur  # with `sort` there are three
-    return triangle[:found, :found].astype(raw.dtype), kind, basis[:, :found]
+    return triangle[:found, :found].astype(raw.dtype), boundary, basis[:, :found]
 
 
 def _rounding(report: Stability | ArrayLike) -> float:
@@ -538,33 +512,31 @@ def _rounding(report: Stability | ArrayLike) -> float:
     return float(np.finfo(raw.dtype if np.issubdtype(raw.dtype, np.floating) else float).eps)
 
 
-def _as_dict(result: Any) -> dict[str, Any]:
-    return plain({field.name: getattr(result, field.name) for field in dataclasses.fields(result)})
-
-
 # Eigenvalues
 
 
-def _order(values: np.ndarray, kind: str) -> np.ndarray:
-    return np.argsort(-(np.abs(values) if kind == "map" else np.real(values)), kind="stable")
+def _outermost(matrix: np.ndarray, boundary: Boundary) -> complex:
+    values = np.linalg.eigvals(matrix).astype(complex)
+    return complex(values[boundary.order(values)[0]])
 
 
-def _ordered(values: np.ndarray, kind: str) -> np.ndarray:
-    return values[_order(values, kind)].astype(complex)
+def _numerical_bound(matrix: np.ndarray, boundary: Boundary) -> float:
+    """The largest `outward` of the numerical range."""
+    return numerical_radius(matrix) if boundary.discrete else numerical_abscissa(matrix)
 
 
-def _side(report: Stability | ArrayLike, kind: str) -> str:
+def _side(report: Stability | ArrayLike, boundary: Boundary) -> str:
     """`stable`, `marginal` (bounded for ever, but no decay) or `unstable` (unbounded)."""
     # Rounding errors are judged by the precision in which the Jacobian was taken.
     raw = _raw(report)
     raw = raw if np.issubdtype(raw.dtype, np.floating) else raw.astype(float)
     values, errors = eigenvalues_with_errors(raw)
     matrix = raw.astype(float)
-    outward = np.real(values) if kind == "flow" else np.abs(values) - 1
+    outward = boundary.distance(values)
     if np.any(outward > errors):
         return "unstable"
     on_boundary = np.flatnonzero(outward >= -errors)
-    if np.all(outward < 0) and len(on_boundary) and nearest(matrix, kind)[0] > 2 * rounding_bound(raw):
+    if np.all(outward < 0) and len(on_boundary) and nearest(matrix, boundary)[0] > 2 * rounding_bound(raw):
         return "stable"  # the bounds on single eigenvalues are wider than need be
     scale = max(float(np.linalg.norm(matrix, 2)), 1e-300)
     rounding = _rounding(report) ** 0.5
@@ -577,8 +549,8 @@ def _side(report: Stability | ArrayLike, kind: str) -> str:
     return "marginal" if len(on_boundary) else "stable"
 
 
-def _window(values: np.ndarray, kind: str) -> tuple[complex, complex]:
-    around = [*values, 1 + 1j, -1 - 1j] if kind == "map" else [*values, 0j]
+def _window(values: np.ndarray, boundary: Boundary) -> tuple[complex, complex]:
+    around = [*values, *boundary.corners]
     around = np.array([*around, *np.conj(around)])
     real, imaginary = np.real(around), np.imag(around)
     side = 0.75 * max(float(np.ptp(real)), float(np.ptp(imaginary)), 1e-3)
@@ -586,16 +558,13 @@ def _window(values: np.ndarray, kind: str) -> tuple[complex, complex]:
     return middle - side * (1 + 1j), middle + side * (1 + 1j)
 
 
-def _reach(matrix: np.ndarray, kind: str, epsilon: float) -> float:
+def _reach(matrix: np.ndarray, boundary: Boundary, epsilon: float) -> float:
     """Pseudospectral abscissa or radius: where the least smallest singular value has risen to epsilon."""
-    outermost = _ordered(np.linalg.eigvals(matrix), kind)[0]
-    if kind == "flow":
-        low, high = outermost.real + epsilon, numerical_abscissa(matrix) + epsilon
-    else:
-        low, high = abs(outermost) + epsilon, numerical_radius(matrix) + epsilon
+    low = boundary.outward(_outermost(matrix, boundary)) + epsilon
+    high = _numerical_bound(matrix, boundary) + epsilon
 
     def above(place: float) -> float:
-        return smallest_on(matrix, kind, place)[0] - epsilon
+        return smallest_on(matrix, boundary, place)[0] - epsilon
 
     high += 1e-9 * (1 + abs(high))
     if high <= low or above(low) >= 0:  # normal, up to rounding

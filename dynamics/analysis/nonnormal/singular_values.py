@@ -3,6 +3,8 @@
 import numpy as np
 import scipy.linalg
 
+from dynamics.analysis.stability.boundary import Boundary
+
 
 def smallest_at(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The smallest singular value of z - J at every point z."""
@@ -56,54 +58,28 @@ def _by_lanczos(matrix: np.ndarray, points: np.ndarray, steps: int = 24) -> np.n
     return 1 / np.sqrt(np.linalg.eigvalsh(small)[:, -1])
 
 
-def smallest_on(matrix: np.ndarray, kind: str, place: float) -> tuple[float, complex]:
-    """The least smallest singular value of z - J on the line Re z = place, or on the circle of that radius; and z."""
-    if kind == "flow":
-        value, point = nearest(matrix - place * np.eye(len(matrix)), kind)
-        return value, place + point
-    value, point = nearest(matrix / place, kind)
-    return place * value, place * point
+def smallest_on(matrix: np.ndarray, boundary: Boundary, curve: float) -> tuple[float, complex]:
+    """The least smallest singular value of z - J on the line Re z = curve, or on the circle of that radius; and z."""
+    return boundary.from_relative(curve, *nearest(boundary.relative(curve, matrix), boundary))
 
 
-def nearest(matrix: np.ndarray, kind: str) -> tuple[float, complex]:
+def nearest(matrix: np.ndarray, boundary: Boundary) -> tuple[float, complex]:
     """The least smallest singular value of z - J over the imaginary axis or the unit circle, and where it is."""
     matrix = matrix.astype(float)
-    values = np.linalg.eigvals(matrix)
-    if kind == "flow":
-        places, point = np.concatenate([[0.0], values.imag]), lambda t: 1j * t
-    else:
-        places, point = np.concatenate([[0.0, np.pi], np.angle(values)]), lambda t: np.exp(1j * t)
+    places = np.concatenate([boundary.real_positions, boundary.position(np.linalg.eigvals(matrix))])
     best, at = np.inf, 0.0
     for _ in range(60):
-        level = _by_svd(matrix, point(places))
+        level = _by_svd(matrix, boundary.points(places))
         lowest = int(np.argmin(level))
         gained = level[lowest] < best * (1 - 1e-10)
         if level[lowest] < best:
             best, at = float(level[lowest]), float(places[lowest])
         if not gained or best == 0:
             break
-        places = _crossings(matrix, kind, best * (1 - 1e-11))
+        places = boundary.crossings(matrix, best * (1 - 1e-11))
         if not len(places):
             break
         # Midpoints, and the crossings themselves: there rounding can only help.
-        if kind == "map":
-            places = np.concatenate([places, places[:1] + 2 * np.pi])
+        places = boundary.closed(places)
         places = np.concatenate([(places[1:] + places[:-1]) / 2, places])
-    return best, complex(point(at))
-
-
-def _crossings(matrix: np.ndarray, kind: str, level: float) -> np.ndarray:
-    """Where on the axis or the circle (frequency or angle) the level is a singular value of z - J, sorted.
-
-    Doubtful eigenvalues count: a place too many costs a little work, one too few the result.
-    """
-    identity, nothing = np.eye(len(matrix)), np.zeros_like(matrix)
-    if kind == "flow":
-        hamiltonian = np.block([[matrix, -level * identity], [level * identity, -matrix.T]])
-        values = np.linalg.eigvals(hamiltonian)
-        return np.sort(values.imag[np.abs(values.real) <= 1e-6 * np.linalg.norm(hamiltonian, 2)])
-    left = np.block([[matrix, -level * identity], [nothing, identity]])
-    right = np.block([[identity, nothing], [-level * identity, matrix.T]])
-    above, below = scipy.linalg.eig(left, right, right=False, homogeneous_eigvals=True)
-    on_circle = np.abs(np.abs(above) - np.abs(below)) <= 1e-6 * (np.abs(above) + np.abs(below))
-    return np.sort(np.angle(above[on_circle] * below[on_circle].conj()))
+    return best, complex(boundary.points(at))

@@ -21,15 +21,15 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dynamics import _trees
-from dynamics.analysis.equilibria.newton import EquilibriumError, Search, no_equilibrium, search
+from dynamics.analysis.equilibria.newton import EquilibriumError, Search, accuracy_of, no_equilibrium, search
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.linearisation import Linearisation, linearise
 from dynamics.analysis.stability.periods import Period
-from dynamics.analysis.stability.rest import COUNTER_LIMIT, FEW_COUNTS, Repeated
-from dynamics.analysis.stability.verdict import _accuracy, _check_fixed_point, _no_equilibrium, _residual_vanishes
+from dynamics.analysis.stability.rest import FEW_COUNTS, Repeated
+from dynamics.analysis.stability.verdict import _check_fixed_point, _no_equilibrium, _residual_vanishes
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
-from dynamics.updates.base import Update
+from dynamics.updates.base import COUNTER_LIMIT, Update
 
 BESIDE = 0.05  # how far from an equilibrium, beside the distance to the known ones, a start still means it
 
@@ -238,7 +238,7 @@ class Analysed(eqx.Module):
         if not np.all(np.isfinite(one.linear.jacobian)):
             return
         linear, players = one.linear, one.found.players
-        accuracy = _accuracy(players)
+        accuracy = accuracy_of(players)
         passes, allowed = _residual_vanishes(linear, players, accuracy)
         if not np.all(passes):
             raise EquilibriumError(f"at {self.shown(numbers)} {_no_equilibrium(linear, players, passes, allowed)}")

@@ -1,7 +1,11 @@
 """Proof that no matrix near a computed one has an eigenvalue on the boundary of stability."""
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg
+
+from dynamics.analysis.stability.boundary import Boundary
 
 EVALUATIONS = 20_000  # resolvents a certificate may cost at most, for matrices up to 8 x 8; fewer for larger ones
 POWERS = 8
@@ -38,53 +42,88 @@ def scale_of(matrix: np.ndarray) -> np.ndarray:
     return np.where(extreme, np.exp2(np.round(np.log2(np.where(extreme, largest, 1.0)))), 1.0)
 
 
-def keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
+def keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary) -> bool:
     r"""Whether every matrix within `perturbation` (spectral norm) has as many eigenvalues on each side of the boundary.
 
-    The boundary is the unit circle for a map and the imaginary axis for a flow. An eigenvalue can cross it at z only
-    where the resolvent $R = (zI - A)^{-1}$ is as large as 1/`perturbation`. Where eigenvectors are well conditioned the
-    Bauer-Fike theorem shows that it is not. Otherwise the boundary is subdivided, and on a piece of radius w around z
-    $\|R\|\le 2\sum_{k<m} w^k\|R(z)^{k+1}\|$ as soon as $w^m\|R(z)^m\|\le\frac12$. `False` means: not proved.
+    An eigenvalue can cross the boundary at z only where the resolvent $R = (zI - A)^{-1}$ is as large as
+    1/`perturbation`. Where eigenvectors are well conditioned the Bauer-Fike theorem shows that it is not. Otherwise the
+    boundary is subdivided, and on a piece of radius w around z $\|R\|\le 2\sum_{k<m} w^k\|R(z)^{k+1}\|$ as soon as
+    $w^m\|R(z)^m\|\le\frac12$. `False` means: not proved.
     Source: Bauer and Fike 1960; Van Loan, How near is a stable matrix to an unstable matrix?, 1985.
 
     Args:
         matrix: A, shape (n, n).
         perturbation: the radius of the ball of matrices, > 0.
-        kind: "map" or "flow".
+        boundary: the unit circle or the imaginary axis.
 
+    >>> from dynamics.analysis.stability.boundary import UNIT_CIRCLE
     >>> jordan = np.array([[0.9, 1.0], [0.0, 0.9]])
-    >>> keeps_its_side(jordan, 1e-3, "map"), keeps_its_side(jordan, 0.05, "map")  # distance about 0.01
+    >>> keeps_its_side(jordan, 1e-3, UNIT_CIRCLE), keeps_its_side(jordan, 0.05, UNIT_CIRCLE)  # distance about 0.01
     (True, False)
     """
     if len(matrix) == 0:
         return True
     try:
         with np.errstate(all="ignore"):
-            return _keeps_its_side(np.asarray(matrix, float), perturbation, kind)
+            return _keeps_its_side(np.asarray(matrix, float), perturbation, boundary)
     except np.linalg.LinAlgError:  # a resolvent that does not exist in floating point
         return False
 
 
-def _keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
+def bauer_fike(
+    values: np.ndarray, condition: Any, matrix: np.ndarray, perturbation: Any, boundary: Boundary
+) -> tuple[Any, Any, Any]:
+    """What the Bauer-Fike theorem says of `keeps_its_side`: proved, refused, or neither; of any number of matrices.
+
+    Args:
+        values: eigenvalues, shape (..., n).
+        condition: number of the matrix of eigenvectors, shape (...).
+        matrix: shape (..., n, n).
+        perturbation: shape (...).
+        boundary: as for `keeps_its_side`.
+
+    Returns:
+        whether it is proved, whether it is refused, and by how much a gap has to exceed 0, each of shape (...).
+    """
+    gaps = np.min(np.abs(boundary.distance(values)), axis=-1)
+    rounding = matrix.shape[-1] * np.finfo(float).eps * frobenius(matrix)
+    needed = 2 * (perturbation + 4 * rounding)
+    refused = ~(gaps > needed)
+    return ~refused & (gaps > condition * needed), refused, needed
+
+
+def widest_gap(outward: np.ndarray, neutral: float) -> Any:
+    """A curve outside the boundary that leaves eigenvalues beyond: half-way in the widest gap between them.
+
+    Args:
+        outward: of eigenvalues, see `Boundary.outward`, shape (..., n).
+        neutral: that of the boundary.
+
+    Returns:
+        the curve's `outward`, shape (...); `neutral` where no eigenvalue is outside.
+    """
+    beyond = np.sort(np.maximum(outward, neutral), axis=-1)
+    gaps = np.diff(beyond, prepend=neutral, axis=-1)
+    middles = beyond - gaps / 2
+    return np.take_along_axis(middles, np.argmax(gaps, axis=-1)[..., None], axis=-1)[..., 0]
+
+
+def _keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary) -> bool:
     size, scale = len(matrix), float(scale_of(matrix))
-    if kind == "flow":  # the imaginary axis has no scale
+    if boundary.scale_free:
         matrix, perturbation, scale = matrix / scale, perturbation / scale, 1.0
     values, vectors = np.linalg.eig(matrix / scale)
     values = values * scale
-    gaps = np.abs(np.abs(values) - 1) if kind == "map" else np.abs(values.real)
-    rounding = size * np.finfo(float).eps * frobenius(matrix)
-    needed = 2 * (perturbation + 4 * rounding)
-    if not gaps.min() > needed:
-        return False
-    if gaps.min() > np.linalg.cond(vectors) * needed:
-        return True
+    proved, refused, needed = bauer_fike(values, np.linalg.cond(vectors), matrix, perturbation, boundary)
+    if proved or refused:
+        return bool(proved)
     if size > 200:  # too many large inverses
         return False
     triangle, _ = scipy.linalg.schur(matrix, output="complex")
 
     def radii(positions: np.ndarray) -> np.ndarray:
         """How far to both sides the boundary is free of crossings; 0 where that is not shown."""
-        points = np.exp(1j * positions) if kind == "map" else 1j * positions
+        points = boundary.points(positions)
         resolvents = np.linalg.inv(points[:, None, None] * np.eye(size) - triangle)
         power, norms = resolvents, []
         for _ in range(POWERS):
@@ -100,11 +139,10 @@ def _keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
         return low
 
     left = EVALUATIONS if size <= 8 else int(EVALUATIONS * (8 / size) ** 2.5)
-    # A real matrix: the upper half of the boundary is enough. Beyond the norm no eigenvalue lies on the axis.
-    end = np.pi if kind == "map" else float(np.linalg.norm(matrix, 2)) + 2 * needed
+    end = boundary.end(matrix, 2 * needed)  # a real matrix: the upper half of the boundary is enough
     # Where the matrix comes nearest to an eigenvalue on the boundary, usually: a quick refusal.
-    nearest = np.abs(np.angle(values)) if kind == "map" else np.abs(values.imag)
-    if not np.all(radii(nearest[np.argsort(gaps, kind="stable")[:8]]) > 0):
+    nearest = np.abs(boundary.position(values))
+    if not np.all(radii(nearest[np.argsort(np.abs(boundary.distance(values)), kind="stable")[:8]]) > 0):
         return False
     edges = np.linspace(0, end, 17)
     centres, halves = (edges[1:] + edges[:-1]) / 2, np.full(16, end / 32)
@@ -127,6 +165,12 @@ def _keeps_its_side(matrix: np.ndarray, perturbation: float, kind: str) -> bool:
     return True
 
 
+def neutral_cut(matrix: np.ndarray, neutral: float, dimension: int) -> float:
+    """A distance from `neutral` within which so many eigenvalues lie, fewer than all, half-way to the next one."""
+    apart = np.sort(np.abs(np.linalg.eigvals(matrix) - neutral))
+    return (apart[dimension - 1] + apart[dimension]) / 2
+
+
 def without_neutral(matrix: np.ndarray, neutral: float, dimension: int) -> tuple[np.ndarray, float]:
     """The matrix on the complement of the eigenvectors nearest to `neutral`, and how much it amplifies perturbations.
 
@@ -135,11 +179,9 @@ def without_neutral(matrix: np.ndarray, neutral: float, dimension: int) -> tuple
     """
     if dimension == 0:
         return matrix, 1.0
-    values = np.linalg.eigvals(matrix)
-    apart = np.sort(np.abs(values - neutral))
-    if dimension >= len(values):
+    if dimension >= len(matrix):
         return np.zeros((0, 0)), 1.0
-    cut = (apart[dimension - 1] + apart[dimension]) / 2
+    cut = neutral_cut(matrix, neutral, dimension)
     triangle, _, found = scipy.linalg.schur(matrix, sort=lambda x, y=0.0: abs(complex(x, y) - neutral) < cut)
     if found != dimension:  # ties at the cut
         return np.asarray(matrix), np.inf

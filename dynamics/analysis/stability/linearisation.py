@@ -1,8 +1,9 @@
 """The Jacobian of the exact map that is iterated, or of the flow, on the whole state."""
 
+import enum
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,11 +13,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
-from dynamics.analysis.stability.rest import COUNTS, FEW_COUNTS, Rest, ShiftedGradients, above_zero, rest_state
+from dynamics.analysis.stability.rest import COUNTS, FEW_COUNTS, Rest, above_zero, rest_state
 from dynamics.compiler.derivatives import coarsest_epsilon, evaluate, released, rules
 from dynamics.compiler.switches import gaps
 from dynamics.flows.base import AbstractFlow
-from dynamics.game import Game, Players
+from dynamics.game import Game, Players, ShiftedGradients
 from dynamics.updates.base import State, Update
 
 PROBES = 8
@@ -25,6 +26,31 @@ POWER_STEPS = 30
 SWITCHES = 5  # next to a point whose sides are looked at one by one
 LARGEST_CURVATURE = 128  # numbers in a state whose switches' curvature is computed whole
 CLOSER = 10  # distances at which `probe_closely` looks beyond the first
+
+
+class Smoothness(enum.IntEnum):
+    """How smooth a method is at a point, as a number, as in `predicted_smoothness`; see `dynamics.analysis.Stability`.
+
+    `none` is for a point that was not judged.
+    """
+
+    none = -1
+    smooth = 0
+    stiff = 1
+    kinked = 2
+    discontinuous = 3
+    not_differentiable = 4
+    inconsistent = 5
+
+    @property
+    def label(self) -> str:
+        """The text of reports."""
+        return self.name.replace("_", " ")
+
+    @classmethod
+    def of(cls, label: str) -> "Smoothness":
+        """The member with this text."""
+        return cls[label.replace(" ", "_")]
 
 
 class Linearisation(NamedTuple):
@@ -479,6 +505,14 @@ def smoothness(kinks: np.ndarray, errors: np.ndarray, finite: np.ndarray) -> np.
     return np.select([~np.asarray(finite), jumps, kinked, stiff], names, "smooth")
 
 
+def settles(coarse: Any, fine: Any, rounding: Any = 1) -> Any:
+    """Whether a disagreement of difference quotients is rounding, or shrinks with the distance from `coarse` to `fine`.
+
+    What does not shows a jump, a kink or a stiff scale. Elementwise, and traceable.
+    """
+    return (fine <= rounding) | (4 * fine <= coarse)
+
+
 def closer_smoothness(closely: Closely, name: str, switches: bool) -> str:
     """The verdict on smoothness after a closer look at a point that is not smooth at the distances of `linearise`.
 
@@ -490,8 +524,7 @@ def closer_smoothness(closely: Closely, name: str, switches: bool) -> str:
     kinks, errors, rounding = (np.asarray(leaf, float) for leaf in closely)
     with np.errstate(all="ignore"):
         both = np.stack([kinks, errors])
-        small = both[:, 1:] <= rounding[1:]
-        agrees = np.all(small | (both[:, 1:] <= both[:, :-1] / 4), axis=0)
+        agrees = np.all(settles(both[:, :-1], both[:, 1:], rounding[1:]), axis=0)
         seen = ~agrees[0]
         visible = both.max(axis=0)[:2].min(axis=0) > 4 * rounding[1:]
     if not np.any(seen):

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 
+from dynamics.analysis.stability.boundary import IMAGINARY_AXIS, Boundary
 from dynamics.analysis.stability.certificates import rounding_bound
 
 SAMPLES = 48  # directions in which pieces are looked for
@@ -45,23 +46,22 @@ def sample_directions(size: int, memory_at_zero: np.ndarray, dtype: Any) -> np.n
     return np.where(memory_at_zero, 0, directions).astype(dtype)
 
 
-def distinct(jacobians: np.ndarray, kind: str = "flow") -> np.ndarray:
+def distinct(jacobians: np.ndarray, boundary: Boundary = IMAGINARY_AXIS) -> np.ndarray:
     """One of each of the Jacobians that differ by more than their extrapolation from nearby points explains.
 
     Row by row, and for maps beside what differs from the identity: a kink counts beside its own coordinate's rate.
     """
     found: list[np.ndarray] = []
     tolerance = 1e-5 if jacobians.dtype == np.float64 else 2e-2
-    still = np.eye(jacobians.shape[-1]) if kind == "map" else 0
     for jacobian in jacobians[np.all(np.isfinite(jacobians), axis=(1, 2))]:
-        rows = tolerance * np.linalg.norm(jacobian - still, axis=1)
+        rows = tolerance * np.linalg.norm(boundary.change(jacobian), axis=1)
         rows = rows + 64 * np.finfo(jacobians.dtype).eps * np.linalg.norm(jacobian, axis=1)
         if all(np.any(np.linalg.norm(jacobian - other, axis=1) > rows) for other in found):
             found.append(jacobian)
     return np.array(found)
 
 
-def expanding_directions(jacobians: np.ndarray, kind: str) -> list[list[tuple[int, np.ndarray]]]:
+def expanding_directions(jacobians: np.ndarray, boundary: Boundary) -> list[list[tuple[int, np.ndarray]]]:
     """Rays that come back longer: sequences of a piece's number and a direction, each of which has to lie in its piece.
 
     Real eigenvectors of the pieces with an eigenvalue beyond 1 (maps) or 0 (flows); of maps also those of the products
@@ -70,7 +70,7 @@ def expanding_directions(jacobians: np.ndarray, kind: str) -> list[list[tuple[in
     matrices = jacobians.astype(float)
     numbers = range(len(matrices))
     words: list[tuple[int, ...]] = [(number,) for number in numbers]
-    if kind == "map":
+    if boundary.discrete:
         words += [(first, second) for first in numbers for second in numbers][:PRODUCTS]
     rays = []
     for word in words:
@@ -78,7 +78,7 @@ def expanding_directions(jacobians: np.ndarray, kind: str) -> list[list[tuple[in
         values, vectors = np.linalg.eig(product)
         error = sum(rounding_bound(jacobians[number]) for number in word) * max(np.abs(matrices).max(), 1)
         for value, vector in zip(values, vectors.T, strict=True):
-            if abs(value.imag) <= error and value.real > (1 if kind == "map" else 0) + error:
+            if abs(value.imag) <= error and value.real > boundary.neutral + error:
                 for sign in (1, -1):
                     ray, passed = sign * vector.real, []
                     for number in word:
@@ -89,7 +89,7 @@ def expanding_directions(jacobians: np.ndarray, kind: str) -> list[list[tuple[in
     return rays
 
 
-def joint_bounds(jacobians: np.ndarray, kind: str) -> tuple[float, float]:
+def joint_bounds(jacobians: np.ndarray, boundary: Boundary) -> tuple[float, float]:
     r"""Bounds of the joint spectral radius of matrices (maps) or of their largest joint Lyapunov exponent (flows).
 
     Lower bound: the largest $\rho(A_w)^{1/|w|}$ over products (maps), the largest abscissa (flows). Upper bound: the
@@ -97,13 +97,14 @@ def joint_bounds(jacobians: np.ndarray, kind: str) -> tuple[float, float]:
     logarithmic norm for flows; P comes from a sum over products, improved by a search where it is small.
     Source: Jungers, The Joint Spectral Radius, 2009, sections 2.1 and 2.3.
 
-    >>> low, high = joint_bounds(np.array([[[0.5]], [[-0.8]]]), "map")
+    >>> from dynamics.analysis.stability.boundary import UNIT_CIRCLE
+    >>> low, high = joint_bounds(np.array([[[0.5]], [[-0.8]]]), UNIT_CIRCLE)
     >>> round(low, 10), round(high, 10)
     (0.8, 0.8)
     """
     matrices = jacobians.astype(float)
     size = matrices.shape[1]
-    if kind == "map":
+    if boundary.discrete:
         maps = matrices
     else:
         scale = max(np.linalg.norm(matrices, axis=(1, 2)).max(), 1e-300)
@@ -115,14 +116,14 @@ def joint_bounds(jacobians: np.ndarray, kind: str) -> tuple[float, float]:
     products = list(enumerate(levels))[1:]
     radii = [float(np.abs(np.linalg.eigvals(level)).max()) ** (1 / length) for length, level in products]
     growth = max(max(radii), 1e-300)
-    lower = max(radii) if kind == "map" else float(np.linalg.eigvals(matrices).real.max())
+    lower = max(radii) if boundary.discrete else float(boundary.bound(np.linalg.eigvals(matrices)).max())
     weight = sum(
         np.einsum("kij,kil->jl", level, level) / (1.02 * growth) ** (2 * length) for length, level in enumerate(levels)
     )
 
     def upper(root: np.ndarray) -> float:
         inverse = np.linalg.inv(root)
-        if kind == "flow":
+        if not boundary.discrete:
             moved = root @ matrices @ inverse
             return float(np.linalg.eigvalsh((moved + moved.transpose(0, 2, 1)) / 2).max())
         return min(

@@ -14,11 +14,10 @@ from dynamics.compiler.data_flow import Kind, autonomous_inputs, kinds
 from dynamics.compiler.derivatives import released
 from dynamics.compiler.jaxprs import jaxpr_as_fun
 from dynamics.flows.base import AbstractFlow
-from dynamics.game import FunctionGame, Game, Losses, Players
-from dynamics.updates.base import State, Update
+from dynamics.game import Game, Players, ShiftedGradients
+from dynamics.updates.base import COUNTER_LIMIT, State, Update
 from dynamics.updates.simultaneous import Simultaneous
 
-COUNTER_LIMIT = 2**30  # where step counters are held: every bias correction and decay has run its course
 SETTLING_STEPS = 20_000
 COUNTS = 4096  # counters at which it is looked at whether a step still depends on its number
 FEW_COUNTS = 64  # the same for every game of a batch
@@ -476,30 +475,6 @@ def _settled(numbers: Float[Array, "times k"], epsilons: np.ndarray, loose: bool
 def coarse(epsilons: np.ndarray) -> np.ndarray:
     """How far a periodic schedule may be from repeating: it may be computed from counters of some millions."""
     return np.where(epsilons < 1e-10, 1e-6, 2e-3)
-
-
-class ShiftedGradients(Game):
-    """A game whose gradients are moved by a constant of either sign; at the point itself the losses are the same."""
-
-    game: Game
-    point: Players
-    noise: tuple[Array, ...]
-    sign: int = eqx.field(static=True)
-
-    def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
-        def pull(player: int) -> Array:
-            moved = jax.tree.map(lambda a, b: jnp.sum(a - b), players[player], self.point[player])
-            return self.sign * self.noise[player] * sum(jax.tree.leaves(moved))
-
-        return tuple(loss + pull(player) for player, loss in enumerate(self.game.losses(players, key)))
-
-    def equilibria(self) -> tuple[Players, ...]:
-        return ()
-
-    @classmethod
-    def example(cls) -> tuple[Game, Players]:
-        game, players = FunctionGame.example()
-        return cls(game, players, (jnp.asarray(0.1),) * len(players), 1), players
 
 
 def above_zero(leaf: Array) -> Array:

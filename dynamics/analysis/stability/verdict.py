@@ -3,7 +3,8 @@
 import dataclasses
 import enum
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,21 +21,24 @@ from dynamics.analysis.equilibria.newton import (
     EquilibriumError,
     _newton,
     _short,
-    defect_rounding,
+    accuracy_of,
     manifold_dimension,
     vanishes,
 )
 from dynamics.analysis.equilibria.precision import as_point, precisely
+from dynamics.analysis.stability.boundary import IMAGINARY_AXIS, UNIT_CIRCLE, Boundary, boundary_of
 from dynamics.analysis.stability.certificates import (
     SMALLEST,
     frobenius,
     keeps_its_side,
     rounding_bound,
     scale_of,
+    widest_gap,
     without_neutral,
 )
 from dynamics.analysis.stability.linearisation import (
     Linearisation,
+    Smoothness,
     closer_smoothness,
     derivative_rules,
     is_finite,
@@ -47,6 +51,7 @@ from dynamics.analysis.stability.linearisation import (
     switch_directions,
     without_limit,
 )
+from dynamics.analysis.stability.notes import Note, Remark, has
 from dynamics.analysis.stability.periods import REASONS, Period, find_period
 from dynamics.analysis.stability.piecewise import (
     Pieces,
@@ -55,10 +60,10 @@ from dynamics.analysis.stability.piecewise import (
     joint_bounds,
     sample_directions,
 )
-from dynamics.analysis.stability.rest import COUNTER_LIMIT, Repeated, Rest, rest_state
+from dynamics.analysis.stability.rest import Repeated, Rest, rest_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
-from dynamics.updates.base import Update
+from dynamics.updates.base import COUNTER_LIMIT, Update
 
 COMPUTED = 10  # a margin of so many computed errors decides without a proof
 DIRECTIONS = 12  # eigenvectors along which the map is probed
@@ -143,17 +148,21 @@ class Stability:
     proved: bool = False
     period: int = 1
 
+    @property
+    def boundary(self) -> Boundary:
+        """The curve that decides: the unit circle for a map, the imaginary axis for a flow."""
+        return boundary_of(self.kind)
+
     def describe(self) -> str:
         """The report as text."""
-        name, value = ("radius", self.radius) if self.kind == "map" else ("abscissa", self.abscissa)
-        unit = "step" if self.kind == "map" else "unit of time"
+        boundary = self.boundary
         bound = "below" if self.proved else "about"
         error = f"error {bound} {self.error:.1g}" if np.isfinite(self.error) else "which does not decide"
         lines = [
-            f"{self.verdict}: {name} {value:.10g}, margin {self.margin:.3g} ({error})",
-            f"rate {self.rate:.6g} and rotation {self.rotation:.6g} per {unit}",
+            f"{self.verdict}: {boundary.bound_name} {boundary.bound_of(self):.10g}, margin {self.margin:.3g} ({error})",
+            f"rate {self.rate:.6g} and rotation {self.rotation:.6g} per {boundary.unit}",
         ]
-        if self.kind == "flow" and np.isfinite(self.largest_step):
+        if not boundary.discrete and np.isfinite(self.largest_step):
             lines.append(f"largest stable Euler step {self.largest_step:.6g}")
         if self.period > 1:
             lines.append(f"repeats after {self.period} steps, of which the eigenvalues are together:")
@@ -173,7 +182,7 @@ class Stability:
             "jacobian": _numbers(self.jacobian),
             "blocks": [[_numbers(block) for block in row] for row in self.blocks],
             "players": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.players)],
-            "notes": list(self.notes),
+            "notes": [str(note) for note in self.notes],
             "pieces": None if self.pieces is None else plain(dataclasses.asdict(self.pieces)),
         }
 
@@ -228,14 +237,13 @@ def stability(
     if noise is not None and isinstance(method, AbstractFlow):
         raise ValueError("gradient_noise is for updates; a flow has no gradient noise in its memory")
     game, method = sharing((game, method))
-    accuracy = _accuracy(players)
+    accuracy = accuracy_of(players)
     with precisely(game, method, players, key, noise) as (game, method, exact, noise):
         linear, rest = _linear_at_rest(game, method, exact, key, noise)
         if exact is not players and np.all(_residual_vanishes(linear, players, accuracy)[0]):
             exact = _newton(_trees.cast(game, _trees.float_dtype(exact)), exact, key, NEWTON_STEPS)[0]
             linear, rest = _linear_at_rest(game, method, exact, key, noise)
-        report = stability_of(linear, game, method, exact, key, noise, require_equilibrium, accuracy, rest)
-    return dataclasses.replace(report, players=players)
+        return stability_of(linear, game, method, exact, key, noise, require_equilibrium, accuracy, rest, players)
 
 
 def _linear_at_rest(game, method, players, key, noise) -> tuple[Linearisation, Rest]:
@@ -254,21 +262,23 @@ def stability_of(
     require_equilibrium: bool = False,
     accuracy: float | None = None,
     rest: Rest | None = None,
+    point: Players | None = None,
 ) -> Stability:
     """The report of a linearisation that was made with `limit=False`; arguments as in `stability`.
 
     `accuracy` is that of the players, relative to 1 + their size; `None`: the root of their machine epsilon. `rest` is
-    that of the method under this noise, where it is known.
+    that of the method under this noise, where it is known; `point` is what the report names, if not the players.
     """
-    accuracy = _accuracy(players) if accuracy is None else accuracy
-    is_map = isinstance(method, Update)
+    point = players if point is None else point
+    accuracy = accuracy_of(players) if accuracy is None else accuracy
+    boundary = boundary_of(method)
     period = Period(1, 0, "")
     if not linear.rests:
         period = Period(0, 0, "") if isinstance(method, Repeated) else find_period(game, method, players, key)
     if period.steps > 1:
         method = period.of(method)
         linear, rest = _linear_at_rest(game, method, players, key, noise)
-        return stability_of(linear, game, method, players, key, noise, require_equilibrium, accuracy, rest)
+        return stability_of(linear, game, method, players, key, noise, require_equilibrium, accuracy, rest, point)
     settles = bool(linear.rests) or (period.steps == 1 and noise is None)
     at_rest_state = functools.cache(lambda: _rest_state(game, method, players, key, noise) if rest is None else rest)
     vanishing = not is_finite(linear.jacobian)
@@ -290,39 +300,37 @@ def stability_of(
         game = _trees.cast(game, _trees.float_dtype(players))
         dimension = manifold_dimension(game, players, linear.game_jacobian, key)
     sizes = [_trees.size(player) for player in players]
-    kind = "map" if is_map else "flow"
     if not settles:
-        smooth = "smooth" if is_finite(linear.jacobian) else "not differentiable"
-        return _undecided(
-            assess(linear, kind, dimension, sizes, players, 0, smooth), period.reason or REASONS["memory"]
-        )
-    kept = _kept_memory(game, method, players, key, noise, at_rest_state, linear) if is_map else 0
+        undecided = _judge_nothing(linear, boundary, dimension)
+        notes = [Note.manifold.filled(dimension=dimension)] if dimension else []
+        notes.append(Remark(period.reason or REASONS["memory"]))
+        return _report(linear, boundary, dimension, sizes, point, undecided, notes, 0)
+    kept = _kept_memory(game, method, players, key, noise, at_rest_state, linear) if boundary.discrete else 0
     smooth = str(smoothness(linear.kinks, linear.errors, is_finite(linear.jacobian)))
     directions = None
     if smooth in ("kinked", "discontinuous", "stiff") or linear.switching > 0:
         directions, smooth = _closer_look(
             game, method, players, key, noise, at_rest_state(), linear, smooth, limit=vanishing
         )
-    report = assess(linear, kind, dimension, sizes, players, kept, smooth)
-    if report.smoothness == "kinked" and not report.neutral and not vanishing:
-        judged = _judge_pieces(game, method, players, key, noise, at_rest_state(), report, directions)
-        if judged.pieces is not None and len(judged.pieces.jacobians) == 1 and np.max(linear.kinks) < FAINT:
+    judged = _judge_eigenvalues(linear, boundary, dimension, kept, smooth)
+    if smooth == "kinked" and not judged.neutral and not vanishing:
+        pieces = _pieces(game, method, players, key, noise, at_rest_state(), linear, directions)
+        if pieces is not None and len(pieces.jacobians) == 1 and np.max(linear.kinks) < FAINT:
             # One Jacobian in all directions: the probes saw the rounding of what the map solves inside.
-            report = assess(linear, kind, dimension, sizes, players, kept, "smooth")
-        else:
-            report = judged
-    if isinstance(method, Repeated):
-        report = _per_step(report, method.period)
-    notes = list(report.notes)
-    if report.smoothness == "inconsistent" and (names := derivative_rules(game, method, players, key)):
-        notes.append(_NOTES["rules"].format(names=", ".join(sorted(names))))
-    if _fades(linear, report):
-        notes.append(_NOTES["fading"])
+            judged = _judge_eigenvalues(linear, boundary, dimension, kept, "smooth")
+        elif pieces is not None:
+            judged = _judge_pieces(pieces, boundary, judged)
+    notes = list(judged.notes)
+    if judged.smoothness == "inconsistent" and (names := derivative_rules(game, method, players, key)):
+        notes.append(Note.rules.filled(names=", ".join(sorted(names))))
+    if linear.fading and boundary.discrete and _has_fading(judged.eigenvalues):
+        notes.append(Note.fading.filled())
     if not at_rest:
-        notes.append(_NOTES["no equilibrium"].format(residual=report.residual))
-    if vanishing and report.smoothness != "not differentiable":
-        notes.append(_NOTES["vanishing memory"])
-    return dataclasses.replace(report, notes=tuple(notes))
+        notes.append(Note.no_equilibrium.filled(residual=_norm(linear.residual)))
+    if vanishing and judged.smoothness != "not differentiable":
+        notes.append(Note.vanishing_memory.filled())
+    steps = method.period if isinstance(method, Repeated) else 1
+    return _report(linear, boundary, dimension, sizes, point, judged, notes, steps)
 
 
 def _closer_look(
@@ -382,12 +390,6 @@ def equilibrium_of(game: Game) -> Players:
     return as_point(known[0], "equilibria")
 
 
-def _accuracy(players: Players) -> float:
-    """To what part of 1 + |x| the coordinates of a point are known: the root of the coarsest machine epsilon."""
-    kinds = [leaf.dtype for leaf in jax.tree.leaves(players)]
-    return max((float(jax.numpy.finfo(kind).eps) for kind in kinds), default=float(np.finfo(float).eps)) ** 0.5
-
-
 def _residual_vanishes(linear: Linearisation, players: Players, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
     flat = np.asarray(ravel_pytree(players)[0], float)
     return vanishes(linear.residual, linear.game_jacobian, flat, float(linear.epsilon), accuracy)
@@ -430,14 +432,8 @@ def _norm(vector: np.ndarray) -> float:
 
 
 def _check_fixed_point(linear: Linearisation, game, method, players: Players, key, accuracy: float) -> None:
-    is_map, jacobian = isinstance(method, Update), np.asarray(linear.jacobian, float)
-    change = jacobian - np.eye(len(jacobian)) if is_map else jacobian
-    flat = np.asarray(linear.position, float)
-    rounding = defect_rounding(jacobian, flat, float(linear.epsilon), is_map)
-    # A field that passes for 0 moves the state by as much as the Jacobian makes of it.
     _, allowed = _residual_vanishes(linear, players, accuracy)
-    passes, most = vanishes(linear.defect, change, flat, float(linear.epsilon), accuracy, rounding)
-    passes |= np.abs(linear.defect) <= _norm(allowed) if len(flat) != len(allowed) else False
+    passes, most = defect_vanishes(linear, allowed, float(linear.epsilon), accuracy, boundary_of(method))
     if not np.all(passes):
         worst = int(np.argmax(np.where(passes, -1, np.abs(linear.defect) / np.maximum(most, SMALLEST))))
         raise EquilibriumError(
@@ -447,16 +443,51 @@ def _check_fixed_point(linear: Linearisation, game, method, players: Players, ke
         )
 
 
+def defect_vanishes(
+    linear: Linearisation, allowed: np.ndarray, epsilon: float, accuracy: float, boundary: Boundary
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which coordinates of the state stay where they are, and how far each may move at most; of one or many points.
+
+    Args:
+        linear: with or without a leading axis.
+        allowed: what a coordinate of the game's field may be at most to pass for 0.
+        epsilon: of the arithmetic.
+        accuracy: as for `equilibria.newton.vanishes`.
+        boundary: of the method.
+    """
+    jacobian, position = np.asarray(linear.jacobian, float), np.asarray(linear.position, float)
+    rounding = boundary.defect_rounding(jacobian, position, epsilon)
+    passes, most = vanishes(linear.defect, boundary.change(jacobian), position, epsilon, accuracy, rounding)
+    if position.shape[-1] != allowed.shape[-1]:
+        # A field that passes for 0 moves the state by as much as the Jacobian makes of it.
+        passes |= np.abs(linear.defect) <= np.linalg.norm(allowed, axis=-1, keepdims=True)
+    return passes, most
+
+
+def may_keep_memory(jacobian: np.ndarray, players: int, epsilon: float, boundary: Boundary) -> np.ndarray:
+    """Where there may be memory that stays where it is put, of Jacobians of shape (..., n, n).
+
+    Args:
+        jacobian: of the state.
+        players: number of its coordinates that belong to the players; the memory comes after them.
+        epsilon: of the arithmetic.
+        boundary: of the method; what a flow keeps stays nowhere.
+    """
+    usable = np.isfinite(jacobian).all(axis=(-2, -1))
+    if not boundary.discrete or jacobian.shape[-1] == players:
+        return np.zeros_like(usable)
+    change = np.where(usable[..., None, None], boundary.change(jacobian), 0)
+    singular = np.linalg.svd(change[..., players:], compute_uv=False)
+    return usable & (singular[..., -1] <= rounding_bound(jacobian, epsilon))
+
+
 def _kept_memory(game, update, players, key, noise, at_rest_state, linear: Linearisation) -> int:
     """Number of directions in which the memory stays where it is put, without an effect on the players' rest."""
     jacobian, count = np.asarray(linear.jacobian), len(linear.game_jacobian)
-    if len(jacobian) == count or not is_finite(jacobian):
+    if not may_keep_memory(jacobian, count, float(linear.epsilon), UNIT_CIRCLE):
         return 0
-    change = (jacobian - np.eye(len(jacobian)))[:, count:]
-    _, singular, rows = np.linalg.svd(change)
+    change = UNIT_CIRCLE.change(jacobian)[:, count:]
     small = rounding_bound(jacobian, float(linear.epsilon))
-    if not np.any(singular <= small):
-        return 0
     # Single numbers before combinations of several, which move them apart.
     alone = np.linalg.norm(change, axis=0) <= small
     _, singular, rows = np.linalg.svd(np.where(alone, 0, change))
@@ -467,120 +498,71 @@ def _kept_memory(game, update, players, key, noise, at_rest_state, linear: Linea
     return int(np.sum(defects <= np.finfo(jacobian.dtype).eps ** 0.5))
 
 
-def _fades(linear: Linearisation, report: Stability) -> bool:
+def _has_fading(eigenvalues: np.ndarray) -> bool:
     """Whether an eigenvalue is that of a weight about one over the number of steps, held at its limit."""
-    distances = np.abs(report.eigenvalues - 1)
-    near = (distances > 1e-3 / COUNTER_LIMIT) & (distances < 1e2 / COUNTER_LIMIT)
-    return bool(linear.fading) and report.kind == "map" and bool(np.any(near))
+    distances = np.abs(eigenvalues - 1)
+    return bool(np.any((distances > 1e-3 / COUNTER_LIMIT) & (distances < 1e2 / COUNTER_LIMIT)))
 
 
 def fades(report: Stability) -> bool:
     """Whether weights in the memory of the method fade like one over the number of steps."""
-    return _NOTES["fading"] in report.notes
+    return has(report.notes, Note.fading)
 
 
-def _per_step(report: Stability, period: int) -> Stability:
-    """The report of a map that is so many steps of a method, as one of the method."""
-    radius, whole = report.radius ** (1 / period), max(report.radius, report.error)
-    error = whole ** (1 / period) / whole * report.error / period if 0 < whole < np.inf else report.error
-    return dataclasses.replace(
-        report,
-        radius=radius,
-        margin=1 - radius,
-        error=float(error),
-        rate=report.rate / period,
-        rotation=report.rotation / period,
+class _Judged(NamedTuple):
+    """What eigenvalues or pieces say of a map or flow; the names are those of `Stability`."""
+
+    eigenvalues: np.ndarray
+    radius: float = float("nan")
+    abscissa: float = float("nan")
+    margin: float = float("nan")
+    error: float = float("inf")
+    verdict: Verdict = Verdict.marginal
+    rate: float = float("nan")
+    rotation: float = float("nan")
+    largest_step: float = float("nan")
+    smoothness: str = "smooth"
+    neutral: int = 0
+    proved: bool = False
+    pieces: Pieces | None = None
+    notes: tuple[Remark, ...] = ()
+
+    def per_step(self, steps: int) -> dict[str, float]:
+        """The numbers of one step, where the map is so many."""
+        radius, whole = self.radius ** (1 / steps), max(self.radius, self.error)
+        error = whole ** (1 / steps) / whole * self.error / steps if 0 < whole < np.inf else self.error
+        rates = dict(rate=self.rate / steps, rotation=self.rotation / steps)
+        return dict(radius=radius, margin=1 - radius, error=float(error), **rates)
+
+
+def _report(
+    linear: Linearisation,
+    boundary: Boundary,
+    dimension: int,
+    sizes: list[int],
+    players: Players,
+    judged: _Judged,
+    notes: Sequence[str],
+    period: int = 1,
+) -> Stability:
+    game_jacobian, edges = np.asarray(linear.game_jacobian), np.cumsum([0, *sizes])
+    parts = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    numbers = judged._asdict() | (judged.per_step(period) if period > 1 else {}) | dict(notes=tuple(notes))
+    return Stability(
+        kind=boundary.kind,
+        jacobian=np.asarray(linear.jacobian),
+        blocks=tuple(tuple(game_jacobian[row, column] for column in parts) for row in parts),
+        players=players,
+        residual=_norm(linear.residual),
+        manifold_dimension=dimension,
         period=period,
+        **numbers,
     )
-
-
-def _undecided(report: Stability, reason: str) -> Stability:
-    """The report of a method that does not come to rest: no number of it is that of a linear map."""
-    nan = float("nan")
-    return dataclasses.replace(
-        report,
-        **dict.fromkeys(("radius", "abscissa", "margin", "rate", "rotation", "largest_step"), nan),
-        error=float("inf"),
-        verdict=Verdict.marginal,
-        notes=(*(_NOTES["manifold"].format(dimension=n) for n in [report.manifold_dimension] if n), reason),
-        proved=False,
-        period=0,
-    )
-
-
-def _judge_pieces(game, method, players, key, noise, rest: Rest, report: Stability, along: np.ndarray) -> Stability:
-    """The verdict of a piecewise smooth map or flow, from the Jacobians of all its pieces.
-
-    `along` are directions that lead into pieces, looked along besides those of `sample_directions`.
-    """
-    state = jax.device_get(rest.state)
-    flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))])
-    still = ~player_coordinates(state) & (flat == 0)
-    nearby = sample_directions(len(flat), still, report.jacobian.dtype)
-    both = np.where(still, 0, np.stack([along, -along], axis=1).reshape(-1, len(flat))).astype(nearby.dtype)
-    rays = np.concatenate([nearby, both, nearby[: -len(both) % len(nearby)]])  # the shape compiled before, each time
-    parts = [
-        distinct(np.asarray(one_sided_jacobians(game, method, players, key, part, noise, rest)), report.kind)
-        for part in np.split(rays, len(rays) // len(nearby))
-    ]
-    jacobians = distinct(np.concatenate([part for part in parts if len(part)] or parts), report.kind)
-    if len(jacobians) == 0:
-        return report
-    expanding = expanding_directions(jacobians, report.kind)
-    passed = [ray for rays in expanding for ray in rays][: len(nearby)]
-    invariant = False
-    if passed:
-        rays = np.resize([ray for _, ray in passed], nearby.shape).astype(nearby.dtype)  # the shape compiled before
-        ahead = np.asarray(one_sided_jacobians(game, method, players, key, rays, noise, rest))[: len(passed)]
-        stays = [
-            len(distinct(np.stack([jacobians[number], piece]), report.kind)) == 1
-            for (number, _), piece in zip(passed, ahead, strict=True)
-        ]
-        ends = np.cumsum([0, *map(len, expanding)])
-        invariant = any(all(stays[a:b]) for a, b in zip(ends, ends[1:], strict=False) if b <= len(stays))
-    lower, upper = joint_bounds(jacobians, report.kind)
-    pieces = Pieces(jacobians, lower, upper, invariant)
-    neutral = 1.0 if report.kind == "map" else 0.0
-    error = float(max(rounding_bound(jacobian) for jacobian in jacobians))
-    if invariant:
-        verdict, worst = Verdict.unstable, lower
-    else:
-        verdict, worst = (Verdict.stable if upper + error < neutral else Verdict.marginal), upper
-    notes = [note for note in report.notes if note not in (_NOTES["marginal"], _NOTES["kinked"])]
-    notes.append(_NOTES["pieces"].format(count=len(jacobians), lower=lower, upper=upper) + _NOTES[f"pieces {verdict}"])
-    # The eigenvalues shown are those of the piece that contracts least.
-    spectra = [np.linalg.eigvals(jacobian.astype(float)).astype(complex) for jacobian in jacobians]
-    outward = [np.abs(values) if report.kind == "map" else values.real for values in spectra]
-    slowest = int(np.argmax([values.max() for values in outward]))
-    values = spectra[slowest][np.argsort(-outward[slowest], kind="stable")]
-    is_map = report.kind == "map"
-    return dataclasses.replace(
-        report,
-        eigenvalues=values,
-        radius=worst if is_map else float(np.abs(values).max()),
-        abscissa=float(values.real.max()) if is_map else worst,
-        rate=float(np.log(max(worst, 1e-300))) if is_map else worst,
-        rotation=float(abs(np.angle(values[0])) if is_map else abs(values[0].imag)),
-        largest_step=float("nan"),
-        verdict=verdict,
-        margin=neutral - worst,
-        error=error if verdict is not Verdict.marginal else float("inf"),
-        pieces=pieces,
-        notes=tuple(notes),
-        proved=verdict is not Verdict.marginal,
-    )
-
-
-@eqx.filter_jit
-def _rest_state(game, method, players, key=None, noise=None) -> Rest:
-    dtype = _trees.float_dtype(players)
-    game, method = _trees.cast((game, method), dtype)
-    return rest_state(game, method, players, key, _trees.cast(noise, dtype))
 
 
 def assess(
     linear: Linearisation,
-    kind: str,
+    boundary: Boundary,
     dimension: int,
     sizes: list[int],
     players: Players,
@@ -592,59 +574,121 @@ def assess(
     `dimension` and `kept` count the neutral directions that decide nothing: along a manifold of equilibria, and of
     memory that stays where it is put. `smoothness` is that of the map.
     """
+    judged = _judge_eigenvalues(linear, boundary, dimension, kept, smoothness)
+    return _report(linear, boundary, dimension, sizes, players, judged, judged.notes)
+
+
+def _judge_nothing(linear: Linearisation, boundary: Boundary, dimension: int) -> _Judged:
+    """Of a method that does not come to rest: eigenvalues, and no number, as none is that of a linear map."""
+    smooth = "smooth" if is_finite(linear.jacobian) else "not differentiable"
+    judged = _judge_eigenvalues(linear, boundary, dimension, 0, smooth)
+    return _Judged(judged.eigenvalues, smoothness=smooth, neutral=judged.neutral)
+
+
+def _pieces(game, method, players, key, noise, rest: Rest, linear: Linearisation, along: np.ndarray) -> Pieces | None:
+    """The Jacobians of all pieces of a piecewise smooth map or flow; `None` where none is seen.
+
+    `along` are directions that lead into pieces, looked along besides those of `sample_directions`.
+    """
+    state, boundary = jax.device_get(rest.state), boundary_of(method)
+    flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))])
+    still = ~player_coordinates(state) & (flat == 0)
+    nearby = sample_directions(len(flat), still, np.asarray(linear.jacobian).dtype)
+    both = np.where(still, 0, np.stack([along, -along], axis=1).reshape(-1, len(flat))).astype(nearby.dtype)
+    rays = np.concatenate([nearby, both, nearby[: -len(both) % len(nearby)]])  # the shape compiled before, each time
+    parts = [
+        distinct(np.asarray(one_sided_jacobians(game, method, players, key, part, noise, rest)), boundary)
+        for part in np.split(rays, len(rays) // len(nearby))
+    ]
+    jacobians = distinct(np.concatenate([part for part in parts if len(part)] or parts), boundary)
+    if len(jacobians) == 0:
+        return None
+    expanding = expanding_directions(jacobians, boundary)
+    passed = [ray for rays in expanding for ray in rays][: len(nearby)]
+    invariant = False
+    if passed:
+        rays = np.resize([ray for _, ray in passed], nearby.shape).astype(nearby.dtype)  # the shape compiled before
+        ahead = np.asarray(one_sided_jacobians(game, method, players, key, rays, noise, rest))[: len(passed)]
+        stays = [
+            len(distinct(np.stack([jacobians[number], piece]), boundary)) == 1
+            for (number, _), piece in zip(passed, ahead, strict=True)
+        ]
+        ends = np.cumsum([0, *map(len, expanding)])
+        invariant = any(all(stays[a:b]) for a, b in zip(ends, ends[1:], strict=False) if b <= len(stays))
+    return Pieces(jacobians, *joint_bounds(jacobians, boundary), invariant)
+
+
+def _judge_pieces(pieces: Pieces, boundary: Boundary, judged: _Judged) -> _Judged:
+    """The verdict of a piecewise smooth map or flow; `judged` is what the eigenvalues of one piece say."""
+    jacobians, lower, upper = pieces.jacobians, pieces.lower, pieces.upper
+    error = float(max(rounding_bound(jacobian) for jacobian in jacobians))
+    if pieces.invariant:
+        verdict, worst = Verdict.unstable, lower
+    else:
+        verdict, worst = (Verdict.stable if upper + error < boundary.neutral else Verdict.marginal), upper
+    seen = Note.pieces.filled(count=len(jacobians), lower=lower, upper=upper, verdict=_PIECES[verdict])
+    # The eigenvalues shown are those of the piece that contracts least.
+    spectra = [np.linalg.eigvals(jacobian.astype(float)).astype(complex) for jacobian in jacobians]
+    values = spectra[int(np.argmax([boundary.bound(values) for values in spectra]))]
+    values = values[boundary.order(values)]
+    bounds = {one.bound_name: float(one.bound(values)) for one in (UNIT_CIRCLE, IMAGINARY_AXIS)}
+    return _Judged(
+        eigenvalues=values,
+        **(bounds | {boundary.bound_name: worst}),
+        rate=float(boundary.rate(max(worst, 1e-300) if boundary.discrete else worst)),
+        rotation=float(boundary.rotation(values[0])),
+        verdict=verdict,
+        margin=boundary.neutral - worst,
+        error=error if verdict is not Verdict.marginal else float("inf"),
+        smoothness=judged.smoothness,
+        pieces=pieces,
+        notes=(*(note for note in judged.notes if note.note is not Note.kinked), seen),
+        proved=verdict is not Verdict.marginal,
+    )
+
+
+_PIECES = {
+    Verdict.stable: "all of them contract in one common norm, and the point is stable",
+    Verdict.unstable: "one of them expands along a direction within itself, and the point is unstable",
+    Verdict.marginal: "they do not all contract in one norm that was found, and none expands along a direction of "
+    "its own: the pieces do not decide",
+}
+
+
+@eqx.filter_jit
+def _rest_state(game, method, players, key=None, noise=None) -> Rest:
+    dtype = _trees.float_dtype(players)
+    game, method = _trees.cast((game, method), dtype)
+    return rest_state(game, method, players, key, _trees.cast(noise, dtype))
+
+
+def _judge_eigenvalues(
+    linear: Linearisation, boundary: Boundary, dimension: int, kept: int, smoothness: str
+) -> _Judged:
     jacobian, epsilon = np.asarray(linear.jacobian), float(linear.epsilon)
-    edges = np.cumsum([0, *sizes])
-    blocks = tuple(
-        tuple(np.asarray(linear.game_jacobian)[a:b, c:d] for c, d in zip(edges, edges[1:], strict=False))
-        for a, b in zip(edges, edges[1:], strict=False)
-    )
-    common = dict(
-        kind=kind,
-        jacobian=jacobian,
-        blocks=blocks,
-        players=players,
-        residual=_norm(linear.residual),
-        smoothness=smoothness,
-        manifold_dimension=dimension,
-        neutral=0,
-    )
     if smoothness == "not differentiable":
-        nan = float("nan")
-        return Stability(
-            eigenvalues=np.full(len(jacobian), complex(nan, nan)),
-            **dict.fromkeys(("radius", "abscissa", "margin", "rate", "rotation", "largest_step"), nan),
-            error=float("inf"),
-            verdict=Verdict.marginal,
-            notes=(_NOTES["not differentiable"],),
-            **common,
-        )
+        nothing = np.full(len(jacobian), complex(float("nan"), float("nan")))
+        return _Judged(nothing, smoothness=smoothness, notes=(Note.not_differentiable.filled(),))
     values, errors = eigenvalues_with_errors(jacobian, epsilon)
-    neutral = 1.0 if kind == "map" else 0.0
-    outward = np.abs(values) if kind == "map" else values.real
-    order = np.argsort(-outward, kind="stable")
-    values, errors, outward = values[order], errors[order], outward[order]
+    neutral, order = boundary.neutral, boundary.order(values)
+    values, errors = values[order], errors[order]
+    outward = boundary.outward(values)
     # The neutral directions: the eigenvalues nearest to 1 (maps) or 0 (flows), as far as rounding explains the rest: a
     # method need not rest wherever the game's field vanishes.
-    nearest = np.argsort(np.abs(values - neutral), kind="stable")
+    nearest = boundary.from_neutral(values)
     free = int(np.sum(np.abs(values - neutral)[nearest[: dimension + kept]] <= errors[nearest[: dimension + kept]]))
     rest = np.sort(nearest[free:])
-    radius = float(np.max(np.abs(values[rest]), initial=0.0))
-    abscissa = float(np.max(values[rest].real, initial=-np.inf))
-    margin = 1 - radius if kind == "map" else -abscissa
+    bound = float(boundary.bound(values[rest]))
+    margin = boundary.margin(bound)
     # A verdict is a proof: no matrix within the rounding error has an eigenvalue on the boundary, or, when unstable, on
     # a curve outside it that leaves eigenvalues beyond.
     remaining, amplification = without_neutral(jacobian.astype(float), neutral, free)
     perturbation = amplification * rounding_bound(jacobian, epsilon)
-    proved = keeps_its_side(remaining, perturbation, kind)
+    proved = keeps_its_side(remaining, perturbation, boundary)
     if not proved and margin < 0:
-        beyond = np.sort(outward[rest][outward[rest] > neutral])
-        curves = (beyond + np.concatenate([[neutral], beyond[:-1]])) / 2
-        curve = float(curves[np.argmax(np.diff(beyond, prepend=neutral))])
-        proved = (
-            keeps_its_side(remaining / curve, perturbation / curve, kind)
-            if kind == "map"
-            else keeps_its_side(remaining - curve * np.eye(len(remaining)), perturbation, kind)
-        )
+        curve = float(widest_gap(outward[rest], neutral))
+        allowed = boundary.length_relative(curve, perturbation)
+        proved = keeps_its_side(boundary.relative(curve, remaining), allowed, boundary)
     # Every eigenvalue is moved by its own error; the margin by the largest of those that can become outermost.
     upper = np.max(outward[rest] + errors[rest], initial=-np.inf)
     lower = np.max(outward[rest] - errors[rest], initial=-np.inf)
@@ -661,36 +705,35 @@ def assess(
     else:
         error = max(error, abs(margin))
     notes = []
-    common["neutral"] = free
     if dimension:
-        notes.append(_NOTES["manifold"].format(dimension=dimension))
+        notes.append(Note.manifold.filled(dimension=dimension))
     if kept:
-        notes.append(_NOTES["kept memory"].format(kept=kept))
+        notes.append(Note.kept_memory.filled(kept=kept))
     if free < dimension + kept:
-        notes.append(_NOTES["not at rest"])
-    if verdict is Verdict.marginal and smoothness in ("smooth", "stiff"):
-        notes.append(_NOTES["marginal"])
+        notes.append(Note.not_at_rest.filled())
+    if verdict is Verdict.marginal and decides:
+        notes.append(Note.marginal.filled())
     if verdict is not Verdict.marginal and not proved:
-        notes.append(_NOTES["not proved"].format(margin=abs(margin), error=error))
+        notes.append(Note.not_proved.filled(margin=abs(margin), error=error))
     if smoothness != "smooth":
-        notes.append(_NOTES[smoothness])
+        notes.append(Note[Smoothness.of(smoothness).name].filled())
     with np.errstate(divide="ignore"):
-        rate = float(np.log(radius)) if kind == "map" else abscissa
+        rate = float(boundary.rate(bound))
     leading = values[rest[0]] if len(rest) else neutral
-    rotation = abs(np.angle(leading)) if kind == "map" else abs(leading.imag)
-    return Stability(
+    return _Judged(
         eigenvalues=values,
-        radius=radius,
-        abscissa=abscissa,
+        radius=float(UNIT_CIRCLE.bound(values[rest])),
+        abscissa=float(IMAGINARY_AXIS.bound(values[rest])),
         margin=float(margin),
         error=error,
         verdict=verdict,
         rate=rate,
-        rotation=float(rotation),
-        largest_step=largest_euler_step(values[rest]) if kind == "flow" else float("nan"),
+        rotation=float(boundary.rotation(leading)),
+        largest_step=float("nan") if boundary.discrete else largest_euler_step(values[rest]),
+        smoothness=smoothness,
+        neutral=free,
         notes=tuple(notes),
         proved=bool(proved),
-        **common,
     )
 
 
@@ -739,40 +782,3 @@ def _complex(value: complex) -> str:
     if abs(value.imag) < 1e-14 * (1 + abs(value)):
         return f"{value.real:.6g}"
     return f"{value.real:.6g}{value.imag:+.6g}i"
-
-
-_NOTES = {
-    "manifold": "The point lies on a manifold of equilibria of dimension {dimension}: the neutral directions along it "
-    "do not count, and stable means that training ends somewhere on it.",
-    "kept memory": "The memory stays where it is put in {kept} directions (a running maximum does); they do not count.",
-    "not at rest": "The method does not rest along the whole manifold of the game's equilibria: the directions count.",
-    "no equilibrium": "The point is no equilibrium of the game: its field has norm {residual:.3g} there.",
-    "fading": "Eigenvalues next to 1 belong to weights that fade like one over the number of steps: what they average "
-    "settles as slowly, at no geometric rate.",
-    "marginal": "The outermost eigenvalue cannot be told from the stability boundary: the linear part does not decide, "
-    "nonlinear terms do.",
-    "kinked": "One-sided derivatives differ at the point (a kink): the eigenvalues hold on one side only and do not "
-    "decide.",
-    "pieces": "The map has a kink at the point: {count} pieces with Jacobians of their own were found. Whatever their "
-    "order, the joint rate lies between {lower:.6g} and {upper:.6g}",
-    "pieces stable": "; all of them contract in one common norm, and the point is stable.",
-    "pieces unstable": "; one of them expands along a direction within itself, and the point is unstable.",
-    "pieces marginal": "; they do not all contract in one norm that was found, and none expands along a direction of "
-    "its own: the pieces do not decide.",
-    "discontinuous": "The field jumps at the point: there is no linearisation, the eigenvalues describe a neighbour of "
-    "the map only and do not decide; a cycle around the point is to be expected.",
-    "stiff": "Difference quotients disagree with the Jacobian: it holds in a tiny neighbourhood only. Losses that bend "
-    "on a tiny scale do this, and Adam or RMSProp with a small eps at a zero gradient.",
-    "inconsistent": "Difference quotients disagree with the Jacobian at every distance at which the arithmetic allows "
-    "a comparison: the eigenvalues are not those of the map, and do not decide. Derivative rules that are no "
-    "derivative do this, and large terms that cancel.",
-    "rules": "Derivative rules of its own has {names}.",
-    "not proved": "The verdict is computed, not proved: the outermost eigenvalue is {margin:.3g} off the boundary, "
-    "with an error of about {error:.1g} by its condition number; missing is a bound for all matrices within the "
-    "rounding of the Jacobian.",
-    "vanishing memory": "At the equilibrium the optimiser's memory of squared gradients vanishes, and the Jacobian is "
-    "taken in that limit: there the step is learning rate / eps. Where that makes the point unstable, a larger eps "
-    "or a smaller rate makes it stable; gradient_noise=... shows the spectrum that minibatch noise leads to.",
-    "not differentiable": "The Jacobian is not finite: the map is not differentiable at the point. Adam with eps=0 and "
-    "eps_root=0 does this where the gradient vanishes; pass a positive eps.",
-}

@@ -1,0 +1,82 @@
+"""What a reader of a stability report should know."""
+
+import enum
+
+
+class Note(enum.Enum):
+    """The notes there are; the value is the text, with places for what is filled in.
+
+    >>> Note.kinked.filled().note.name
+    'kinked'
+    """
+
+    manifold = (
+        "The point lies on a manifold of equilibria of dimension {dimension}: the neutral directions along it do "
+        "not count, and stable means that training ends somewhere on it."
+    )
+    kept_memory = "The memory stays where it is put in {kept} directions (a running maximum does); they do not count."
+    not_at_rest = "The method does not rest along the whole manifold of the game's equilibria: the directions count."
+    no_equilibrium = "The point is no equilibrium of the game: its field has norm {residual:.3g} there."
+    fading = (
+        "Eigenvalues next to 1 belong to weights that fade like one over the number of steps: what they average "
+        "settles as slowly, at no geometric rate."
+    )
+    marginal = (
+        "The outermost eigenvalue cannot be told from the stability boundary: the linear part does not decide, "
+        "nonlinear terms do."
+    )
+    kinked = (
+        "One-sided derivatives differ at the point (a kink): the eigenvalues hold on one side only and do not decide."
+    )
+    pieces = (
+        "The map has a kink at the point: {count} pieces with Jacobians of their own were found. Whatever their "
+        "order, the joint rate lies between {lower:.6g} and {upper:.6g}; {verdict}."
+    )
+    discontinuous = (
+        "The field jumps at the point: there is no linearisation, the eigenvalues describe a neighbour of the map "
+        "only and do not decide; a cycle around the point is to be expected."
+    )
+    stiff = (
+        "Difference quotients disagree with the Jacobian: it holds in a tiny neighbourhood only. Losses that bend "
+        "on a tiny scale do this, and Adam or RMSProp with a small eps at a zero gradient."
+    )
+    inconsistent = (
+        "Difference quotients disagree with the Jacobian at every distance at which the arithmetic allows a "
+        "comparison: the eigenvalues are not those of the map, and do not decide. Derivative rules that are no "
+        "derivative do this, and large terms that cancel."
+    )
+    rules = "Derivative rules of its own has {names}."
+    not_proved = (
+        "The verdict is computed, not proved: the outermost eigenvalue is {margin:.3g} off the boundary, with an "
+        "error of about {error:.1g} by its condition number; missing is a bound for all matrices within the "
+        "rounding of the Jacobian."
+    )
+    vanishing_memory = (
+        "At the equilibrium the optimiser's memory of squared gradients vanishes, and the Jacobian is taken in "
+        "that limit: there the step is learning rate / eps. Where that makes the point unstable, a larger eps or a "
+        "smaller rate makes it stable; gradient_noise=... shows the spectrum that minibatch noise leads to."
+    )
+    not_differentiable = (
+        "The Jacobian is not finite: the map is not differentiable at the point. Adam with eps=0 and eps_root=0 "
+        "does this where the gradient vanishes; pass a positive eps."
+    )
+
+    def filled(self, **values: object) -> "Remark":
+        """The note as text, with these values."""
+        return Remark(self.value.format(**values), self)
+
+
+class Remark(str):
+    """A text that knows which note it is; `note` is `None` for a text of another origin."""
+
+    note: Note | None
+
+    def __new__(cls, text: str, note: Note | None = None) -> "Remark":
+        remark = super().__new__(cls, text)
+        remark.note = note
+        return remark
+
+
+def has(notes: tuple[str, ...], note: Note) -> bool:
+    """Whether a note is among those of a report."""
+    return any(getattr(text, "note", None) is note for text in notes)
