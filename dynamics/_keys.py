@@ -4,7 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key, PRNGKeyArray, UInt32
+
+Keys = Key[Array, " count"] | UInt32[Array, "count 2"]  # several, as jax.random.split makes them
 
 # Under `jax.vmap` the generators "rbg" and "unsafe_rbg" draw one stream for the whole batch, from its first key.
 DRAWN_TOGETHER = ("rbg", "unsafe_rbg")

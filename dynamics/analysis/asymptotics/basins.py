@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_whole
-from dynamics._keys import for_batches
+from dynamics._keys import Keys, for_batches
 from dynamics._plain import plain
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.stability.verdict import Verdict, stability
@@ -376,7 +376,7 @@ def _run_all(parts, starts, chunk: int, key, steps, until, settled: float, progr
     return [np.concatenate(column) for column in zip(*results, strict=True)]
 
 
-def _keys(key: PRNGKeyArray, index: Array) -> PRNGKeyArray:
+def _keys(key: PRNGKeyArray, index: Array) -> Keys:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_whole
+from dynamics._keys import Keys
 from dynamics._plain import plain_fields
 from dynamics.analysis.stability.rest import Rest, rest_state
 from dynamics.analysis.stability.verdict import Stability, Verdict, fades, stability
@@ -219,7 +220,7 @@ def _flatten(state: PyTree) -> jax.Array:
 
 
 @eqx.filter_jit
-def _steps(game: Game, update: Update, state: State, keys: PRNGKeyArray) -> jax.Array:
+def _steps(game: Game, update: Update, state: State, keys: Keys) -> jax.Array:
     """How far one step moves the state at rest, for every key."""
     game, update = _trees.cast((game, update), _trees.float_dtype(state.players))
     return jax.vmap(lambda key: _flatten(update.step(game, state, key)))(keys) - _flatten(state)
