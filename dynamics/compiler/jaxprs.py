@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dynamics.compiler._jax import bind, called, opened
+from dynamics.compiler._jax import ClosedJaxpr, Jaxpr, bind, called, opened
 from dynamics.compiler._jax import is_literal as is_literal
 from dynamics.compiler._jax import jaxpr_as_fun as jaxpr_as_fun
 from dynamics.compiler._jax import subjaxprs as subjaxprs
@@ -52,6 +52,32 @@ def live_equations(jaxpr: Any, wanted: Sequence[bool]) -> dict[int, list[bool]]:
 def needed_equations(jaxpr: Any) -> list[Any]:
     """The equations on which the results depend, in their order."""
     return [jaxpr.eqns[index] for index in live_equations(jaxpr, [True] * len(jaxpr.outvars))]
+
+
+def inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """The program with its calls written out, without what nobody needs; constants not yet known become inputs."""
+
+    def evaluated(jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
+
+        def read(atom: Any) -> Any:
+            return atom.val if is_literal(atom) else values[atom]
+
+        for equation in needed_equations(jaxpr):
+            arguments = [read(atom) for atom in equation.invars]
+            inner = called(equation)
+            found = bind(equation, arguments) if inner is None else evaluated(*opened(inner), arguments)
+            values.update(zip(equation.outvars, found, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    avals = [variable.aval for variable in (*closed.jaxpr.constvars, *closed.jaxpr.invars)]
+    count = len(closed.jaxpr.constvars)
+    return jax.make_jaxpr(lambda *given: evaluated(closed.jaxpr, given[:count], given[count:]))(*map(same_type, avals))
+
+
+def same_type(aval: Any) -> jax.ShapeDtypeStruct:
+    """Shape and type of a variable, for tracing."""
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
 
 
 class Program:

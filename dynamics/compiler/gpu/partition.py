@@ -33,11 +33,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from dynamics.compiler._jax import ClosedJaxpr, Jaxpr, Var, bind, called, is_literal, opened
+from dynamics.compiler._jax import ClosedJaxpr, Jaxpr, Var, bind, is_literal
 from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.gpu.interpreter import LOOPS
 from dynamics.compiler.gpu.kernel import in_kernel, plan_of
-from dynamics.compiler.jaxprs import needed_equations
+from dynamics.compiler.jaxprs import inlined, same_type
 
 logger = logging.getLogger(__name__)
 
@@ -58,31 +58,6 @@ class Choice(NamedTuple):
 
 
 # Which part of a program becomes a kernel
-
-
-def _flattened(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """The program with its calls written out; constants that are not yet known become inputs."""
-
-    def evaluated(jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
-        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
-
-        def read(atom: Any) -> Any:
-            return atom.val if is_literal(atom) else values[atom]
-
-        for equation in needed_equations(jaxpr):
-            arguments = [read(atom) for atom in equation.invars]
-            inner = called(equation)
-            found = evaluated(*opened(inner), arguments) if inner is not None else bind(equation, arguments)
-            values.update(zip(equation.outvars, found, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
-
-    avals = [variable.aval for variable in (*closed.jaxpr.constvars, *closed.jaxpr.invars)]
-    count = len(closed.jaxpr.constvars)
-    return jax.make_jaxpr(lambda *given: evaluated(closed.jaxpr, given[:count], given[count:]))(*map(_struct, avals))
-
-
-def _struct(aval: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
 
 
 class _Part(NamedTuple):
@@ -111,7 +86,7 @@ def _part(jaxpr: Jaxpr, known: dict[Var, np.ndarray], numbers: frozenset[int]) -
             values.update(zip(equation.outvars, found, strict=True))
         return [values[variable] for variable in outputs]
 
-    program = jax.make_jaxpr(evaluated)(*(_struct(variable.aval) for variable in inputs))
+    program = jax.make_jaxpr(evaluated)(*(same_type(variable.aval) for variable in inputs))
     return _Part(numbers, inputs, outputs, program)
 
 
@@ -205,7 +180,7 @@ def _chosen(block: Callable, arrays: PyTree, platform: str, tier, lanes: int) ->
         closed, results = _traced(block, arrays, games)
     except Exception as error:  # a block that has its number of lanes built in
         return Choice("A", f"the block does not take {games} lanes: {type(error).__name__}: {error}"), None
-    flat = _flattened(closed)
+    flat = inlined(closed)
     given = itertools.zip_longest(flat.jaxpr.invars, closed.consts)
     fixed = [*zip(flat.jaxpr.constvars, flat.consts, strict=True), *given]
     known = {variable: np.asarray(constant) for variable, constant in fixed if _is_known(constant)}
@@ -214,7 +189,7 @@ def _chosen(block: Callable, arrays: PyTree, platform: str, tier, lanes: int) ->
         return Choice("A", reason), None
     work = _Work(flat, flat, parts, closed.consts, results, games)
     if reason:
-        narrow = _flattened(_traced(block, arrays, own)[0])
+        narrow = inlined(_traced(block, arrays, own)[0])
         if not _correspond(flat, narrow, games, own):
             return Choice("A", "a block whose program depends on the number of lanes"), None
         work = work._replace(narrow=narrow)

@@ -95,31 +95,31 @@ def translated(closed: ClosedJaxpr, batch_size: int) -> str:
     return jit.compiled(function.module, len(closed.jaxpr.invars), len(closed.jaxpr.outvars), write)
 
 
-_in_machine_code = new_primitive("games_in_machine_code", lambda *avals, jaxpr, lanes: list(jaxpr.out_avals))
+_in_machine_code = new_primitive("games_in_machine_code", lambda *avals, program, lanes: list(program.out_avals))
 
 
 @lowering(_in_machine_code.name)
-def _lower_within(ctx: RuleContext, *inputs: LoweredArray, jaxpr: ClosedJaxpr, **_: Any) -> list[LoweredArray]:
+def _lower_within(ctx: RuleContext, *inputs: LoweredArray, program: ClosedJaxpr, **_: Any) -> list[LoweredArray]:
     """Within a program that becomes machine code as a whole."""
-    return lower_jaxpr(ctx.function, jaxpr, inputs, ctx.targets)
+    return lower_jaxpr(ctx.function, program, inputs, ctx.targets)
 
 
-def _lowered_plainly(context, *arrays, jaxpr, lanes):
-    return lower_function(context, jaxpr_as_fun(jaxpr), arrays)
+def _lowered_plainly(context, *arrays, program, lanes):
+    return lower_function(context, jaxpr_as_fun(program), arrays)
 
 
-def _lowered(context, *arrays, jaxpr, lanes):
+def _lowered(context, *arrays, program, lanes):
     try:
-        name = translated(jaxpr, lanes)
+        name = translated(program, lanes)
         lowered = lower_ffi_call(context, name, arrays)
     except Unsupported as reason:
         logger.info("left to XLA: %s", errors.text(reason))
     except Exception as error:  # of a JAX, a processor or a version of LLVM that is not known here
         fallback.report(error)
     else:
-        logger.info("machine code: %s, of %d equations, for blocks of %d games", name, len(jaxpr.jaxpr.eqns), lanes)
+        logger.info("machine code: %s, of %d equations, for blocks of %d games", name, len(program.jaxpr.eqns), lanes)
         return lowered
-    return _lowered_plainly(context, *arrays, jaxpr=jaxpr, lanes=lanes)
+    return _lowered_plainly(context, *arrays, program=program, lanes=lanes)
 
 
 register_lowering(_in_machine_code, _lowered_plainly)
@@ -133,12 +133,17 @@ def in_machine_code(closed: ClosedJaxpr, lanes: int) -> Callable[..., list[Any]]
         closed: the games are the last axis of every array whose last axis is as long as there are lanes.
         lanes: how many games there are.
     """
-    return functools.partial(_in_machine_code.bind, jaxpr=closed, lanes=lanes)
+    return functools.partial(_in_machine_code.bind, program=closed, lanes=lanes)
 
 
 def is_machine_code(equation: Any) -> bool:
     """Whether an equation calls a program that `in_machine_code` has taken."""
     return equation.primitive is _in_machine_code
+
+
+def compiled_programs(jaxpr: Any) -> list[ClosedJaxpr]:
+    """The programs that `in_machine_code` has taken, among the equations of another one."""
+    return [equation.params["program"] for equation in jaxpr.eqns if is_machine_code(equation)]
 
 
 def is_known(equation: Any) -> bool:
