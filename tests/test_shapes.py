@@ -9,7 +9,13 @@ import sys
 import pytest
 
 TESTS = pathlib.Path(__file__).parent
-FILES = ["test_basins.py", "test_kinks.py", "test_lyapunov.py", "test_noise.py", "test_sensitivity_and_best.py"]
+FILES = [
+    "analysis/test_basins.py",
+    "analysis/test_kinks.py",
+    "analysis/test_lyapunov.py",
+    "analysis/test_sensitivity_and_best.py",
+    "flows/test_noise.py",
+]
 
 WRONG = """
 import jax.numpy as jnp

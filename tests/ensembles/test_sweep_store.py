@@ -22,7 +22,7 @@ from dynamics import optimisers
 from dynamics.ensembles import StoreError, seeds, store
 from dynamics.ensembles.store import fingerprint, layout_of
 
-KILL = Path(__file__).resolve().parents[1] / "benchmarks" / "kill.py"
+KILL = Path(__file__).resolve().parents[2] / "benchmarks" / "kill.py"
 RATES = np.linspace(0.05, 2.05, 30)
 
 

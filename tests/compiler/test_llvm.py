@@ -379,7 +379,7 @@ def test_equal_programs_are_compiled_once(monkeypatch):
 
 
 def test_every_operation_is_tried():
-    """Those of the list that are not named above or in `test_lanes`."""
+    """Those of the list that are not named above or in `test_batch`."""
     text = Path(__file__).read_text()
     aliases = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "not": "bitwise_not"}
     aliases |= {"integer_pow": "**3", "convert_element_type": "astype", "select_n": "where", "add_any": "add"}
