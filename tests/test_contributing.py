@@ -8,6 +8,8 @@ import tomllib
 
 import pytest
 
+import dynamics
+
 PROJECT = pathlib.Path(__file__).parent.parent
 GUIDE = (PROJECT / "CONTRIBUTING.md").read_text()
 CHANGES = (PROJECT / "CHANGELOG.md").read_text()
@@ -55,6 +57,11 @@ def test_links_lead_somewhere(text):
     assert links
     for link in links:
         assert link.startswith("https://") or (PROJECT / link).exists(), link
+
+
+def test_there_is_one_version():
+    """Written down, not made from tags: a store or study goes on with the version it was begun with, not the commit."""
+    assert tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"] == dynamics.__version__
 
 
 def test_the_changelog_has_the_usual_sections():
