@@ -25,7 +25,7 @@ from llvmlite import ir
 import dynamics as dy
 from dynamics import catalogue
 from dynamics.compiler import errors
-from dynamics.compiler.batch.interpreter import in_lanes
+from dynamics.compiler.batch.interpreter import batch_last_axis
 from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.fallback import CompilerWarning
 from dynamics.compiler.jaxprs import inlined
@@ -100,7 +100,7 @@ def text_of(name: str, program: Program, width: int, whole: bool) -> list[str]:
         step = jax.make_jaxpr(lambda *numbers: program.run(1, *numbers))(*program.numbers)
         return str(inlined(step)).splitlines()
     batch = [jax.ShapeDtypeStruct((*number.shape, GAMES), number.dtype) for number in program.numbers]
-    function = in_lanes(lambda *numbers: program.run(STEPS, *numbers), machine_code=True)
+    function = batch_last_axis(lambda *numbers: program.run(STEPS, *numbers), machine_code=True)
     if name == "call":
         text = jax.jit(function).trace(*batch).lower(lowering_platforms=("cpu",)).as_text()
         calls = [line.strip() for line in text.splitlines() if "custom_call @games" in line]

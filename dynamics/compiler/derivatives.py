@@ -70,50 +70,50 @@ def coarsest_epsilon(jaxpr: Any, depends: Sequence[bool] | None = None) -> float
     }
     types = [variable.aval.dtype for variable in marked]
     epsilon = 0.0
-    for equation in jaxpr.eqns:
-        if not any(not is_literal(atom) and atom in marked for atom in equation.invars):
+    for eqn in jaxpr.eqns:
+        if not any(not is_literal(atom) and atom in marked for atom in eqn.invars):
             continue
-        marked.update(equation.outvars)
-        types += [variable.aval.dtype for variable in equation.outvars]
-        epsilon = max([epsilon, *map(coarsest_epsilon, subjaxprs(equation))])
+        marked.update(eqn.outvars)
+        types += [variable.aval.dtype for variable in eqn.outvars]
+        epsilon = max([epsilon, *map(coarsest_epsilon, subjaxprs(eqn))])
     return max([epsilon, *(float(jnp.finfo(kind).eps) for kind in types if jnp.issubdtype(kind, jnp.inexact))])
 
 
 def evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
     """The results of a program, with `stop_gradient` as the identity and rules that are not trusted by the values."""
-    environment = dict(zip(jaxpr.constvars, constants, strict=True)) | dict(zip(jaxpr.invars, arguments, strict=True))
+    env = dict(zip(jaxpr.constvars, constants, strict=True)) | dict(zip(jaxpr.invars, arguments, strict=True))
 
     def read(atom: Any) -> Any:
-        return atom.val if is_literal(atom) else environment[atom]
+        return atom.val if is_literal(atom) else env[atom]
 
-    for equation in jaxpr.eqns:
-        values = _evaluated(equation, [read(atom) for atom in equation.invars])
-        environment |= dict(zip(equation.outvars, values, strict=True))
+    for eqn in jaxpr.eqns:
+        values = _evaluated(eqn, [read(atom) for atom in eqn.invars])
+        env |= dict(zip(eqn.outvars, values, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _evaluated(equation: Any, values: list[Any]) -> list[Any]:
-    name = equation.primitive.name
-    if name == "stop_gradient" and not of_a_solver(equation):
+def _evaluated(eqn: Any, values: list[Any]) -> list[Any]:
+    name = eqn.primitive.name
+    if name == "stop_gradient" and not of_a_solver(eqn):
         return values
-    if not holds(equation):
-        return bind(equation, values)
-    if name == "custom_jvp_call" and not is_trusted(equation):
-        return _by_values(equation, values)
+    if not holds(eqn):
+        return bind(eqn, values)
+    if name == "custom_jvp_call" and not is_trusted(eqn):
+        return _by_values(eqn, values)
     if name == "custom_jvp_call":
-        return bind(equation, values)
-    inner = called(equation)
+        return bind(eqn, values)
+    inner = called(eqn)
     if inner is not None:
         return _closed(inner, values)
     if name == "scan":
-        return scanned(equation, values, lambda row, *_: _closed(Scan.of(equation).body, row))
+        return scanned(eqn, values, lambda row, *_: _closed(Scan.of(eqn).body, row))
     if name == "while":
-        return looped(equation, values, _closed)
+        return looped(eqn, values, _closed)
     if name == "cond":
-        cases = [functools.partial(_branch, branch) for branch in branches(equation)]
+        cases = [functools.partial(_branch, branch) for branch in branches(eqn)]
         return list(jax.lax.switch(values[0], cases, *values[1:]))
     # Anything else that holds a program (a linear system, say) gets it rewritten.
-    return bind(equation.replace(params=jax.tree.map(_rewritten, equation.params, is_leaf=is_closed)), values)
+    return bind(eqn.replace(params=jax.tree.map(_rewritten, eqn.params, is_leaf=is_closed)), values)
 
 
 def _rewritten(tree: Any) -> Any:
@@ -128,9 +128,9 @@ def _branch(program: Any, *values: Any) -> list[Any]:
     return _closed(program, values)
 
 
-def scanned(equation: Any, values: list[Any], body: Callable[..., list[Any]], extra: Any = ()) -> list[Any]:
+def scanned(eqn: Any, values: list[Any], body: Callable[..., list[Any]], extra: Any = ()) -> list[Any]:
     """The results of a scan with another body, which gets its arguments and a row of `extra`."""
-    scan = Scan.of(equation)
+    scan = Scan.of(eqn)
     constants, first, rows = scan.split(values)
 
     def step(carry: list[Any], row: Any) -> tuple[list[Any], list[Any]]:
@@ -143,9 +143,9 @@ def scanned(equation: Any, values: list[Any], body: Callable[..., list[Any]], ex
     return [*end, *stacked]
 
 
-def looped(equation: Any, values: list[Any], closed: Callable[[Any, Sequence[Any]], list[Any]]) -> list[Any]:
+def looped(eqn: Any, values: list[Any], closed: Callable[[Any, Sequence[Any]], list[Any]]) -> list[Any]:
     """The results of a while loop whose condition and body are evaluated by `closed`."""
-    loop = While.of(equation)
+    loop = While.of(eqn)
     of_condition, of_body, start = loop.split(values)
     end = jax.lax.while_loop(
         lambda carry: closed(loop.condition, [*of_condition, *carry])[0],
@@ -155,42 +155,42 @@ def looped(equation: Any, values: list[Any], closed: Callable[[Any, Sequence[Any
     return list(end)
 
 
-def holds(equation: Any) -> bool:
+def holds(eqn: Any) -> bool:
     """Whether there is something in an equation that this module evaluates in a way of its own."""
-    name = equation.primitive.name
+    name = eqn.primitive.name
     if name == "stop_gradient":
-        return not of_a_solver(equation)
+        return not of_a_solver(eqn)
     if name.startswith("custom_vjp_call"):
         return True
     if name == "custom_jvp_call":
-        return not is_trusted(equation)
-    return any(any(map(holds, inner.eqns)) for inner in subjaxprs(equation))
+        return not is_trusted(eqn)
+    return any(any(map(holds, inner.eqns)) for inner in subjaxprs(eqn))
 
 
 def rules(jaxpr: Any) -> set[str]:
     """Names of the functions in a program whose derivative rules are neither JAX's nor those of a known library."""
     names = set()
-    for equation in jaxpr.eqns:
-        if equation.primitive.name.startswith(("custom_jvp_call", "custom_vjp_call")) and not is_trusted(equation):
-            names.add(source(equation))
-        names |= set().union(*map(rules, subjaxprs(equation)))
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name.startswith(("custom_jvp_call", "custom_vjp_call")) and not is_trusted(eqn):
+            names.add(source(eqn))
+        names |= set().union(*map(rules, subjaxprs(eqn)))
     return names
 
 
-def source(equation: Any) -> str:
+def source(eqn: Any) -> str:
     """Name and place of the function that an equation calls."""
-    return function_source(equation) or equation.primitive.name
+    return function_source(eqn) or eqn.primitive.name
 
 
-def is_trusted(equation: Any) -> bool:
+def is_trusted(eqn: Any) -> bool:
     """Whether the derivative rule of a called function is one of JAX's or of a known library."""
-    place = source(equation)
+    place = source(eqn)
     return any(folder in place for folder in _folders(*TRUSTED))
 
 
-def of_a_solver(equation: Any) -> bool:
+def of_a_solver(eqn: Any) -> bool:
     """Whether an equation was written by a solver's own code: the innermost file outside of JAX says so."""
-    for file_name in frames(equation):
+    for file_name in frames(eqn):
         if not file_name.startswith(_folders("jax")):
             return file_name.startswith(_folders(*SOLVERS))
     return False
@@ -206,9 +206,9 @@ def _folders(*packages: str) -> tuple[str, ...]:
     return tuple(folders)
 
 
-def _by_values(equation: Any, values: list[Any]) -> list[Any]:
+def _by_values(eqn: Any, values: list[Any]) -> list[Any]:
     """A function with a rule that is not trusted: the values' own derivative where that is finite."""
-    program = called(equation)
+    program = called(eqn)
 
     @jax.custom_jvp
     def call(*values: Any) -> list[Any]:
@@ -217,7 +217,7 @@ def _by_values(equation: Any, values: list[Any]) -> list[Any]:
     @call.defjvp
     def derivative(primals: Any, tangents: Any) -> tuple[list[Any], list[Any]]:
         results, slopes = jax.jvp(lambda *values: _closed(program, values), primals, tangents)
-        _, by_rule = jax.jvp(lambda *values: bind(equation, values), primals, tangents)
+        _, by_rule = jax.jvp(lambda *values: bind(eqn, values), primals, tangents)
         return results, [_first_finite(*pair) for pair in zip(slopes, by_rule, strict=True)]
 
     return call(*values)

@@ -32,9 +32,14 @@ def naming(eqn: Any, stage: str = "lowering") -> Iterator[None]:
         yield
     except Exception as error:
         if not _notes(error):
-            inputs, outputs = (" ".join(map(_type, atoms)) for atoms in (eqn.invars, eqn.outvars))
-            error.add_note(f"while {stage} {eqn.primitive.name}: {inputs} -> {outputs}")
+            error.add_note(f"while {stage} {described(eqn)}")
         raise
+
+
+def described(eqn: Any) -> str:
+    """The primitive of an equation, and the types of its inputs and outputs."""
+    inputs, outputs = (" ".join(map(_type, atoms)) for atoms in (eqn.invars, eqn.outvars))
+    return f"{eqn.primitive.name}: {inputs} -> {outputs}"
 
 
 def text(error: BaseException) -> str:
@@ -52,4 +57,4 @@ def _notes(error: BaseException) -> list[str]:
 
 def _type(atom: Any) -> str:
     aval = atom.aval
-    return f"{aval.dtype}[{','.join(map(str, aval.shape))}]"
+    return f"{aval.dtype}[{','.join(map(str, aval.shape))}]" if hasattr(aval, "dtype") else str(aval)

@@ -43,7 +43,7 @@ def report(error: BaseException) -> None:
 
 
 @contextlib.contextmanager
-def reported_once(told: set) -> Iterator[None]:
+def reported_once(warned: set) -> Iterator[None]:
     """Gather what is reported into one warning, and none if there was one before.
 
     Args:
@@ -55,8 +55,8 @@ def reported_once(told: set) -> Iterator[None]:
         collected = _collected.get()
     finally:
         _collected.reset(token)
-    if collected and CompilerWarning not in told:
-        told.add(CompilerWarning)
+    if collected and CompilerWarning not in warned:
+        warned.add(CompilerWarning)
         _warn(collected)
 
 

@@ -14,44 +14,44 @@ from dynamics.compiler._jax import subjaxprs as subjaxprs
 
 def primitives(jaxpr: Any) -> set[str]:
     """Names of all operations of a program and of the programs that it holds."""
-    names = {equation.primitive.name for equation in jaxpr.eqns}
-    return names.union(*(primitives(inner) for equation in jaxpr.eqns for inner in subjaxprs(equation)))
+    names = {eqn.primitive.name for eqn in jaxpr.eqns}
+    return names.union(*(primitives(inner) for eqn in jaxpr.eqns for inner in subjaxprs(eqn)))
 
 
 def depends(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
     """Which results depend on the arguments that are marked, or may do so."""
-    found = dict(zip(jaxpr.invars, flags, strict=True))
+    depending = dict(zip(jaxpr.invars, flags, strict=True))
 
     def one(atom: Any) -> bool:
-        return not is_literal(atom) and found.get(atom, False)
+        return not is_literal(atom) and depending.get(atom, False)
 
-    for equation in jaxpr.eqns:
-        given = [one(atom) for atom in equation.invars]
-        inner = called(equation)
+    for eqn in jaxpr.eqns:
+        given = [one(atom) for atom in eqn.invars]
+        inner = called(eqn)
         if inner is not None and any(given):
             results = depends(opened(inner)[0], given)
         else:
-            results = [any(given)] * len(equation.outvars)
-        found |= dict(zip(equation.outvars, results, strict=True))
+            results = [any(given)] * len(eqn.outvars)
+        depending |= dict(zip(eqn.outvars, results, strict=True))
     return [one(atom) for atom in jaxpr.outvars]
 
 
-def live_equations(jaxpr: Any, wanted: Sequence[bool]) -> dict[int, list[bool]]:
+def live_eqns(jaxpr: Any, wanted: Sequence[bool]) -> dict[int, list[bool]]:
     """The equations that somebody needs, in their order, and which of their results."""
     used = {atom for atom, one in zip(jaxpr.outvars, wanted, strict=True) if one and not is_literal(atom)}
-    found = {}
+    live = {}
     for index in reversed(range(len(jaxpr.eqns))):
-        equation = jaxpr.eqns[index]
-        needed = [variable in used for variable in equation.outvars]
-        if equation.effects or any(needed):
-            found[index] = needed
-            used.update(atom for atom in equation.invars if not is_literal(atom))
-    return dict(reversed(found.items()))
+        eqn = jaxpr.eqns[index]
+        needed = [variable in used for variable in eqn.outvars]
+        if eqn.effects or any(needed):
+            live[index] = needed
+            used.update(atom for atom in eqn.invars if not is_literal(atom))
+    return dict(reversed(live.items()))
 
 
-def needed_equations(jaxpr: Any) -> list[Any]:
+def needed_eqns(jaxpr: Any) -> list[Any]:
     """The equations on which the results depend, in their order."""
-    return [jaxpr.eqns[index] for index in live_equations(jaxpr, [True] * len(jaxpr.outvars))]
+    return [jaxpr.eqns[index] for index in live_eqns(jaxpr, [True] * len(jaxpr.outvars))]
 
 
 def inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
@@ -63,11 +63,11 @@ def inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
         def read(atom: Any) -> Any:
             return atom.val if is_literal(atom) else values[atom]
 
-        for equation in needed_equations(jaxpr):
-            arguments = [read(atom) for atom in equation.invars]
-            inner = called(equation)
-            found = bind(equation, arguments) if inner is None else evaluated(*opened(inner), arguments)
-            values.update(zip(equation.outvars, found, strict=True))
+        for eqn in needed_eqns(jaxpr):
+            arguments = [read(atom) for atom in eqn.invars]
+            inner = called(eqn)
+            outputs = bind(eqn, arguments) if inner is None else evaluated(*opened(inner), arguments)
+            values.update(zip(eqn.outvars, outputs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
     avals = [variable.aval for variable in (*closed.jaxpr.constvars, *closed.jaxpr.invars)]
@@ -92,12 +92,12 @@ class Program:
     def __init__(self, function: Callable[..., Sequence[Any]], arguments: Sequence[Any]):
         closed = jax.make_jaxpr(function)(*arguments)
         jaxpr = closed.jaxpr
-        self.equations = needed_equations(jaxpr)
+        self.eqns = needed_eqns(jaxpr)
         self.constants = dict(zip(jaxpr.constvars, map(on_no_device, closed.consts), strict=True))
         self.inputs, self.outputs = list(jaxpr.invars), list(jaxpr.outvars)
         places = {variable: place for place, variable in enumerate(self.inputs)}
         self.forwarded = [None if is_literal(atom) else places.get(atom) for atom in self.outputs]
-        self._read = {atom for equation in self.equations for atom in equation.invars if not is_literal(atom)}
+        self._read = {atom for eqn in self.eqns for atom in eqn.invars if not is_literal(atom)}
         self.needed = [variable in self._read for variable in self.inputs]
 
     def __call__(self, *arguments: Any) -> tuple[Any, ...]:
@@ -105,14 +105,14 @@ class Program:
         return self._run(arguments, self.constants)
 
     def _run(self, arguments: Sequence[Any], constants: dict[Any, Any]) -> tuple[Any, ...]:
-        known = dict(zip(self.inputs, arguments, strict=True)) | constants
+        env = dict(zip(self.inputs, arguments, strict=True)) | constants
 
         def read(atom: Any) -> Any:
-            return atom.val if is_literal(atom) else known[atom]
+            return atom.val if is_literal(atom) else env[atom]
 
-        for equation in self.equations:
-            found = bind(equation, map(read, equation.invars))
-            known |= dict(zip(equation.outvars, found, strict=True))
+        for eqn in self.eqns:
+            outputs = bind(eqn, map(read, eqn.invars))
+            env |= dict(zip(eqn.outvars, outputs, strict=True))
         return tuple(np.asarray(atom.val, atom.aval.dtype) if is_literal(atom) else read(atom) for atom in self.outputs)
 
     def closed(self) -> tuple[Any, list[Any]]:
@@ -125,23 +125,21 @@ class Program:
         def run(constants: list[Any], given: list[Any]) -> list[Any]:
             rest = iter(given)
             whole = [next(rest) if one else None for one in self.needed]
-            found = self._run(whole, dict(zip(names, constants, strict=True)))
-            return [array for array, source in zip(found, self.forwarded, strict=True) if source is None]
+            outputs = self._run(whole, dict(zip(names, constants, strict=True)))
+            return [array for array, source in zip(outputs, self.forwarded, strict=True) if source is None]
 
         constants = [self.constants[name] for name in names]
         given = [variable.aval for variable, one in zip(self.inputs, self.needed, strict=True) if one]
         shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in given]
         return jax.make_jaxpr(run)([jax.ShapeDtypeStruct(n.aval.shape, n.aval.dtype) for n in names], shapes), constants
 
-    def forwarding(self, arguments: Sequence[Any], found: Sequence[Any]) -> tuple[Any, ...]:
+    def forwarding(self, arguments: Sequence[Any], outputs: Sequence[Any]) -> tuple[Any, ...]:
         """All results, given those of the closed program."""
-        made = iter(found)
+        made = iter(outputs)
         return tuple(next(made) if source is None else arguments[source] for source in self.forwarded)
 
 
 def on_no_device(constant: Any) -> Any:
     """A constant as an array of NumPy: one that lies on a device would have to be moved to those of a mesh."""
-    known = isinstance(constant, jax.Array) and not isinstance(constant, jax.core.Tracer)
-    return (
-        np.asarray(constant) if known and not jax.dtypes.issubdtype(constant.dtype, jax.dtypes.extended) else constant
-    )
+    env = isinstance(constant, jax.Array) and not isinstance(constant, jax.core.Tracer)
+    return np.asarray(constant) if env and not jax.dtypes.issubdtype(constant.dtype, jax.dtypes.extended) else constant

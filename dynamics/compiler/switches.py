@@ -48,17 +48,17 @@ def may_switch(jaxpr: Any) -> bool:
     """Whether a program holds an operation that may switch."""
     names = COMPARED | ROUNDED | TIED | {"abs", "sign", "clamp", "rem", "convert_element_type"}
     return any(
-        (equation.primitive.name in names and _is_real(equation.invars[0]))
-        or (not _is_smooth(equation) and any(map(may_switch, subjaxprs(equation))))
-        for equation in jaxpr.eqns
+        (eqn.primitive.name in names and _is_real(eqn.invars[0]))
+        or (not _is_smooth(eqn) and any(map(may_switch, subjaxprs(eqn))))
+        for eqn in jaxpr.eqns
     )
 
 
-def _is_smooth(equation: Any) -> bool:
+def _is_smooth(eqn: Any) -> bool:
     """Whether an equation calls a function that is known to be smooth."""
-    if equation.primitive.name != "custom_jvp_call":
+    if eqn.primitive.name != "custom_jvp_call":
         return False
-    return source(equation).split(" at ")[0] in SMOOTH and is_trusted(equation)
+    return source(eqn).split(" at ")[0] in SMOOTH and is_trusted(eqn)
 
 
 def _is_real(atom: Any) -> bool:
@@ -74,40 +74,40 @@ def _evaluate(
     jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], depends: Sequence[bool]
 ) -> tuple[list[tuple[Any, bool]], list[Array]]:
     """The results with whether they depend on the arguments that are marked, and the gaps."""
-    environment = {name: (value, False) for name, value in zip(jaxpr.constvars, constants, strict=True)}
-    environment |= dict(zip(jaxpr.invars, zip(arguments, depends, strict=True), strict=True))
+    env = {name: (value, False) for name, value in zip(jaxpr.constvars, constants, strict=True)}
+    env |= dict(zip(jaxpr.invars, zip(arguments, depends, strict=True), strict=True))
     parts: list[Array] = []
 
     def read(atom: Any) -> tuple[Any, bool]:
-        return (atom.val, False) if is_literal(atom) else environment[atom]
+        return (atom.val, False) if is_literal(atom) else env[atom]
 
-    for equation in jaxpr.eqns:
-        values, marks = map(list, zip(*map(read, equation.invars), strict=True)) if equation.invars else ([], [])
+    for eqn in jaxpr.eqns:
+        values, marks = map(list, zip(*map(read, eqn.invars), strict=True)) if eqn.invars else ([], [])
         if not any(marks):
-            results = [(value, False) for value in bind(equation, values)]
+            results = [(value, False) for value in bind(eqn, values)]
         else:
-            results, more = _equation(equation, values, marks)
+            results, more = _equation(eqn, values, marks)
             parts += more
-        environment |= dict(zip(equation.outvars, results, strict=True))
+        env |= dict(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars], parts
 
 
-def _equation(equation: Any, values: list[Any], marks: list[bool]) -> tuple[list[tuple[Any, bool]], list[Array]]:
-    name, inner = equation.primitive.name, called(equation)
-    if inner is not None and not _is_smooth(equation):
+def _equation(eqn: Any, values: list[Any], marks: list[bool]) -> tuple[list[tuple[Any, bool]], list[Array]]:
+    name, inner = eqn.primitive.name, called(eqn)
+    if inner is not None and not _is_smooth(eqn):
         return _closed(inner, values, marks)
-    if name == "scan" and may_switch(Scan.of(equation).body.jaxpr):
+    if name == "scan" and may_switch(Scan.of(eqn).body.jaxpr):
         parts: list[Array] = []
 
         def body(row: list[Any], _: Any) -> list[Any]:
-            results, more = _closed(Scan.of(equation).body, row, [True] * len(row))
+            results, more = _closed(Scan.of(eqn).body, row, [True] * len(row))
             return [*(value for value, _ in results), _joined(more)]
 
-        *results, rows = scanned(equation, values, body)
+        *results, rows = scanned(eqn, values, body)
         return [(value, True) for value in results], [*parts, rows]
-    if name == "cond" and any(may_switch(branch.jaxpr) for branch in branches(equation)):
-        return _branches(branches(equation), values)
-    return [(value, True) for value in bind(equation, values)], _gaps(equation, values)
+    if name == "cond" and any(may_switch(branch.jaxpr) for branch in branches(eqn)):
+        return _branches(branches(eqn), values)
+    return [(value, True) for value in bind(eqn, values)], _gaps(eqn, values)
 
 
 def _closed(program: Any, values: Sequence[Any], marks: Sequence[bool]) -> tuple[list[tuple[Any, bool]], list[Array]]:
@@ -133,13 +133,13 @@ def _branches(cases: Sequence[Any], values: list[Any]) -> tuple[list[tuple[Any, 
     return [(value, True) for value in results], [part]
 
 
-def _gaps(equation: Any, values: list[Any]) -> list[Array]:
-    name, parameters = equation.primitive.name, equation.params
-    if not equation.invars or not _is_real(equation.invars[0]):
+def _gaps(eqn: Any, values: list[Any]) -> list[Array]:
+    name, parameters = eqn.primitive.name, eqn.params
+    if not eqn.invars or not _is_real(eqn.invars[0]):
         return []
     first = values[0]
     if name in COMPARED:
-        same = equation.invars[0] is equation.invars[1]  # a test for NaN
+        same = eqn.invars[0] is eqn.invars[1]  # a test for NaN
         return [] if same else [first - values[1]]
     if name in {"abs", "sign"}:
         return [first]
@@ -147,7 +147,7 @@ def _gaps(equation: Any, values: list[Any]) -> list[Array]:
         return [values[1] - first, values[1] - values[2]]
     if name == "round":
         return [first - jnp.floor(first) - 0.5]
-    if name in ROUNDED or (name == "convert_element_type" and not _is_real(equation.outvars[0])):
+    if name in ROUNDED or (name == "convert_element_type" and not _is_real(eqn.outvars[0])):
         return [first - jnp.round(first)]
     if name == "rem":
         return [first - values[1] * jnp.round(first / values[1])]

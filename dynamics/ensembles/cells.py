@@ -357,9 +357,9 @@ _chunk_on_processors = eqx.filter_jit(_run_blocks, compiler_options={"xla_cpu_pr
 
 def _block(recipe: Recipe, machine_code: bool, cells: tuple[dict[str, Array], Array]) -> dict[str, Any]:
     if recipe.compiled:
-        from dynamics.compiler.batch.interpreter import in_lanes  # an error there is one of the compiler
+        from dynamics.compiler.batch.interpreter import batch_last_axis  # an error there is one of the compiler
 
-        found = in_lanes(partial(_simulated, recipe), machine_code=machine_code)(*cells)
+        found = batch_last_axis(partial(_simulated, recipe), machine_code=machine_code)(*cells)
         found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
     else:
         logger.info("jax.vmap for blocks of %d games", len(cells[1]))

@@ -15,8 +15,8 @@ from dynamics._compiling import quick_jit
 from dynamics.compiler import affine
 from dynamics.compiler.affine import is_affine_step
 from dynamics.compiler.batch import interpreter
-from dynamics.compiler.batch.interpreter import in_lanes
-from dynamics.compiler.jaxprs import live_equations
+from dynamics.compiler.batch.interpreter import batch_last_axis
+from dynamics.compiler.jaxprs import live_eqns
 from dynamics.simulation.maps import one_step
 from dynamics.simulation.simulate import simulate_lane
 
@@ -44,7 +44,7 @@ def trajectory(game, update, point, shift):
 
 def same_as_vmap(function, *arguments, dtype=np.float64, machine_code=True):
     """Compare on all lanes; returns what was found."""
-    found = jax.jit(in_lanes(function, machine_code=machine_code))(*arguments)
+    found = jax.jit(batch_last_axis(function, machine_code=machine_code))(*arguments)
     expected = quick_jit(jax.vmap(function, in_axes=-1, out_axes=-1))(*arguments)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -171,8 +171,8 @@ def test_one_exponential_per_field_of_the_dirac_gan(objective):
     def body(x, y):
         return game.field((x, y))
 
-    jaxpr = jax.make_jaxpr(in_lanes(body))(SHIFTS, SHIFTS).jaxpr
-    kept = [jaxpr.eqns[index] for index in live_equations(jaxpr, [True, True])]
+    jaxpr = jax.make_jaxpr(batch_last_axis(body))(SHIFTS, SHIFTS).jaxpr
+    kept = [jaxpr.eqns[index] for index in live_eqns(jaxpr, [True, True])]
     names = [equation.primitive.name for equation in kept if equation.outvars[0].aval.shape == (LANES,)]
     assert sum(name in ("exp", "log", "log1p", "expm1", "tanh", "pow") for name in names) <= 1
     assert names.count("div") <= 1
@@ -183,9 +183,9 @@ def test_halves_of_squares_cost_nothing():
     def slopes(x, y):
         return jax.grad(lambda x: x**2 / 2)(x), jax.grad(lambda y: 4 * y**2 / 3 - x * y)(y)
 
-    jaxpr = jax.make_jaxpr(in_lanes(slopes))(SHIFTS, SHIFTS).jaxpr
+    jaxpr = jax.make_jaxpr(batch_last_axis(slopes))(SHIFTS, SHIFTS).jaxpr
     assert jaxpr.outvars[0] is jaxpr.invars[0]
-    kept = [jaxpr.eqns[index].primitive.name for index in live_equations(jaxpr, [True, True])]
+    kept = [jaxpr.eqns[index].primitive.name for index in live_eqns(jaxpr, [True, True])]
     assert sorted(name for name in kept if name != "broadcast_in_dim") == ["mul", "sub"]
 
 
@@ -243,7 +243,7 @@ def test_small_rates_keep_their_digits():
 
         return jax.lax.fori_loop(0, 1, step, players)
 
-    moved = jax.jit(in_lanes(run, machine_code=True))(jnp.zeros(LANES, jnp.float32))[0]
+    moved = jax.jit(batch_last_axis(run, machine_code=True))(jnp.zeros(LANES, jnp.float32))[0]
     np.testing.assert_allclose(moved, -1e-8, rtol=1e-2)
 
 
@@ -256,7 +256,7 @@ def test_a_whole_run_is_machine_code():
         found, *doubt = simulate_lane(game, update, (1.0, 1.0), **given)
         return found.final, found.outcome, found.players, doubt
 
-    compiled = jax.jit(in_lanes(run, machine_code=True)).lower(SHIFTS).compile().as_text()
+    compiled = jax.jit(batch_last_axis(run, machine_code=True)).lower(SHIFTS).compile().as_text()
     # What the schedule decides, the loop, what comes after it, and two that keep apart what is outside.
     assert " while(" not in compiled and compiled.count("custom_call_target") == 5
 

@@ -222,9 +222,9 @@ def faulty_rules():
         yield pytest.param(llvm_rules.RULES, key, id=f"lowering-rules-{key}", marks=marks)
     for name in written:
         yield pytest.param(context.FunctionContext, name, id=f"context-{name}", marks=pytest.mark.slow)
-    for name in ("translated", "write_function", "jaxpr_as_fun", "lower_jaxpr"):
+    for name in ("compile_program", "write_function", "jaxpr_as_fun", "lower_jaxpr"):
         yield pytest.param(lowering, name, id=f"lowering-{name}", marks=pytest.mark.slow)
-    for name in ("RuleContext", "needed_equations"):
+    for name in ("RuleContext", "needed_eqns"):
         yield pytest.param(llvm_rules, name, id=f"lowering-rules-{name}", marks=pytest.mark.slow)
 
 
@@ -287,7 +287,7 @@ def test_a_program_that_can_be_lowered_in_no_way(plain, monkeypatch):
     def unsupported(*_):
         raise Unsupported("a loop")
 
-    monkeypatch.setattr(lowering, "translated", unsupported)
+    monkeypatch.setattr(lowering, "compile_program", unsupported)
     monkeypatch.setattr(_jax, "mlir", Without(_jax.mlir, ["lower_fun"], AttributeError, []))
     found, told = swept()
     close(found, plain)
@@ -335,8 +335,8 @@ def test_the_compiler_turned_off(plain, monkeypatch, caplog, tmp_path):
     assert not told and "machine code: games_" in caplog.text and "jax.vmap" not in caplog.text
     caplog.clear()
     monkeypatch.setenv(fallback.VARIABLE, "off")
-    monkeypatch.setattr(interpreter, "in_lanes", None)
-    monkeypatch.setattr(lowering, "translated", None)
+    monkeypatch.setattr(interpreter, "batch_last_axis", None)
+    monkeypatch.setattr(lowering, "compile_program", None)
     found, told = swept()
     close(found, plain)
     assert not told and "jax.vmap for blocks of 3 games" in caplog.text and "machine code" not in caplog.text

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dynamics.compiler import errors
 from dynamics.compiler.errors import Unavailable, Unsupported
 from dynamics.compiler.llvm import elementary, jit, vector_width
-from dynamics.compiler.llvm.lowering import in_machine_code, translated
+from dynamics.compiler.llvm.lowering import compile_program, in_machine_code
 from dynamics.compiler.llvm.operations import ELEMENTWISE
 from dynamics.ensembles import CompilerWarning
 
@@ -28,7 +28,7 @@ SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-30, -1e-30, 1e30, 0
 def run(function, *given, lanes=LANES):
     """The results of a function as machine code; all of it must be translated."""
     closed = jax.make_jaxpr(function)(*given)
-    translated(closed, lanes)
+    compile_program(closed, lanes)
     found = jax.jit(in_machine_code(closed, lanes))(*jax.tree.leaves(given))
     return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(function, *given)), found)
 
@@ -272,7 +272,7 @@ def test_several_registers_change_nothing(monkeypatch):
     x = jnp.asarray(RNG.normal(size=192))
     found = []
     for units in (1, 2, 4):
-        monkeypatch.setattr(vector_width, "UNITS", units)
+        monkeypatch.setattr(vector_width, "REGISTERS_PER_NUMBER", units)
         found.append(np.asarray(run(simulated, x, lanes=192)))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
@@ -292,8 +292,8 @@ def test_registers_per_number(step, count, registers):
     x = jnp.ones((count, 512), jnp.float32)
     closed = jax.make_jaxpr(lambda x: jax.lax.fori_loop(0, 9, lambda i, x: step(x), x))(x)
     full = jit.register_bytes() // 4
-    assert vector_width.strip_width(closed.jaxpr, 512) == registers * full
-    assert vector_width.strip_width(jax.make_jaxpr(step)(x).jaxpr, 512) == full
+    assert vector_width.tile_width(closed.jaxpr, 512) == registers * full
+    assert vector_width.tile_width(jax.make_jaxpr(step)(x).jaxpr, 512) == full
 
 
 def test_numbers_below_the_normal_ones_are_zero():
@@ -327,7 +327,7 @@ def test_what_is_left_to_xla(function, reason, caplog):
     x = numbers(np.float64)
     closed = jax.make_jaxpr(function)(x)
     with pytest.raises(Unsupported, match=reason):
-        translated(closed, LANES)
+        compile_program(closed, LANES)
     with caplog.at_level("INFO", logger="dynamics.compiler.llvm.lowering"):
         (found,) = jax.jit(in_machine_code(closed, LANES))(x)
     np.testing.assert_array_equal(found, function(x))
@@ -351,7 +351,7 @@ def test_an_error_names_the_equation(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setitem(ELEMENTWISE, "tanh", failing)
             with pytest.raises(type(error), match="no tanh") as caught:
-                translated(closed, LANES)
+                compile_program(closed, LANES)
         assert errors.text(caught.value) == f"no tanh ({wanted})"
     with monkeypatch.context() as patch:
         patch.setitem(ELEMENTWISE, "tanh", failing)
@@ -373,9 +373,9 @@ def test_without_the_interface_of_xla_all_is_left_to_it(monkeypatch):
 def test_equal_programs_are_compiled_once(monkeypatch):
     x = numbers(np.float64)
     closed = jax.make_jaxpr(lambda x: x * 5 + 1)(x)
-    name = translated(closed, LANES)
+    name = compile_program(closed, LANES)
     monkeypatch.setattr(jit.llvm, "create_mcjit_compiler", None)
-    assert translated(jax.make_jaxpr(lambda y: y * 5 + 1)(x), LANES) == name
+    assert compile_program(jax.make_jaxpr(lambda y: y * 5 + 1)(x), LANES) == name
 
 
 def test_every_operation_is_tried():

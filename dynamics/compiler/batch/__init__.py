@@ -1,1 +1,1 @@
-"""Programs of one game for many at once: the games in the last axis, equation by equation."""
+"""From the jaxpr of one game to the jaxpr of a batch, with the batch axis last, equation by equation."""

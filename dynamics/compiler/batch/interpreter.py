@@ -1,15 +1,16 @@
-"""Functions of one game made functions of many, with the games in the last axis, where registers lie.
+"""Functions of one game made functions of a batch of games, with the batch axis last: games lie side by side in memory.
 
 `jax.vmap` puts games first: a small matrix product per game then becomes a call per game. Here the program of one
-game is read equation by equation: arithmetic stays as it is, small sums and products are written out, and what is not
-known is left to `jax.vmap`. On the way equal terms are merged, signs are followed (so that the exponentials of $x$ and
-of $-x$ are one), and what no step of a loop changes is taken out of it. A loop that is nothing but arithmetic becomes
-machine code.
+game is read equation by equation: arithmetic stays as it is, small sums and products are written out, and a primitive
+without a rule is left to `jax.vmap`. On the way equal terms are merged (common subexpression elimination), signs are
+propagated (so that the exponentials of $x$ and of $-x$ are one), and what no iteration of a loop changes is hoisted out
+of it. A loop that is nothing but arithmetic becomes machine code.
 
 Results agree with `jax.vmap` to rounding: every single rewriting is exact, but the compiler contracts and orders sums
 in its own way.
 """
 
+import logging
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,288 +34,309 @@ from dynamics.compiler._jax import (
 )
 from dynamics.compiler.affine import STEP, as_affine, is_affine_step
 from dynamics.compiler.batch.rules import ELEMENTWISE, RULES, batching, frozen
-from dynamics.compiler.batch.values import Core, Value
-from dynamics.compiler.errors import naming
-from dynamics.compiler.jaxprs import Program, depends, live_equations, on_no_device
-from dynamics.compiler.llvm.lowering import in_machine_code, is_known, is_machine_code
+from dynamics.compiler.batch.values import BatchArray, SignedArray
+from dynamics.compiler.errors import described, naming
+from dynamics.compiler.jaxprs import Program, depends, live_eqns, on_no_device
+from dynamics.compiler.llvm.lowering import in_machine_code, is_machine_code, is_supported
+
+logger = logging.getLogger(__name__)
 
 # Operations before and after loops that become machine code: fewer gain nothing, more take long to compile.
 FEWEST, MOST_BEFORE, MOST_AFTER = 20, 1_000, 6_000
 LONGEST = 400  # numbers of an array per game
-FOLDED = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}  # of known numbers, to the bit
+FOLDED = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}  # of constants, to the bit
 MOVING = {"broadcast_in_dim", "concatenate", "iota", "reshape", "slice", "squeeze", "transpose"}
 
 
-def in_lanes(function: Callable[..., Any], *, machine_code: bool = False) -> Callable[..., Any]:
+def batch_last_axis(function: Callable[..., Any], *, machine_code: bool = False) -> Callable[..., Any]:
     """What `jax.vmap(function, in_axes=-1, out_axes=-1)` computes, faster.
 
     Args:
         function: of pytrees of arrays, traceable.
-        machine_code: whether loops of arithmetic become machine code (`machine_code`) on a CPU.
+        machine_code: whether loops of arithmetic become machine code (`llvm/`) on a CPU.
 
     Returns:
         a function of pytrees of arrays whose last axis, of one length, counts the games.
 
     >>> import jax.numpy as jnp
-    >>> rows = in_lanes(lambda matrix, vector: matrix @ vector)(jnp.ones((2, 3, 5)), jnp.ones((3, 5)))
+    >>> rows = batch_last_axis(lambda matrix, vector: matrix @ vector)(jnp.ones((2, 3, 5)), jnp.ones((3, 5)))
     >>> rows.shape, float(rows[0, 0])
     ((2, 5), 3.0)
     """
 
     def run(*arguments: Any) -> Any:
         leaves, structure = jax.tree.flatten(arguments)
-        lanes = leaves[0].shape[-1]
+        batch_size = leaves[0].shape[-1]
         shapes = [jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype) for leaf in leaves]
-        closed, outputs = jax.make_jaxpr(function, return_shape=True)(*jax.tree.unflatten(structure, shapes))
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(*jax.tree.unflatten(structure, shapes))
         # The axis of the games is known by its length.
-        translated = machine_code and lanes not in _lengths(closed.jaxpr)
+        compiles = machine_code and batch_size not in _lengths(closed.jaxpr)
 
         def all_games(*leaves: Any) -> list[Any]:
-            scope = _Scope(lanes, translated, ChainMap())
+            scope = _Scope(batch_size, compiles, ChainMap())
             frame = _Frame.closed(closed)
-            frame.enter([Value(Core(leaf, True)) for leaf in leaves])
-            scope.advance(frame)
-            return [scope.whole(value) for value in frame.outputs(scope)]
+            frame.bind_inputs([SignedArray(BatchArray(leaf, True)) for leaf in leaves])
+            scope.evaluate(frame)
+            return [scope.batched_array(value) for value in frame.outputs(scope)]
 
-        if translated:
-            leaves = _apart(leaves, lanes)
-            found = _apart(_in_parts(Program(all_games, leaves), lanes, leaves), lanes)
+        if compiles:
+            leaves = _opaque_copies(leaves, batch_size)
+            results = _opaque_copies(_compile_parts(Program(all_games, leaves), batch_size, leaves), batch_size)
         else:
-            found = all_games(*leaves)
-        return jax.tree.unflatten(jax.tree.structure(outputs), found)
+            results = all_games(*leaves)
+        return jax.tree.unflatten(jax.tree.structure(shape), results)
 
     return run
 
 
 class _Frame:
-    """How far a program has been worked through: its known variables, and the frames of the calls in it."""
+    """A jaxpr that is evaluated as far as its inputs are there: environment, and frames of the calls and loops in it.
+
+    Attributes:
+        jaxpr: the program.
+        inputs: its variables that are bound from outside.
+        wanted: which of its outputs somebody needs.
+        live: the equations that these need, with which of their outputs.
+        env: arrays by variable, as far as there are.
+        inner: frames of calls, and loops, by the number of their equation.
+        done: the equations that have been evaluated.
+    """
 
     def __init__(
-        self, jaxpr: Any, inputs: Sequence[Any], wanted: Sequence[bool], live: dict[int, list[bool]], known: dict
+        self, jaxpr: Any, inputs: Sequence[Any], wanted: Sequence[bool], live: dict[int, list[bool]], env: dict
     ):
-        self.jaxpr, self.inputs, self.wanted, self.live, self.known = jaxpr, inputs, wanted, live, known
+        self.jaxpr, self.inputs, self.wanted, self.live, self.env = jaxpr, inputs, wanted, live, env
         self.inner: dict[int, Any] = {}
         self.done: set[int] = set()
 
     @staticmethod
-    def of(jaxpr: Any, constants: Sequence[Value], wanted: Sequence[bool] | None = None) -> "_Frame":
+    def of(jaxpr: Any, constants: Sequence[SignedArray], wanted: Sequence[bool] | None = None) -> "_Frame":
         wanted = [True] * len(jaxpr.outvars) if wanted is None else wanted
-        known = dict(zip(jaxpr.constvars, constants, strict=True))
-        return _Frame(jaxpr, jaxpr.invars, wanted, live_equations(jaxpr, wanted), known)
+        env = dict(zip(jaxpr.constvars, constants, strict=True))
+        return _Frame(jaxpr, jaxpr.invars, wanted, live_eqns(jaxpr, wanted), env)
 
     @staticmethod
     def closed(jaxpr: Any) -> "_Frame":
         """Of a program that has its constants with it."""
-        return _Frame.of(jaxpr.jaxpr, [Value(Core(on_no_device(constant), False)) for constant in jaxpr.consts])
+        return _Frame.of(
+            jaxpr.jaxpr, [SignedArray(BatchArray(on_no_device(constant), False)) for constant in jaxpr.consts]
+        )
 
     def copy(self) -> "_Frame":
-        copied = _Frame(self.jaxpr, self.inputs, self.wanted, self.live, dict(self.known))
+        copied = _Frame(self.jaxpr, self.inputs, self.wanted, self.live, dict(self.env))
         copied.inner = {index: frame.copy() for index, frame in self.inner.items()}
         copied.done = set(self.done)
         return copied
 
-    def enter(self, values: Sequence[Value | None]) -> None:
-        """Make arguments known; `None` stays unknown."""
-        self.known |= {v: value for v, value in zip(self.inputs, values, strict=True) if value is not None}
+    def bind_inputs(self, values: Sequence[SignedArray | None]) -> None:
+        """Put inputs into the environment; `None` is not there yet."""
+        self.env |= {v: value for v, value in zip(self.inputs, values, strict=True) if value is not None}
 
-    def read(self, scope: "_Scope", atom: Any) -> Value | None:
+    def read(self, scope: "_Scope", atom: Any) -> SignedArray | None:
         if is_literal(atom):
             return scope.literal(atom.val, atom.aval.dtype)
-        return self.known.get(atom)
+        return self.env.get(atom)
 
-    def outputs(self, scope: "_Scope") -> list[Value | None]:
-        """What is known of the results, `None` for what is not known or not wanted."""
+    def outputs(self, scope: "_Scope") -> list[SignedArray | None]:
+        """The outputs, `None` for those that are not there yet or not wanted."""
         pairs = zip(self.jaxpr.outvars, self.wanted, strict=True)
         return [self.read(scope, atom) if one else None for atom, one in pairs]
 
 
 class _Scope:
-    """One level of a program: what has been computed there or further out is never computed again."""
+    """One level of a program: what has been computed there or further out is never computed again.
 
-    def __init__(self, lanes: int, machine_code: bool, memory: ChainMap):
-        self.lanes, self.machine_code, self.memory = lanes, machine_code, memory
+    Attributes:
+        batch_size: length of the last axis of batched arrays.
+        machine_code: whether loops become machine code.
+        cse_table: results by operation and operands (common subexpression elimination); a map per level.
+    """
 
-    def inside(self) -> "_Scope":
-        """The scope of a loop's body: what is computed there is not known outside."""
-        return _Scope(self.lanes, self.machine_code, self.memory.new_child())
+    def __init__(self, batch_size: int, machine_code: bool, cse_table: ChainMap):
+        self.batch_size, self.machine_code, self.cse_table = batch_size, machine_code, cse_table
 
-    def remembered(self, key: tuple, cores: Sequence[Core], compute: Callable[[], Any]) -> Any:
-        """The result of a computation, made once."""
-        key = (*key, *[core.number for core in cores])
-        if key not in self.memory:
-            self.memory[key] = compute()
-        return self.memory[key]
+    def child(self) -> "_Scope":
+        """The scope of a loop's body: what is computed there does not exist outside."""
+        return _Scope(self.batch_size, self.machine_code, self.cse_table.new_child())
 
-    def literal(self, value: Any, dtype: Any) -> Value:
+    def cse(self, key: tuple, operands: Sequence[BatchArray], compute: Callable[[], Any]) -> Any:
+        """Common subexpression elimination: the result of a computation on these operands, made once."""
+        key = (*key, *[unsigned.serial for unsigned in operands])
+        if key not in self.cse_table:
+            self.cse_table[key] = compute()
+        return self.cse_table[key]
+
+    def literal(self, value: Any, dtype: Any) -> SignedArray:
         if np.ndim(value) or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
-            return Value(Core(on_no_device(value), False))
+            return SignedArray(BatchArray(on_no_device(value), False))
         number = np.asarray(value, dtype)
         key = ("literal", str(dtype), number.tobytes())
-        return self.remembered(key, (), lambda: Value(Core(number, False, number)))
+        return self.cse(key, (), lambda: SignedArray(BatchArray(number, False, number)))
 
-    # What a value is as an array.
+    # A signed array as an array of JAX.
 
-    def array(self, value: Value) -> Any:
+    def array(self, value: SignedArray) -> Any:
         """With its sign, batched or not."""
         if not value.negative:
-            return value.core.array
-        return self.remembered(("neg",), (value.core,), lambda: jax.lax.neg(value.core.array))
+            return value.unsigned.array
+        return self.cse(("neg",), (value.unsigned,), lambda: jax.lax.neg(value.unsigned.array))
 
-    def whole(self, value: Value) -> Any:
+    def batched_array(self, value: SignedArray) -> Any:
         """With its sign, and the games in the last axis."""
         array = self.array(value)
-        return array if value.core.batched else self.spread(array)
+        return array if value.unsigned.batched else self.broadcast(array)
 
-    def spread(self, array: Any) -> Any:
+    def broadcast(self, array: Any) -> Any:
         shape = np.shape(array)
-        return jax.lax.broadcast_in_dim(array, (*shape, self.lanes), range(len(shape)))
+        return jax.lax.broadcast_in_dim(array, (*shape, self.batch_size), range(len(shape)))
 
-    def aligned(self, values: Sequence[Value], batched: bool) -> list[Any]:
+    def broadcast_together(self, values: Sequence[SignedArray], batched: bool) -> list[Any]:
         """Arrays of one shape: scalars, and axes of length 1, may stand beside longer ones."""
-        arrays = [self.whole(value) if batched else self.array(value) for value in values]
+        arrays = [self.batched_array(value) if batched else self.array(value) for value in values]
         shape = np.broadcast_shapes(*map(np.shape, arrays))
 
-        def widened(array: Any) -> Any:
+        def broadcast_one(array: Any) -> Any:
             axes = range(len(shape) - np.ndim(array), len(shape))
             return array if np.shape(array) == shape else jax.lax.broadcast_in_dim(array, shape, axes)
 
-        return [widened(array) for array in arrays]
+        return [broadcast_one(array) for array in arrays]
 
-    # Working through a program.
+    # Evaluating a program.
 
-    def advance(self, frame: _Frame) -> None:
-        """Compute all that can be computed from what is known."""
+    def evaluate(self, frame: _Frame) -> None:
+        """Evaluate all equations whose inputs are there."""
         for index, wanted in frame.live.items():
             if index in frame.done:
                 continue
-            equation = frame.jaxpr.eqns[index]
-            values = [frame.read(self, atom) for atom in equation.invars]
-            name = equation.primitive.name
+            eqn = frame.jaxpr.eqns[index]
+            values = [frame.read(self, atom) for atom in eqn.invars]
+            name = eqn.primitive.name
             if name in CALLS:
-                self._call(frame, index, equation, values, wanted)
+                self._call(frame, index, eqn, values, wanted)
             elif name in LOOPS:
-                self._loop(frame, index, equation, values)
+                self._loop(frame, index, eqn, values)
             elif None not in values:
-                frame.known |= dict(zip(equation.outvars, self.apply(equation, values), strict=True))
+                frame.env |= dict(zip(eqn.outvars, self.apply_rule(eqn, values), strict=True))
                 frame.done.add(index)
 
     def _call(
-        self, frame: _Frame, index: int, equation: Any, values: Sequence[Value | None], wanted: Sequence[bool]
+        self, frame: _Frame, index: int, eqn: Any, values: Sequence[SignedArray | None], wanted: Sequence[bool]
     ) -> None:
-        program = called(equation)
-        is_step = called_name(equation) == STEP
+        program = called(eqn)
+        is_step = called_name(eqn) == STEP
         if index not in frame.inner:
-            if is_step and is_affine_step(equation, [value is not None for value in values]):
-                frame.inner[index] = self._affine(equation, values, program)
+            if is_step and is_affine_step(eqn, [value is not None for value in values]):
+                frame.inner[index] = self._affine(eqn, values, program)
             else:
                 jaxpr, constants = opened(program)
-                constants = [Value(Core(on_no_device(one), False)) for one in constants]
+                constants = [SignedArray(BatchArray(on_no_device(one), False)) for one in constants]
                 frame.inner[index] = _Frame.of(jaxpr, constants, wanted)
         inner = frame.inner[index]
-        inner.enter(values)
-        self.advance(inner)
-        found = inner.outputs(self)
-        frame.known |= {v: value for v, value in zip(equation.outvars, found, strict=True) if value is not None}
-        if all(value is not None for value, one in zip(found, wanted, strict=True) if one):
+        inner.bind_inputs(values)
+        self.evaluate(inner)
+        results = inner.outputs(self)
+        frame.env |= {v: value for v, value in zip(eqn.outvars, results, strict=True) if value is not None}
+        if all(value is not None for value, one in zip(results, wanted, strict=True) if one):
             frame.done.add(index)
 
-    def _loop(self, frame: _Frame, index: int, equation: Any, values: Sequence[Value | None]) -> None:
+    def _loop(self, frame: _Frame, index: int, eqn: Any, values: Sequence[SignedArray | None]) -> None:
         if index not in frame.inner:
-            frame.inner[index] = LOOPS[equation.primitive.name].of(equation)
+            frame.inner[index] = LOOPS[eqn.primitive.name].of(eqn)
         loop = frame.inner[index]
-        loop.open(self, values)
+        loop.hoist(self, values)
         if None not in values:
-            found = loop.run(self, values)
-            found = self.by_vmap(equation, values) if found is None else found
-            frame.known |= dict(zip(equation.outvars, found, strict=True))
+            results = loop.run(self, values)
+            results = self.apply_vmap(eqn, values) if results is None else results
+            frame.env |= dict(zip(eqn.outvars, results, strict=True))
             frame.done.add(index)
 
-    def _affine(self, equation: Any, values: Sequence[Value | None], program: Any) -> _Frame:
-        """A frame that multiplies by a matrix what the loop changes; the matrix is made here, outside the loop."""
-        known = [value is not None for value in values]
-        coefficients, step = as_affine(program, known)
+    def _affine(self, eqn: Any, values: Sequence[SignedArray | None], program: Any) -> _Frame:
+        """A frame that multiplies by a matrix what the loop changes; the matrix is made here, before the loop."""
+        invariant = [value is not None for value in values]
+        coefficients, step = as_affine(program, invariant)
         given = [value for value in values if value is not None]
-        batched = any(value.core.batched for value in given)
+        batched = any(value.unsigned.batched for value in given)
         if batched:
-            made = in_lanes(coefficients, machine_code=False)(*[self.whole(value) for value in given])
+            made = batch_last_axis(coefficients, machine_code=False)(*[self.batched_array(value) for value in given])
         else:
             made = coefficients(*[self.array(value) for value in given])
         leaves, structure = jax.tree.flatten(made)
         shapes = [jax.ShapeDtypeStruct(leaf.shape[:-1] if batched else leaf.shape, leaf.dtype) for leaf in leaves]
 
         def run(made: Any, *arguments: Any) -> Any:
-            changing = [argument for argument, one in zip(arguments, known, strict=True) if not one]
+            changing = [argument for argument, one in zip(arguments, invariant, strict=True) if not one]
             return step(jax.tree.unflatten(structure, made), *changing)
 
-        arguments = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in equation.invars]
+        arguments = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
         frame = _Frame.closed(jax.make_jaxpr(run)(shapes, *arguments))
-        coefficients = [Value(Core(leaf, batched)) for leaf in leaves]
-        frame.known |= dict(zip(frame.inputs, coefficients, strict=False))
+        coefficients = [SignedArray(BatchArray(leaf, batched)) for leaf in leaves]
+        frame.env |= dict(zip(frame.inputs, coefficients, strict=False))
         frame.inputs = frame.inputs[len(leaves) :]
         return frame
 
-    def apply(self, equation: Any, values: list[Value]) -> list[Value]:
-        name = equation.primitive.name
+    def apply_rule(self, eqn: Any, values: list[SignedArray]) -> list[SignedArray]:
+        name = eqn.primitive.name
         rule = RULES.get(name)
-        with naming(equation, "batching"):
-            found = None if rule is None else rule(self, equation, values)
-            if found is None and name in ELEMENTWISE:
-                found = self.elementwise(equation, values)
-            return self.by_vmap(equation, values) if found is None else found
+        with naming(eqn, "batching"):
+            results = None if rule is None else rule(self, eqn, values)
+            if results is None and name in ELEMENTWISE:
+                results = self.elementwise(eqn, values)
+            return self.apply_vmap(eqn, values) if results is None else results
 
-    def elementwise(self, equation: Any, values: Sequence[Value]) -> list[Value]:
-        batched = any(value.core.batched for value in values)
+    def elementwise(self, eqn: Any, values: Sequence[SignedArray]) -> list[SignedArray]:
+        batched = any(value.unsigned.batched for value in values)
 
-        def compute() -> list[Core]:
-            arrays = self.aligned(values, batched)
-            return [Core(array, batched) for array in bind(equation, arrays)]
+        def compute() -> list[BatchArray]:
+            arrays = self.broadcast_together(values, batched)
+            return [BatchArray(array, batched) for array in bind(eqn, arrays)]
 
-        key = (equation.primitive.name, frozen(equation.params), tuple(value.negative for value in values))
-        return [Value(core) for core in self.remembered(key, [value.core for value in values], compute)]
+        key = (eqn.primitive.name, frozen(eqn.params), tuple(value.negative for value in values))
+        return [SignedArray(unsigned) for unsigned in self.cse(key, [value.unsigned for value in values], compute)]
 
-    def by_vmap(self, equation: Any, values: Sequence[Value]) -> list[Value]:
-        """What no rule knows."""
+    def apply_vmap(self, eqn: Any, values: Sequence[SignedArray]) -> list[SignedArray]:
+        """For a primitive without a rule."""
+        logger.debug("left to jax.vmap: %s", described(eqn))
 
         def one(*arrays: Any) -> list[Any]:
-            return bind(equation, arrays)
+            return bind(eqn, arrays)
 
-        batched = any(value.core.batched for value in values)
+        batched = any(value.unsigned.batched for value in values)
         if batched:
-            one = jax.vmap(one, in_axes=[-1 if value.core.batched else None for value in values], out_axes=-1)
-        found = one(*[self.array(value) for value in values])
-        return [Value(Core(array, batched)) for array in found]
+            one = jax.vmap(one, in_axes=[-1 if value.unsigned.batched else None for value in values], out_axes=-1)
+        results = one(*[self.array(value) for value in values])
+        return [SignedArray(BatchArray(array, batched)) for array in results]
 
     # Building blocks of rules.
 
-    def binary(self, name: str, one: Value, other: Value) -> Value:
-        """A positive core from two positive ones."""
+    def binary(self, name: str, one: SignedArray, other: SignedArray) -> SignedArray:
+        """An operation on two arrays without their signs."""
         operation = {"add": jax.lax.add, "sub": jax.lax.sub, "mul": jax.lax.mul, "div": jax.lax.div}
         operation |= {"max": jax.lax.max, "min": jax.lax.min}
-        cores = [one.core, other.core]
+        operands = [one.unsigned, other.unsigned]
         if name in ("add", "mul", "max", "min"):
-            cores.sort(key=lambda core: core.number)
-        if name in FOLDED and one.core.is_number and other.core.is_number:
+            operands.sort(key=lambda unsigned: unsigned.serial)
+        if name in FOLDED and one.unsigned.is_known_scalar and other.unsigned.is_known_scalar:
             with np.errstate(all="ignore"):
-                return self.literal(FOLDED[name](one.core.constant, other.core.constant), one.core.dtype)
-        batched = one.core.batched or other.core.batched
+                return self.literal(FOLDED[name](one.unsigned.constant, other.unsigned.constant), one.unsigned.dtype)
+        batched = one.unsigned.batched or other.unsigned.batched
 
-        def compute() -> Core:
-            arrays = self.aligned([Value(core) for core in cores], batched)
-            return Core(operation[name](*arrays), batched)
+        def compute() -> BatchArray:
+            arrays = self.broadcast_together([SignedArray(unsigned) for unsigned in operands], batched)
+            return BatchArray(operation[name](*arrays), batched)
 
-        return Value(self.remembered((name,), cores, compute))
+        return SignedArray(self.cse((name,), operands, compute))
 
-    def reshaped(self, value: Value, shape: tuple[int, ...]) -> Value:
-        core = value.core
-        base = core if core.origin is None else core.origin
+    def reshaped(self, value: SignedArray, shape: tuple[int, ...]) -> SignedArray:
+        unsigned = value.unsigned
+        base = unsigned if unsigned.origin is None else unsigned.origin
         if base.shape == shape:
-            return Value(base, value.negative)
+            return SignedArray(base, value.negative)
 
-        def compute() -> Core:
-            array = jax.lax.reshape(base.array, (*shape, self.lanes) if base.batched else shape)
-            return Core(array, base.batched, base.constant, base)
+        def compute() -> BatchArray:
+            array = jax.lax.reshape(base.array, (*shape, self.batch_size) if base.batched else shape)
+            return BatchArray(array, base.batched, base.constant, base)
 
-        return Value(self.remembered(("reshape", shape), (base,), compute), value.negative)
+        return SignedArray(self.cse(("reshape", shape), (base,), compute), value.negative)
 
     def index(self, array: Any, axis: int, place: int) -> Any:
         return jax.lax.index_in_dim(array, place, axis, keepdims=False)
@@ -323,35 +345,39 @@ class _Scope:
 # Loops and branches.
 
 
-def _carried(jaxpr: Any, constants: list[bool], carry: list[bool], rest: list[bool]) -> tuple[list[bool], list[bool]]:
+def _batched_carry(
+    jaxpr: Any, constants: list[bool], carry: list[bool], rest: list[bool]
+) -> tuple[list[bool], list[bool]]:
     """Which parts of what a loop carries differ from game to game, and which of its further results."""
     while True:
-        found = depends(jaxpr, [*constants, *carry, *rest])
-        wider = [a or b for a, b in zip(carry, found, strict=False)]
-        if wider == carry:
-            return carry, found[len(carry) :]
-        carry = wider
+        results = depends(jaxpr, [*constants, *carry, *rest])
+        more_batched = [a or b for a, b in zip(carry, results, strict=False)]
+        if more_batched == carry:
+            return carry, results[len(carry) :]
+        carry = more_batched
 
 
 def _lengths(jaxpr: Any) -> set[int]:
     """Lengths of all axes in a program."""
-    variables = (*jaxpr.constvars, *jaxpr.invars, *(one for equation in jaxpr.eqns for one in equation.outvars))
-    found = {length for variable in variables for length in variable.aval.shape}
-    return found.union(*(_lengths(inner) for equation in jaxpr.eqns for inner in subjaxprs(equation)))
+    variables = (*jaxpr.constvars, *jaxpr.invars, *(one for eqn in jaxpr.eqns for one in eqn.outvars))
+    results = {length for variable in variables for length in variable.aval.shape}
+    return results.union(*(_lengths(inner) for eqn in jaxpr.eqns for inner in subjaxprs(eqn)))
 
 
-def _start(scope: _Scope, values: Sequence[Value], batched: Sequence[bool]) -> tuple[Any, ...]:
-    return tuple(scope.whole(value) if one else scope.array(value) for value, one in zip(values, batched, strict=True))
+def _as_arrays(scope: _Scope, values: Sequence[SignedArray], batched: Sequence[bool]) -> tuple[Any, ...]:
+    return tuple(
+        scope.batched_array(value) if one else scope.array(value) for value, one in zip(values, batched, strict=True)
+    )
 
 
-def _inside(
+def _trace_body(
     scope: _Scope, frame: _Frame, constants: int, arrays: Sequence[Any], batched: Sequence[bool], wanted: Sequence[bool]
 ) -> tuple[Any, ...]:
-    inner, frame = scope.inside(), frame.copy()
-    values = [Value(Core(array, one)) for array, one in zip(arrays, batched, strict=True)]
-    frame.enter([*[None] * constants, *values])
-    inner.advance(frame)
-    return _start(inner, frame.outputs(inner), wanted)
+    inner, frame = scope.child(), frame.copy()
+    values = [SignedArray(BatchArray(array, one)) for array, one in zip(arrays, batched, strict=True)]
+    frame.bind_inputs([*[None] * constants, *values])
+    inner.evaluate(frame)
+    return _as_arrays(inner, frame.outputs(inner), wanted)
 
 
 class _While(NamedTuple):
@@ -362,35 +388,35 @@ class _While(NamedTuple):
     body: _Frame
 
     @staticmethod
-    def of(equation: Any) -> "_While":
-        loop = While.of(equation)
+    def of(eqn: Any) -> "_While":
+        loop = While.of(eqn)
         return _While(loop, _Frame.closed(loop.condition), _Frame.closed(loop.body))
 
     def copy(self) -> "_While":
         return self._replace(test=self.test.copy(), body=self.body.copy())
 
-    def open(self, scope: _Scope, values: Sequence[Value | None]) -> None:
+    def hoist(self, scope: _Scope, values: Sequence[SignedArray | None]) -> None:
         """Compute what the constants decide, outside the loop."""
         of_test, of_body, carry = self.loop.split(values)
         for frame, constants in ((self.test, of_test), (self.body, of_body)):
-            frame.enter([*constants, *[None] * len(carry)])
-            scope.advance(frame)
+            frame.bind_inputs([*constants, *[None] * len(carry)])
+            scope.evaluate(frame)
 
-    def run(self, scope: _Scope, values: Sequence[Value]) -> list[Value] | None:
+    def run(self, scope: _Scope, values: Sequence[SignedArray]) -> list[SignedArray] | None:
         of_test, of_body, carry = self.loop.split(values)
-        flags = [[value.core.batched for value in part] for part in (of_test, of_body, carry)]
-        batched, _ = _carried(self.body.jaxpr, flags[1], flags[2], [])
+        flags = [[value.unsigned.batched for value in part] for part in (of_test, of_body, carry)]
+        batched, _ = _batched_carry(self.body.jaxpr, flags[1], flags[2], [])
         if depends(self.test.jaxpr, [*flags[0], *batched])[0]:
             return None  # every game stops when it likes
 
-        start = _start(scope, carry, batched)
-        test = Program(lambda *arrays: _inside(scope, self.test, len(of_test), arrays, batched, [False]), start)
-        body = Program(lambda *arrays: _inside(scope, self.body, len(of_body), arrays, batched, batched), start)
+        start = _as_arrays(scope, carry, batched)
+        test = Program(lambda *arrays: _trace_body(scope, self.test, len(of_test), arrays, batched, [False]), start)
+        body = Program(lambda *arrays: _trace_body(scope, self.body, len(of_body), arrays, batched, batched), start)
 
         def loop(*arrays: Any) -> tuple[Any, ...]:
             return jax.lax.while_loop(lambda arrays: test(*arrays)[0], lambda arrays: body(*arrays), arrays)
 
-        return _looped(scope, loop, start, batched)
+        return _trace_loop(scope, loop, start, batched)
 
 
 class _Scan(NamedTuple):
@@ -400,155 +426,155 @@ class _Scan(NamedTuple):
     body: _Frame
 
     @staticmethod
-    def of(equation: Any) -> "_Scan":
-        loop = Scan.of(equation)
+    def of(eqn: Any) -> "_Scan":
+        loop = Scan.of(eqn)
         return _Scan(loop, _Frame.closed(loop.body))
 
     def copy(self) -> "_Scan":
         return self._replace(body=self.body.copy())
 
-    def open(self, scope: _Scope, values: Sequence[Value | None]) -> None:
+    def hoist(self, scope: _Scope, values: Sequence[SignedArray | None]) -> None:
         """Compute what the constants decide, outside the loop."""
         constants, carry, rows = self.loop.split(values)
-        self.body.enter([*constants, *[None] * len([*carry, *rows])])
-        scope.advance(self.body)
+        self.body.bind_inputs([*constants, *[None] * len([*carry, *rows])])
+        scope.evaluate(self.body)
 
-    def run(self, scope: _Scope, values: Sequence[Value]) -> list[Value]:
+    def run(self, scope: _Scope, values: Sequence[SignedArray]) -> list[SignedArray]:
         first, count = self.loop.constants, self.loop.carries
         constants, carry, rest = self.loop.split(values)
-        flags = [[value.core.batched for value in part] for part in (constants, carry, rest)]
-        batched, stacked = _carried(self.body.jaxpr, *flags)
+        flags = [[value.unsigned.batched for value in part] for part in (constants, carry, rest)]
+        batched, stacked = _batched_carry(self.body.jaxpr, *flags)
 
-        start = _start(scope, [*carry, *rest], [*batched, *flags[2]])
+        start = _as_arrays(scope, [*carry, *rest], [*batched, *flags[2]])
         row = [*start[:count], *[jax.ShapeDtypeStruct(array.shape[1:], array.dtype) for array in start[count:]]]
         own, wanted = [*batched, *flags[2]], [*batched, *stacked]
-        body = Program(lambda *arrays: _inside(scope, self.body, first, arrays, own, wanted), row)
+        body = Program(lambda *arrays: _trace_body(scope, self.body, first, arrays, own, wanted), row)
 
         def step(arrays: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-            found = body(*arrays, *more)
-            return found[:count], found[count:]
+            results = body(*arrays, *more)
+            return results[:count], results[count:]
 
         def loop(*arrays: Any) -> tuple[Any, ...]:
             length, reverse, unroll = self.loop[3:]
             ended, collected = jax.lax.scan(step, arrays[:count], arrays[count:], length, reverse, unroll)
             return (*ended, *collected)
 
-        return _looped(scope, loop, start, wanted)
+        return _trace_loop(scope, loop, start, wanted)
 
 
 LOOPS: dict[str, Any] = {"while": _While, "scan": _Scan}
 
 
-def _looped(scope: _Scope, loop: Callable, arrays: Sequence[Any], batched: Sequence[bool]) -> list[Value]:
+def _trace_loop(scope: _Scope, loop: Callable, arrays: Sequence[Any], batched: Sequence[bool]) -> list[SignedArray]:
     program = Program(loop, arrays)
-    found = _translated(program, scope.lanes, arrays) if scope.machine_code else program(*arrays)
-    return [Value(Core(array, one)) for array, one in zip(found, batched, strict=True)]
+    results = _as_machine_code(program, scope.batch_size, arrays) if scope.machine_code else program(*arrays)
+    return [SignedArray(BatchArray(array, one)) for array, one in zip(results, batched, strict=True)]
 
 
-def _translated(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[Any]:
+def _as_machine_code(program: Program, batch_size: int, arrays: Sequence[Any]) -> Sequence[Any]:
     """The results of a program, on a CPU as machine code where it can be."""
     closed, constants = program.closed()
     given = [array for array, one in zip(arrays, program.needed, strict=True) if one]
-    return program.forwarding(arrays, in_machine_code(closed, lanes)(*constants, *given))
+    return program.forwarding(arrays, in_machine_code(closed, batch_size)(*constants, *given))
 
 
-def _apart(arrays: Sequence[Any], lanes: int) -> Sequence[Any]:
+def _opaque_copies(arrays: Sequence[Any], batch_size: int) -> Sequence[Any]:
     """Copies by machine code, which XLA cannot see through.
 
     What it compiles on one side then knows nothing of the other one, and its bits not how many blocks there are.
     """
     shapes = [jax.ShapeDtypeStruct(np.shape(array), array.dtype) for array in arrays]
-    return in_machine_code(jax.make_jaxpr(lambda *arrays: arrays)(*shapes), lanes)(*arrays)
+    return in_machine_code(jax.make_jaxpr(lambda *arrays: arrays)(*shapes), batch_size)(*arrays)
 
 
-def _is_worth_it(equations: Sequence[Any], lanes: int, most: int) -> bool:
+def _is_worth_it(eqns: Sequence[Any], batch_size: int, most: int) -> bool:
     """Whether some equations outside of loops are better machine code, and compiled in reasonable time."""
 
     def size(shape: Sequence[int]) -> int:
-        return int(np.prod([length for length in shape if length != lanes], dtype=int))
+        return int(np.prod([length for length in shape if length != batch_size], dtype=int))
 
-    sizes = {one: size(one.aval.shape) for equation in equations for one in equation.outvars}
-    work = [sizes[equation.outvars[0]] for equation in equations if equation.primitive.name not in MOVING]
+    sizes = {one: size(one.aval.shape) for eqn in eqns for one in eqn.outvars}
+    work = [sizes[eqn.outvars[0]] for eqn in eqns if eqn.primitive.name not in MOVING]
     return FEWEST <= sum(work) <= most and max(sizes.values()) <= LONGEST
 
 
-def _in_parts(program: Program, lanes: int, arrays: Sequence[Any]) -> Sequence[Any]:
+def _compile_parts(program: Program, batch_size: int, arrays: Sequence[Any]) -> Sequence[Any]:
     """The results of a program whose loops are machine code already; of the rest, what can be becomes such.
 
-    Apart from the loops, because strips of a few registers are good for those, but swell what is written out.
+    Apart from the loops: tiles of several registers are good for those, and make long code of what is written out.
     """
     levels: dict[Any, int] = {}
     parts: dict[int, list[Any]] = {}
-    free: dict[Any, Any] = {}  # what spreads a number is repeated where it is needed
-    for equation in program.equations:
-        level = max((levels.get(atom, 0) for atom in equation.invars if not is_literal(atom)), default=0)
-        if equation.primitive.name in ("broadcast_in_dim", "iota"):
-            free |= dict.fromkeys(equation.outvars, equation)
+    repeated: dict[Any, Any] = {}  # what spreads a number is repeated where it is needed
+    for eqn in program.eqns:
+        level = max((levels.get(atom, 0) for atom in eqn.invars if not is_literal(atom)), default=0)
+        if eqn.primitive.name in ("broadcast_in_dim", "iota"):
+            repeated |= dict.fromkeys(eqn.outvars, eqn)
         else:
-            level += level % 2 != (is_machine_code(equation) or not is_known(equation))
-            parts.setdefault(level, []).append(equation)
-        levels |= dict.fromkeys(equation.outvars, level)
+            level += level % 2 != (is_machine_code(eqn) or not is_supported(eqn))
+            parts.setdefault(level, []).append(eqn)
+        levels |= dict.fromkeys(eqn.outvars, level)
 
-    def read(atom: Any, known: dict[Any, Any]) -> Any:
+    def read(atom: Any, env: dict[Any, Any]) -> Any:
         if is_literal(atom):
             return np.asarray(atom.val, atom.aval.dtype)
-        if atom not in known:
-            known |= carried_out([free[atom]], known)
-        return known[atom]
+        if atom not in env:
+            env |= execute([repeated[atom]], env)
+        return env[atom]
 
-    def carried_out(equations: Sequence[Any], known: dict[Any, Any]) -> dict[Any, Any]:
-        known = dict(known)
-        for equation in equations:
-            found = bind(equation, [read(atom, known) for atom in equation.invars])
-            known |= dict(zip(equation.outvars, found, strict=True))
-        return known
+    def execute(eqns: Sequence[Any], env: dict[Any, Any]) -> dict[Any, Any]:
+        env = dict(env)
+        for eqn in eqns:
+            results = bind(eqn, [read(atom, env) for atom in eqn.invars])
+            env |= dict(zip(eqn.outvars, results, strict=True))
+        return env
 
-    def behind(atoms: Sequence[Any]) -> list[Any]:
+    def sources(atoms: Sequence[Any]) -> list[Any]:
         """These variables, or those that they spread."""
-        found, pending = {}, [atom for atom in atoms if not is_literal(atom)]
+        results, pending = {}, [atom for atom in atoms if not is_literal(atom)]
         while pending:
             atom = pending.pop()
-            if atom in free:
-                pending += [one for one in free[atom].invars if not is_literal(one)]
+            if atom in repeated:
+                pending += [one for one in repeated[atom].invars if not is_literal(one)]
             else:
-                found[atom] = None
-        return list(found)
+                results[atom] = None
+        return list(results)
 
-    known = dict(zip(program.inputs, arrays, strict=True)) | program.constants
-    for level, equations in sorted(parts.items()):
-        if level % 2 or not _is_worth_it(equations, lanes, MOST_AFTER if level else MOST_BEFORE):
-            known = carried_out(equations, known)
+    env = dict(zip(program.inputs, arrays, strict=True)) | program.constants
+    for level, eqns in sorted(parts.items()):
+        if level % 2 or not _is_worth_it(eqns, batch_size, MOST_AFTER if level else MOST_BEFORE):
+            env = execute(eqns, env)
             continue
         later = [one.invars for other, own in parts.items() if other > level for one in own]
-        wanted = set(behind([atom for atoms in (*later, program.outputs) for atom in atoms]))
-        made = [variable for one in equations for variable in one.outvars if variable in wanted]
-        used = [atom for atom in behind([atom for one in equations for atom in one.invars]) if atom in known]
+        wanted = set(sources([atom for atoms in (*later, program.outputs) for atom in atoms]))
+        made = [variable for one in eqns for variable in one.outvars if variable in wanted]
+        used = [atom for atom in sources([atom for one in eqns for atom in one.invars]) if atom in env]
 
-        def run(*given: Any, equations=equations, used=used, made=made) -> list[Any]:
-            found = carried_out(equations, dict(zip(used, given, strict=True)))
-            return [found[variable] for variable in made]
+        def run(*given: Any, eqns=eqns, used=used, made=made) -> list[Any]:
+            results = execute(eqns, dict(zip(used, given, strict=True)))
+            return [results[variable] for variable in made]
 
-        given = [known[variable] for variable in used]
-        known |= dict(zip(made, _translated(Program(run, given), lanes, given), strict=True))
-    return [read(atom, known) for atom in program.outputs]
+        given = [env[variable] for variable in used]
+        env |= dict(zip(made, _as_machine_code(Program(run, given), batch_size, given), strict=True))
+    return [read(atom, env) for atom in program.outputs]
 
 
 @batching("cond")
-def _cond(scope: _Scope, equation: Any, values: list[Value]) -> list[Value] | None:
+def _cond(scope: _Scope, eqn: Any, values: list[SignedArray]) -> list[SignedArray] | None:
     which, *operands = values
-    cases = branches(equation)
-    if which.core.batched and not (scope.machine_code and len(cases) == 2):
+    cases = branches(eqn)
+    if which.unsigned.batched and not (scope.machine_code and len(cases) == 2):
         return None
-    flags = [value.core.batched for value in operands]
+    flags = [value.unsigned.batched for value in operands]
     batched = [any(one) for one in zip(*[depends(branch.jaxpr, flags) for branch in cases], strict=True)]
-    batched = [which.core.batched or one for one in batched]
+    batched = [which.unsigned.batched or one for one in batched]
     arrays = tuple(scope.array(value) for value in operands)
 
     def run(branch: Any, *arrays: Any) -> tuple[Any, ...]:
-        return _inside(scope, _Frame.closed(branch), 0, arrays, flags, batched)
+        return _trace_body(scope, _Frame.closed(branch), 0, arrays, flags, batched)
 
     programs = [Program(partial(run, branch), arrays) for branch in cases]
-    if which.core.batched:  # what no game of a strip wants is not computed
+    if which.unsigned.batched:  # what no game of a vector tile wants is not computed
         usual, other = programs
         wanted = scope.array(which) > 0
 
@@ -556,7 +582,7 @@ def _cond(scope: _Scope, equation: Any, values: list[Value]) -> list[Value] | No
             pairs = zip(other(*arrays), usual(*arrays), strict=True)
             return tuple(jnp.where(wanted, *pair) for pair in pairs)
 
-        found = jax.lax.cond(jnp.any(wanted), both, usual, *arrays)
+        results = jax.lax.cond(jnp.any(wanted), both, usual, *arrays)
     else:
-        found = jax.lax.switch(scope.array(which), programs, *arrays)
-    return [Value(Core(array, one)) for array, one in zip(found, batched, strict=True)]
+        results = jax.lax.switch(scope.array(which), programs, *arrays)
+    return [SignedArray(BatchArray(array, one)) for array, one in zip(results, batched, strict=True)]

@@ -21,7 +21,7 @@ from dynamics.compiler.gpu.scalars import Numbers, dtype_of
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """An array that stays in memory and of which a loop reads a row per turn."""
+    """An array that stays in memory and of which a loop reads a row per iteration."""
 
     row: Callable[[Any], np.ndarray]  # from an index to the entries of a row
     length: int

@@ -25,11 +25,11 @@ from dynamics.compiler._jax import (
 from dynamics.compiler.errors import Unsupported, naming
 from dynamics.compiler.gpu.arrays import ARRAYS, Games, Memory, Value, each, joined, objects
 from dynamics.compiler.gpu.scalars import ELEMENTWISE, TRITON_NUMBERS, WIDENED, Numbers, dtype_of
-from dynamics.compiler.jaxprs import needed_equations
+from dynamics.compiler.jaxprs import needed_eqns
 
 LARGEST_STATE = 96  # 32-bit registers for the numbers that a loop carries, of the 255 that a thread has
 LARGEST_STORE = 4_096  # entries per game that are written along the way
-WRITTEN_OUT = 4  # turns of a scan up to which it is written out
+WRITTEN_OUT = 4  # iterations of a scan up to which it is unrolled
 LOOPS = {"while", "scan"}
 
 
@@ -59,15 +59,15 @@ class Rewriter:
         def read(atom: Any) -> Value:
             return self.numbers(atom.val, atom.aval) if is_literal(atom) else values[atom]
 
-        needed = needed_equations(jaxpr)
-        for atoms in (jaxpr.outvars, *(equation.invars for equation in needed)):
+        needed = needed_eqns(jaxpr)
+        for atoms in (jaxpr.outvars, *(eqn.invars for eqn in needed)):
             self.used.update(atom for atom in atoms if not is_literal(atom))
-        for equation in needed:
-            with naming(equation):
-                found = self.equation(equation, [read(atom) for atom in equation.invars])
-            for variable, value in zip(equation.outvars, found, strict=True):
+        for eqn in needed:
+            with naming(eqn):
+                results = self.eqn(eqn, [read(atom) for atom in eqn.invars])
+            for variable, value in zip(eqn.outvars, results, strict=True):
                 if value.data is not None and value.data.shape != self.games.small(variable.aval.shape):
-                    raise Unsupported(f"{equation.primitive.name} made {value.data.shape} of {variable.aval.shape}")
+                    raise Unsupported(f"{eqn.primitive.name} made {value.data.shape} of {variable.aval.shape}")
                 values[variable] = value
         return [read(atom) for atom in jaxpr.outvars]
 
@@ -84,14 +84,14 @@ class Rewriter:
             raise Unsupported(f"a constant of shape {aval.shape}, as long as there are games")
         return Value(np.asarray(known, aval.dtype), aval.shape)
 
-    def equation(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
-        name, params = equation.primitive.name, equation.params
-        shapes = [variable.aval.shape for variable in equation.outvars]
-        inner = called(equation)
+    def eqn(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        name, params = eqn.primitive.name, eqn.params
+        shapes = [variable.aval.shape for variable in eqn.outvars]
+        inner = called(eqn)
         if inner is not None:
             return self.closed(inner, inputs)
         if name in CONTROL_FLOW:
-            return CONTROL_FLOW[name](self, equation, inputs)
+            return CONTROL_FLOW[name](self, eqn, inputs)
         if name in SAME:
             return inputs
         (shape, *_) = shapes
@@ -103,7 +103,7 @@ class Rewriter:
             if value.data is None:
                 raise Unsupported(f"{name} of an array that a loop has written, or that is too large for registers")
         if name in ELEMENTWISE:
-            return [self._elementwise(equation.primitive, params, shape, inputs)]
+            return [self._elementwise(eqn.primitive, params, shape, inputs)]
         if name not in ARRAYS:
             raise Unsupported(f"{name} is no operation of kernels")
         made = ARRAYS[name](self.games, params, inputs, shape)
@@ -130,7 +130,7 @@ class Rewriter:
     # Loops
 
     def flat(self, values: Sequence[Value], avals: Sequence[Any], before: Sequence[Any] = ()) -> list[Any]:
-        """The entries that a loop carries, after a turn or, without those from before the turn, at first."""
+        """The entries that a loop carries, after an iteration or, without those from before it, at first."""
         entries = []
         for value, aval in zip(values, avals, strict=True):
             if value.data is None:
@@ -167,19 +167,19 @@ class Rewriter:
             values.append(Value(data, aval.shape))
         return values
 
-    def _while(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
-        loop = While.of(equation)
+    def _while(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        loop = While.of(eqn)
         for_condition, for_body, carry = loop.split(inputs)
-        avals = [variable.aval for variable in equation.outvars]
+        avals = [variable.aval for variable in eqn.outvars]
         outer_condition, outer_reduced = self.games.in_condition, self.games.reduced
         self.games.reduced = False
 
         def condition(entries: Sequence[Any]) -> Any:
             def work() -> Any:
                 self.games.in_condition = True
-                (found,) = self.closed(loop.condition, [*for_condition, *self.unflat(entries, avals)])
+                (results,) = self.closed(loop.condition, [*for_condition, *self.unflat(entries, avals)])
                 self.games.in_condition = outer_condition
-                return jnp.asarray(found.data[()])
+                return jnp.asarray(results.data[()])
 
             return self.games.numbers.inside(work)
 
@@ -189,40 +189,40 @@ class Rewriter:
             )
 
         outer, self.in_loop = self.in_loop, True
-        found = self.unflat(jax.lax.while_loop(condition, body, self.flat(carry, avals)), avals)
+        results = self.unflat(jax.lax.while_loop(condition, body, self.flat(carry, avals)), avals)
         self.in_loop = outer
         if self.games.reduced:  # when a block ends depends on all its games, and so do its counters
-            found = [
+            results = [
                 value if self.games.axis(aval.shape) is not None else Value(None, aval.shape)
-                for value, aval in zip(found, avals, strict=True)
+                for value, aval in zip(results, avals, strict=True)
             ]
         self.games.reduced = outer_reduced
-        return found
+        return results
 
-    def _scan(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
-        loop = Scan.of(equation)
+    def _scan(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        loop = Scan.of(eqn)
         carries, length = loop.carries, loop.length
         fixed, carry, rows = loop.split(inputs)
-        avals = [variable.aval for variable in equation.outvars]
+        avals = [variable.aval for variable in eqn.outvars]
         if not length:
-            raise Unsupported("a loop of no turns")
+            raise Unsupported("a loop of no iterations")
         if length == self.games.count:
             raise Unsupported("a loop as long as there are games")
         inner = [variable.aval for variable in opened(loop.body)[0].outvars[carries:]]
 
-        def turn(carry: list[Value], row: list[Value]) -> tuple[list[Value], list[Value]]:
-            found = self.closed(loop.body, [*fixed, *carry, *row])
-            return found[:carries], found[carries:]
+        def iteration(carry: list[Value], row: list[Value]) -> tuple[list[Value], list[Value]]:
+            results = self.closed(loop.body, [*fixed, *carry, *row])
+            return results[:carries], results[carries:]
 
         if length <= WRITTEN_OUT:
             kept = []
             for at in reversed(range(length)) if loop.reverse else range(length):
-                carry, made = turn(carry, [self.row_of(value, at) for value in rows])
+                carry, made = iteration(carry, [self.row_of(value, at) for value in rows])
                 kept.append(made)
             kept = kept[::-1] if loop.reverse else kept
             return [*carry, *(self.stacked(parts, aval) for parts, aval in zip(zip(*kept), avals[carries:]))]
 
-        used = [variable in self.used for variable in equation.outvars[carries:]]
+        used = [variable in self.used for variable in eqn.outvars[carries:]]
         numbers: list[int | None] = []
         for aval, needed in zip(avals[carries:], used, strict=True):
             numbers.append(len(self.stores) if needed else None)
@@ -239,7 +239,7 @@ class Rewriter:
                     Value(memory.row(place), value.shape[1:]) if isinstance(memory, Memory) else memory
                     for memory, value in zip(memories, rows, strict=True)
                 ]
-                carry, made = turn(self.unflat(entries, avals[:carries]), row)
+                carry, made = iteration(self.unflat(entries, avals[:carries]), row)
                 for number, value, aval in zip(numbers, made, inner, strict=True):
                     if number is not None:
                         if value.data is None:
@@ -252,10 +252,10 @@ class Rewriter:
         if self.in_loop and any(number is not None for number in numbers):
             raise Unsupported("loops within loops keep numbers along the way")
         outer, self.in_loop = self.in_loop, True
-        found = jax.lax.fori_loop(np.int32(0), np.int32(length), body, self.flat(carry, avals[:carries]))
+        results = jax.lax.fori_loop(np.int32(0), np.int32(length), body, self.flat(carry, avals[:carries]))
         self.in_loop = outer
         kept = [Value(None, aval.shape, stored=number) for number, aval in zip(numbers, avals[carries:], strict=True)]
-        return [*self.unflat(found, avals[:carries]), *kept]
+        return [*self.unflat(results, avals[:carries]), *kept]
 
     def row_of(self, value: Value, at: int) -> Value:
         if value.data is not None:
@@ -283,16 +283,16 @@ class Rewriter:
                 return self.constant(value.data)
         raise Unsupported("a loop reads the rows of an array that was computed")
 
-    def _cond(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
+    def _cond(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
         index, *rest = inputs
-        programs = branches(equation)
+        programs = branches(eqn)
         if index.known:
             return self.closed(programs[min(max(int(index.data), 0), len(programs) - 1)], rest)
         cases = [self.closed(branch, rest) for branch in programs]
         entry = index.data[()]
         ends = (np.asarray(number, dtype_of(entry))[()] for number in (0, len(programs) - 1))
         which = self.games.apply(jax.lax.clamp_p, {}, next(ends), entry, next(ends))
-        found = []
+        results = []
         for values in zip(*cases, strict=True):
             if any(value.data is None for value in values):
                 raise Unsupported("a branch keeps numbers along the way")
@@ -301,8 +301,8 @@ class Rewriter:
                 here = self.games.apply(jax.lax.eq_p, {}, which, np.asarray(place, dtype_of(entry))[()])
                 pick = partial(self.games.apply, jax.lax.select_n_p, {}, here)
                 chosen = each(pick, chosen, objects(values[place].data))
-            found.append(Value(chosen, values[0].shape))
-        return found
+            results.append(Value(chosen, values[0].shape))
+        return results
 
 
 CONTROL_FLOW: dict[str, Callable[[Rewriter, JaxprEqn, list[Value]], list[Value]]] = {

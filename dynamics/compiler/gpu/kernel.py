@@ -238,7 +238,7 @@ def _triton() -> Any:
 
 
 def _multiply_add(one: Array, another: Array, other: Array, minus: bool, minus_other: bool) -> Array:
-    """`one * another + other`, or with the signs of the product or of what is added turned round."""
+    """`one * another + other`, or with the signs of the product or of what is added reversed."""
     kind, register = FUSED[np.dtype(other.dtype)]
     signs = f"neg.{kind} p, $1; " if minus else f"mov.{kind} p, $1; "
     signs += f"neg.{kind} s, $3; " if minus_other else f"mov.{kind} s, $3; "
@@ -256,14 +256,14 @@ def _multiply_add(one: Array, another: Array, other: Array, minus: bool, minus_o
 in_kernel = new_primitive("games_in_one_kernel", lambda *avals, jaxpr, games, lanes, interpret: list(jaxpr.out_avals))
 
 
-def _lowered_plainly(context, *arrays, jaxpr, games, lanes, interpret):
+def _lower_by_xla(context, *arrays, jaxpr, games, lanes, interpret):
     run = partial(_kernel, jaxpr, games, lanes, True) if interpret else jaxpr_as_fun(jaxpr)
     return lower_function(context, run, arrays)
 
 
-def _lowered_by_triton(context, *arrays, jaxpr, games, lanes, interpret):
+def _lower_by_triton(context, *arrays, jaxpr, games, lanes, interpret):
     if interpret:
-        return _lowered_plainly(context, *arrays, jaxpr=jaxpr, games=games, lanes=lanes, interpret=interpret)
+        return _lower_by_xla(context, *arrays, jaxpr=jaxpr, games=games, lanes=lanes, interpret=interpret)
     try:
         # Triton announces its end at every use, which is no concern of those who run a sweep.
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
@@ -271,8 +271,8 @@ def _lowered_by_triton(context, *arrays, jaxpr, games, lanes, interpret):
             return lower_function(context, run, arrays)
     except Exception as error:  # whatever a version of Triton does not know
         logger.warning("plain XLA instead of one kernel: %s: %s", type(error).__name__, error)
-        return _lowered_plainly(context, *arrays, jaxpr=jaxpr, games=games, lanes=lanes, interpret=interpret)
+        return _lower_by_xla(context, *arrays, jaxpr=jaxpr, games=games, lanes=lanes, interpret=interpret)
 
 
-register_lowering(in_kernel, _lowered_plainly)
-register_lowering(in_kernel, _lowered_by_triton, platform="cuda")
+register_lowering(in_kernel, _lower_by_xla)
+register_lowering(in_kernel, _lower_by_triton, platform="cuda")

@@ -1,9 +1,10 @@
 r"""Tier B of sweeps on a GPU: the whole run of many games in one kernel, their state in registers.
 
-Plain XLA (tier A) starts kernels at every turn of a loop and writes the state to memory between them. Here the program
-of a block of games is rewritten so that every number of a game is a value of its own, held by the one thread that owns
-the game; all loops run inside one kernel (`jax.experimental.pallas`, compiled by Triton), which reads every array
-once and writes every result once. A loop that ends when all games of a block are decided ends for each block by itself.
+Plain XLA (tier A) starts kernels at every iteration of a loop and writes the state to memory between them. Here the
+program of a block of games is rewritten so that every number of a game is a value of its own, held by the one thread
+that owns the game; all loops run inside one kernel (`jax.experimental.pallas`, compiled by Triton), which reads every
+array once and writes every result once. A loop that ends when all games of a block are decided ends for each block by
+itself.
 
 What is rewritten is the jaxpr, so that games and methods need to know nothing of it. Small arrays (a player with three
 numbers, a 2 x 2 matrix) are taken apart, sums and products over them written out. What the language of kernels lacks
@@ -72,8 +73,8 @@ class _Part(NamedTuple):
 def _part(jaxpr: Jaxpr, known: dict[Var, np.ndarray], numbers: frozenset[int]) -> _Part:
     """Some equations as a program of their own."""
     chosen = [jaxpr.eqns[number] for number in sorted(numbers)]
-    made = {variable for equation in chosen for variable in equation.outvars}
-    used = dict.fromkeys(atom for equation in chosen for atom in equation.invars if not is_literal(atom))
+    made = {variable for eqn in chosen for variable in eqn.outvars}
+    used = dict.fromkeys(atom for eqn in chosen for atom in eqn.invars if not is_literal(atom))
     inputs = [variable for variable in used if variable not in made and variable not in known]
     others = [jaxpr.eqns[number].invars for number in range(len(jaxpr.eqns)) if number not in numbers]
     wanted = {atom for atoms in (*others, jaxpr.outvars) for atom in atoms if not is_literal(atom)}
@@ -81,9 +82,9 @@ def _part(jaxpr: Jaxpr, known: dict[Var, np.ndarray], numbers: frozenset[int]) -
 
     def evaluated(*arrays: Any) -> list[Any]:
         values = {**known, **dict(zip(inputs, arrays, strict=True))}
-        for equation in chosen:
-            found = bind(equation, [a.val if is_literal(a) else values[a] for a in equation.invars])
-            values.update(zip(equation.outvars, found, strict=True))
+        for eqn in chosen:
+            found = bind(eqn, [a.val if is_literal(a) else values[a] for a in eqn.invars])
+            values.update(zip(eqn.outvars, found, strict=True))
         return [values[variable] for variable in outputs]
 
     program = jax.make_jaxpr(evaluated)(*(same_type(variable.aval) for variable in inputs))
@@ -93,7 +94,7 @@ def _part(jaxpr: Jaxpr, known: dict[Var, np.ndarray], numbers: frozenset[int]) -
 def _parts(flat: ClosedJaxpr, known: dict[Var, np.ndarray], games: int, lanes: int) -> tuple[list[_Part], str]:
     """The parts of a program that become kernels, and why not all of it is one."""
     jaxpr = flat.jaxpr
-    loops = [number for number, equation in enumerate(jaxpr.eqns) if equation.primitive.name in LOOPS]
+    loops = [number for number, eqn in enumerate(jaxpr.eqns) if eqn.primitive.name in LOOPS]
     if not loops:
         return [], "there is no loop"
 
@@ -123,11 +124,11 @@ def _between(jaxpr: Jaxpr, numbers: frozenset[int]) -> frozenset[int]:
     """These equations and all that lie on the way from one to another."""
     after, makers = set(numbers), {}
     reached: set[Var] = set()
-    for number, equation in enumerate(jaxpr.eqns):
-        makers.update((variable, number) for variable in equation.outvars)
-        if number in numbers or reached.intersection(a for a in equation.invars if not is_literal(a)):
+    for number, eqn in enumerate(jaxpr.eqns):
+        makers.update((variable, number) for variable in eqn.outvars)
+        if number in numbers or reached.intersection(a for a in eqn.invars if not is_literal(a)):
             after.add(number)
-            reached.update(equation.outvars)
+            reached.update(eqn.outvars)
     before, needed = set(), set()
     for number in range(len(jaxpr.eqns) - 1, -1, -1):
         if number in numbers or number in needed:
@@ -189,10 +190,10 @@ def _chosen(block: Callable, arrays: PyTree, platform: str, tier, lanes: int) ->
         return Choice("A", reason), None
     work = _Work(flat, flat, parts, closed.consts, results, games)
     if reason:
-        narrow = inlined(_traced(block, arrays, own)[0])
-        if not _correspond(flat, narrow, games, own):
+        one_block = inlined(_traced(block, arrays, own)[0])
+        if not _correspond(flat, one_block, games, own):
             return Choice("A", "a block whose program depends on the number of lanes"), None
-        work = work._replace(narrow=narrow)
+        work = work._replace(one_block=one_block)
     return Choice("B", reason), work
 
 
@@ -200,16 +201,16 @@ class _Work(NamedTuple):
     """A program whose loops become kernels.
 
     Attributes:
-        wide: of all games at once, from which the kernels are made.
-        narrow: of a block, from which the rest is: a game's numbers may not depend on how many blocks there are.
+        all_games: of all games at once, from which the kernels are made.
+        one_block: of a block, from which the rest is: a game's numbers may not depend on how many blocks there are.
         parts: the kernels.
         constants: the first inputs.
         results: shapes of the results of all games.
         games: how many, filled up to a multiple of the lanes of a kernel.
     """
 
-    wide: ClosedJaxpr
-    narrow: ClosedJaxpr
+    all_games: ClosedJaxpr
+    one_block: ClosedJaxpr
     parts: list[_Part]
     constants: list[Any]
     results: PyTree
@@ -227,19 +228,19 @@ def _is_known(constant: Any) -> bool:
     return not jax.dtypes.issubdtype(constant.dtype, jax.dtypes.extended)
 
 
-def _correspond(wide: ClosedJaxpr, narrow: ClosedJaxpr, games: int, own: int) -> bool:
+def _correspond(all_games: ClosedJaxpr, one_block: ClosedJaxpr, games: int, own: int) -> bool:
     """Whether two programs are the same but for the number of games."""
 
     def lines(closed: ClosedJaxpr, count: int) -> list[Any]:
         jaxpr = closed.jaxpr
         heads = [(None, jaxpr.constvars), (None, jaxpr.invars)]
-        equations = [(equation.primitive, equation.outvars) for equation in jaxpr.eqns]
+        eqns = [(eqn.primitive, eqn.outvars) for eqn in jaxpr.eqns]
         return [
             (primitive, [(tuple(-1 if n == count else n for n in v.aval.shape), v.aval.dtype) for v in variables])
-            for primitive, variables in (*heads, *equations)
+            for primitive, variables in (*heads, *eqns)
         ]
 
-    return lines(wide, games) == lines(narrow, own)
+    return lines(all_games, games) == lines(one_block, own)
 
 
 def run_blocks(
@@ -283,17 +284,18 @@ def _evaluated(work: _Work, leaves: list[Array], lanes: int, interpret: bool) ->
 
     `None` where what a kernel needs is not the same in all blocks: something was taken over the games of a block.
     """
-    wide, narrow = work.wide.jaxpr, work.narrow.jaxpr
+    all_games, one_block = work.all_games.jaxpr, work.one_block.jaxpr
     blocks, own = leaves[0].shape[0], leaves[0].shape[-1]
-    places = dict(zip([*wide.constvars, *wide.invars], [*narrow.constvars, *narrow.invars], strict=True))
-    for first, second in zip(wide.eqns, narrow.eqns, strict=True):
+    places = dict(zip(all_games.constvars, one_block.constvars, strict=True))
+    places |= dict(zip(all_games.invars, one_block.invars, strict=True))
+    for first, second in zip(all_games.eqns, one_block.eqns, strict=True):
         places.update(zip(first.outvars, second.outvars, strict=True))
-    constants = [*narrow.constvars, *narrow.invars[: len(work.constants)]]
-    shared: dict[Var, Any] = dict(zip(constants, [*work.narrow.consts, *work.constants], strict=True))
-    stacked: dict[Var, Array] = dict(zip(narrow.invars[len(work.constants) :], leaves, strict=True))
+    constants = [*one_block.constvars, *one_block.invars[: len(work.constants)]]
+    shared: dict[Var, Any] = dict(zip(constants, [*work.one_block.consts, *work.constants], strict=True))
+    stacked: dict[Var, Array] = dict(zip(one_block.invars[len(work.constants) :], leaves, strict=True))
     shapes: dict[Var, tuple[int, ...]] = {places[v]: v.aval.shape for v in places}
 
-    def everywhere(variable: Var) -> Any:
+    def for_all_games(variable: Var) -> Any:
         """A value for all games."""
         shape = shapes[variable]
         if work.games not in shape:
@@ -324,20 +326,20 @@ def _evaluated(work: _Work, leaves: list[Array], lanes: int, interpret: bool) ->
             return atom.val
         return values[atom] if atom in values else shared[atom]
 
-    def plainly(numbers: list[int]) -> None:
+    def without_kernel(numbers: list[int]) -> None:
         """Equations that are no part of a kernel, block after block."""
-        chosen = [narrow.eqns[number] for number in numbers]
-        needs = {atom for equation in chosen for atom in equation.invars if not is_literal(atom)}
-        makes = {variable for equation in chosen for variable in equation.outvars}
-        rest = [narrow.eqns[n].invars for n in range(len(narrow.eqns)) if n not in numbers]
-        wanted = {atom for atoms in (*rest, narrow.outvars) for atom in atoms if not is_literal(atom)}
+        chosen = [one_block.eqns[number] for number in numbers]
+        needs = {atom for eqn in chosen for atom in eqn.invars if not is_literal(atom)}
+        makes = {variable for eqn in chosen for variable in eqn.outvars}
+        rest = [one_block.eqns[n].invars for n in range(len(one_block.eqns)) if n not in numbers]
+        wanted = {atom for atoms in (*rest, one_block.outvars) for atom in atoms if not is_literal(atom)}
         kept = [variable for e in chosen for variable in e.outvars if variable in wanted & makes]
 
         def one(values: dict[Var, Any]) -> list[Any]:
             values = dict(zip(inputs, values, strict=True))
-            for equation in chosen:
-                found = bind(equation, [read(atom, values) for atom in equation.invars])
-                values.update(zip(equation.outvars, found, strict=True))
+            for eqn in chosen:
+                found = bind(eqn, [read(atom, values) for atom in eqn.invars])
+                values.update(zip(eqn.outvars, found, strict=True))
             return [values[variable] for variable in kept]
 
         inputs = [variable for variable in stacked if variable in needs]
@@ -350,29 +352,29 @@ def _evaluated(work: _Work, leaves: list[Array], lanes: int, interpret: bool) ->
         return all(v in shared or v in stacked or v in also for v in variables if not is_literal(v))
 
     inside = {number for part in work.parts for number in part.numbers}
-    waiting, parts = [number for number in range(len(narrow.eqns)) if number not in inside], list(work.parts)
+    waiting, parts = [number for number in range(len(one_block.eqns)) if number not in inside], list(work.parts)
     while waiting or parts:
         fixed: list[int] = []
         ready: list[int] = []
         alike: set[Var] = set()  # the same in all blocks
         makes: set[Var] = set()
         for number in waiting:
-            atoms = narrow.eqns[number].invars
+            atoms = one_block.eqns[number].invars
             if all(atom in shared or atom in alike for atom in atoms if not is_literal(atom)):
                 fixed.append(number)
-                alike.update(narrow.eqns[number].outvars)
+                alike.update(one_block.eqns[number].outvars)
             elif there(atoms, alike | makes):
                 ready.append(number)
-                makes.update(narrow.eqns[number].outvars)
+                makes.update(one_block.eqns[number].outvars)
         for numbers in (fixed, ready):
             if numbers:
-                plainly(numbers)
+                without_kernel(numbers)
         waiting = [number for number in waiting if number not in {*fixed, *ready}]
         for part in [part for part in parts if there([places[v] for v in part.inputs], set())]:
             inputs = [places[variable] for variable in part.inputs]
             if any(variable in stacked and work.games not in shapes[variable] for variable in inputs):
                 return None
-            arrays = [everywhere(variable) for variable in inputs]
+            arrays = [for_all_games(variable) for variable in inputs]
             made = in_kernel.bind(*arrays, jaxpr=part.program, games=work.games, lanes=lanes, interpret=interpret)
             for variable, leaf in zip(part.outputs, made, strict=True):
                 in_blocks(places[variable], leaf)
@@ -384,7 +386,7 @@ def _evaluated(work: _Work, leaves: list[Array], lanes: int, interpret: bool) ->
         value = jnp.asarray(read(atom, {}))
         return jnp.broadcast_to(value, (blocks, *value.shape))
 
-    return [result(atom) for atom in narrow.outvars]
+    return [result(atom) for atom in one_block.outvars]
 
 
 def in_one_kernel(
@@ -432,9 +434,9 @@ def until_decided(
         number, _, finished = carry
         return (number < steps) & ~jnp.all(finished)
 
-    def turn(carry: tuple[Any, PyTree, Array]) -> tuple[Any, PyTree, Array]:
+    def iteration(carry: tuple[Any, PyTree, Array]) -> tuple[Any, PyTree, Array]:
         number, state, finished = carry
         state = jax.tree.map(lambda old, new: jnp.where(finished, old, new), state, step(number, state))
         return number + 1, state, decided(state)
 
-    return jax.lax.while_loop(goes_on, turn, (jnp.int32(0), state, decided(state)))[1]
+    return jax.lax.while_loop(goes_on, iteration, (jnp.int32(0), state, decided(state)))[1]

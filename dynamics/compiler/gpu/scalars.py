@@ -167,9 +167,9 @@ class Numbers:
                 raise Unsupported("the remainder of real numbers")
             case "sign" if jnp.issubdtype(kind, jnp.floating):
                 (number,) = entries
-                nought = self.like(0, number)
-                one = jax.lax.select(jax.lax.gt(number, nought), self.like(1, number), self.like(-1, number))
-                return jax.lax.select(jax.lax.gt(jax.lax.abs(number), nought), one, number)  # of 0 and not-a-number
+                zero = self.like(0, number)
+                one = jax.lax.select(jax.lax.gt(number, zero), self.like(1, number), self.like(-1, number))
+                return jax.lax.select(jax.lax.gt(jax.lax.abs(number), zero), one, number)  # of 0 and not-a-number
         return primitive.bind(*entries, **params)
 
     def opposite(self, first: Any, second: Any) -> bool:

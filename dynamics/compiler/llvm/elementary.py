@@ -1,7 +1,7 @@
 r"""Elementary functions as arithmetic: a register of games at a time; a library computes one number after another.
 
 All are written for arrays of float32 or float64, elementwise, and are right to about two units in the last place. What
-is below the normal numbers counts as zero, as in the compiled code of XLA. They are for `machine_code`, which computes
+is below the normal numbers counts as zero, as in the compiled code of XLA. They are for `operations`, which lowers
 them as they stand here; XLA takes $(1 + x) - 1$ for $x$, and must not compile them.
 
 The exponential is $e^x = 2^n (1 + r + r^2 q(r))$ with $x = n \log 2 + r$, $|r| \le \log(2)/2$, and $q$ interpolated at
@@ -102,9 +102,9 @@ def exponential(x: Array) -> Array:
     r"""$e^x$."""
     limits = jnp.finfo(x.dtype)
     bits, moved = _reduced(x)
-    found = _times_power(moved + 1, bits)
-    found = jnp.where(x < _number(np.log(float(limits.tiny)), x), 0, found)
-    return jnp.where(x > _number(np.log(float(limits.max)), x), jnp.inf, found)
+    result = _times_power(moved + 1, bits)
+    result = jnp.where(x < _number(np.log(float(limits.tiny)), x), 0, result)
+    return jnp.where(x > _number(np.log(float(limits.max)), x), jnp.inf, result)
 
 
 def exponential_minus_one(x: Array) -> Array:
@@ -112,8 +112,8 @@ def exponential_minus_one(x: Array) -> Array:
     bits, moved = _reduced(x)
     power = _times_power(jnp.ones_like(x), bits)
     large = _number(60, x)
-    found = jnp.where(x > large, exponential(x), moved * power + (power - 1))
-    return jnp.where(x < -large, -1, found)
+    result = jnp.where(x > large, exponential(x), moved * power + (power - 1))
+    return jnp.where(x < -large, -1, result)
 
 
 def _logarithm(x: Array, correction: Array) -> Array:
@@ -138,21 +138,21 @@ def _logarithm(x: Array, correction: Array) -> Array:
 
 def logarithm(x: Array) -> Array:
     r"""$\log x$."""
-    found = _logarithm(x, jnp.zeros_like(x))
-    found = jnp.where(x < _number(jnp.finfo(x.dtype).tiny, x), -jnp.inf, found)
-    found = jnp.where(x < 0, jnp.nan, found)
-    return jnp.where(x < jnp.inf, found, x)  # of infinity, and of what is no number
+    result = _logarithm(x, jnp.zeros_like(x))
+    result = jnp.where(x < _number(jnp.finfo(x.dtype).tiny, x), -jnp.inf, result)
+    result = jnp.where(x < 0, jnp.nan, result)
+    return jnp.where(x < jnp.inf, result, x)  # of infinity, and of what is no number
 
 
 def logarithm_of_one_plus(x: Array) -> Array:
     r"""$\log(1 + x)$, accurate near 0."""
     whole = 1 + x
     lost = jnp.where(x < 1, x - (whole - 1), 1 - (whole - x))
-    found = _logarithm(whole, lost / whole)
-    found = jnp.where(jnp.abs(x) < _number(jnp.finfo(x.dtype).eps / 4, x), x, found)
-    found = jnp.where(x == -1, -jnp.inf, found)
-    found = jnp.where(x < -1, jnp.nan, found)
-    return jnp.where(x < jnp.inf, found, x)
+    result = _logarithm(whole, lost / whole)
+    result = jnp.where(jnp.abs(x) < _number(jnp.finfo(x.dtype).eps / 4, x), x, result)
+    result = jnp.where(x == -1, -jnp.inf, result)
+    result = jnp.where(x < -1, jnp.nan, result)
+    return jnp.where(x < jnp.inf, result, x)
 
 
 def hyperbolic_tangent(x: Array) -> Array:
@@ -163,8 +163,8 @@ def hyperbolic_tangent(x: Array) -> Array:
     bits, moved = _reduced(jnp.where(twice < least, least, twice))
     power = _times_power(jnp.ones_like(x), bits)
     moved = moved * power + (power - 1)
-    found = moved / (moved + 2)
-    return jnp.where(x < 0, found, -found)
+    result = moved / (moved + 2)
+    return jnp.where(x < 0, result, -result)
 
 
 def logistic(x: Array) -> Array:
@@ -179,8 +179,8 @@ def _sine_of_rest(x: Array, count: Array, bits: Array) -> Array:
     for part in constants.pi:
         rest = rest - count * _number(part, x)
     square = rest * rest
-    found = (_polynomial(square, constants.sine) * square) * rest + rest
-    bits = jax.lax.bitcast_convert_type(found, constants.integer) ^ (bits << (8 * x.dtype.itemsize - 1))
+    result = (_polynomial(square, constants.sine) * square) * rest + rest
+    bits = jax.lax.bitcast_convert_type(result, constants.integer) ^ (bits << (8 * x.dtype.itemsize - 1))
     return jax.lax.bitcast_convert_type(bits, x.dtype)
 
 

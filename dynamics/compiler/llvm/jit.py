@@ -18,9 +18,17 @@ from llvmlite import ir
 from dynamics.compiler._jax import ffi_include_directory, register_ffi_target
 from dynamics.compiler.errors import Unavailable
 
-ASKS_VERSION = 1  # the kind of an extension
+# XLA calls a function with a pointer to an `XLA_FFI_CallFrame`. In it lie, by value, an `XLA_FFI_Args` and an
+# `XLA_FFI_Rets`, whose last members `args` and `rets` point to arrays of pointers, one per input and output; each of
+# these points to an `XLA_FFI_Buffer`, whose member `data` is the address of the array:
+#
+#     frame -> ... args { ... args -> [buffer_0 -> { ... data -> numbers }, buffer_1, ...] } rets { ... rets -> [...] }
+#
+# Where the members lie is computed from the header that JAX brings along (`place`), in bytes from the beginning of the
+# outermost structure: in JAX 0.10.2 the pointers are at 72 and 112 of the frame, and `data` at 24 of a buffer.
 ARGUMENTS = "XLA_FFI_CallFrame", "args", "args"
 RESULTS = "XLA_FFI_CallFrame", "rets", "rets"
+ASKS_VERSION = 1  # the type of an extension by which XLA asks for the version (`XLA_FFI_Extension_Metadata`)
 SEEN = "length_of_the_frame"  # a variable of the made code
 BYTE, WORD, LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 POINTER = ir.PointerType()
@@ -49,12 +57,12 @@ def structure(name: str) -> type[ctypes.Structure]:
         Unavailable: it is not there, or has members of unknown types.
     """
     header = _header()
-    found = re.search(rf"struct {name} \{{([^{{}}]*)\}}", header)
-    if found is None:
+    match = re.search(rf"struct {name} \{{([^{{}}]*)\}}", header)
+    if match is None:
         raise Unavailable(f"the interface of XLA has no structure {name}")
     plain = {"size_t": ctypes.c_size_t, "int64_t": ctypes.c_int64, "uint32_t": ctypes.c_uint32, "int": ctypes.c_int}
     members: list[tuple[str, Any]] = []
-    for line in filter(None, map(str.strip, found[1].split(";"))):
+    for line in filter(None, map(str.strip, match[1].split(";"))):
         kind, member = re.fullmatch(r"(.*?)(\w+)", line, flags=re.DOTALL).groups()
         kind = re.sub(r"\b(const|struct)\b", "", kind).strip()
         if kind.endswith("*"):
@@ -89,10 +97,10 @@ def place(name: str, *members: str) -> int:
 def _version() -> tuple[int, int]:
     """Of XLA's interface."""
     text = _header()
-    found = [re.search(rf"#define XLA_FFI_API_{part} (\d+)", text) for part in ("MAJOR", "MINOR")]
-    if None in found or int(found[0][1]) != 0 or sys.maxsize < 2**62:
+    matches = [re.search(rf"#define XLA_FFI_API_{part} (\d+)", text) for part in ("MAJOR", "MINOR")]
+    if None in matches or int(matches[0][1]) != 0 or sys.maxsize < 2**62:
         raise Unavailable("the interface of XLA is not version 0 with pointers of eight bytes")
-    return int(found[0][1]), int(found[1][1])
+    return int(matches[0][1]), int(matches[1][1])
 
 
 @functools.cache
@@ -125,10 +133,10 @@ def register_bytes() -> int:
 def has_function(name: str) -> bool:
     """Whether the library of C has a function; the compiler would stop the process at one that is not there."""
     library = ctypes.CDLL(None if os.name == "posix" else "ucrtbase")
-    found = getattr(library, name, None)
-    if found is None:
+    function = getattr(library, name, None)
+    if function is None:
         return False
-    llvm.add_symbol(name, ctypes.cast(found, ctypes.c_void_p).value)
+    llvm.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
     return True
 
 

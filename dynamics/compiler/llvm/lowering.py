@@ -30,7 +30,7 @@ from dynamics.compiler.llvm import array_rules, control_flow, jit  # noqa: F401 
 from dynamics.compiler.llvm.context import FunctionContext, LoweredArray, Memory
 from dynamics.compiler.llvm.operations import dtype_of
 from dynamics.compiler.llvm.rules import RULES, RuleContext, lower_jaxpr, lowering
-from dynamics.compiler.llvm.vector_width import strip_width
+from dynamics.compiler.llvm.vector_width import tile_width
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def write_function(closed: ClosedJaxpr, batch_size: int, width: int) -> tuple[Fu
     return function, write
 
 
-def translated(closed: ClosedJaxpr, batch_size: int) -> str:
+def compile_program(closed: ClosedJaxpr, batch_size: int) -> str:
     """The name of a function for XLA that runs a program.
 
     Args:
@@ -91,11 +91,11 @@ def translated(closed: ClosedJaxpr, batch_size: int) -> str:
     Raises:
         Unsupported: there is no rule for an operation, or there are too many of them.
     """
-    function, write = write_function(closed, batch_size, strip_width(closed.jaxpr, batch_size))
+    function, write = write_function(closed, batch_size, tile_width(closed.jaxpr, batch_size))
     return jit.compiled(function.module, len(closed.jaxpr.invars), len(closed.jaxpr.outvars), write)
 
 
-_in_machine_code = new_primitive("games_in_machine_code", lambda *avals, program, lanes: list(program.out_avals))
+_in_machine_code = new_primitive("games_in_machine_code", lambda *avals, program, batch_size: list(program.out_avals))
 
 
 @lowering(_in_machine_code.name)
@@ -104,53 +104,55 @@ def _lower_within(ctx: RuleContext, *inputs: LoweredArray, program: ClosedJaxpr,
     return lower_jaxpr(ctx.function, program, inputs, ctx.targets)
 
 
-def _lowered_plainly(context, *arrays, program, lanes):
+def _lower_by_xla(context, *arrays, program, batch_size):
     return lower_function(context, jaxpr_as_fun(program), arrays)
 
 
-def _lowered(context, *arrays, program, lanes):
+def _lower_on_cpu(context, *arrays, program, batch_size):
     try:
-        name = translated(program, lanes)
+        name = compile_program(program, batch_size)
         lowered = lower_ffi_call(context, name, arrays)
     except Unsupported as reason:
         logger.info("left to XLA: %s", errors.text(reason))
     except Exception as error:  # of a JAX, a processor or a version of LLVM that is not known here
         fallback.report(error)
     else:
-        logger.info("machine code: %s, of %d equations, for blocks of %d games", name, len(program.jaxpr.eqns), lanes)
+        logger.info(
+            "machine code: %s, of %d equations, for blocks of %d games", name, len(program.jaxpr.eqns), batch_size
+        )
         return lowered
-    return _lowered_plainly(context, *arrays, program=program, lanes=lanes)
+    return _lower_by_xla(context, *arrays, program=program, batch_size=batch_size)
 
 
-register_lowering(_in_machine_code, _lowered_plainly)
-register_lowering(_in_machine_code, _lowered, platform="cpu")
+register_lowering(_in_machine_code, _lower_by_xla)
+register_lowering(_in_machine_code, _lower_on_cpu, platform="cpu")
 
 
-def in_machine_code(closed: ClosedJaxpr, lanes: int) -> Callable[..., list[Any]]:
+def in_machine_code(closed: ClosedJaxpr, batch_size: int) -> Callable[..., list[Any]]:
     """A function of arrays that runs a program, on a CPU as machine code where it can be.
 
     Args:
-        closed: the games are the last axis of every array whose last axis is as long as there are lanes.
-        lanes: how many games there are.
+        closed: the program.
+        batch_size: the last axis of every array whose last axis is as long is that of the games.
     """
-    return functools.partial(_in_machine_code.bind, program=closed, lanes=lanes)
+    return functools.partial(_in_machine_code.bind, program=closed, batch_size=batch_size)
 
 
-def is_machine_code(equation: Any) -> bool:
+def is_machine_code(eqn: Any) -> bool:
     """Whether an equation calls a program that `in_machine_code` has taken."""
-    return equation.primitive is _in_machine_code
+    return eqn.primitive is _in_machine_code
 
 
 def compiled_programs(jaxpr: Any) -> list[ClosedJaxpr]:
     """The programs that `in_machine_code` has taken, among the equations of another one."""
-    return [equation.params["program"] for equation in jaxpr.eqns if is_machine_code(equation)]
+    return [eqn.params["program"] for eqn in jaxpr.eqns if is_machine_code(eqn)]
 
 
-def is_known(equation: Any) -> bool:
+def is_supported(eqn: Any) -> bool:
     """Whether there are rules for an equation and for all that it holds, by their names."""
-    if is_machine_code(equation):
+    if is_machine_code(eqn):
         return False  # it is lowered already
-    name = equation.primitive.name
+    name = eqn.primitive.name
     if name in CALLS or name in ("while", "scan", "cond"):
-        return all(is_known(inner) for program in subjaxprs(equation) for inner in program.eqns)
+        return all(is_supported(inner) for program in subjaxprs(eqn) for inner in program.eqns)
     return name in RULES

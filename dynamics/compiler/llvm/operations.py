@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from dynamics.compiler._jax import SAME, called, is_literal, opened
 from dynamics.compiler.errors import Unsupported
-from dynamics.compiler.jaxprs import needed_equations
+from dynamics.compiler.jaxprs import needed_eqns
 from dynamics.compiler.llvm.elementary import FUNCTIONS, LARGEST_ANGLE
 from dynamics.compiler.llvm.jit import has_function
 
@@ -91,11 +91,11 @@ def _divide(ctx: Any, name: str, params: Any, dtypes: Any, a: Any, b: Any) -> An
     by_zero, by_minus = ctx.builder.icmp_unsigned("==", b, zero), ctx.builder.icmp_unsigned("==", b, minus)
     operation = {"div": (B.udiv, B.sdiv), "rem": (B.urem, B.srem)}[name][signed]
     divisor = ctx.builder.select(ctx.builder.or_(by_zero, by_minus), one, b)
-    found = operation(ctx.builder, a, divisor)
+    result = operation(ctx.builder, a, divisor)
     if name == "rem":
-        return ctx.builder.select(by_zero, a, ctx.builder.select(by_minus, zero, found))
-    found = ctx.builder.select(by_minus, ctx.builder.neg(a), found) if signed else found
-    return ctx.builder.select(by_zero, ctx.builder.not_(zero), found)
+        return ctx.builder.select(by_zero, a, ctx.builder.select(by_minus, zero, result))
+    result = ctx.builder.select(by_minus, ctx.builder.neg(a), result) if signed else result
+    return ctx.builder.select(by_zero, ctx.builder.not_(zero), result)
 
 
 @elementwise("neg")
@@ -190,13 +190,13 @@ def _power(ctx: Any, name: str, params: Any, dtypes: Any, a: Any) -> Any:
         return ctx.constant_like(1, a, dtypes[0])
     if exponent < 0 and not _is_floating(dtypes[0]):
         raise Unsupported("the reciprocal of an integer")
-    found, factor, left = None, a, abs(exponent)
+    result, factor, left = None, a, abs(exponent)
     while left:
         if left & 1:
-            found = factor if found is None else _arithmetic(ctx, "mul", {}, dtypes, found, factor)
+            result = factor if result is None else _arithmetic(ctx, "mul", {}, dtypes, result, factor)
         left >>= 1
         factor = _arithmetic(ctx, "mul", {}, dtypes, factor, factor) if left else factor
-    return found if exponent > 0 else ctx.builder.fdiv(ctx.constant_like(1, a, dtypes[0]), found)
+    return result if exponent > 0 else ctx.builder.fdiv(ctx.constant_like(1, a, dtypes[0]), result)
 
 
 @elementwise("is_finite")
@@ -263,8 +263,8 @@ def _scalar_jaxpr(function: Callable, dtype: np.dtype) -> Any:
 
 @elementwise(*[name for name in FUNCTIONS if name not in ("sin", "cos")])
 def _elementary(ctx: Any, name: str, params: Any, dtypes: Any, a: Any) -> Any:
-    (found,) = lower_scalar_jaxpr(ctx, _scalar_jaxpr(FUNCTIONS[name], dtypes[0]), [(a, dtypes[0])])
-    return found
+    (result,) = lower_scalar_jaxpr(ctx, _scalar_jaxpr(FUNCTIONS[name], dtypes[0]), [(a, dtypes[0])])
+    return result
 
 
 @elementwise("sin", "cos")
@@ -273,12 +273,12 @@ def _sine_or_cosine(ctx: Any, name: str, params: Any, dtypes: Any, a: Any) -> An
     size = _intrinsic(ctx, "fabs", a)
     largest = ctx.constant_like(LARGEST_ANGLE[dtypes[0].name], a, dtypes[0])
     far = ctx.any_lane(ctx.builder.fcmp_ordered(">", size, largest))
-    (found,) = ctx.write_if(
+    (result,) = ctx.write_if(
         far,
         lambda: [_library_call(ctx, name, params, dtypes, a)],
         lambda: [_elementary(ctx, name, params, dtypes, a)],
     )
-    return found
+    return result
 
 
 def lower_scalar_jaxpr(ctx: Any, jaxpr: Any, inputs: list[tuple[Any, np.dtype]]) -> list[Any]:
@@ -289,19 +289,19 @@ def lower_scalar_jaxpr(ctx: Any, jaxpr: Any, inputs: list[tuple[Any, np.dtype]])
         dtype = dtype_of(atom.aval.dtype)
         return (ctx.constant(atom.val, dtype), dtype) if is_literal(atom) else env[atom]
 
-    for eqn in needed_equations(jaxpr):
+    for eqn in needed_eqns(jaxpr):
         name, given = eqn.primitive.name, [read(atom) for atom in eqn.invars]
         inner = called(eqn)
         if inner is not None:
-            found = lower_scalar_jaxpr(ctx, opened(inner)[0], given)
+            result = lower_scalar_jaxpr(ctx, opened(inner)[0], given)
         elif name in SAME or name == "broadcast_in_dim":
-            found = [number for number, _ in given]
+            result = [number for number, _ in given]
         else:
             numbers = [number for number, _ in given]
             if any(map(is_vector, numbers)):
                 numbers = [ctx.splat(number) for number in numbers]
-            found = [ELEMENTWISE[name](ctx, name, eqn.params, [dtype for _, dtype in given], *numbers)]
-        for variable, number in zip(eqn.outvars, found, strict=True):
+            result = [ELEMENTWISE[name](ctx, name, eqn.params, [dtype for _, dtype in given], *numbers)]
+        for variable, number in zip(eqn.outvars, result, strict=True):
             env[variable] = number, dtype_of(variable.aval.dtype)
     return [read(atom)[0] for atom in jaxpr.outvars]
 
@@ -322,12 +322,12 @@ def _library_call(ctx: Any, name: str, params: Any, dtypes: Any, *numbers: Any) 
     function = ctx.declare(symbol, kind, [kind] * len(numbers))
     if not any(map(is_vector, numbers)):
         return ctx.builder.call(function, numbers)
-    found = ir.Constant(ir.VectorType(kind, ctx.width), ir.Undefined)
+    result = ir.Constant(ir.VectorType(kind, ctx.width), ir.Undefined)
     for lane in range(ctx.width):
         place = ir.IntType(32)(lane)
         one = ctx.builder.call(function, [ctx.builder.extract_element(number, place) for number in numbers])
-        found = ctx.builder.insert_element(found, one, place)
-    return found
+        result = ctx.builder.insert_element(result, one, place)
+    return result
 
 
 @elementwise("add_any")

@@ -16,7 +16,7 @@ import numpy as np
 
 from dynamics.compiler._jax import is_literal, opened
 from dynamics.compiler.errors import Unsupported, naming
-from dynamics.compiler.jaxprs import needed_equations
+from dynamics.compiler.jaxprs import needed_eqns
 from dynamics.compiler.llvm.context import FunctionContext, LoweredArray, Memory
 from dynamics.compiler.llvm.operations import dtype_of
 
@@ -113,7 +113,7 @@ def lower_jaxpr(
     def read(atom: Any) -> LoweredArray:
         return function.constant_array(atom.val, atom.aval) if is_literal(atom) else env[atom]
 
-    for eqn in needed_equations(jaxpr):
+    for eqn in needed_eqns(jaxpr):
         with naming(eqn):
             rule = RULES.get(eqn.primitive.name)
             if rule is None:
