@@ -344,8 +344,8 @@ MUTANTS = (
     Mutant(
         "penalties.r1:R1.__call__",
         PLAYER,
-        "jnp.asarray(0.0), self.weight * half_squared_gradient(gan, players, real)",
-        "self.weight * half_squared_gradient(gan, players, real), jnp.asarray(0.0)",
+        "jnp.asarray(0.0), self.weight * half_squared_gradient(score, players[1], real)",
+        "self.weight * half_squared_gradient(score, players[1], real), jnp.asarray(0.0)",
     ),
     Mutant("penalties.r2:R2.__call__", HALF, "self.weight", "2 * self.weight"),
     Mutant(

@@ -23,7 +23,7 @@ import numpy as np
 from llvmlite import ir
 
 import dynamics as dy
-from dynamics import catalogue
+import dynamics.catalogue as catalogue
 from dynamics.compiler import errors
 from dynamics.compiler.batch.interpreter import batch_last_axis
 from dynamics.compiler.errors import Unsupported

@@ -72,7 +72,10 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("name", FIELDS)
-@hypothesis.given(theta=st.floats(-20, 20), psi=st.floats(-20, 20))
+@hypothesis.given(
+    theta=st.floats(-20, 20, allow_subnormal=False),  # XLA takes subnormal numbers as 0, where a norm has no direction
+    psi=st.floats(-20, 20, allow_subnormal=False),
+)
 def test_fields_of_the_dirac_gan(name, theta, psi):
     game, formula = FIELDS[name]
     computed = field(game, (jnp.asarray(theta), jnp.asarray(psi)))
