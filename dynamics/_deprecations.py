@@ -13,7 +13,7 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         module: name of the old module.
-        names: the new place of every old name, dotted and in full: of a function or class, or of a module.
+        names: the new place of every old name, dotted and in full.
 
     >>> get = moved("dynamics.old", {"Bilinear": "dynamics.games.Bilinear"})
     >>> with warnings.catch_warnings(record=True) as caught:
@@ -26,12 +26,9 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         place = names[name]
+        package, _, last = place.rpartition(".")
         with _locks.importing:
-            try:
-                value = importlib.import_module(place)
-            except ModuleNotFoundError:
-                package, _, last = place.rpartition(".")
-                value = getattr(importlib.import_module(package), last)
+            value = getattr(importlib.import_module(package), last)
         text = f"{module}.{name} is now {place}; the old name goes with the next release"
         warnings.warn(text, DeprecationWarning, stacklevel=2)
         return value

@@ -20,9 +20,9 @@ def key_of(seed: Any) -> PRNGKeyArray:
 
 def for_batches(key: PRNGKeyArray) -> PRNGKeyArray:
     """The key itself, or where its numbers would depend on the batch, a threefry key made of it."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    data = jax.random.key_data(key) if typed else key
     if str(jax.random.key_impl(key)) not in DRAWN_TOGETHER:
         return key
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    data = jax.random.key_data(key) if typed else key
     first, second = jax.random.wrap_key_data(data.reshape(2, 2), impl=DRAWN_ALONE)
     return jax.random.fold_in(first, jax.random.bits(second))

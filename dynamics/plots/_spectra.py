@@ -52,7 +52,7 @@ def spectrum(report: Any) -> Figure:
     axes = figure.add_subplot()
     _draw(axes, report.kind, [(report.eigenvalues, str(report.verdict))], size=34)
     style.dress(axes, "", "real part", "imaginary part")
-    name, value = ("radius", report.radius) if report.kind == "map" else ("abscissa", report.abscissa)
+    name, value = report.boundary.bound_name, report.boundary.bound_of(report)
     style.heading(
         figure, f"Spectrum of the {report.kind}: {report.verdict}", f"{name} {value:.6g}, rate {report.rate:.4g}"
     )

@@ -25,7 +25,7 @@ from dynamics.updates.base import State, Update
 
 SEGMENTS = 64  # stretches of a run whose amplitudes are compared
 
-UNROLL = 8  # steps per turn of the loop where a step costs less than reading and writing the state
+UNROLL = 8  # steps per iteration where a step costs less than reading and writing the state
 
 PADDED_BYTES = 2**24  # of saved players, beyond which no memory is spent to spare a compilation
 
@@ -235,18 +235,18 @@ def _widen(low: Players, high: Players, players: Players) -> tuple[Players, Play
 
 
 def _repeat(advance: Callable, begin: Array, count: Array | int, state: State, unroll: int) -> State:
-    """Advance the state by so many steps, `unroll` of them per turn of the loop."""
+    """Advance the state by so many steps, `unroll` of them per iteration."""
 
-    def turn(start: Array, steps: int, i: Array, state: State) -> State:
+    def body(start: Array, steps: int, i: Array, state: State) -> State:
         for step in range(steps):
             state = advance(state, start + steps * i + step)
         return state
 
     if unroll > 1:
-        turns = count // unroll
-        state = jax.lax.fori_loop(0, turns, partial(turn, begin, unroll), state)
-        begin, count = begin + turns * unroll, count - turns * unroll
-    return jax.lax.fori_loop(0, count, partial(turn, begin, 1), state)
+        whole = count // unroll
+        state = jax.lax.fori_loop(0, whole, partial(body, begin, unroll), state)
+        begin, count = begin + whole * unroll, count - whole * unroll
+    return jax.lax.fori_loop(0, count, partial(body, begin, 1), state)
 
 
 def _along(body: Callable, carry: Any, xs: Any, count: Array | None) -> tuple[Any, Any]:

@@ -488,7 +488,7 @@ def _cell(study: Study, job: _Job, far: _Ending, close: _Ending, linear: Lineari
         predicted=str(report.verdict),
         predicted_rate=report.rate,
         rotation=report.rotation,
-        extent=report.radius if job.recipe.kind == "map" else report.abscissa,
+        extent=report.boundary.bound_of(report),
         eigenvalues=report.eigenvalues,
         smoothness=report.smoothness,
         manifold_dimension=report.manifold_dimension,

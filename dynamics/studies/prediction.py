@@ -44,12 +44,12 @@ def table(cells: Sequence[Judged]) -> Any:
         grid = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
         grid.add_column("method", min_width=min(width, 48))
         grid.add_column("verdict", min_width=8)
-        extents = dict.fromkeys("radius" if cell.stability.kind == "map" else "abscissa" for cell in group)
+        extents = dict.fromkeys(cell.stability.boundary.bound_name for cell in group)
         for name, least in ((" or ".join(extents), 18), ("margin", 9), ("rate", 11), ("rotation", 9), ("growth", 8)):
             grid.add_column(name, justify="right", min_width=least)
         for cell in group:
             report = cell.stability
-            extent = report.radius if report.kind == "map" else report.abscissa
+            extent = report.boundary.bound_of(report)
             verdict = Text(str(report.verdict), style=_COLOURS[str(report.verdict)])
             numbers = ((extent, 8), (report.margin, 3), (report.rate, 5), (report.rotation, 5))
             shown = (f"{number + 0.0:.{digits}g}" for number, digits in numbers)  # -0 is shown as 0
