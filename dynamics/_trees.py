@@ -1,6 +1,7 @@
 """Arithmetic on players: tuples of arbitrary pytrees."""
 
 import functools
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -59,8 +60,8 @@ def replaced(entries: tuple[Any, ...], index: int, entry: Any) -> tuple[Any, ...
 
 
 def size(tree: PyTree) -> int:
-    """Number of real numbers in the tree."""
-    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(tree))
+    """Number of real numbers in the tree; of arrays, or of their shapes and dtypes alone."""
+    return sum(math.prod(leaf.shape) if hasattr(leaf, "shape") else 1 for leaf in jax.tree.leaves(tree))
 
 
 def float_dtype(tree: PyTree) -> Any:

@@ -45,6 +45,8 @@ from dynamics.analysis.nonnormal import numerical_radius as numerical_radius
 from dynamics.analysis.nonnormal import potential_and_hamiltonian as potential_and_hamiltonian
 from dynamics.analysis.nonnormal import pseudospectrum as pseudospectrum
 from dynamics.analysis.nonnormal import transient_growth as transient_growth
+from dynamics.analysis.stability.leading import Leading as Leading
+from dynamics.analysis.stability.leading import LeadingStability as LeadingStability
 from dynamics.analysis.stability.linearisation import Linearisation as Linearisation
 from dynamics.analysis.stability.linearisation import linearise as linearise
 from dynamics.analysis.stability.verdict import Stability as Stability

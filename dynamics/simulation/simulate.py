@@ -25,7 +25,7 @@ from dynamics.simulation.flows import _run_flow, _save_times, solver_options
 from dynamics.simulation.maps import _run_update, _run_with_any_steps, _Schedule
 from dynamics.simulation.result import Measure, Run
 from dynamics.simulation.second_look import _decided
-from dynamics.updates.base import State, Update
+from dynamics.updates.base import State, Update, check_memory_of
 
 
 def simulate(
@@ -224,7 +224,7 @@ def start_state(game: Game, method: Update | AbstractFlow, players: Any) -> Stat
         ValueError: a wrong number or shape of players, or a number that is not finite.
     """
     if isinstance(players, State):
-        _once(_check_state, method, game, players)
+        _once(check_memory_of, method, game, players)
         return players
     players = as_players(players)
     known = _once(_check_players, game, players)
@@ -247,15 +247,6 @@ def _once(check: Callable, *arguments: Any) -> Any:
             _accepted.clear()
         _accepted[check, kind] = result
     return _accepted[check, kind]
-
-
-def _check_state(method: Update | AbstractFlow, game: Game, state: State) -> None:
-    expected = eqx.filter_eval_shape(method.init, game, state.players)
-    if jax.tree.structure(state) != jax.tree.structure(expected):
-        raise ValueError(
-            f"the state has the memory {jax.tree.structure(state.memory)}, which {type(method).__name__} does "
-            "not know; go on with the method that made the state, or pass run.final to begin anew"
-        )
 
 
 def _check_shapes(game: Game, players: Players) -> bool:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -28,6 +29,21 @@ class State(eqx.Module):
 
     players: Players
     memory: PyTree
+
+
+def check_memory_of(method: Any, game: Game, state: State) -> None:
+    """Raise `ValueError` unless the memory of a state is such as the method makes at its players."""
+    expected = eqx.filter_eval_shape(method.init, game, state.players)
+
+    def kinds(tree: PyTree) -> Any:
+        return jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+
+    if kinds(state) != kinds(expected):
+        raise ValueError(
+            f"the state has the memory {described(state.memory)}, which {type(method).__name__} does not know: at "
+            f"these players it has {described(expected.memory)}. Go on with the method that made it (run.state), or "
+            "begin anew with the players alone (run.final)"
+        )
 
 
 class Update(WithMethods):

@@ -76,7 +76,7 @@ def flat(players):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [3, 8])
+@pytest.mark.parametrize("seed", [3, 11])
 def test_all_six_look_at_the_same_equilibrium(seed):
     """The equilibrium moves with the parameter, as do the eigenvalues with it."""
     game = bent(seed)

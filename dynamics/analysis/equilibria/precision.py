@@ -37,26 +37,26 @@ def as_point(players: Any, name: str) -> Players:
 
 @contextlib.contextmanager
 def precisely(
-    game: Game, method: Update | AbstractFlow, players: Players, key: Any, noise: Any
+    game: Game, method: Update | AbstractFlow, players: Players, key: Any, others: Any
 ) -> Iterator[tuple[Game, Update | AbstractFlow, Players, Any]]:
-    """Game, method, players and noise with the same numbers in float64, in a context in which JAX computes with such.
+    """Game, method, players and other arrays with the same numbers in float64, in a context in which JAX uses such.
 
     They stay as they are where that would change what is computed: where the game or the method casts to a coarser
     type or draws random numbers, or does not allow it. Only this thread's context changes, and only until it ends.
     """
     if all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(players)) or key is not None:
-        yield game, method, players, noise
+        yield game, method, players, others
         return
     with jax.enable_x64(True):
-        exact = _exact(game, method, players, noise)
+        exact = _exact(game, method, players, others)
         if exact is not None:
             yield exact
             return
-    yield game, method, players, noise
+    yield game, method, players, others
 
 
-def _exact(game: Game, method: Update | AbstractFlow, players: Players, noise: Any) -> tuple | None:
-    exact = _trees.cast((game, method, players, noise), jnp.float64)
+def _exact(game: Game, method: Update | AbstractFlow, players: Players, others: Any) -> tuple | None:
+    exact = _trees.cast((game, method, players, others), jnp.float64)
 
     def run(players: Players) -> Any:
         game, method, _, _ = exact

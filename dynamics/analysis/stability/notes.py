@@ -3,6 +3,14 @@
 import enum
 
 
+class Verdict(enum.StrEnum):
+    """Whether training stays near the point; `marginal`: the linear part does not decide."""
+
+    stable = "stable"
+    unstable = "unstable"
+    marginal = "marginal"
+
+
 class Note(enum.Enum):
     """The notes there are; the value is the text, with places for what is filled in.
 
@@ -55,6 +63,19 @@ class Note(enum.Enum):
         "At the equilibrium the optimiser's memory of squared gradients vanishes, and the Jacobian is taken in "
         "that limit: there the step is learning rate / eps. Where that makes the point unstable, a larger eps or a "
         "smaller rate makes it stable; gradient_noise=... shows the spectrum that minibatch noise leads to."
+    )
+    given_state = (
+        "The state is taken as it is, memory and counters included. One step moves it by {moved:.3g}: the eigenvalues "
+        "say how a small perturbation of this state grows over this step, and nothing of later steps."
+    )
+    undecided = (
+        "Not decided: the {name} is between {lower:.8g} and {upper:.8g}. More products (leading=Leading(products=..., "
+        "bound=...)) or float64 narrow this, unless the linear part does not decide."
+    )
+    not_converged = "{count} of the eigenvalues have not converged after {products} products."
+    automatic = (
+        "A dense Jacobian of {size} numbers takes {gigabytes:.3g} GB and about {minutes:.2g} minutes: only leading "
+        "eigenvalues were computed. leading=... says how many."
     )
     not_differentiable = (
         "The Jacobian is not finite: the map is not differentiable at the point. Adam with eps=0 and eps_root=0 "

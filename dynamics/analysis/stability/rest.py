@@ -221,6 +221,21 @@ def rest_state(
     return Rest(State(players, coupled), held, rests, jnp.any(jnp.stack(fading)))
 
 
+def held_state(game: Game, method: Update | AbstractFlow, state: State, key: PRNGKeyArray | None = None) -> Rest:
+    """A state as it is, as a `Rest`: its memory stays, what moves by itself is held where it is; traceable.
+
+    `rests` is true: only the step from this state is asked for.
+    """
+    nothing, yes = jax.tree.map(lambda _: None, state.memory), jnp.asarray(True)
+    if isinstance(method, AbstractFlow) or not jax.tree.leaves(state.memory):
+        return Rest(state, nothing, yes, ~yes)
+    parts = _Parts(game, method, state.players, key, state.memory)
+    memory = parts.tree.unflatten(parts.leaves)
+    mask = parts.tree.unflatten([place in parts.autonomous for place in range(len(parts.leaves))])
+    held, coupled = eqx.partition(memory, mask)
+    return Rest(State(state.players, coupled), held, yes, ~yes)
+
+
 def _growing_steps(dtype: Any, limit: int) -> int:
     """After how many steps a number that grows for ever is held: as late as its growth is still exact."""
     return min(limit, 2 ** (int(jnp.finfo(dtype).nmant) - 3))

@@ -1,7 +1,6 @@
 """Local stability from the eigenvalues of the Jacobian of the exact map or flow."""
 
 import dataclasses
-import enum
 import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -36,6 +35,7 @@ from dynamics.analysis.stability.certificates import (
     widest_gap,
     without_neutral,
 )
+from dynamics.analysis.stability.leading import Leading, LeadingStability, leading_stability
 from dynamics.analysis.stability.linearisation import (
     Linearisation,
     Smoothness,
@@ -51,7 +51,7 @@ from dynamics.analysis.stability.linearisation import (
     switch_directions,
     without_limit,
 )
-from dynamics.analysis.stability.notes import Note, Remark, has
+from dynamics.analysis.stability.notes import Note, Remark, Verdict, has
 from dynamics.analysis.stability.periods import REASONS, Period, find_period
 from dynamics.analysis.stability.piecewise import (
     Pieces,
@@ -60,24 +60,17 @@ from dynamics.analysis.stability.piecewise import (
     joint_bounds,
     sample_directions,
 )
-from dynamics.analysis.stability.rest import Repeated, Rest, rest_state
+from dynamics.analysis.stability.rest import Repeated, Rest, above_zero, held_state, rest_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
-from dynamics.updates.base import COUNTER_LIMIT, Update
+from dynamics.updates.base import COUNTER_LIMIT, State, Update, check_memory_of
 
 COMPUTED = 10  # a margin of so many computed errors decides without a proof
 DIRECTIONS = 12  # eigenvectors along which the map is probed
 PROBED = 64  # directions of a closer look
 NEWTON_STEPS = 20
+LARGEST_DENSE = 2000  # numbers in a state whose Jacobian is computed whole
 FAINT = 1e3  # kinks below so many rounding errors may be rounding after all
-
-
-class Verdict(enum.StrEnum):
-    """Whether training stays near the point; `marginal`: the linear part does not decide."""
-
-    stable = "stable"
-    unstable = "unstable"
-    marginal = "marginal"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,9 +186,10 @@ def stability(
     at: Any = None,
     *,
     key: PRNGKeyArray | None = None,
-    require_equilibrium: bool = True,
+    require_equilibrium: bool | None = None,
     gradient_noise: Any = None,
-) -> Stability:
+    leading: int | Leading | None = None,
+) -> Stability | LeadingStability:
     """The spectrum of the Jacobian of the exact map that is iterated, or of the flow, and what follows from it.
 
     The Jacobian is taken by automatic differentiation through the whole state: alternation, inner steps, extrapolation
@@ -208,16 +202,26 @@ def stability(
     Players in float32 are judged in double precision, with the numbers that they, the game and the method have, from
     the equilibrium next to them, unless the game does not allow it (it casts to float32, or draws random numbers).
 
+    At a `State`, such as `run.state` in the middle of training, the Jacobian is that of the step from this very state:
+    memory and counters are those that are given. Where the step moves the state the report says what its eigenvalues
+    then mean.
+
+    Large states (beyond 2,000 numbers, or with `leading`) get a `LeadingStability`: a few eigenvalues from products
+    with the Jacobian, with their errors, and a bound on all others that holds with a known probability. Directions
+    along a manifold of equilibria are not left out there.
+
     Args:
         game: the game.
         method: an update or a flow.
-        at: a tuple of players; default the game's first known equilibrium.
+        at: a tuple of players, or a `State`; default the game's first known equilibrium.
         key: for a game that can only be sampled: the batch is frozen.
-        require_equilibrium: raise at a point that is no equilibrium of the game, or no fixed point of the method.
+        require_equilibrium: raise at a point that is no equilibrium of the game, or no fixed point of the method;
+            default for players, but not for a `State`.
         gradient_noise: standard deviation s of the noise of every gradient's coordinates, one number or one per player:
             the memory rests where noise of +s and -s keeps it on average, and the map is its mean over the two. It
             matters for Adam and its relatives, whose step is about learning rate / (s + eps) then; without noise the
             memory of squared gradients vanishes at an equilibrium and the step is learning rate / eps.
+        leading: how many leading eigenvalues to compute without the dense Jacobian, or a `Leading` that says more.
 
     Raises:
         EquilibriumError: the point is no equilibrium (the message shows the residual), or none is known.
@@ -232,11 +236,23 @@ def stability(
     """
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
+    if isinstance(at, State):
+        return _at_state(game, method, at, key, bool(require_equilibrium), gradient_noise, leading)
+    require_equilibrium = require_equilibrium is None or require_equilibrium
     players = equilibrium_of(game) if at is None else as_point(at, "at")
     noise = None if gradient_noise is None else as_rates(gradient_noise, len(players), "gradient_noise")
     if noise is not None and isinstance(method, AbstractFlow):
         raise ValueError("gradient_noise is for updates; a flow has no gradient noise in its memory")
     game, method = sharing((game, method))
+    size = _trees.size(eqx.filter(eqx.filter_eval_shape(method.init, game, players), _is_floating))
+    asked, notes = _leading(size, leading, noise)
+    if asked is not None:
+        dtype = _trees.float_dtype(players)
+        rest = _rest_state(game, method, players, key)
+        if not bool(rest.rests):
+            notes = (*notes, REASONS["memory"])
+        rest = rest._replace(state=State(rest.state.players, jax.tree.map(above_zero, rest.state.memory)))
+        return leading_stability(*_trees.cast((game, method), dtype), rest, asked, key, notes, require_equilibrium)
     accuracy = accuracy_of(players)
     with precisely(game, method, players, key, noise) as (game, method, exact, noise):
         linear, rest = _linear_at_rest(game, method, exact, key, noise)
@@ -244,6 +260,62 @@ def stability(
             exact = _newton(_trees.cast(game, _trees.float_dtype(exact)), exact, key, NEWTON_STEPS)[0]
             linear, rest = _linear_at_rest(game, method, exact, key, noise)
         return stability_of(linear, game, method, exact, key, noise, require_equilibrium, accuracy, rest, players)
+
+
+def _at_state(
+    game: Game,
+    method: Update | AbstractFlow,
+    state: State,
+    key: PRNGKeyArray | None,
+    require_equilibrium: bool,
+    gradient_noise: Any,
+    leading: int | Leading | None,
+) -> Stability | LeadingStability:
+    """The report at a state, with the memory that it has."""
+    if gradient_noise is not None:
+        raise ValueError(
+            "gradient_noise says where memory rests; the memory of a State is as it is. Pass at=state.players"
+        )
+    point = as_point(state.players, "at.players")
+    state = State(point, state.memory)
+    check_memory_of(method, game, state)
+    game, method = sharing((game, method))
+    asked, notes = _leading(_trees.size(eqx.filter(state, eqx.is_inexact_array)), leading, None)
+    if asked is not None:
+        dtype = _trees.float_dtype(point)
+        game, method = _trees.cast((game, method), dtype)
+        return leading_stability(game, method, _held(game, method, state, key), asked, key, notes, require_equilibrium)
+    with precisely(game, method, point, key, state.memory) as (game, method, exact, memory):
+        rest = _held(game, method, State(exact, memory), key)
+        linear = jax.device_get(_linearise(game, method, exact, key, limit=False, rest=rest))
+        accuracy = accuracy_of(point)
+        report = stability_of(linear, game, method, exact, key, None, require_equilibrium, accuracy, rest, point)
+    moved = _norm(linear.defect)
+    unmoved = defect_vanishes(
+        linear, _residual_vanishes(linear, exact, accuracy)[1], float(linear.epsilon), accuracy, report.boundary
+    )[0]
+    if np.all(unmoved):
+        return report
+    notes = [note for note in report.notes if getattr(note, "note", None) is not Note.no_equilibrium]
+    return dataclasses.replace(report, notes=(Note.given_state.filled(moved=moved), *notes))
+
+
+def _leading(size: int, leading: int | Leading | None, noise: Any) -> tuple[Leading | None, tuple[str, ...]]:
+    """What is asked of leading eigenvalues, if they are, and what is to be said of it."""
+    if leading is None and size <= LARGEST_DENSE:
+        return None, ()
+    if noise is not None:
+        raise ValueError(
+            f"gradient_noise needs the dense Jacobian; the state has {size} numbers and leading={leading!r}"
+        )
+    if leading is not None:
+        return leading if isinstance(leading, Leading) else Leading(leading), ()
+    gigabytes, minutes = 4 * 8 * size**2 / 1e9, 25 * (size / 3000) ** 3 / 60
+    return Leading(), (Note.automatic.filled(size=size, gigabytes=gigabytes, minutes=minutes),)
+
+
+def _is_floating(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
 
 
 def _linear_at_rest(game, method, players, key, noise) -> tuple[Linearisation, Rest]:
@@ -371,6 +443,7 @@ def _closer_look(
 
 
 _linearise = eqx.filter_jit(linearise)
+_held = held_state
 _probe_closely = eqx.filter_jit(probe_closely)
 _switch_directions = eqx.filter_jit(switch_directions)
 

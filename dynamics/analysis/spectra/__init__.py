@@ -1,0 +1,1 @@
+"""Eigenvalues of operators that are known by their products alone."""

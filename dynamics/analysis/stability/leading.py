@@ -1,0 +1,509 @@
+"""Local stability of large states: leading eigenvalues from products with the Jacobian alone."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Complex, Float, PRNGKeyArray
+
+from dynamics import _trees
+from dynamics._checks import as_whole
+from dynamics._plain import plain_fields
+from dynamics.analysis.equilibria.newton import EquilibriumError
+from dynamics.analysis.spectra.bounds import Bound, radius_bound
+from dynamics.analysis.spectra.krylov import Eigenpairs, Measure, krylov_schur
+from dynamics.analysis.spectra.operators import Operator, Product, Scaled
+from dynamics.analysis.spectra.scaling import copies, memory_scales
+from dynamics.analysis.stability.boundary import Boundary, boundary_of
+from dynamics.analysis.stability.linearisation import Smoothness, on_vectors
+from dynamics.analysis.stability.notes import Note, Verdict
+from dynamics.analysis.stability.rest import Rest, above_zero
+from dynamics.compiler.derivatives import released
+from dynamics.flows.base import AbstractFlow
+from dynamics.game import Game, Players
+from dynamics.updates.base import State, Update
+
+DIRECTIONS = 4  # along which difference quotients are taken
+ROUNDING = 16  # units of eps ||J|| that the products and the linearisation itself may be wrong by
+QUOTIENTS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # distances at which difference quotients are taken, relative
+
+
+class StateOperator(Operator):
+    """The Jacobian of the exact step of an update, or of a flow's field, on the flat floating part of a state.
+
+    Args:
+        game, method, key: as in `dynamics.stability`.
+        state: where; players first, then the floating part of the memory.
+    """
+
+    game: Game
+    method: Update | AbstractFlow
+    state: State
+    key: PRNGKeyArray | None = None
+
+    @property
+    def size(self) -> int:
+        return _trees.size(eqx.filter(self.state, eqx.is_inexact_array))
+
+    @property
+    def dtype(self) -> Any:
+        return _trees.float_dtype(self.state.players)
+
+    def function(self) -> tuple[Array, Callable[[Array], Array]]:
+        """The state as a vector, and the map or the flow's field on vectors."""
+        flat, moved = on_vectors(self.method, self.state, self.key)
+        return flat, lambda vector: moved(self.game, vector)
+
+    def product(self) -> Product:
+        flat, function = self.function()
+        return jax.linearize(released(function), flat)[1]
+
+
+class FieldOperator(Operator):
+    r"""The Jacobian of a game's field, or its block of one player, $\partial v_i/\partial x_i$; see `player_block`.
+
+    Args:
+        game, key: as in `dynamics.stability`.
+        players: where.
+        player: whose block; `None`: all of it.
+    """
+
+    game: Game
+    players: Players
+    key: PRNGKeyArray | None = None
+    player: int | None = eqx.field(static=True, default=None)
+
+    @property
+    def size(self) -> int:
+        return _trees.size(self.players if self.player is None else self.players[self.player])
+
+    @property
+    def dtype(self) -> Any:
+        return _trees.float_dtype(self.players)
+
+    def product(self) -> Product:
+        moving = self.players if self.player is None else self.players[self.player]
+        flat, unravel = ravel_pytree(moving)
+
+        def field(vector: Array) -> Array:
+            part = unravel(vector)
+            players = part if self.player is None else _trees.replaced(self.players, self.player, part)
+            value = self.game.field(players, self.key)
+            return ravel_pytree(value if self.player is None else value[self.player])[0]
+
+        return jax.linearize(released(field), flat)[1]
+
+
+class SymmetricPart(Operator):
+    r"""$(A + A^T)/2$, or with sign -1 the antisymmetric part $(A - A^T)/2$, of an operator."""
+
+    operator: Operator
+    sign: int = eqx.field(static=True, default=1)
+
+    @property
+    def size(self) -> int:
+        return self.operator.size
+
+    @property
+    def dtype(self) -> Any:
+        return self.operator.dtype
+
+    def product(self) -> Product:
+        product, transposed = self.operator.product(), self.operator.transposed().product()
+        return lambda vector: (product(vector) + self.sign * transposed(vector)) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Leading:
+    """What is asked of the leading eigenvalues of a large Jacobian.
+
+    Attributes:
+        count: how many; one more where that would part a conjugate pair.
+        target: "outermost" (largest modulus for a map, largest real part for a flow), "rotation" (largest imaginary
+            part), or a complex number: those nearest to it, which takes long inside of the spectrum.
+        tolerance: of residuals, relative to the norm of the scaled Jacobian; default 1e-6 in float32, 1e-11 in float64.
+        basis: number of vectors kept at most; default from `count`.
+        products: budget for the eigenvalues.
+        conditions: whether left vectors and condition numbers are computed, at the same cost again; `None`: where the
+            verdict needs them.
+        bound: products with each of three random starts that bound all other eigenvalues at most; 0: no bound.
+        failure: probability with which the bound may be wrong.
+        scaled: whether memory is scaled, see `dynamics.analysis.spectra.scaling`.
+        seed: of the random starts.
+    """
+
+    count: int = 6
+    target: str | complex = "outermost"
+    tolerance: float | None = None
+    basis: int | None = None
+    products: int = 3000
+    conditions: bool | None = None
+    bound: int = 1500
+    failure: float = 1e-6
+    scaled: bool = True
+    seed: int = 0
+
+    def __post_init__(self):
+        as_whole("count", self.count)
+        as_whole("products", self.products)
+        as_whole("bound", self.bound, 0)
+        if not 0 < self.failure < 1:
+            raise ValueError(f"failure is {self.failure}; expected a probability between 0 and 1, such as 1e-6")
+        if isinstance(self.target, str) and self.target not in ("outermost", "rotation"):
+            raise ValueError(f"target is {self.target!r}; expected 'outermost', 'rotation' or a complex number")
+        if self.tolerance is not None and not self.tolerance > 0:
+            raise ValueError(f"tolerance is {self.tolerance}; expected a positive number, such as 1e-6")
+
+    def measure(self, boundary: Boundary) -> Callable[[np.ndarray], np.ndarray]:
+        """What is largest for the wanted eigenvalues."""
+        if self.target == "rotation":
+            return boundary.rotation
+        if self.target == "outermost":
+            return boundary.outward
+        point = complex(self.target)
+        return lambda values: -np.minimum(np.abs(values - point), np.abs(values.conj() - point))
+
+
+@dataclasses.dataclass(frozen=True)
+class LeadingStability:
+    """Local stability of a method at a large state, from products with its Jacobian alone.
+
+    What is known is said: eigenvalues with their errors, and a bound on all others that holds with a known probability.
+
+    Attributes:
+        kind: "map" or "flow".
+        eigenvalues: those that were asked for, complex, the outermost first.
+        residuals: norms of $J x - \\lambda x$ for unit vectors x, in the scales of the memory.
+        conditions: condition numbers $1/|y^* x|$ for unit left vectors y; NaN where none was computed.
+        errors: condition times residual and rounding, of first order; infinite where the condition is not known.
+        converged: which residuals are as small as was asked for.
+        radius, abscissa: largest modulus and largest real part of these.
+        margin: `1 - radius` for a map, `-abscissa` for a flow.
+        lower: the spectral radius (maps) or abscissa (flows) is at least this, by the eigenvalues and their errors.
+        upper: it is at most this, by these and by `others`; infinite where nothing is known.
+        others: bound on all eigenvalues that are not among these, likewise; infinite where none was computed.
+        failure: probability, over random starts, that the bound is wrong.
+        verdict: unstable where an eigenvalue is outside by more than its error; stable where all are inside by more
+            than that, and the bound is as well; else marginal: not decided between `lower` and `upper`.
+        rate: log contraction per step, or per unit of time, of the outermost.
+        rotation: angle per step, or per unit of time, of the outermost, >= 0.
+        size: numbers in the state.
+        norm: of the Jacobian in the scales of the memory, a lower bound on its spectral norm.
+        smoothness: what difference quotients say of the Jacobian: "smooth", "kinked" or "inconsistent".
+        products: products with the Jacobian or its transpose, in all.
+        vectors: unit right vectors on the flat state, players first, shape (k, n).
+        left_vectors: unit left vectors, or `None`.
+        players: the point.
+        residual: norm of the game's field there.
+        moved: how far one step moves the state (maps), or the norm of the flow's field.
+        notes: what a reader should know, one sentence each.
+    """
+
+    kind: str
+    eigenvalues: Complex[np.ndarray, " k"]
+    residuals: Float[np.ndarray, " k"]
+    conditions: Float[np.ndarray, " k"]
+    errors: Float[np.ndarray, " k"]
+    converged: np.ndarray
+    radius: float
+    abscissa: float
+    margin: float
+    lower: float
+    upper: float
+    others: float
+    failure: float
+    verdict: Any
+    rate: float
+    rotation: float
+    size: int
+    norm: float
+    smoothness: str
+    products: int
+    vectors: Complex[np.ndarray, "k n"]
+    left_vectors: Complex[np.ndarray, "k n"] | None
+    players: Players
+    residual: float
+    moved: float
+    notes: tuple[str, ...]
+
+    @property
+    def boundary(self) -> Boundary:
+        """The curve that decides: the unit circle for a map, the imaginary axis for a flow."""
+        return boundary_of(self.kind)
+
+    def shares(self) -> Float[np.ndarray, "k players+1"]:
+        """How much of every right vector (squared norm) belongs to each player, and to the memory."""
+        edges = np.cumsum([0, *(_trees.size(player) for player in self.players), 0])
+        edges[-1] = self.size
+        squares = np.abs(self.vectors) ** 2
+        parts = [squares[:, a:b].sum(axis=1) for a, b in zip(edges, edges[1:], strict=False)]
+        return np.stack(parts, axis=1) / squares.sum(axis=1, keepdims=True)
+
+    def describe(self) -> str:
+        """The report as text."""
+        boundary = self.boundary
+        lines = [f"{self.verdict}: {boundary.bound_name} {_range(self.lower, self.upper)}"]
+        if math.isfinite(self.others):
+            lines[0] += f" (no other eigenvalue above {self.others:.6g}, but with probability {self.failure:.0e})"
+        lines.append(
+            f"rate {self.rate:.6g} and rotation {self.rotation:.6g} per {boundary.unit}; {self.size} numbers, "
+            f"{self.products} products"
+        )
+        for value, residual, error, done in zip(
+            self.eigenvalues, self.residuals, self.errors, self.converged, strict=True
+        ):
+            known = f"error about {error:.1g}" if math.isfinite(error) else f"residual {residual:.1g}"
+            lines.append(f"  {_complex(value)}  ({known}{'' if done else ', not converged'})")
+        return "\n".join([*lines, *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain Python data, ready for JSON; complex numbers are pairs, what is not finite is `None`."""
+        return plain_fields(
+            self,
+            verdict=str(self.verdict),
+            players=[np.asarray(leaf) for leaf in jax.tree.leaves(self.players)],
+            vectors=None,
+            left_vectors=None,
+            eigenvalues=[[value.real, value.imag] for value in self.eigenvalues],
+            notes=[str(note) for note in self.notes],
+        )
+
+
+def leading_stability(
+    game: Game,
+    method: Update | AbstractFlow,
+    rest: Rest,
+    leading: Leading,
+    key: PRNGKeyArray | None = None,
+    notes: tuple[str, ...] = (),
+    require_equilibrium: bool = False,
+) -> LeadingStability:
+    """The leading eigenvalues of a method at a state, and what they decide.
+
+    Args:
+        game, method, key: as in `dynamics.stability`.
+        rest: the state, and the memory that is held.
+        leading: what is asked.
+        notes: what is known already.
+        require_equilibrium: raise where the step moves the state by more than rounding explains.
+    """
+    boundary = boundary_of(method)
+    operator = StateOperator(game, rest.of(method), rest.state, key)
+    probing, solving, bounding, others = jax.random.split(jax.random.key(leading.seed), 4)
+    scales, gain, field, moved, length = _prepared(operator, leading.scaled, probing)
+    if not np.isfinite(gain):
+        memory = jax.tree.map(above_zero, operator.state.memory)
+        operator = StateOperator(game, operator.method, State(operator.state.players, memory), key)
+        scales, gain, field, moved, length = _prepared(operator, leading.scaled, probing)
+        notes = (*notes, Note.vanishing_memory.filled())
+    if not np.isfinite(gain):
+        raise FloatingPointError(
+            "the Jacobian has entries that are not finite: the map is not differentiable at this state. Adam with "
+            "eps=0 and eps_root=0 does this where a gradient vanishes; pass a positive eps."
+        )
+    at_rest = float(moved) <= float(jnp.finfo(operator.dtype).eps) ** 0.5 * (1 + float(length))
+    if require_equilibrium and not at_rest:
+        raise EquilibriumError(
+            f"the point is no fixed point: one step moves the state by {moved:.3g}, the game's field has norm "
+            f"{field:.3g}. Use find_equilibrium(game, start).players, require_equilibrium=False, or at=state."
+        )
+    if not at_rest:
+        notes = (*notes, Note.given_state.filled(moved=float(moved)))
+    shift, of_values = boundary.neutral, leading.measure(boundary)
+    options = dict(tolerance=leading.tolerance, basis=leading.basis, products=leading.products, verify=False)
+
+    def measure(values: np.ndarray) -> np.ndarray:
+        return of_values(values + shift)
+
+    scaled = Scaled(operator, scales, jnp.asarray(shift, operator.dtype))
+    pairs = krylov_schur(scaled, leading.count, measure, key=solving, **options)
+    products = pairs.products + 5 + len(copies(operator.state.players, operator.state.memory))
+    pairs, smooth = _verified(operator, scaled, pairs, measure, others)
+    products += len(pairs.values) + DIRECTIONS
+    values = pairs.values + shift
+    order = boundary.order(values)
+    norm = pairs.norm + abs(shift)
+    epsilon = float(jnp.finfo(operator.dtype).eps)
+    rounding = ROUNDING * epsilon * norm
+    outside = boundary.distance(values) - pairs.residuals - rounding
+    conditions, left = np.full(len(values), np.nan), None
+    seems_unstable = bool(np.any(outside > 0))
+    if leading.conditions or (leading.conditions is None and seems_unstable):
+        conditions, left, spent = _conditions(scaled, pairs, measure, others, options)
+        products += spent
+    errors = np.where(np.isnan(conditions), np.inf, conditions * (pairs.residuals + rounding))
+    bound = Bound(math.inf, leading.failure, 0)
+    inside = bool(np.all(boundary.distance(values) < 0))
+    if leading.bound and boundary.discrete and inside and leading.target == "outermost":
+        unshifted = Scaled(operator, scales)
+        bound = radius_bound(
+            unshifted,
+            key=bounding,
+            without=pairs.basis,
+            products=leading.bound,
+            failure=leading.failure,
+            below=1 - (1 - float(np.max(np.abs(values)))) / 2,
+        )
+        products += bound.products
+        if bound.radius < 1 and np.any(np.isinf(errors)):
+            conditions, left, spent = _conditions(scaled, pairs, measure, others, options)
+            products += spent
+            errors = np.where(np.isnan(conditions), np.inf, conditions * (pairs.residuals + rounding))
+    outward = boundary.outward(values)
+    certain = np.isfinite(errors)
+    lower = float(np.max((outward - errors)[certain], initial=boundary.least))
+    upper = max(float(np.max(outward + errors)), bound.radius)
+    notes = [*notes]
+    verdict = Verdict.marginal
+    if smooth != "smooth":
+        notes.append(Note[Smoothness.of(smooth).name].filled())
+    elif lower > boundary.neutral:
+        verdict = Verdict.unstable
+    elif upper < boundary.neutral:
+        verdict = Verdict.stable
+    if verdict is Verdict.marginal and smooth == "smooth":
+        notes.append(Note.undecided.filled(lower=lower, upper=upper, name=boundary.bound_name))
+    if not np.all(pairs.converged):
+        notes.append(Note.not_converged.filled(count=int(np.sum(~pairs.converged)), products=pairs.products))
+    worst = float(boundary.bound(values))
+    vectors = pairs.vectors * np.asarray(scales)
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    if left is not None:
+        left = left / np.asarray(scales)
+        left = left / np.linalg.norm(left, axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        rate = float(boundary.rate(worst))
+    return LeadingStability(
+        kind=boundary.kind,
+        eigenvalues=values[order],
+        residuals=pairs.residuals[order],
+        conditions=conditions[order],
+        errors=errors[order],
+        converged=pairs.converged[order],
+        radius=float(np.max(np.abs(values))),
+        abscissa=float(np.max(values.real)),
+        margin=float(boundary.margin(worst)),
+        lower=lower,
+        upper=upper,
+        others=bound.radius,
+        failure=bound.failure,
+        verdict=verdict,
+        rate=rate,
+        rotation=float(boundary.rotation(values[order[0]])),
+        size=operator.size,
+        norm=norm,
+        smoothness=smooth,
+        products=products,
+        vectors=vectors[order],
+        left_vectors=None if left is None else left[order],
+        players=rest.state.players,
+        residual=float(field),
+        moved=float(moved),
+        notes=tuple(notes),
+    )
+
+
+def _conditions(
+    scaled: Operator, pairs: Eigenpairs, measure: Measure, key: PRNGKeyArray, options: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Condition numbers of the eigenvalues (NaN where unknown), left vectors, and how many products they took."""
+    conditions, vectors = np.full(len(pairs.values), np.nan), np.full_like(pairs.vectors, np.nan)
+    try:
+        left = krylov_schur(scaled.transposed(), len(pairs.values), measure, key=key, **options)
+    except (NotImplementedError, ValueError, TypeError):  # a step whose program cannot be transposed
+        return conditions, None, 0
+    for place, value in enumerate(pairs.values):
+        nearest = int(np.argmin(np.abs(left.values - value)))
+        vector, right = left.vectors[nearest], pairs.vectors[place]
+        near = 1e-2 * abs(value) + 1e3 * (left.residuals[nearest] + pairs.residuals[place])
+        if abs(left.values[nearest] - value) <= near:
+            # A left vector to a value is the conjugate of a right vector of the transpose to the same value.
+            overlap = abs(np.sum(vector * right))
+            lengths = np.linalg.norm(vector) * np.linalg.norm(right)
+            conditions[place] = lengths / overlap if overlap > 0 else np.inf
+            vectors[place] = vector.conj()
+    return conditions, vectors, left.products
+
+
+@eqx.filter_jit
+def _prepared(operator: StateOperator, scaled: bool, key: PRNGKeyArray) -> tuple[Array, ...]:
+    """Scales, the norm of a product, that of the game's field, how far a step moves the state, and the state's norm."""
+    flat, function = operator.function()
+    value = function(flat)
+    defect = value - flat if isinstance(operator.method, Update) else value
+    field = operator.game.field(operator.state.players, operator.key)
+    memory = eqx.filter(operator.state.memory, eqx.is_inexact_array)
+    directions = jax.random.normal(key, (4, flat.size), flat.dtype)
+    scales, image = memory_scales(operator.product(), operator.state.players, memory, directions)
+    scales = scales if scaled else jnp.ones_like(scales)
+    return scales, jnp.linalg.norm(image), _trees.norm(field), jnp.linalg.norm(defect), jnp.linalg.norm(flat)
+
+
+def _verified(
+    operator: StateOperator, scaled: Scaled, pairs: Eigenpairs, measure: Measure, key: PRNGKeyArray
+) -> tuple[Eigenpairs, str]:
+    """The pairs from products with their vectors, and what difference quotients say of the Jacobian.
+
+    Along the leading vector and random directions the quotients have to agree with the products at some distance,
+    within a tenth; where rounding hides them at all distances nothing is said.
+    """
+    scales, vector = scaled.scales, pairs.vectors[0] * np.asarray(scaled.scales)
+    players = _trees.size(operator.state.players)
+    random = np.asarray(jax.random.normal(key, (DIRECTIONS - 2, operator.size), operator.dtype))
+    directions = np.stack([vector.real, vector.imag if np.any(vector.imag) else vector.real, *random])
+    directions[:, players:] = 0  # memory such as a mean square must not become negative
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    directions = (directions / np.where(lengths > 0, lengths, 1)).astype(operator.dtype)
+    size = float(_trees.norm(operator.state.players)) + 1
+    distances = jnp.asarray(QUOTIENTS, operator.dtype) * size / math.sqrt(players)
+    images, apart, wrong, noise = map(
+        np.asarray, _quotients(operator, scales, scaled.shift, jnp.asarray(pairs.basis), directions, distances)
+    )
+    pairs = pairs.verified(images, measure)
+    seen = (noise < 0.1) & (lengths[:, 0] > 0)
+    judged = seen.any(axis=0)
+    for name, disagreement in (("inconsistent", wrong), ("kinked", apart)):
+        if np.any(judged & ~np.any(seen & (disagreement <= 0.1 + noise), axis=0)):
+            return pairs, name
+    return pairs, "smooth"
+
+
+@eqx.filter_jit
+def _quotients(
+    operator: StateOperator, scales: Array, shift: Array, basis: Array, directions: Array, distances: Array
+) -> tuple[Array, ...]:
+    """Products of the scaled matrix with the rows of a basis, and difference quotients of the map on the players.
+
+    By distance and direction, relative to the derivative: how far those ahead and back are apart, how far their mean
+    is from the product, and what rounding makes of them.
+    """
+    flat, function = operator.function()
+    images = jax.lax.map(operator.product(), jnp.concatenate([basis * scales, directions]))
+    count, epsilon = _trees.size(operator.state.players), float(jnp.finfo(flat.dtype).eps)
+    slopes = images[len(basis) :, :count]
+    steps = distances[:, None, None] * directions
+    points = jnp.concatenate([steps, -steps, jnp.zeros((1, *directions.shape), flat.dtype)]).reshape(-1, flat.size)
+    values = jax.lax.map(lambda step: function(flat + step)[:count], points)
+    ahead, back, value = jnp.split(values.reshape(-1, len(directions), count), [len(distances), 2 * len(distances)])
+    ahead, back = (ahead - value) / distances[:, None, None], (value - back) / distances[:, None, None]
+    lengths = jnp.linalg.norm(slopes, axis=1) + jnp.finfo(flat.dtype).tiny
+    noise = 8 * epsilon * jnp.linalg.norm(value[0], axis=1) / (distances[:, None] * lengths)
+    apart = jnp.linalg.norm(ahead - back, axis=2) / lengths
+    wrong = jnp.linalg.norm((ahead + back) / 2 - slopes, axis=2) / lengths
+    return images[: len(basis)] / scales - shift * basis, apart, wrong, noise
+
+
+def _range(lower: float, upper: float) -> str:
+    if not math.isfinite(upper):
+        return f"at least {lower:.8g}" if math.isfinite(lower) else "not known"
+    return f"between {lower:.8g} and {upper:.8g}"
+
+
+def _complex(value: complex) -> str:
+    return f"{value.real:.8g}" if value.imag == 0 else f"{value.real:.8g}{value.imag:+.8g}i"
