@@ -9,18 +9,11 @@ from jaxtyping import PRNGKeyArray
 from dynamics.analysis.bifurcation.timescale import TimescaleThreshold, timescale_threshold
 from dynamics.analysis.concepts import Classification, classify
 from dynamics.analysis.equilibria.newton import EquilibriumError
-from dynamics.analysis.nonnormal import (
-    Alignment,
-    Distance,
-    Growth,
-    Kreiss,
-    PotentialAndHamiltonian,
-    alignment,
-    distance_to_instability,
-    kreiss_constant,
-    potential_and_hamiltonian,
-    transient_growth,
-)
+from dynamics.analysis.nonnormal.decomposition import PotentialAndHamiltonian, potential_and_hamiltonian
+from dynamics.analysis.nonnormal.distance import Distance, distance_to_instability
+from dynamics.analysis.nonnormal.eigenvectors import Alignment, alignment
+from dynamics.analysis.nonnormal.growth import Growth, transient_growth
+from dynamics.analysis.nonnormal.kreiss import Kreiss, kreiss_constant
 from dynamics.analysis.stability.verdict import Stability, Verdict, stability
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game

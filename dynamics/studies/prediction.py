@@ -10,7 +10,7 @@ from dynamics._plain import plain
 from dynamics.analysis import Classification, EquilibriumError, TimescaleThreshold, Verdict, classify
 from dynamics.analysis import timescale_threshold as threshold_of
 from dynamics.analysis.examination import examine_report
-from dynamics.analysis.nonnormal import transient_growth
+from dynamics.analysis.nonnormal.growth import transient_growth
 from dynamics.studies.results import Judged
 
 MOST_ROWS = 60  # of a Jacobian whose powers are looked at for a table
