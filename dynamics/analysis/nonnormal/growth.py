@@ -119,9 +119,9 @@ def _growth_of_flow(
     power = scipy.linalg.expm(horizon * matrix)
     while (norm := float(_norms(power))) > _AT_MOST_ONE and horizon * scale < 1e12:
         power, horizon = power @ power, 2 * horizon
-    if norm > _AT_MOST_ONE or side == "marginal":  # turns for ever
-        turning = np.abs(np.linalg.eigvals(matrix).imag)
-        slowest = np.min(turning[turning > 1e-6 * scale], initial=scale)
+    if norm > _AT_MOST_ONE or side == "marginal":  # rotates for ever
+        frequencies = np.abs(np.linalg.eigvals(matrix).imag)
+        slowest = np.min(frequencies[frequencies > 1e-6 * scale], initial=scale)
         horizon = 20 * 2 * np.pi / float(slowest)
     horizon = max(horizon, min(3 / abs(rate), 500 / scale) if rate else 0.0)
     count = 2048 if len(matrix) <= 64 else 512

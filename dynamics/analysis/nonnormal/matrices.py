@@ -15,6 +15,12 @@ UNBOUNDED = "perturbations grow without bound, or so far that rounding errors hi
 
 
 def checked_matrix(report: Stability | ArrayLike) -> np.ndarray:
+    """The Jacobian of a report, or the matrix, in its dtype.
+
+    Raises:
+        ValueError: it is not square or not finite, or the steps of the report depend on their number for ever.
+        TypeError: it is not real.
+    """
     if isinstance(report, Stability) and report.period != 1:
         raise ValueError(
             "the steps of the method depend on their number for ever (a schedule that goes round, say), so that it has "
@@ -33,10 +39,12 @@ def checked_matrix(report: Stability | ArrayLike) -> np.ndarray:
 
 
 def square_matrix(report: Stability | ArrayLike) -> np.ndarray:
+    """The same in double precision."""
     return checked_matrix(report).astype(float)
 
 
 def matrix_and_boundary(report: Stability | ArrayLike, kind: str | None) -> tuple[np.ndarray, Boundary]:
+    """The matrix in double precision, and the boundary of the report or of the kind that belongs to a bare matrix."""
     matrix = square_matrix(report)
     if isinstance(report, Stability):
         if kind not in (None, report.kind):
@@ -56,16 +64,18 @@ def without_neutral(report: Stability | ArrayLike, kind: str | None) -> tuple[np
     neutral = boundary.neutral
     cut = neutral_cut(matrix, neutral, count)
     schur: Any = scipy.linalg.schur(matrix, sort=lambda x, y=0.0: abs(complex(x, y) - neutral) > cut)
-    triangle, basis, found = schur  # with `sort` there are three
-    return triangle[:found, :found].astype(raw.dtype), boundary, basis[:, :found]
+    triangle, basis, dimension = schur  # with `sort` there are three
+    return triangle[:dimension, :dimension].astype(raw.dtype), boundary, basis[:, :dimension]
 
 
 def rounding_unit(report: Stability | ArrayLike) -> float:
+    """Distance from 1 to the next number in the dtype of the matrix."""
     raw = checked_matrix(report)
     return float(np.finfo(raw.dtype if np.issubdtype(raw.dtype, np.floating) else float).eps)
 
 
 def outermost(matrix: np.ndarray, boundary: Boundary) -> complex:
+    """The eigenvalue of the largest `outward`."""
     values = np.linalg.eigvals(matrix).astype(complex)
     return complex(values[boundary.order(values)[0]])
 

@@ -14,9 +14,9 @@ def refined_maximum(function: Callable[[float], float], places: np.ndarray, valu
     at, best = float(places[peaks[0]]), float(values[peaks[0]])
     for peak in peaks:
         ends = float(places[max(peak - 1, 0)]), float(places[min(peak + 1, len(places) - 1)])
-        found = scipy.optimize.minimize_scalar(
+        search = scipy.optimize.minimize_scalar(
             lambda t: -function(t), bounds=ends, method="bounded", options={"xatol": 1e-9 * (ends[1] - ends[0])}
         )
-        if -found.fun > best:
-            at, best = float(found.x), float(-found.fun)
+        if -search.fun > best:
+            at, best = float(search.x), float(-search.fun)
     return at, best

@@ -34,8 +34,8 @@ def numerical_radius(report: Stability | ArrayLike) -> float:
     matrix = square_matrix(report)
 
     def support(angles: np.ndarray | float) -> np.ndarray:
-        turned = np.exp(1j * np.asarray(angles))[..., None, None] * matrix
-        return np.linalg.eigvalsh((turned + np.swapaxes(turned.conj(), -1, -2)) / 2)[..., -1]
+        rotated = np.exp(1j * np.asarray(angles))[..., None, None] * matrix
+        return np.linalg.eigvalsh((rotated + np.swapaxes(rotated.conj(), -1, -2)) / 2)[..., -1]
 
     # The Jacobian is real: the numerical range is symmetric.
     angles = np.linspace(0, np.pi, 181)
