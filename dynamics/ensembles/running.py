@@ -21,6 +21,7 @@ from dynamics._functions import comparable
 from dynamics._keys import for_batches, key_of
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
+from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Source, source_of
 from dynamics.compiler import fallback
 from dynamics.ensembles import refinement, tables
@@ -338,7 +339,7 @@ def _planned(
     if executor is not None and chunk is None:
         share = -(-cells.count // (CHUNKS_PER_WORKER * (workers_of(executor) or CHUNKS_PER_WORKER)))
         size = min(size, chunk_of(recipe, *sizes, cells.count, lanes, share, len(devices)))
-    kind = "map" if is_map else "flow"
+    kind = boundary_of(parts[1]).kind
     counted = steps if is_map else fixed
     resolution = float(until) / (FLOW_SAMPLES - 1) if counted is None else counted // samples_of(counted)
     resolution = resolution if is_map or fixed is None else resolution * float(until) / fixed
@@ -450,7 +451,7 @@ def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Datas
     """A sweep in single precision, of which the doubtful cells are done again in double precision."""
     cells = double.cells
     settings = json.loads(double.attributes["settings"])
-    duration = float(settings["steps" if double.kind == "map" else "until"])
+    duration = float(settings["steps"] if "steps" in settings else settings["until"])
     attributes = double.attributes | {"settings": json.dumps(settings | {"refine": "boundary"})}
     described = double.described | {"refined": {"long_name": "whether the cell was done again in double precision"}}
     double = dataclasses.replace(double, attributes=attributes, described=described)

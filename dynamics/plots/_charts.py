@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.tri import TriAnalyzer, Triangulation
 
 from dynamics._names import nearest
+from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.plots import _style as style
 
 MOST_PANELS = 12
@@ -496,8 +497,7 @@ class _Picture:
     def _vertical(self, dataset: Any) -> str:
         if self.variable not in _RATES:
             return self.label
-        per = {"map": "step", "flow": "unit of time"}.get(dataset.attrs.get("kind"), "step")
-        return f"rate per {per}"
+        return f"rate per {boundary_of(dataset.attrs.get('kind', 'map')).unit}"
 
     def _column(self, dataset: Any, name: str) -> np.ndarray:
         """A variable over the axis, in its order; further dimensions second."""

@@ -7,6 +7,7 @@ from matplotlib.colors import CenteredNorm, LinearSegmentedColormap, ListedColor
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from dynamics.analysis.stability.boundary import KINDS
 from dynamics.plots import _style as style
 from dynamics.studies.results import Cell, Results
 
@@ -109,7 +110,7 @@ def _table(results: Results) -> Figure:
 def _ordered_columns(cells: tuple[Cell, ...]) -> list[tuple[str, str]]:
     methods = style.unique(cell.method for cell in cells)
     used = {(cell.method, cell.kind) for cell in cells}
-    return [(method, kind) for method in methods for kind in ("map", "flow") if (method, kind) in used]
+    return [(method, kind) for method in methods for kind in KINDS if (method, kind) in used]
 
 
 def _column_edges(columns: list[tuple[str, str]]) -> np.ndarray:
@@ -264,8 +265,7 @@ def _lines(results: Results, name: str) -> Figure:
     methods = style.unique(cell.method for cell in results.cells)
     for axes, (title, cells) in zip(grid, shown, strict=False):
         _line_panel(axes, cells, name, methods)
-        unit = "step" if cells[0].kind == "map" else "unit of time"
-        style.dress(axes, title, name, f"rate per {unit}")
+        style.dress(axes, title, name, f"rate per {cells[0].boundary.unit}")
     for axes in grid[len(shown) :]:
         axes.set_axis_off()
     subtitle = "lines: predicted rate; marks: measured rate, shaped by outcome; negative contracts"

@@ -82,7 +82,7 @@ def table(results: Results) -> Any:
     from rich.text import Text
 
     cells = results.cells
-    kinds = [kind for kind in ("map", "flow") if any(cell.kind == kind for cell in cells)]
+    kinds = [boundary.kind for boundary in results.boundaries()]
     methods = _unique(cell.method for cell in cells)
     seen = {cell.outcome for cell in cells}
     meaning = ", ".join(f"{letter} {name.replace('_', ' ')}" for name, letter in _LETTERS.items() if name in seen)

@@ -288,7 +288,7 @@ def _chunks(jobs: Sequence[_Job]) -> list[list[int]]:
     """Numbers of the cells of every compiled call."""
     chunks = [own[first : first + CHUNK] for own in _groups(jobs) for first in range(0, len(own), CHUNK)]
     # Flows take longest to compile: they go first, so that the end is not one core waiting for the other.
-    return sorted(chunks, key=lambda own: jobs[own[0]].recipe.kind == "map")
+    return sorted(chunks, key=lambda indices: isinstance(jobs[indices[0]].method, Update))
 
 
 def _groups(jobs: Sequence[_Job]) -> list[list[int]]:
@@ -459,7 +459,7 @@ class _Ending(eqx.Module):
 
 def _cell(study: Study, job: _Job, far: _Ending, close: _Ending, linear: Linearisation) -> Cell:
     report = _stability(job, linear)
-    length = study.data["steps"] if job.recipe.kind == "map" else study.data["until"]
+    length = study.data["steps" if isinstance(job.method, Update) else "until"]
     outcome = Outcome(int(far.outcome)).name
     distance = _distance(far.final, job.equilibrium)
     agreement, explanation = judge(
