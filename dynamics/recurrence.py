@@ -305,8 +305,8 @@ def _signs(players: Players) -> Players:
     """A direction in general position: numbers of size 1, of which no two in a row are the same."""
     leaves, structure = jax.tree.flatten(players)
 
-    def one(leaf: Array, number: int) -> Array:
+    def wave(leaf: Array, number: int) -> Array:
         place = jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape) + number
         return (1 + 0.5 * jnp.sin(2.4 * place + 0.7)) * jnp.where(place % 2 == 0, 1, -1).astype(leaf.dtype)
 
-    return jax.tree.unflatten(structure, [one(leaf, number) for number, leaf in enumerate(leaves)])
+    return jax.tree.unflatten(structure, [wave(leaf, number) for number, leaf in enumerate(leaves)])

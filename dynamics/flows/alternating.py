@@ -81,16 +81,16 @@ class AlternatingFlow(AbstractFlow):
         def fields(players: Players) -> Players:
             return scale_by_rates(self.rates, self.direction(game, players))
 
-        own, along = jax.linearize(released(fields), state.players)
-        zeros = jax.tree.map(lambda leaf: 0 * leaf, own)
+        directions, derivative = jax.linearize(released(fields), state.players)
+        zeros = jax.tree.map(lambda leaf: 0 * leaf, directions)
         earlier, drift = zeros, zeros
-        for player in self._turns(len(own)):
-            seen = along(earlier)[player]
-            drift = replaced(drift, player, _trees.add_scaled(drift[player], self.step, seen))
-            earlier = replaced(earlier, player, jax.tree.map(jax.numpy.add, earlier[player], own[player]))
+        for player in self._turns(len(directions)):
+            change = derivative(earlier)[player]
+            drift = replaced(drift, player, _trees.add_scaled(drift[player], self.step, change))
+            earlier = replaced(earlier, player, jax.tree.map(jax.numpy.add, earlier[player], directions[player]))
         # `earlier` now holds the sum over all turns.
-        self_drift = along(earlier)
-        counts = [self._turns(len(own)).count(player) for player in range(len(own))]
+        self_drift = derivative(earlier)
+        counts = [self._turns(len(directions)).count(player) for player in range(len(directions))]
         self_drift = scale_by_rates(tuple(jax.numpy.asarray(float(n)) for n in counts), self_drift)
         total = jax.tree.map(lambda v, d, s: v + d - self.step / 2 * s, earlier, drift, self_drift)
         return State(total, ())

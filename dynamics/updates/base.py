@@ -89,7 +89,10 @@ class Steppers(eqx.Module):
         """The memory of every player's optimiser."""
         if len(players) != len(self.optimisers):
             raise ValueError(f"{len(self.optimisers)} optimisers for {len(players)} players; expected one per player")
-        return tuple(first_memory(as_transformation(o), own) for o, own in zip(self.optimisers, players, strict=True))
+        return tuple(
+            first_memory(as_transformation(o), parameters)
+            for o, parameters in zip(self.optimisers, players, strict=True)
+        )
 
     def advance(
         self, game: Game, players: Players, memory: PyTree, player: int, direction: PyTree, key: PRNGKeyArray | None
@@ -102,27 +105,27 @@ class Steppers(eqx.Module):
             return game.losses(players, key)[player]
 
         changes, memory = optimiser_step(transformation, gradient, memory, players[player], loss)
-        own = optax.apply_updates(players[player], changes)
+        parameters = optax.apply_updates(players[player], changes)
         projection = None if self.projections is None else self.projections[player]
-        return own if projection is None else projected(projection, own, player), memory
+        return parameters if projection is None else projected(projection, parameters, player), memory
 
 
-def projected(projection: Projection, own: PyTree, player: int) -> PyTree:
+def projected(projection: Projection, parameters: PyTree, player: int) -> PyTree:
     """A player's parameters after its projection.
 
     Raises:
         TypeError: the projection returned something of another structure, shape or dtype.
     """
-    result = projection(own)
-    given, got = jax.tree.structure(own), jax.tree.structure(result)
+    result = projection(parameters)
+    given, got = jax.tree.structure(parameters), jax.tree.structure(result)
     same = given == got and all(
         eqx.is_array(b) and (jnp.shape(a), a.dtype) == (jnp.shape(b), b.dtype)
-        for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(result), strict=True)
+        for a, b in zip(jax.tree.leaves(parameters), jax.tree.leaves(result), strict=True)
     )
     if not same:
         raise TypeError(
-            f"the projection of player {player} returned {described(result)} for the parameters {described(own)}; "
-            "expected the same structure, shapes and dtypes"
+            f"the projection of player {player} returned {described(result)} for the parameters "
+            f"{described(parameters)}; expected the same structure, shapes and dtypes"
         )
     return result
 
@@ -132,8 +135,8 @@ def project(projections: Sequence[Projection | None] | None, players: Players) -
     if projections is None:
         return players
     return tuple(
-        own if projection is None else projected(projection, own, player)
-        for player, (own, projection) in enumerate(zip(players, projections, strict=True))
+        parameters if projection is None else projected(projection, parameters, player)
+        for player, (parameters, projection) in enumerate(zip(players, projections, strict=True))
     )
 
 
@@ -148,9 +151,12 @@ def rates_of(rates: tuple[Array, ...], players: Players) -> tuple[Array, ...]:
     return rates if len(rates) == len(players) else rates * len(players)
 
 
-def moved(players: Players, rates: Sequence[Array], aims: Players) -> Players:
+def moved(players: Players, rates: Sequence[Array], directions: Players) -> Players:
     """Every player after a step along its direction, with its rate."""
-    return tuple(_trees.add_scaled(own, rate, aim) for own, rate, aim in zip(players, rates, aims, strict=True))
+    return tuple(
+        _trees.add_scaled(parameters, rate, direction)
+        for parameters, rate, direction in zip(players, rates, directions, strict=True)
+    )
 
 
 DENSE = 64  # unknowns up to which the linear system of an implicit step is solved by elimination
@@ -179,10 +185,10 @@ def linear_solution(matrix: Callable[[PyTree], PyTree], right: PyTree) -> PyTree
 
 def joint_step(steppers: Steppers, direction: Direction, game: Game, state: State, key: PRNGKeyArray | None) -> State:
     """All players move at once, from the same point."""
-    aims = direction(game, state.players, key)
+    directions = direction(game, state.players, key)
     moved = [
-        steppers.advance(game, state.players, memory, player, aim, key)
-        for player, (aim, memory) in enumerate(zip(aims, state.memory, strict=True))
+        steppers.advance(game, state.players, memory, player, velocity, key)
+        for player, (velocity, memory) in enumerate(zip(directions, state.memory, strict=True))
     ]
     players, memory = zip(*moved, strict=True)
     return State(players, memory)

@@ -109,6 +109,6 @@ class _AtExtrapolatedPoint(Direction):
 
     def __call__(self, game: Game, players: Players, key: PRNGKeyArray | None = None) -> Players:
         look, move = (None, None) if key is None else jax.random.split(key)
-        aims = self.direction(game, players, look)
-        ahead = project(self.projections, moved(players, self.rates, aims))
+        directions = self.direction(game, players, look)
+        ahead = project(self.projections, moved(players, self.rates, directions))
         return self.direction(game, ahead, move)

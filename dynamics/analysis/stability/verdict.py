@@ -631,7 +631,7 @@ def _judge_pieces(pieces: Pieces, boundary: Boundary, judged: _Judged) -> _Judge
     spectra = [np.linalg.eigvals(jacobian.astype(float)).astype(complex) for jacobian in jacobians]
     values = spectra[int(np.argmax([boundary.bound(values) for values in spectra]))]
     values = values[boundary.order(values)]
-    bounds = {one.bound_name: float(one.bound(values)) for one in (UNIT_CIRCLE, IMAGINARY_AXIS)}
+    bounds = {other.bound_name: float(other.bound(values)) for other in (UNIT_CIRCLE, IMAGINARY_AXIS)}
     return _Judged(
         eigenvalues=values,
         **(bounds | {boundary.bound_name: worst}),
