@@ -168,8 +168,8 @@ def ridge_game(losses, *signs):
     because="The Jacobian is a symmetric matrix times the positive diagonal matrix of the rates.",
 )
 def potential_games(losses, point, rates):
-    found = eigenvalues(ridge_game(losses, 1.0, 1.0), Flow(rates=tuple(rates)), split(point))
-    return 1 - jnp.max(jnp.abs(found.imag)) / (1e-6 * (1 + jnp.max(jnp.abs(found))))
+    computed = eigenvalues(ridge_game(losses, 1.0, 1.0), Flow(rates=tuple(rates)), split(point))
+    return 1 - jnp.max(jnp.abs(computed.imag)) / (1e-6 * (1 + jnp.max(jnp.abs(computed))))
 
 
 potential_games.without(
@@ -216,8 +216,8 @@ zero_sum_games.without(
 def rotations(coupling, own, rates):
     rows, columns = coupling.shape
     game = Quadratic.zero_sum(own * jnp.eye(rows), coupling, own * jnp.eye(columns))
-    found = eigenvalues(game, Flow(rates=tuple(rates)))
-    return 1 - jnp.max(jnp.abs(found.real)) / (1e-6 * (1 + jnp.max(jnp.abs(found))))
+    computed = eigenvalues(game, Flow(rates=tuple(rates)))
+    return 1 - jnp.max(jnp.abs(computed.real)) / (1e-6 * (1 + jnp.max(jnp.abs(computed))))
 
 
 rotations.without(
