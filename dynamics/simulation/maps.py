@@ -429,9 +429,7 @@ def _run_of_update(
         if segments.rows is not None:  # what is left at zero may be no place for a game
             done = jnp.arange(count) < segments.steps // segments.every
             saved = jax.tree.map(
-                lambda old, end: jax.vmap(lambda is_done, row: jnp.where(is_done, row, end))(done, old),
-                saved,
-                state.players,
+                lambda old, end: jax.vmap(lambda one, row: jnp.where(one, row, end))(done, old), saved, state.players
             )
         saved = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:count]]), begin.players, saved)
         saved_steps = jnp.arange(count + 1) * segments.every

@@ -194,13 +194,13 @@ def joint_step(steppers: Steppers, direction: Direction, game: Game, state: Stat
     return State(players, memory)
 
 
-def turns(order: Sequence[int], repeats: Sequence[int]) -> list[int]:
+def sub_steps(order: Sequence[int], repeats: Sequence[int]) -> list[int]:
     """Who moves, sub-step by sub-step: (0, 1) with repeats (1, 2) is [0, 1, 1]; repeats are counted by player."""
     return [player for player in order for _ in range(repeats[player])]
 
 
 def check_order(order: Sequence[int], repeats: Sequence[int], players: int) -> None:
-    """Raise `ValueError` unless every player has its turn and a number of inner steps."""
+    """Raise `ValueError` unless every player is in the order and has a number of inner steps."""
     if sorted(order) != list(range(players)):
         raise ValueError(f"order is {tuple(order)}; expected each of the players 0 to {players - 1} once")
     if len(repeats) != players or any(not isinstance(n, int) or n < 1 for n in repeats):
@@ -218,7 +218,7 @@ def alternating_step(
 ) -> State:
     """One player after the other, each seeing what the earlier ones have done."""
     players, memory = state.players, state.memory
-    for index, player in enumerate(turns(order, repeats)):
+    for index, player in enumerate(sub_steps(order, repeats)):
         own_key = None if key is None else jax.random.fold_in(key, index)
         aim = direction(game, players, own_key)[player]
         own, own_memory = steppers.advance(game, players, memory[player], player, aim, own_key)

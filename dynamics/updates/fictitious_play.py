@@ -22,11 +22,11 @@ class FictitiousPlay(Update):
     In two-player zero-sum games the mixtures approach the equilibria (Robinson 1951); in Shapley's game they cycle for
     ever. The map jumps where two strategies are equally good: a linearisation at a mixed equilibrium says that it is
     not differentiable.
-    Source: Brown, Iterative Solution of Games by Fictitious Play, 1951; in turns: Berger, Brown's original fictitious
+    Source: Brown, Iterative Solution of Games by Fictitious Play, 1951; one by one: Berger, Brown's original fictitious
     play, 2007.
 
     Args:
-        order: `None` for simultaneous plays, or the order of the turns; later players then see the earlier ones' play.
+        order: `None` for simultaneous plays, or the order of the players; later ones then see the earlier ones' play.
 
     Raises:
         ValueError: the order is no permutation of the players.
