@@ -149,7 +149,7 @@ def check_no_memory(tree: Any, label: str) -> None:
     """
 
     def holds_memory(node: Any) -> bool:
-        kinds = {one.__name__ for one in type(node).__mro__}
+        kinds = {base.__name__ for base in type(node).__mro__}
         return isinstance(node, (eqx.nn.StateIndex, eqx.nn.State)) or bool(kinds.intersection(_COLLECTIONS))
 
     for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=holds_memory):

@@ -62,7 +62,7 @@ class Structure:
         """The tree with these arrays."""
         rest = iter(arrays)
 
-        def one(leaf: Any) -> Any:
+        def fill(leaf: Any) -> Any:
             if leaf is _ARRAY:
                 return next(rest)
             if type(leaf) is _Bound:
@@ -70,7 +70,7 @@ class Structure:
                 return jax.tree_util.Partial(leaf.function, *given, **named)
             return leaf
 
-        return jax.tree.unflatten(self.tree, map(one, self.leaves))
+        return jax.tree.unflatten(self.tree, map(fill, self.leaves))
 
 
 class _Array:
@@ -95,18 +95,18 @@ def taken_apart(tree: Any) -> tuple[list[Any], Structure]:
     """
     arrays: list[Any] = []
 
-    def one(leaf: Any) -> Any:
+    def take(leaf: Any) -> Any:
         if eqx.is_array(leaf):
             arrays.append(leaf)
             return _ARRAY
         if type(leaf) is jax.tree_util.Partial:
-            own, structure = taken_apart((leaf.args, leaf.keywords))
-            arrays.extend(own)
+            inner, structure = taken_apart((leaf.args, leaf.keywords))
+            arrays.extend(inner)
             return _Bound(comparable(leaf.func), structure)
         return comparable(leaf)
 
     leaves, structure = jax.tree.flatten(tree, is_leaf=_is_partial)
-    return arrays, Structure(structure, tuple(map(one, leaves)))
+    return arrays, Structure(structure, tuple(map(take, leaves)))
 
 
 def _is_partial(node: Any) -> bool:
@@ -116,12 +116,12 @@ def _is_partial(node: Any) -> bool:
 def sharing(tree: Any) -> Any:
     """The tree with functions that are equal to others that do the same, for what is compiled once for equal ones."""
 
-    def one(leaf: Any) -> Any:
+    def share(leaf: Any) -> Any:
         if _is_partial(leaf):
             return jax.tree_util.Partial(comparable(leaf.func), *sharing(leaf.args), **sharing(leaf.keywords))
         return comparable(leaf)
 
-    return jax.tree.map(one, tree, is_leaf=_is_partial)
+    return jax.tree.map(share, tree, is_leaf=_is_partial)
 
 
 def kind_of(tree: Any) -> Any:

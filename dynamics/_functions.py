@@ -154,15 +154,15 @@ class _Reader:
 
     def all_of(self, function: Any) -> Any:
         """What a function is, and what it may read of modules, also of those that it hands on."""
-        found, done = [self.contents(function)], set()
+        contents, done = [self.contents(function)], set()
         while new := sorted({(m, a) for m in self.modules for a in self.attributes} - done):
             done.update(new)
             for module, name in new:
                 known = vars(self.modules[module])
                 if module == "numpy" and name != "random":
                     continue
-                found.append((module, name, self.contents(known[name]) if name in known else "missing"))
-        return tuple(found)
+                contents.append((module, name, self.contents(known[name]) if name in known else "missing"))
+        return tuple(contents)
 
     def contents(self, thing: Any) -> Any:
         """What this object is."""
@@ -287,10 +287,10 @@ class _Reader:
 
     def globals(self, function: types.FunctionType, names: "_Names") -> Any:
         """The values of the global names."""
-        own, builtins = function.__globals__, function.__builtins__
+        module_globals, builtins = function.__globals__, function.__builtins__
         for name in names.globals:
-            if name in own:
-                yield name, self.contents(own[name])
+            if name in module_globals:
+                yield name, self.contents(module_globals[name])
             elif name in ELSEWHERE:
                 raise _Unknown(f"it uses {name}")
             elif name in builtins:
@@ -322,9 +322,9 @@ def _names_of(code: types.CodeType) -> _Names:
     read, attributes, changes, reason = set(), set(), False, ""
     pending = [code]
     while pending:
-        one = pending.pop()
-        pending += [constant for constant in one.co_consts if isinstance(constant, types.CodeType)]
-        for instruction in dis.get_instructions(one):
+        current = pending.pop()
+        pending += [constant for constant in current.co_consts if isinstance(constant, types.CodeType)]
+        for instruction in dis.get_instructions(current):
             operation, name = instruction.opname, instruction.argval
             changes |= operation in ("STORE_SUBSCR", "DELETE_SUBSCR")
             if operation.startswith(("STORE_GLOBAL", "DELETE_GLOBAL")):

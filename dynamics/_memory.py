@@ -12,13 +12,13 @@ UNKNOWN = 2.0**36  # bytes of a machine that does not tell how many it has
 @functools.cache
 def memory() -> float:
     """Bytes of memory that this process may have at most: the machine's, or those of its control group."""
-    found = []
+    limits = []
     with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows has no `sysconf`
-        found.append(float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES"))
+        limits.append(float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES"))
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # "max" is no number
-            found.append(float(pathlib.Path("/sys/fs/cgroup", name).read_text()))
-    return min((size for size in found if size > 0), default=UNKNOWN)
+            limits.append(float(pathlib.Path("/sys/fs/cgroup", name).read_text()))
+    return min((size for size in limits if size > 0), default=UNKNOWN)
 
 
 def check_memory(what: str, count: int, each: float, fix: str) -> None:

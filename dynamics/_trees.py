@@ -78,7 +78,7 @@ def cast(tree: PyTree, dtype: Any) -> PyTree:
     'bfloat16'
     """
 
-    def one(leaf):
+    def cast_leaf(leaf):
         return jax.lax.convert_element_type(leaf, dtype) if eqx.is_inexact_array(leaf) else leaf
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(cast_leaf, tree)

@@ -76,14 +76,14 @@ def plugin_of(error: BaseException) -> str | None:
     """The added module whose code has raised an exception, or called what has; `None`: nobody's."""
     seen: set[int] = set()
     owners = {module.__name__ for module in _ADDED}
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        for frame, _ in traceback.walk_tb(found.__traceback__):
+    raised: BaseException | None = error
+    while raised is not None and id(raised) not in seen:
+        seen.add(id(raised))
+        for frame, _ in traceback.walk_tb(raised.__traceback__):
             name = str(frame.f_globals.get("__name__"))
             if name in owners:
                 return name
-        found = found.__cause__ or found.__context__
+        raised = raised.__cause__ or raised.__context__
     return None
 
 
@@ -121,9 +121,9 @@ def _within(room: str, names: dict[str, Any], abstract: bool = False) -> dict[st
 def lacking(room: str, name: str) -> list[str]:
     """What an added class lacks for a member of a room; empty where there is no such class."""
     for module in _ADDED:
-        found = _within(room, vars(module), abstract=True).get(name)
-        if found is not None:
-            return sorted(getattr(found, "__abstractmethods__", ()))
+        cls = _within(room, vars(module), abstract=True).get(name)
+        if cls is not None:
+            return sorted(getattr(cls, "__abstractmethods__", ()))
     return []
 
 

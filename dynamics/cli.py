@@ -130,9 +130,10 @@ def _warnings_in_a_line(arguments: Sequence[str]) -> Iterator[None]:
     plugins |= {name.removeprefix("--plugin=") for name in arguments if name.startswith("--plugin=")}
 
     def show(message, category, filename, lineno, file=None, line=None):
-        own = [name for name in plugins if getattr(sys.modules.get(name), "__file__", None) == filename]
+        culprits = [name for name in plugins if getattr(sys.modules.get(name), "__file__", None) == filename]
         text = shortened(
-            f"{''.join(f'--plugin {name}: ' for name in own)}{category.__name__}: {printable(message)}", LONGEST_MESSAGE
+            f"{''.join(f'--plugin {name}: ' for name in culprits)}{category.__name__}: {printable(message)}",
+            LONGEST_MESSAGE,
         )
         with contextlib.suppress(OSError, ValueError):
             print(f"dynamics: warning: {text}", file=sys.stderr, flush=True)
@@ -374,11 +375,13 @@ def _setting(text: str) -> str:
 
 def _list(options: argparse.Namespace) -> int:
     rooms = [options.room] if options.room else list(ROOMS)
-    found = {room: _members(room) for room in rooms}
+    members_of = {room: _members(room) for room in rooms}
     if options.json:
-        _print_json({room: [{"name": n, "summary": s} for n, s in members.items()] for room, members in found.items()})
+        _print_json(
+            {room: [{"name": n, "summary": s} for n, s in members.items()] for room, members in members_of.items()}
+        )
         return 0
-    for i, (room, members) in enumerate(found.items()):
+    for i, (room, members) in enumerate(members_of.items()):
         if not options.room:
             _say(("\n" if i else "") + room)
         width = max(map(len, members), default=0)
@@ -538,20 +541,20 @@ def _find_plugins(options: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _sharing(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Who computes, and where it is kept, as arguments of `studies.execute`."""
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     if options.store is not None:
-        found |= {"store": options.store, "resume": options.resume}
+        arguments |= {"store": options.store, "resume": options.resume}
     if options.devices is not None:
-        found["devices"] = options.devices
+        arguments["devices"] = options.devices
     if options.workers is None:
-        yield found | ({"plugins": options.plugins} if found else {})
+        yield arguments | ({"plugins": options.plugins} if arguments else {})
         return
     from dynamics.ensembles import WorkerError
     from dynamics.ensembles.workers import end_workers, local_workers
 
     executor = local_workers(options.workers)
     try:
-        yield found | {"executor": executor, "plugins": options.plugins}
+        yield arguments | {"executor": executor, "plugins": options.plugins}
     except WorkerError as error:
         raise Failure(str(error)) from error
     finally:
@@ -566,10 +569,10 @@ def _set_devices(count: int) -> None:
     with contextlib.suppress(RuntimeError):  # JAX has begun, with as many as it has
         jax.config.update("jax_num_cpu_devices", min(count, cores))
     _check_device()
-    found = len(jax.local_devices())
-    if found < count:
+    available = len(jax.local_devices())
+    if available < count:
         kind = "cores" if jax.default_backend() == "cpu" else "devices"
-        raise Failure(f"--devices is {count}; expected at most {found}, the number of {kind} here")
+        raise Failure(f"--devices is {count}; expected at most {available}, the number of {kind} here")
 
 
 def _load(options: argparse.Namespace, devices: int | None = None) -> Any:

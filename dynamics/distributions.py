@@ -59,9 +59,9 @@ class Sample(eqx.Module):
         values = jax.tree.map(lambda leaf: leaf.reshape((self.count * other.count, *leaf.shape[2:])), pairs)
         if self.weights is None and other.weights is None:
             return Sample(values)
-        one = 1.0 / self.count if self.weights is None else self.weights[:, None]
-        two = 1.0 / other.count if other.weights is None else other.weights[None, :]
-        return Sample(values, jnp.broadcast_to(one * two, (self.count, other.count)).ravel())
+        first = 1.0 / self.count if self.weights is None else self.weights[:, None]
+        second = 1.0 / other.count if other.weights is None else other.weights[None, :]
+        return Sample(values, jnp.broadcast_to(first * second, (self.count, other.count)).ravel())
 
 
 def as_sample(values: "Sample | Array") -> Sample:

@@ -195,8 +195,8 @@ class ZeroSum(Game):
 def _field(game: Game, players: Players, key: PRNGKeyArray | None) -> Players:
     # Compiled on its own, so that a program that needs the field in many places traces it once.
     def gradient(player: int) -> PyTree:
-        def own_loss(own: PyTree) -> Array:
-            losses = game.losses(players[:player] + (own,) + players[player + 1 :], key)
+        def own_loss(parameters: PyTree) -> Array:
+            losses = game.losses(players[:player] + (parameters,) + players[player + 1 :], key)
             return as_losses(losses, len(players), f"{type(game).__name__}.losses")[player]
 
         return jax.grad(own_loss)(players[player])

@@ -122,7 +122,7 @@ def _takes_value(transformation: optax.GradientTransformation) -> bool:
         parameters = inspect.signature(transformation.update).parameters.values()
     except (TypeError, ValueError):  # of no function that is written in Python
         return True
-    return any(one.name == "value" or one.kind is one.VAR_KEYWORD for one in parameters)
+    return any(parameter.name == "value" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _explained(error: Exception) -> Exception:
@@ -368,8 +368,8 @@ def _complex_momentum(learning_rate: Any, modulus: Any, argument: Any) -> optax.
     def update(updates: PyTree, state: PyTree, params: PyTree = None):
         del params
         new = jax.tree.map(lambda g, a, b: g + real * a - imaginary * b, updates, *state)
-        turned = jax.tree.map(lambda a, b: imaginary * a + real * b, *state)
-        return jax.tree.map(lambda a: -learning_rate * a, new), (new, turned)
+        rotated = jax.tree.map(lambda a, b: imaginary * a + real * b, *state)
+        return jax.tree.map(lambda a: -learning_rate * a, new), (new, rotated)
 
     return optax.GradientTransformation(init, update)
 

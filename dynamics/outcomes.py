@@ -291,12 +291,15 @@ def evidence_of_samples(
         fields, variation: see `Evidence`.
         accuracy: relative and absolute error of the points.
     """
-    boxes = [_boxes(one, segments) for one in points]
+    boxes = [_boxes(samples, segments) for samples in points]
     amplitudes = jnp.sqrt(sum(jnp.sum((high - low) ** 2, axis=-1) for low, high in boxes))
-    start, end = (jnp.stack([jnp.linalg.norm(one[place]) for one in points]) for place in (0, -1))
+    start, end = (jnp.stack([jnp.linalg.norm(samples[place]) for samples in points]) for place in (0, -1))
     floors = floor_of(_norm(start), accuracy), floor_of(_norm(end), accuracy)
     _, half, late, last = marks(times.size)
-    between = [[one[late] - one[half] for one in points], [one[last] - one[late] for one in points]]
+    between = [
+        [samples[late] - samples[half] for samples in points],
+        [samples[last] - samples[late] for samples in points],
+    ]
     return Evidence(
         times=(times[1:].reshape(segments, -1)[:, -1] + times[:-1].reshape(segments, -1)[:, 0]) / 2,
         amplitudes=amplitudes,
@@ -307,10 +310,10 @@ def evidence_of_samples(
         last=crossings.last,
         section=crossings.section,
         step=crossings.step,
-        plane=sum(one.shape[1] for one in points) > 1,
+        plane=sum(samples.shape[1] for samples in points) > 1,
         start=_norm(start),
-        travelled=jnp.stack([jnp.linalg.norm(one[-1] - one[0]) for one in points]),
-        moved=jnp.stack([jnp.stack([jnp.linalg.norm(one) for one in row]) for row in between]),
+        travelled=jnp.stack([jnp.linalg.norm(samples[-1] - samples[0]) for samples in points]),
+        moved=jnp.stack([jnp.stack([jnp.linalg.norm(samples) for samples in row]) for row in between]),
         floor=floor_of(end, accuracy),
         floors=floors,
         fields=fields,
@@ -334,11 +337,11 @@ def _boxes(points: Float[Array, "samples n"], segments: int) -> tuple[Array, Arr
 
 def quarters_of(points: tuple[Float[Array, "samples n"], ...], segments: int = 64) -> Float[Array, "4 players"]:
     """Amplitude of every player over each quarter of its samples."""
-    found = []
-    for low, high in (_boxes(one, segments) for one in points):
+    amplitudes = []
+    for low, high in (_boxes(samples, segments) for samples in points):
         low, high = (x.reshape(4, segments // 4, -1) for x in (low, high))
-        found.append(jnp.linalg.norm(high.max(axis=1) - low.min(axis=1), axis=-1))
-    return jnp.stack(found, axis=1)
+        amplitudes.append(jnp.linalg.norm(high.max(axis=1) - low.min(axis=1), axis=-1))
+    return jnp.stack(amplitudes, axis=1)
 
 
 def floor_of(size: Array, accuracy: float | Array) -> Array:

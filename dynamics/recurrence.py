@@ -113,7 +113,7 @@ def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
             jax.tree.map(lambda x, y, z: jnp.where(factor > 0, x, y + near.astype(y.dtype) * z), *trees)
             for trees in zip(other.players, state.players, ahead, strict=True)
         )
-        return eqx.tree_at(lambda one: one.players, other, anew)
+        return eqx.tree_at(lambda state: state.players, other, anew)
 
     def goes_on(carry):
         return (carry["i"] < count) & carry["finite"]
@@ -148,7 +148,7 @@ def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
         missed = carry["missed"] | (due & (back > 3 * same))
         # Past the same point, in the same direction, between two steps?
         ahead_of, level = (
-            _trees.dot(along, jax.tree.map(jnp.subtract, one.players, origin)) for one in (after, before)
+            _trees.dot(along, jax.tree.map(jnp.subtract, state.players, origin)) for state in (after, before)
         )
         passing = (level < 0) & (ahead_of >= 0)
         share = -level / jnp.where(passing, ahead_of - level, 1)
@@ -165,7 +165,7 @@ def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
         begun = carry["crossings"] > 0
         low, high = widened(carry["low"], carry["high"], point, upward, begun)
         interval = jnp.where(upward & begun, i - carry["at"], -1)
-        found = dict(
+        updated = dict(
             homes=carry["homes"] + home,
             home_at=jnp.where(home, i.astype(dtype) + share, carry["home_at"]),
             lap_least=jnp.where(home, jnp.minimum(lap, carry["lap_least"]), carry["lap_least"]),
@@ -189,13 +189,13 @@ def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
             longest=jnp.maximum(interval, carry["longest"]),
         )
         kept = carry | dict(finite=finite, failed=~finite_players)
-        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), found, kept)
+        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), updated, kept)
 
     origin = open_.state.players
     along = jax.tree.map(jnp.subtract, advance(open_.state, jnp.zeros((), jnp.int32)).players, origin)
     shadow = beside(open_.state, open_.state, jnp.zeros((), dtype))
     zero, none, no = jnp.zeros((), dtype), jnp.zeros((), jnp.int32), jnp.zeros((), bool)
-    found = jax.lax.while_loop(
+    end = jax.lax.while_loop(
         goes_on,
         body,
         dict(
@@ -222,31 +222,31 @@ def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
             longest=none,
         ),
     )
-    width = _trees.norms(jax.tree.map(jnp.subtract, found["high"], found["low"]))
+    width = _trees.norms(jax.tree.map(jnp.subtract, end["high"], end["low"]))
     resolution = 64 * eps * _trees.norms(open_.state.players)
-    several = found["crossings"] >= FEWEST_CROSSINGS
-    often = (found["closes"] > 0) & (3 * found["closes"] <= found["i"])
-    turn = (found["last"] - found["first"]) / jnp.maximum(found["crossings"] - 1, 1)
+    several = end["crossings"] >= FEWEST_CROSSINGS
+    often = (end["closes"] > 0) & (3 * end["closes"] <= end["i"])
+    turn = (end["last"] - end["first"]) / jnp.maximum(end["crossings"] - 1, 1)
     chord = (1 - jnp.cos(jnp.pi / jnp.maximum(turn, 2))) / 2  # how far inside of the curve it is
-    even = (found["homes"] >= FEWEST_CROSSINGS) & (found["lap_most"] <= (1 + CLOSED) * found["lap_least"] + 1)
+    even = (end["homes"] >= FEWEST_CROSSINGS) & (end["lap_most"] <= (1 + CLOSED) * end["lap_least"] + 1)
     return Look(
-        home=jnp.where(even, found["home_at"] / jnp.maximum(found["homes"], 1), 0),
+        home=jnp.where(even, end["home_at"] / jnp.maximum(end["homes"], 1), 0),
         section_round=several & jnp.all(width <= (chord + 0.1) * amplitude + resolution),
-        closes=jnp.where(often & ~found["missed"], found["closes"], 0),
-        growth=found["growth"] / jnp.maximum(count / WINDOWS, 1),
+        closes=jnp.where(often & ~end["missed"], end["closes"], 0),
+        growth=end["growth"] / jnp.maximum(count / WINDOWS, 1),
         section_closed=several
         & (turn >= STEPS_IN_TURN)
         & (_trees.size(origin) > 1)
         & jnp.all(width <= CLOSED * amplitude + resolution),
-        crossings=found["crossings"],
-        first=found["first"],
-        last=found["last"],
-        shortest=found["shortest"],
-        longest=found["longest"],
-        finite=found["finite"],
-        steps=found["i"],
-        players=_first(found["pair"]).players,
-        failed=found["failed"],
+        crossings=end["crossings"],
+        first=end["first"],
+        last=end["last"],
+        shortest=end["shortest"],
+        longest=end["longest"],
+        finite=end["finite"],
+        steps=end["i"],
+        players=_first(end["pair"]).players,
+        failed=end["failed"],
     )
 
 
@@ -305,8 +305,8 @@ def _signs(players: Players) -> Players:
     """A direction in general position: numbers of size 1, of which no two in a row are the same."""
     leaves, structure = jax.tree.flatten(players)
 
-    def one(leaf: Array, number: int) -> Array:
+    def wave(leaf: Array, number: int) -> Array:
         place = jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape) + number
         return (1 + 0.5 * jnp.sin(2.4 * place + 0.7)) * jnp.where(place % 2 == 0, 1, -1).astype(leaf.dtype)
 
-    return jax.tree.unflatten(structure, [one(leaf, number) for number, leaf in enumerate(leaves)])
+    return jax.tree.unflatten(structure, [wave(leaf, number) for number, leaf in enumerate(leaves)])

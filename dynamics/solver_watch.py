@@ -77,7 +77,7 @@ class SolverWatch(eqx.Module):
             failed_at=self.failed_at,
         )
 
-    def found(self, until: Array) -> Crossings:
+    def crossings_until(self, until: Array) -> Crossings:
         """What was counted, until this time."""
         low, high = self.section
         width = _trees.norms(jax.tree.map(jnp.subtract, high, low))
@@ -107,7 +107,7 @@ def _next_step(self: Any, t0, t1, y0, y1_candidate, args, y_error, error_order, 
     taken = watch.step(t0, t1, before, after, until)
     numbers = jnp.all(jnp.isfinite(_trees.norms(after)))
     failed_at = jnp.where(numbers, watch.failed_at, jnp.minimum(watch.failed_at, t1))
-    left = eqx.tree_at(lambda one: one.failed_at, watch, failed_at)
+    left = eqx.tree_at(lambda w: w.failed_at, watch, failed_at)
     watch = jax.tree.map(lambda a, b: jnp.where(keep & numbers, a, b), taken, left)
     return keep, *times, (state, watch), result
 

@@ -1,4 +1,4 @@
-"""Made-up results of studies, for the tests of pictures, reports and the command line."""
+"""A small study as TOML, and made-up results of studies, for the tests of stores, pictures and reports."""
 
 import numpy as np
 
@@ -21,6 +21,33 @@ GAMES = {
     "random quadratic": (("",), False),
 }
 PENALTIES = {"none": 0.0, "R1": -0.08, "R2": -0.08, "WGAN-GP": 0.015, "instance noise": -0.05}
+
+
+def small_toml(steps=20, flow=False, portrait=True):
+    """A study of two cells, or of four with a flow, and a portrait."""
+    lines = f"""
+title = "Small"
+steps = {steps}
+until = {steps / 10}
+draw = {["outcomes", "portraits"] if portrait else ["outcomes"]}
+[axes]
+"game.0.penalty.weight" = [0.1, 0.3]
+[[game]]
+label = "Dirac-GAN"
+name = "DiracGAN"
+start = [1.0, 0.5]
+penalty = {{ name = "R1", weight = 0.3 }}
+[[method]]
+label = "simultaneous"
+update = {{ name = "Simultaneous", optimisers = [
+  {{ name = "sgd", learning_rate = 0.1 }}, {{ name = "sgd", learning_rate = 0.2 }},
+] }}
+"""
+    if flow:
+        lines += 'flow = { name = "Flow" }\n'
+    if portrait:
+        lines += '[[portrait]]\ngame = "Dirac-GAN"\nmethods = ["simultaneous"]\nkind = "map"\n'
+    return lines
 
 
 def cell(

@@ -1,6 +1,6 @@
 """Published statements about toy games, local stability and solution concepts, on the library's own answers.
 
-What other files hold already is not repeated: conditions on bilinear games (test_turns.py, test_closed_forms.py),
+What other files hold already is not repeated: conditions on bilinear games (test_schemes.py, test_closed_forms.py),
 printed numbers (test_references.py), drifts (test_modified_flow.py, test_flows.py), kinds of equilibria
 (test_timescale_and_concepts.py), implicit and adjusted directions (test_directions_second_order.py and _adjusted.py).
 Statements about all games of a kind are tested on random draws of it, wherever possible many draws in one program.
@@ -854,7 +854,7 @@ class Frozen(dy.updates.Update):
 
 
 def test_runge_kutta_steps_against_a_frozen_opponent_are_euler_steps_on_a_bilinear_game():
-    """Diverging like those, where the joint step keeps its distance of 1.414213 after 100 steps (test_turns.py)."""
+    """Diverging like those, where the joint step keeps its distance of 1.414213 after 100 steps (test_schemes.py)."""
     frozen = Frozen(jnp.asarray(0.1), "rk4")
     np.testing.assert_allclose(dy.stability(SCALAR, frozen).jacobian, [[1, -0.1], [0.1, 1]], atol=1e-16)
     run = dy.simulate(SCALAR, frozen, (1.0, 1.0), steps=100, save_every="last", classify=False)

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from study_samples import small_toml
 
 import dynamics as dy
 from dynamics import optimisers, studies
@@ -66,28 +67,9 @@ def test_no_module_uses_at_import_what_is_imported_on_first_use():
                 assert not names, f"{path}: from dynamics import {names}; write import dynamics.name as name"
 
 
-STUDY = """
-title = "Small"
-steps = 20
-draw = ["outcomes"]
-[axes]
-"game.0.penalty.weight" = [0.1, 0.3]
-[[game]]
-label = "Dirac-GAN"
-name = "DiracGAN"
-start = [1.0, 0.5]
-penalty = { name = "R1", weight = 0.3 }
-[[method]]
-label = "simultaneous"
-update = { name = "Simultaneous", optimisers = [
-  { name = "sgd", learning_rate = 0.1 }, { name = "sgd", learning_rate = 0.2 },
-] }
-"""
-
-
 def test_a_study_beside_a_sweep(tmp_path):
     """At once in two threads, and the same numbers as one after the other."""
-    (tmp_path / "small.toml").write_text(STUDY)
+    (tmp_path / "small.toml").write_text(small_toml(portrait=False))
     study = studies.load(str(tmp_path / "small.toml"))
 
     def swept():

@@ -90,9 +90,9 @@ class Classification:
         """One line for every player whose second derivatives do not decide: what did, or what is missing."""
         said = {MinimumKind.none: "no minimum", MinimumKind.undecided: "undecided"}
         return tuple(
-            f"player {player}: {said.get(one.kind, f'{one.kind} minimum')}, by the {one.reason}"
-            for player, one in enumerate(self.minima)
-            if not one.reason.startswith("second derivatives")
+            f"player {player}: {said.get(minimum.kind, f'{minimum.kind} minimum')}, by the {minimum.reason}"
+            for player, minimum in enumerate(self.minima)
+            if not minimum.reason.startswith("second derivatives")
         )
 
     def describe(self) -> str:
@@ -100,9 +100,10 @@ class Classification:
         margins = ", ".join(f"{margin:.6g}" for margin in self.own_margins)
         lines = [self.kind, f"strict local Nash: {self.nash} (smallest eigenvalues of the own Hessians {margins})"]
         lines += [f"  {line}" for line in self.degenerate]
-        for one in self.leaderships:
-            name = "Stackelberg" if not self.zero_sum else "minimax" if one.leader == 0 else "maximin"
-            lines.append(f"strict local {name}, player {one.leader} leading: {one.answer} (margin {one.margin:.6g})")
+        for leadership in self.leaderships:
+            name = "Stackelberg" if not self.zero_sum else "minimax" if leadership.leader == 0 else "maximin"
+            answer = f"{leadership.answer} (margin {leadership.margin:.6g})"
+            lines.append(f"strict local {name}, player {leadership.leader} leading: {answer}")
         lines.append(f"gradient flow: {self.flow} (margin {self.flow_margin:.6g})")
         return "\n".join(lines)
 
@@ -110,7 +111,7 @@ class Classification:
         """The result as plain Python data, ready for JSON; what is not finite is `None`."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "players"}
         for name in ("leaderships", "minima"):
-            data[name] = [dataclasses.asdict(one) for one in getattr(self, name)]
+            data[name] = [dataclasses.asdict(part) for part in getattr(self, name)]
         return plain(data) | {"players": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.players)]}
 
 
@@ -166,7 +167,7 @@ def classify(game: Game, at: Any = None, *, rates: Any = 1.0, key: PRNGKeyArray 
         own_minimum(game, players, player, hessian, error, report.residual, key)
         for player, hessian in enumerate(hessians)
     )
-    nash = _all([_STRICT[one.kind] for one in minima])
+    nash = _all([_STRICT[minimum.kind] for minimum in minima])
     leaderships, zero_sum = (), False
     if len(players) == 2 and all(hessian.size for hessian in hessians):
         zero_sum = _is_zero_sum(game, players, key, whole, error)
@@ -202,13 +203,14 @@ _STRICT = {
 }
 
 
-def _with_minima(one: Leadership, nash: Answer, minima: tuple[Minimum, ...], zero_sum: bool) -> Leadership:
+def _with_minima(leadership: Leadership, nash: Answer, minima: tuple[Minimum, ...], zero_sum: bool) -> Leadership:
     """Where the second derivatives leave a leadership undecided: what the players' own minima say about it."""
-    if minima[1 - one.leader].kind is MinimumKind.none:  # the follower does not answer so
-        return dataclasses.replace(one, answer=Answer.no)
-    if one.answer is Answer.undecided and zero_sum and nash is Answer.yes:  # the follower can only add to the loss
-        return dataclasses.replace(one, answer=Answer.yes)
-    return one
+    if minima[1 - leadership.leader].kind is MinimumKind.none:  # the follower does not answer so
+        return dataclasses.replace(leadership, answer=Answer.no)
+    if leadership.answer is Answer.undecided and zero_sum and nash is Answer.yes:
+        # The follower can only add to the loss.
+        return dataclasses.replace(leadership, answer=Answer.yes)
+    return leadership
 
 
 def _sign(margin: float, error: float) -> Answer:
@@ -245,27 +247,28 @@ def _total_gradient(game: Game, players: Players, leader: int, key: PRNGKeyArray
     flat, unravel = ravel_pytree(players)
     direction = Stackelberg(leader=leader, solver="dense")
 
-    def aims(vector):
+    def directions(vector):
         return ravel_pytree(direction(game, unravel(vector), key))[0]
 
-    return aims(flat), jax.jacfwd(aims)(flat)
+    return directions(flat), jax.jacfwd(directions)(flat)
 
 
 def _leadership(game, players, leader, follower_margin, whole, error, zero_sum, key, dtype) -> Leadership:
     sizes = [_trees.size(player) for player in players]
-    own = slice(0, sizes[0]) if leader == 0 else slice(sizes[0], None)
-    other = slice(sizes[0], None) if leader == 0 else slice(0, sizes[0])
-    curvatures = np.abs(np.linalg.eigvalsh((whole[other, other] + whole[other, other].T) / 2))
+    of_leader = slice(0, sizes[0]) if leader == 0 else slice(sizes[0], None)
+    of_follower = slice(sizes[0], None) if leader == 0 else slice(0, sizes[0])
+    curvatures = np.abs(np.linalg.eigvalsh((whole[of_follower, of_follower] + whole[of_follower, of_follower].T) / 2))
     if np.min(curvatures, initial=np.inf) <= error:
         answer = Answer.no if follower_margin < -error else Answer.undecided
         return Leadership(leader, float("nan"), float("nan"), answer)
-    response = -np.linalg.solve(whole[other, other], whole[other, own])
+    response = -np.linalg.solve(whole[of_follower, of_follower], whole[of_follower, of_leader])
     amplified = error * (1 + np.linalg.norm(response, 2)) ** 2
     if zero_sum:
-        total, gradient = -(whole[own, own] + whole[own, other] @ response), 0.0
+        total, gradient = -(whole[of_leader, of_leader] + whole[of_leader, of_follower] @ response), 0.0
     else:
-        aims, jacobian = map(np.asarray, _total_gradient(game, players, leader, key))
-        total, gradient = -(jacobian[own, own] + jacobian[own, other] @ response), float(np.linalg.norm(aims[own]))
+        gradients, jacobian = map(np.asarray, _total_gradient(game, players, leader, key))
+        total = -(jacobian[of_leader, of_leader] + jacobian[of_leader, of_follower] @ response)
+        gradient = float(np.linalg.norm(gradients[of_leader]))
     margin = float(np.min(np.linalg.eigvalsh((total + total.T) / 2), initial=np.inf))
     answers = [_sign(follower_margin, error), _sign(margin, amplified)]
     if gradient > np.sqrt(np.finfo(dtype).eps) * np.linalg.norm(whole):
@@ -278,7 +281,7 @@ def _kind(
 ) -> str:
     minimax = leaderships[0].answer if leaderships else Answer.no
     name = "minimax" if zero_sum else "Stackelberg"
-    kinds = {one.kind for one in minima}
+    kinds = {minimum.kind for minimum in minima}
     stable = {
         Verdict.stable: "",
         Verdict.unstable: ", unstable for the gradient flow",

@@ -9,18 +9,11 @@ from jaxtyping import PRNGKeyArray
 from dynamics.analysis.bifurcation.timescale import TimescaleThreshold, timescale_threshold
 from dynamics.analysis.concepts import Classification, classify
 from dynamics.analysis.equilibria.newton import EquilibriumError
-from dynamics.analysis.nonnormal import (
-    Alignment,
-    Distance,
-    Growth,
-    Kreiss,
-    PotentialAndHamiltonian,
-    alignment,
-    distance_to_instability,
-    kreiss_constant,
-    potential_and_hamiltonian,
-    transient_growth,
-)
+from dynamics.analysis.nonnormal.decomposition import PotentialAndHamiltonian, potential_and_hamiltonian
+from dynamics.analysis.nonnormal.distance import Distance, distance_to_instability
+from dynamics.analysis.nonnormal.eigenvectors import Alignment, alignment
+from dynamics.analysis.nonnormal.growth import Growth, transient_growth
+from dynamics.analysis.nonnormal.kreiss import Kreiss, kreiss_constant
 from dynamics.analysis.stability.verdict import Stability, Verdict, stability
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game
@@ -82,9 +75,10 @@ class Examination:
         margins = ", ".join(f"{margin:.6g}" for margin in self.classification.own_margins)
         lines.append(("own Hessians", f"smallest eigenvalues {margins}"))
         lines += [("", line) for line in self.classification.degenerate]
-        for one in self.classification.leaderships:
-            if np.isfinite(one.margin):
-                lines.append((f"player {one.leader} leading", f"total curvature at least {one.margin:.6g}"))
+        for leadership in self.classification.leaderships:
+            if np.isfinite(leadership.margin):
+                margin = f"total curvature at least {leadership.margin:.6g}"
+                lines.append((f"player {leadership.leader} leading", margin))
         if self.timescale is not None:
             texts = self.timescale.describe().splitlines()
             lines += [("two time scales" if i == 0 else "", text) for i, text in enumerate(texts)]
@@ -154,8 +148,8 @@ def examine_report(game: Game, report: Stability, *, key: PRNGKeyArray | None = 
     """The examination that belongs to a stability report."""
     at = report.players
     finite = report.smoothness != "not differentiable" and report.period == 1
-    told = report.smoothness in ("smooth", "stiff") and not report.neutral and report.period == 1
-    stable = told and report.verdict is Verdict.stable
+    decided = report.smoothness in ("smooth", "stiff") and not report.neutral and report.period == 1
+    stable = decided and report.verdict is Verdict.stable
     threshold = None
     if len(at) > 1:
         try:

@@ -104,12 +104,12 @@ def _test(subject: Subject, known: dict[str, Callable], only: Iterable[str] | No
 
     @pytest.mark.parametrize("check", _chosen(known, only))
     def test(check):
-        found = subject.check(check, known[check])
-        print(found.describe())
-        if found.outcome == "fail":
-            pytest.fail(f"{subject.name}: {found.describe()}", pytrace=False)
-        if found.outcome == "skipped":
-            pytest.skip(found.text)
+        result = subject.check(check, known[check])
+        print(result.describe())
+        if result.outcome == "fail":
+            pytest.fail(f"{subject.name}: {result.describe()}", pytrace=False)
+        if result.outcome == "skipped":
+            pytest.skip(result.text)
 
     return test
 

@@ -84,8 +84,9 @@ def made_of(like: Any) -> tuple[str, Callable[[Any], Update] | Update]:
     parameters = inspect.signature(like).parameters
     needed = {
         name
-        for name, one in parameters.items()
-        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
     if "optimisers" in parameters and needed <= {"extrapolation"}:
         return like.__name__, lambda rate: like(sgd(rate), sgd(rate), **dict.fromkeys(needed, rate))
@@ -157,9 +158,9 @@ class Comparison:
 
 
 def _runs(make: Callable[[Any], Update]) -> Callable:
-    def one(rate, game, start):
+    def run(rate, game, start):
         players = path(_Random(*game), make(rate), (start[:3], start[3:]), steps=STEPS)
         return jnp.concatenate(players, axis=-1)
 
-    program = quick_jit(jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, None)))
+    program = quick_jit(jax.vmap(jax.vmap(run, (None, 0, 0)), (0, None, None)))
     return functools.partial(program, np.asarray(RATES))

@@ -94,8 +94,8 @@ def _players(subject: OfGame) -> Answer:
 
 @_of_game("losses")
 def _losses(subject: OfGame) -> Answer:
-    found = jax.eval_shape(subject.game.losses, subject.players)
-    shapes = tuple(tuple(loss.shape) for loss in found)
+    losses = jax.eval_shape(subject.game.losses, subject.players)
+    shapes = tuple(tuple(loss.shape) for loss in losses)
     if len(shapes) != len(subject.players):
         return "fail", shapes, f"{len(shapes)} losses for {len(subject.players)} players; expected one per player"
     if any(shape != () for shape in shapes):
@@ -154,8 +154,8 @@ def _equilibria_game(subject: OfGame) -> Answer:
 def _dtype_game(subject: OfGame) -> Answer:
     for dtype in (jnp.float32, jnp.float64):
         game, players = _trees.cast((subject.game, subject.players), dtype)
-        found = jax.eval_shape(lambda own, game=game: (game.losses(own), game.field(own)), players)
-        wrong = {str(leaf.dtype) for leaf in jax.tree.leaves(found) if leaf.dtype != dtype}
+        values = jax.eval_shape(lambda point, game=game: (game.losses(point), game.field(point)), players)
+        wrong = {str(leaf.dtype) for leaf in jax.tree.leaves(values) if leaf.dtype != dtype}
         if wrong:
             return "fail", sorted(wrong), f"players in {jnp.dtype(dtype)} give {', '.join(sorted(wrong))}"
     return "pass", ["float32", "float64"], "losses and field follow the players' dtype"
@@ -164,9 +164,9 @@ def _dtype_game(subject: OfGame) -> Answer:
 @_of_game("float32")
 def _single_game(subject: OfGame) -> Answer:
     game, players = _trees.cast((subject.game, subject.players), jnp.float32)
-    found = np.asarray(ravel_pytree(game.field(players))[0], float)
+    field = np.asarray(ravel_pytree(game.field(players))[0], float)
     expected = subject.looked_at["field"][0, 0]
-    error = float(np.max(np.abs(found - expected), initial=0) / (1 + np.max(np.abs(expected), initial=0)))
+    error = float(np.max(np.abs(field - expected), initial=0) / (1 + np.max(np.abs(expected), initial=0)))
     if error <= 1e-3:
         return "pass", error, f"the field in float32 is that in float64 to {error:.1g}"
     return "fail", error, f"the field in float32 differs from that in float64 by {error:.3g} (relative)"
@@ -184,7 +184,7 @@ def _vmap_game(subject: OfGame) -> Answer:
 @_of_game("deterministic")
 def _deterministic_game(subject: OfGame) -> Answer:
     game, players, _ = subject.wide
-    two = [np.asarray(jnp.stack(jax.jit(lambda own: game.losses(own))(players))) for _ in range(2)]
+    two = [np.asarray(jnp.stack(jax.jit(lambda point: game.losses(point))(players))) for _ in range(2)]
     gap = float(np.max(np.abs(two[0] - two[1])))
     if gap == 0:
         return "pass", gap, "without a key two traces give the same losses"
@@ -195,19 +195,23 @@ def _deterministic_game(subject: OfGame) -> Answer:
 def _zero_sum_game(subject: OfGame) -> Answer:
     losses = subject.looked_at["losses"]
     gap = float(np.max(np.abs(np.sum(losses, axis=-1))) / (1 + np.max(np.abs(losses))))
-    found = gap <= 1e-12
-    return "info", found, "the losses add up to 0" if found else f"the losses add up to something else ({gap:.2g})"
+    is_zero_sum = gap <= 1e-12
+    return (
+        "info",
+        is_zero_sum,
+        "the losses add up to 0" if is_zero_sum else f"the losses add up to something else ({gap:.2g})",
+    )
 
 
 @_of_game("potential")
 def _potential_game(subject: OfGame) -> Answer:
     slopes = subject.looked_at["jacobian"]
     scale = 1 + np.max(np.abs(slopes))
-    turned = np.swapaxes(slopes, 1, 2)
-    symmetric = bool(np.max(np.abs(slopes - turned)) <= 1e-9 * scale)
-    skew = bool(np.max(np.abs(slopes + turned)) <= 1e-9 * scale)
+    transposed = np.swapaxes(slopes, 1, 2)
+    symmetric = bool(np.max(np.abs(slopes - transposed)) <= 1e-9 * scale)
+    skew = bool(np.max(np.abs(slopes + transposed)) <= 1e-9 * scale)
     total = np.sum(slopes**2)
-    rotation = float(np.sum(((slopes - turned) / 2) ** 2) / total) if total else 0.0
+    rotation = float(np.sum(((slopes - transposed) / 2) ** 2) / total) if total else 0.0
     text = "potential: the Jacobian is symmetric" if symmetric else "Hamiltonian: the Jacobian is skew" if skew else (
         f"neither potential nor Hamiltonian, {rotation:.0%} rotation"
     )  # fmt: skip
@@ -240,11 +244,11 @@ def _realisable_game(subject: OfGame) -> Answer:
         for x, w in zip(values, weights)
     ]
     gap = float(np.max(np.abs(moments[0] - moments[1])))
-    found = gap <= 1e-9
+    agree = gap <= 1e-9
     return (
         "info",
-        found,
-        "fake and real points agree there" if found else f"moments of fake and real differ by {gap:.2g}",
+        agree,
+        "fake and real points agree there" if agree else f"moments of fake and real differ by {gap:.2g}",
     )
 
 
@@ -253,6 +257,6 @@ def _kinds_game(subject: OfGame) -> Answer:
     game, _, known = subject.wide
     if not known:
         return "skipped", None, "none is known"
-    found = [classify(game, at=point) for point in known]
-    value = [{"kind": one.kind, "flow": str(one.flow), "margin": one.flow_margin} for one in found]
-    return "info", value, "; ".join(f"{one.kind} (flow: {one.flow})" for one in found)
+    classifications = [classify(game, at=point) for point in known]
+    value = [{"kind": c.kind, "flow": str(c.flow), "margin": c.flow_margin} for c in classifications]
+    return "info", value, "; ".join(f"{c.kind} (flow: {c.flow})" for c in classifications)

@@ -149,37 +149,37 @@ class OfUpdate(Subject):
 
     @functools.cached_property
     def radius_program(self) -> Callable:
-        def one(rate, matrix):
+        def radius_of(rate, matrix):
             blocks = [[matrix[:1, :1], matrix[:1, 1:]], [matrix[1:, :1], matrix[1:, 1:]]]
             repeated = self.period.of(self.make(rate))
             whole = radius(Quadratic(blocks), repeated, (jnp.zeros(1), jnp.zeros(1)))
             return whole ** (1 / max(self.period.steps, 1))
 
-        return quick_jit(jax.vmap(one))
+        return quick_jit(jax.vmap(radius_of))
 
     def radii(self, rates: Any, matrices: Any) -> np.ndarray:
         """Radii on games of two scalars given by H, for all rates and matrices (or one)."""
         rates = np.atleast_1d(np.asarray(rates, float))
         matrices = np.broadcast_to(np.asarray(matrices, float), (len(rates), 2, 2))
-        found = []
+        radii = []
         for first in range(0, len(rates), LANES):
             batch = (
                 np.resize(rates[first : first + LANES], LANES),
                 np.resize(matrices[first : first + LANES], (LANES, 2, 2)),
             )
-            found.append(np.asarray(self.radius_program(*batch)))
-        return np.concatenate(found)[: len(rates)]
+            radii.append(np.asarray(self.radius_program(*batch)))
+        return np.concatenate(radii)[: len(rates)]
 
     @functools.cached_property
     def runs_program(self) -> Callable:
-        def one(rate, matrix, offset, start):
+        def run(rate, matrix, offset, start):
             rows = [matrix[:2], matrix[2:]]
             blocks = [[row[:, :2], row[:, 2:]] for row in rows]
             game = Quadratic(blocks, [offset[:2], offset[2:]])
             players = path(game, self.make(rate), (start[:2], start[2:]), steps=STEPS, save_every=SAVED)
             return jnp.concatenate(players, axis=-1)
 
-        return quick_jit(jax.vmap(one))
+        return quick_jit(jax.vmap(run))
 
     @functools.cached_property
     def runs(self) -> dict[str, np.ndarray]:
@@ -196,16 +196,16 @@ class OfUpdate(Subject):
         # A diagonal block is symmetric but for the rounding of the turn.
         rates, matrices, centres, starts = (np.stack(column) for column in zip(*lanes))
         offsets = -np.einsum("lij,lj->li", matrices, centres)
-        found = np.asarray(self.runs_program(rates, matrices, offsets, starts))
+        points = np.asarray(self.runs_program(rates, matrices, offsets, starts))
         names = ["plain", "turned", "exchanged", "alone", "resting"]
-        return {"halved": found[: len(HALVED)], **dict(zip(names, found[len(HALVED) :]))}
+        return {"halved": points[: len(HALVED)], **dict(zip(names, points[len(HALVED) :]))}
 
     @functools.cached_property
     def single(self) -> float:
         """Largest difference of the run in float32 from that in double precision, relative to the points."""
         arguments = (RATE, _MATRIX, -_MATRIX @ _CENTRE, _CENTRE + _SHIFT)
-        found = self.runs_program(*[np.asarray(value, np.float32)[None] for value in arguments])
-        return _apart(np.asarray(found)[0], self.runs["plain"])
+        points = self.runs_program(*[np.asarray(value, np.float32)[None] for value in arguments])
+        return _apart(np.asarray(points)[0], self.runs["plain"])
 
     @functools.cached_property
     def step_of(self) -> tuple[Game, Players]:
@@ -214,7 +214,7 @@ class OfUpdate(Subject):
     def one_step(self, rate: float) -> np.ndarray:
         """The players after one step, by a program of its own, traced anew."""
         game, players = self.step_of
-        moved = jax.jit(lambda own: self.make(rate).step(game, self.make(rate).init(game, own)).players)(players)
+        moved = jax.jit(lambda point: self.make(rate).step(game, self.make(rate).init(game, point)).players)(players)
         return np.asarray(ravel_pytree(moved)[0])
 
     @functools.cached_property
@@ -224,19 +224,19 @@ class OfUpdate(Subject):
     @functools.cached_property
     def verdicts(self) -> list[dict[str, Any]]:
         """What the method makes of the equilibrium of planar quadratic games at a small step."""
-        own, matrices = (-1.0, -0.5, 0.25, 1.0), []
-        for a in own:
-            for d in own:
+        curvatures, matrices = (-1.0, -0.5, 0.25, 1.0), []
+        for a in curvatures:
+            for d in curvatures:
                 matrices += [(a, b, -b, d) for b in (0.5, 1.5)]
                 matrices += [(a, *both, d) for both in ((1.5, -0.5), (0.5, 0.75), (1.5, 0.5))]
         matrices = np.array(matrices).reshape(-1, 2, 2)
         flow = np.array([np.linalg.eigvals(matrix).real.min() for matrix in matrices])
         matrices = matrices[np.abs(flow) > 0.05]
-        found = []
+        verdicts = []
         for matrix, value in zip(matrices, self.radii(np.full(len(matrices), SMALL), matrices)):
             (a, b), (c, d) = matrix
             zero_sum = b == -c
-            found.append(
+            verdicts.append(
                 {
                     "matrix": matrix.tolist(),
                     "nash": bool(a > 0 and d > 0),
@@ -245,7 +245,7 @@ class OfUpdate(Subject):
                     "stable": bool(value < 1 - 2.0**-31),  # weights that fade, held at their limit, are at 1 - 2**-30
                 }
             )
-        return found
+        return verdicts
 
     @functools.cached_property
     def ends(self) -> dict[str, dict[str, Any]]:
@@ -254,16 +254,16 @@ class OfUpdate(Subject):
         first, second = (grid.ravel() for grid in np.meshgrid(ticks, ticks + 0.05))
         boxes = {"Torus": (Torus(0.5, 0.5), 3 * first, 3 * second), "SpuriousAttractor": (
             SpuriousAttractor(), 4 * first - 2, 3.5 * second + 1.5)}  # fmt: skip
-        found = {}
+        ends = {}
         for name, (game, x, y) in boxes.items():
 
-            def one(x, y, game=game):
+            def run_to_end(x, y, game=game):
                 run = simulate(game, self.make(jnp.asarray(RATE)), (x, y), steps=4000, save_every=2000, classify=False)
                 points = jnp.stack(run.players, axis=-1)
                 field = jnp.stack(game.field(run.final))
                 return points[-1], points[-1] - points[-2], field, field_jacobian(game, run.final)
 
-            end, moved, field, slopes = map(np.asarray, quick_jit(jax.vmap(one))(x, y))
+            end, moved, field, slopes = map(np.asarray, quick_jit(jax.vmap(run_to_end))(x, y))
             kinds: dict[str, Any] = collections.Counter()
             created = []
             for point, change, push, slope in zip(end, moved, field, slopes):
@@ -280,8 +280,8 @@ class OfUpdate(Subject):
                     kinds["minimax, not Nash"] += 1
                 else:
                     kinds["neither Nash nor minimax"] += 1
-            found[name] = {**kinds, "created": created}
-        return found
+            ends[name] = {**kinds, "created": created}
+        return ends
 
 
 _of_update = functools.partial(question, UPDATE_CHECKS)
@@ -291,11 +291,11 @@ _of_update = functools.partial(question, UPDATE_CHECKS)
 def _traceable(subject: OfUpdate) -> Answer:
     game, players = subject.step_of
 
-    def step(rate, own):
+    def step(rate, point):
         update = subject.make(rate)
-        return update.step(game, update.init(game, own))
+        return update.step(game, update.init(game, point))
 
-    before = jax.eval_shape(lambda own: subject.make(RATE).init(game, own), players)
+    before = jax.eval_shape(lambda point: subject.make(RATE).init(game, point), players)
     after = jax.eval_shape(step, jax.ShapeDtypeStruct((), jnp.result_type(float)), players)
     if jax.tree.structure(before) != jax.tree.structure(after):
         return "fail", False, "a step changes the structure of the state, so that no loop can be compiled"
@@ -346,10 +346,10 @@ def _recompiles(subject: OfUpdate) -> Answer:
     traces = 0
 
     @eqx.filter_jit
-    def step(update, own):
+    def step(update, point):
         nonlocal traces
         traces += 1
-        return update.step(game, update.init(game, own)).players
+        return update.step(game, update.init(game, point)).players
 
     for update in pair:
         step(update, players)
@@ -370,9 +370,9 @@ def _is_bare(node: Any) -> bool:
 def _vmap(subject: OfUpdate) -> Answer:
     game, players = subject.step_of
 
-    def step(own):
+    def step(point):
         update = subject.make(RATE)
-        return ravel_pytree(update.step(game, update.init(game, own)).players)[0]
+        return ravel_pytree(update.step(game, update.init(game, point)).players)[0]
 
     several = jax.tree.map(lambda leaf: jnp.stack([leaf + 1, leaf, leaf * 2]), players)
     gap = float(np.max(np.abs(np.asarray(jax.jit(jax.vmap(step))(several))[1] - subject.first_step)))
@@ -388,8 +388,8 @@ def _pytrees(subject: OfUpdate) -> Answer:
 
     def steps(rate):
         update, ends = subject.make(rate), []
-        for where, own in ((game, start), (game.game, flat)):
-            state = update.init(where, own)
+        for where, point in ((game, start), (game.game, flat)):
+            state = update.init(where, point)
             for _ in range(2):
                 state = update.step(where, state)
             ends.append(state.players)
@@ -409,8 +409,8 @@ def _dtype(subject: OfUpdate) -> Answer:
     game, players = subject.step_of
     game, update, players = _trees.cast((game, subject.make(RATE), players), jnp.float32)
 
-    def step(own):
-        return update.step(game, update.init(game, own))
+    def step(point):
+        return update.step(game, update.init(game, point))
 
     after = jax.eval_shape(step, players)
     for where, leaf in jax.tree_util.tree_leaves_with_path(after):
@@ -437,8 +437,8 @@ def _cost(subject: OfUpdate) -> Answer:
     update = subject.make(RATE)
     floating, other = eqx.partition(update.init(game, players), eqx.is_array)
 
-    def step(own, arrays):
-        return eqx.filter(update.step(game, State(own, eqx.combine(arrays, other).memory)), eqx.is_array)
+    def step(point, arrays):
+        return eqx.filter(update.step(game, State(point, eqx.combine(arrays, other).memory)), eqx.is_array)
 
     count = _evaluations(jax.make_jaxpr(step)(players, floating).jaxpr)
     gradients = (count["digamma"], count["bessel_i1e"])
@@ -486,14 +486,14 @@ def _bilinear_games(subject: OfUpdate) -> Answer:
     grid = np.linspace(0, LONGEST, LANES + 1)[1:]
     if not subject.period.steps:
         return "info", {"stable": None, "marginal": None}, subject.period.reason
-    found = subject.radii(grid, matrix)
-    if not np.any(np.isfinite(found)):
+    radii_on_grid = subject.radii(grid, matrix)
+    if not np.any(np.isfinite(radii_on_grid)):
         return "info", {"stable": [], "marginal": []}, "its Jacobian at the equilibrium is not finite"
 
     def stable(radii):
         return radii < 1 - 1e-12
 
-    points, inside = np.concatenate([[0.0], grid]), stable(found)
+    points, inside = np.concatenate([[0.0], grid]), stable(radii_on_grid)
     # Close to 0 rounding hides what a method of high order gains; a step there counts unless it is clearly unstable.
     near = subject.radii([1e-3, 3e-3, 1e-2], matrix)
     inside = np.concatenate([[bool(inside[0] and np.all(near <= 1 + 1e-12))], inside])
@@ -514,7 +514,7 @@ def _bilinear_games(subject: OfUpdate) -> Answer:
     edges += list((low + high) / 2)
     edges += [LONGEST] if inside[-1] else []
     intervals = [(float(a), float(b)) for a, b in zip(edges[::2], edges[1::2])]
-    still = (np.abs(found - 1) <= 1e-7) & ~stable(found)
+    still = (np.abs(radii_on_grid - 1) <= 1e-7) & ~stable(radii_on_grid)
     marginal = _ranges(grid, still)
     text = f"converges for h sigma in {_listed(intervals)}" if intervals else f"converges for no step up to {LONGEST:g}"
     text += f"; neither converges nor diverges (to first order) in about {_listed(marginal)}" if marginal else ""
@@ -551,14 +551,14 @@ def _gradient_flow(subject: OfUpdate) -> Answer:
         field = -_MATRIX @ (half[index] - _CENTRE)
         moved = (last - half)[index] / (STEPS // 2 * HALVED[index])
         guess = [moved[part] @ field[part] / (field[part] @ field[part]) for part in (slice(0, 2), slice(2, 4))]
-        found = scipy.optimize.least_squares(
+        fit = scipy.optimize.least_squares(
             lambda scales: (flown(scales, index) - last[index]) / travelled[index],
             guess,
             xtol=1e-14,
             ftol=1e-14,
             gtol=1e-14,
         )
-        return found.x
+        return fit.x
 
     scales = (8 * fitted(-1) - 6 * fitted(-2) + fitted(-3)) / 3  # without the first two error terms
     whole = np.round(scales, 3)
@@ -618,8 +618,8 @@ def _apart(run: np.ndarray, other: np.ndarray) -> float:
 def _nash(subject: OfUpdate) -> Answer:
     if not subject.period.steps:
         return "info", None, subject.period.reason
-    nash = [one for one in subject.verdicts if one["nash"] and one["flow"]]
-    lost = [one["matrix"] for one in nash if not one["stable"]]
+    nash = [verdict for verdict in subject.verdicts if verdict["nash"] and verdict["flow"]]
+    lost = [verdict["matrix"] for verdict in nash if not verdict["stable"]]
     if not lost:
         return (
             "info",
@@ -634,13 +634,13 @@ def _nash(subject: OfUpdate) -> Answer:
 def _others(subject: OfUpdate) -> Answer:
     if not subject.period.steps:
         return "info", None, subject.period.reason
-    stable = [one for one in subject.verdicts if one["stable"]]
+    stable = [verdict for verdict in subject.verdicts if verdict["stable"]]
     value = {
-        "not Nash": [one["matrix"] for one in stable if not one["nash"]],
-        "not minimax": [one["matrix"] for one in stable if one["minimax"] is False],
-        "unstable for the flow": [one["matrix"] for one in stable if not one["flow"]],
+        "not Nash": [verdict["matrix"] for verdict in stable if not verdict["nash"]],
+        "not minimax": [verdict["matrix"] for verdict in stable if verdict["minimax"] is False],
+        "unstable for the flow": [verdict["matrix"] for verdict in stable if not verdict["flow"]],
     }
-    parts = [f"{len(found)} that are {name}" for name, found in value.items() if found]
+    parts = [f"{len(matrices)} that are {name}" for name, matrices in value.items() if matrices]
     text = f"of {len(subject.verdicts)} equilibria of quadratic games it makes {len(stable)} stable"
     return (
         "info",

@@ -314,14 +314,14 @@ def _simpler_arguments(claim: Claim, checker: _Checker, failing: Example, seed: 
     for name, strategy in claim.domain.items():
         known = {_key({name: failing[name]}): True}
 
-        def whole(one: Example, others: Example = failing) -> Example:
-            return {**others, **one}
+        def whole(changed: Example, others: Example = failing) -> Example:
+            return {**others, **changed}
 
         simplest = _simplest(
             st.fixed_dictionaries({name: strategy}),
             SHRINKING,
             f"{seed}/{name}",
-            lambda batch, whole=whole: checker([whole(one) for one in batch]),
+            lambda batch, whole=whole: checker([whole(changed) for changed in batch]),
             known,
             {name: failing[name]},
         )
@@ -334,7 +334,7 @@ def _slices(checker: _Checker, failing: Example, batch: Sequence[Example]) -> di
     alike = [example for example in batch if _structure(example) == _structure(failing)] + [failing]
     paths, definition = jax.tree_util.tree_flatten_with_path(failing, is_leaf=_is_none)
     leaves = [leaf for _, leaf in paths]
-    found = {}
+    slices = {}
     for index, (path, value) in enumerate(paths):
         if not isinstance(_kind(value), _Shape):
             continue
@@ -350,8 +350,8 @@ def _slices(checker: _Checker, failing: Example, batch: Sequence[Example]) -> di
                 moved[place] = number
                 changed = moved if np.ndim(value) else float(number)
                 others.append(jax.tree.unflatten(definition, [*leaves[:index], changed, *leaves[index + 1 :]]))
-            found[_label(path, place)] = Slice(values, checker(others), float(np.asarray(value)[place]))
-    return found
+            slices[_label(path, place)] = Slice(values, checker(others), float(np.asarray(value)[place]))
+    return slices
 
 
 def _label(path: tuple, place: tuple[int, ...]) -> str:

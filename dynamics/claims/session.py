@@ -26,10 +26,10 @@ def matching(pattern: str = "*") -> list[str]:
         ValueError: there are none; the message gives the nearest one.
     """
     known = registered()
-    found = [name for name in known if fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern.rstrip("/") + "/")]
-    if not found:
+    names = [name for name in known if fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern.rstrip("/") + "/")]
+    if not names:
         raise ValueError(f"no claim matches {shown(pattern)}{hint(pattern)}")
-    return found
+    return names
 
 
 def hint(name: str) -> str:

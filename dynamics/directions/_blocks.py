@@ -24,8 +24,8 @@ def loss_gradient(game: Game, players: Players, loss: int, key: PRNGKeyArray | N
 def block(game: Game, players: Players, row: int, column: int, key: PRNGKeyArray | None = None) -> LinearMap:
     r"""The block $D_{ij} L_i$, i = row, j = column: from tangents of player j to changes of player i's own gradient."""
 
-    def gradient(own: PyTree) -> PyTree:
-        return _trees.scaled(-1, game.field(_trees.replaced(players, column, own), key)[row])
+    def gradient(parameters: PyTree) -> PyTree:
+        return _trees.scaled(-1, game.field(_trees.replaced(players, column, parameters), key)[row])
 
     return jax.linearize(gradient, players[column])[1]
 

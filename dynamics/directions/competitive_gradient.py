@@ -54,14 +54,15 @@ class CompetitiveGradient(Direction):
         first, second = game.field(players, key)
         upper = _blocks.block(game, players, 0, 1, key)
         lower = _blocks.block(game, players, 1, 0, key)
-        one, two = (jnp.sqrt(step) for step in self.step)
+        first_root, second_root = (jnp.sqrt(step) for step in self.step)
 
         def system(moves: Players) -> Players:
             return (
-                _trees.add_scaled(moves[0], one * two, upper(moves[1])),
-                _trees.add_scaled(moves[1], one * two, lower(moves[0])),
+                _trees.add_scaled(moves[0], first_root * second_root, upper(moves[1])),
+                _trees.add_scaled(moves[1], first_root * second_root, lower(moves[0])),
             )
 
-        aims = (_trees.scaled(one, first), _trees.scaled(two, second))
-        moves = _blocks.solve(system, aims, self.solver, self.max_steps, regular=True)
-        return _trees.add_scaled(first, -two, upper(moves[1])), _trees.add_scaled(second, -one, lower(moves[0]))
+        right_side = (_trees.scaled(first_root, first), _trees.scaled(second_root, second))
+        moves = _blocks.solve(system, right_side, self.solver, self.max_steps, regular=True)
+        first = _trees.add_scaled(first, -second_root, upper(moves[1]))
+        return first, _trees.add_scaled(second, -first_root, lower(moves[0]))

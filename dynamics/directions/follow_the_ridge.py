@@ -67,5 +67,5 @@ class FollowTheRidge(Direction):
             return _trees.add_scaled(curvature(tangent), self.regularisation, tangent)
 
         correction = _blocks.solve(system, mixed(field[leader]), self.solver, self.max_steps, symmetric=True)
-        aims = field[leader], _trees.add_scaled(field[follower], -self.ratio, correction)
-        return aims if leader == 0 else aims[::-1]
+        directions = field[leader], _trees.add_scaled(field[follower], -self.ratio, correction)
+        return directions if leader == 0 else directions[::-1]

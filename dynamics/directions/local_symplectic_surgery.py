@@ -76,8 +76,8 @@ class LocalSymplecticSurgery(Direction):
             # Stops well above the rounding, which in the null space of a singular J has nothing that holds it.
             tolerance = float(jnp.finfo(point.dtype).eps) ** (2 / 3)
             solution, _ = cg(normal, pullback(value)[0], tol=tolerance, maxiter=self.max_steps)
-        (turned,) = pullback(solution)
-        return unravel((value + turned) / 2)
+        (adjustment,) = pullback(solution)
+        return unravel((value + adjustment) / 2)
 
 
 def _shortest_solution(jacobian: Array, value: Array, regularisation: Array) -> Array:

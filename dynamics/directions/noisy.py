@@ -44,12 +44,12 @@ class Noisy(Direction):
         if key is None:
             return self.direction(game, players)
         key, noise = jax.random.split(key)
-        aims = self.direction(game, players, key)
-        leaves, structure = jax.tree.flatten(aims)
+        directions = self.direction(game, players, key)
+        leaves, structure = jax.tree.flatten(directions)
         keys = jax.tree.unflatten(structure, list(jax.random.split(noise, len(leaves))))
         return tuple(
-            jax.tree.map(lambda leaf, key, scale=scale: _add_noise(leaf, scale, key), aim, own_keys)
-            for aim, own_keys, scale in zip(aims, keys, scales(self.scale, players), strict=True)
+            jax.tree.map(lambda leaf, key, scale=scale: _add_noise(leaf, scale, key), direction, player_keys)
+            for direction, player_keys, scale in zip(directions, keys, scales(self.scale, players), strict=True)
         )
 
 
@@ -60,7 +60,7 @@ def as_scale(scale: Any, label: str) -> Scale:
         ValueError: one of them is no number, negative or not finite.
     """
     several = isinstance(scale, (tuple, list)) or np.ndim(scale) > 0
-    leaves = tuple(as_leaf(one) for one in (scale if several else (scale,)))
+    leaves = tuple(as_leaf(deviation) for deviation in (scale if several else (scale,)))
     for leaf in leaves:
         if jnp.shape(leaf) != ():
             raise ValueError(f"{label} has an entry of shape {jnp.shape(leaf)}; expected one number, or one per player")

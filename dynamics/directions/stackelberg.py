@@ -59,7 +59,7 @@ class Stackelberg(Direction):
         def system(tangent: PyTree) -> PyTree:
             return _trees.add_scaled(curvature(tangent), self.regularisation, tangent)
 
-        wish = _blocks.loss_gradient(game, players, leader, key)[follower]
-        answer = _blocks.solve(system, wish, self.solver, self.max_steps, symmetric=True)
-        aims = _trees.add_scaled(field[leader], 1, mixed(answer)), field[follower]
-        return aims if leader == 0 else aims[::-1]
+        right_side = _blocks.loss_gradient(game, players, leader, key)[follower]
+        response = _blocks.solve(system, right_side, self.solver, self.max_steps, symmetric=True)
+        directions = _trees.add_scaled(field[leader], 1, mixed(response)), field[follower]
+        return directions if leader == 0 else directions[::-1]

@@ -50,20 +50,20 @@ class Unrolled(Direction):
             raise ValueError(f"Unrolled.player is {self.player}; expected one of 0 to {len(players) - 1}")
 
         def unrolled(point: Players) -> Players:
-            def ahead(own: PyTree, _: None) -> tuple[PyTree, None]:
-                velocity = game.field(replaced(point, self.player, own), key)[self.player]
-                return jax.tree.map(lambda w, v: w + (self.step * v).astype(w.dtype), own, velocity), None
+            def ahead(parameters: PyTree, _: None) -> tuple[PyTree, None]:
+                velocity = game.field(replaced(point, self.player, parameters), key)[self.player]
+                return jax.tree.map(lambda w, v: w + (self.step * v).astype(w.dtype), parameters, velocity), None
 
-            own, _ = jax.lax.scan(ahead, point[self.player], length=self.steps)
-            return replaced(point, self.player, own)
+            parameters, _ = jax.lax.scan(ahead, point[self.player], length=self.steps)
+            return replaced(point, self.player, parameters)
 
         ordinary = game.field(players, key)[self.player]
         if not self.higher_order:
             return replaced(game.field(unrolled(players), key), self.player, ordinary)
 
         def downhill(player: int) -> PyTree:
-            def loss(own: PyTree) -> Array:
-                return game.losses(unrolled(replaced(players, player, own)), key)[player]
+            def loss(parameters: PyTree) -> Array:
+                return game.losses(unrolled(replaced(players, player, parameters)), key)[player]
 
             return jax.tree.map(lambda leaf: -leaf, jax.grad(loss)(players[player]))
 

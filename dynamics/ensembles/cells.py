@@ -203,9 +203,15 @@ def check_arguments(build: Any, names: list[str]) -> None:
         parameters = inspect.signature(build).parameters.values()
     except (TypeError, ValueError):  # of no function that is written in Python
         return
-    named = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-    needed = [one.name for one in parameters if one.default is one.empty and one.name in named]
-    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    named = [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    needed = [
+        parameter.name for parameter in parameters if parameter.default is parameter.empty and parameter.name in named
+    ]
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for name in names:
         if name not in named and not takes_all:
             if name == "start_key":
@@ -333,13 +339,13 @@ def _run_blocks(
 
             return run_blocks(block, (values, indices), platform=platform)
         shapes = jax.eval_shape(block, jax.tree.map(lambda leaf: leaf[0], (values, indices)))
-        found = jax.tree.map(lambda leaf: jnp.zeros((len(indices), *leaf.shape), leaf.dtype), shapes)
+        results = jax.tree.map(lambda leaf: jnp.zeros((len(indices), *leaf.shape), leaf.dtype), shapes)
 
-        def one(number: Array, found: dict[str, Any]) -> dict[str, Any]:
-            own = block(jax.tree.map(lambda leaf: leaf[number], (values, indices)))
-            return jax.tree.map(lambda all_, one: all_.at[number].set(one), found, own)
+        def body(number: Array, results: dict[str, Any]) -> dict[str, Any]:
+            of_block = block(jax.tree.map(lambda leaf: leaf[number], (values, indices)))
+            return jax.tree.map(lambda leaf, part: leaf.at[number].set(part), results, of_block)
 
-        return jax.lax.fori_loop(0, count, one, found)
+        return jax.lax.fori_loop(0, count, body, results)
 
     if len(devices) == 1:
         return blocks(numbers, values, indices)
@@ -359,14 +365,14 @@ def _block(recipe: Recipe, machine_code: bool, cells: tuple[dict[str, Array], Ar
     if recipe.compiled:
         from dynamics.compiler.batch.interpreter import batch_last_axis  # an error there is one of the compiler
 
-        found = batch_last_axis(partial(_simulated, recipe), machine_code=machine_code)(*cells)
-        found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
+        results = batch_last_axis(partial(_simulated, recipe), machine_code=machine_code)(*cells)
+        results = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), results)
     else:
         logger.info("jax.vmap for blocks of %d games", len(cells[1]))
-        found = jax.vmap(partial(_simulated, recipe))(*cells)
+        results = jax.vmap(partial(_simulated, recipe))(*cells)
     if recipe.predict:
-        found["predicted"] = linearise_block(recipe, cells[0])._asdict()
-    return found
+        results["predicted"] = linearise_block(recipe, cells[0])._asdict()
+    return results
 
 
 class LinearisedCells(NamedTuple):
@@ -380,23 +386,23 @@ class LinearisedCells(NamedTuple):
 
     linear: Linearisation
     vanishing: Array
-    found: Search
+    equilibria: Search
 
     @property
     def points(self) -> np.ndarray:
         """The equilibria flattened, shape (cells, n); on the host."""
-        leaves = [np.reshape(leaf, (len(leaf), -1)) for leaf in jax.tree.leaves(self.found.players)]
+        leaves = [np.reshape(leaf, (len(leaf), -1)) for leaf in jax.tree.leaves(self.equilibria.players)]
         return np.concatenate(leaves, axis=1)
 
 
 def linearise_block(recipe: Recipe, values: dict[str, Array]) -> LinearisedCells:
     """The methods of some cells linearised; values of the axes have the shape (lanes,)."""
-    found = jax.vmap(lambda values: recipe.resolved(values)[2])(values) if recipe.source is Source.search else None
-    first, points = jax.vmap(partial(_linearised, recipe, False))(values, found)
+    equilibria = jax.vmap(lambda values: recipe.resolved(values)[2])(values) if recipe.source is Source.search else None
+    first, points = jax.vmap(partial(_linearised, recipe, False))(values, equilibria)
     finite = jnp.isfinite(first.jacobian).all(axis=(1, 2))
 
     def in_the_limit():
-        limit, _ = jax.vmap(partial(_linearised, recipe, True))(values, found)
+        limit, _ = jax.vmap(partial(_linearised, recipe, True))(values, equilibria)
         return jax.vmap(partial(jax.tree.map, jnp.where))(jax.tree.map(lambda _: finite, first), first, limit)
 
     # Memory that vanishes at the equilibrium is rare, and without memory there is none.
@@ -435,10 +441,10 @@ def decide_cells(
 ) -> tuple[Array, Array]:
     """Outcomes and periods of cells in doubt; all arguments but the recipe have a leading axis of cells."""
 
-    def one(values: dict[str, Array], index: Array, summary: Summary, open_: Open) -> tuple[Array, Array]:
+    def decide_cell(values: dict[str, Array], index: Array, summary: Summary, open_: Open) -> tuple[Array, Array]:
         return recipe.decided(recipe.built(values), index, summary, open_)
 
-    return jax.vmap(one)(values, indices, summary, open_)
+    return jax.vmap(decide_cell)(values, indices, summary, open_)
 
 
 def _is_far(run: Run, parts: Built, limit: Array) -> Array:
@@ -466,26 +472,26 @@ def _steps_to_tolerance(run: Run, recipe: Recipe) -> Array:
     # The distance falls geometrically between two samples, more or less.
     part = jnp.log(before / level) / jnp.log(before / after)
     part = jnp.where((before > after) & (level > after), part, 1)
-    found = at(last, times) + (at(last + 1, times) - at(last, times)) * part
-    found = jnp.where(last < 0, 0, found)
-    return jnp.where(run.outcome == Outcome.converged, found, jnp.nan)
+    steps = at(last, times) + (at(last + 1, times) - at(last, times)) * part
+    steps = jnp.where(last < 0, 0, steps)
+    return jnp.where(run.outcome == Outcome.converged, steps, jnp.nan)
 
 
 def _linearised(
-    recipe: Recipe, limit: bool, values: dict[str, Array], found: Search | None
+    recipe: Recipe, limit: bool, values: dict[str, Array], equilibrium: Search | None
 ) -> tuple[Linearisation, Search]:
     """A cell linearised, and its equilibrium: what a search has found, or what is known."""
-    if found is None:
-        game, method, found = recipe.resolved(values)
-        return linearise(game, method, found.players, limit=limit, directed=True, counts=FEW_COUNTS), found
+    if equilibrium is None:
+        game, method, equilibrium = recipe.resolved(values)
+        return linearise(game, method, equilibrium.players, limit=limit, directed=True, counts=FEW_COUNTS), equilibrium
     game, method, start = recipe.built(values)
     method = recipe.over_period(method)
     # Where nothing was found the numbers may be large without bound.
-    players = jax.tree.map(partial(jnp.where, found.accepted), found.players, start)
+    players = jax.tree.map(partial(jnp.where, equilibrium.accepted), equilibrium.players, start)
     linear = linearise(game, method, players, limit=limit, directed=True, counts=FEW_COUNTS)
-    shown = jax.tree.map(lambda leaf: jnp.where(found.accepted, leaf, jnp.nan), found.players)
-    residual = jnp.where(found.accepted, linear.residual, jnp.inf)
-    return linear._replace(residual=residual), found._replace(players=shown)
+    shown = jax.tree.map(lambda leaf: jnp.where(equilibrium.accepted, leaf, jnp.nan), equilibrium.players)
+    residual = jnp.where(equilibrium.accepted, linear.residual, jnp.inf)
+    return linear._replace(residual=residual), equilibrium._replace(players=shown)
 
 
 @eqx.filter_jit
@@ -498,12 +504,12 @@ def probe_cells(recipe: Recipe, values: dict[str, Array], points: Players, jacob
         limit: as for `probe_closely`.
     """
 
-    def one(values: dict[str, Array], point: Players, jacobian: Array) -> Closely:
+    def probe_cell(values: dict[str, Array], point: Players, jacobian: Array) -> Closely:
         game, method, _ = recipe.built(values)
         method = recipe.over_period(method)
         return probe_closely(game, method, point, jacobian, jacobian[:0], limit=limit, directed=True)
 
-    return jax.vmap(one)(values, points, jacobians)
+    return jax.vmap(probe_cell)(values, points, jacobians)
 
 
 @eqx.filter_jit
@@ -519,8 +525,8 @@ def reach_along(recipe: Recipe, values: dict[str, Array], points: Players, direc
         those of `equilibria.newton.ends_along`, with a leading axis of cells.
     """
 
-    def one(values: dict[str, Array], point: Players, directions: Array) -> tuple[Array, Array]:
+    def ends_of_cell(values: dict[str, Array], point: Players, directions: Array) -> tuple[Array, Array]:
         game, _, _ = recipe.built(values)
         return ends_along(_trees.cast(game, _trees.float_dtype(point)), point, directions)
 
-    return jax.vmap(one)(values, points, directions)
+    return jax.vmap(ends_of_cell)(values, points, directions)

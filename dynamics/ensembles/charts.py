@@ -115,13 +115,17 @@ def stability_chart(
     boundary = boundary_of(method)
     kind = boundary.kind
     try:
-        found = chart.predictions(state, boundary)
+        predictions = chart.predictions(state, boundary)
     except Exception as error:
         if reason := why_no_prediction(game, method, state):
             raise ValueError(f"there is nothing to predict: {reason}") from error
         raise
-    columns = dict(predicted_verdict=found.verdict, predicted_smoothness=found.smoothness, predicted_rate=found.rate)
-    columns |= {f"predicted_{boundary.bound_name}": found.reach, "predicted_rotation": found.rotation}
+    columns = dict(
+        predicted_verdict=predictions.verdict,
+        predicted_smoothness=predictions.smoothness,
+        predicted_rate=predictions.rate,
+    )
+    columns |= {f"predicted_{boundary.bound_name}": predictions.reach, "predicted_rotation": predictions.rotation}
     described = tables.described(kind, 0.0)
     if source is Source.search:
         names = tables.player_names(example)
@@ -148,14 +152,14 @@ class _Chart:
 
     def __init__(self, recipe: Recipe, cells: Cells, dtype: Any):
         self.recipe, self.cells, self.dtype = recipe, cells, dtype
-        self.found: list[Search] = []
+        self.equilibria: list[Search] = []
 
     def arguments(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Numbers of the axes as `build` gets them."""
-        found = as_arguments(values, self.cells, self.dtype)
+        numbers = as_arguments(values, self.cells, self.dtype)
         if self.recipe.starts is not None:
-            found["start_key"] = np.zeros(np.shape(next(iter(found.values()), 0)), np.uint32)
-        return found
+            numbers["start_key"] = np.zeros(np.shape(next(iter(numbers.values()), 0)), np.uint32)
+        return numbers
 
     def predictions(self, state: State, boundary: Boundary) -> Predictions:
         """All cells, of states like this one."""
@@ -167,11 +171,11 @@ class _Chart:
             raise ValueError(f"{state} numbers in players and memory")
         if players != 2 or state != 2 or self.recipe.source is Source.search:
             return self.judged(np.arange(self.cells.count), state, boundary)
-        found = self.planar(boundary)
-        if len(left := np.flatnonzero(found.verdict == OPEN)):
-            for whole, own in zip(found, self.judged(left, state, boundary), strict=True):
-                whole[left] = own
-        return found
+        predictions = self.planar(boundary)
+        if len(left := np.flatnonzero(predictions.verdict == OPEN)):
+            for whole, part in zip(predictions, self.judged(left, state, boundary), strict=True):
+                whole[left] = part
+        return predictions
 
     def planar(self, boundary: Boundary) -> Predictions:
         """All cells by the closed form; those at which it does not decide get the verdict `OPEN`."""
@@ -187,7 +191,7 @@ class _Chart:
             lanes, fixed = min(LANES, max(1, -(-count // 2))), {}
         blocks = -(-count // lanes)
         size = min(blocks, max(1, CHUNK // lanes))
-        found = Predictions(*(np.empty(count, dtype) for dtype in (np.int8, np.int8, float, float, float)))
+        predictions = Predictions(*(np.empty(count, dtype) for dtype in (np.int8, np.int8, float, float, float)))
         for begin in range(0, blocks, size):
             numbers = np.minimum(np.arange(begin, begin + size), blocks - 1)
             if rows:
@@ -198,11 +202,11 @@ class _Chart:
                 values = {name: value.reshape(size, lanes) for name, value in values.items()}
             varied = {name: value for name, value in values.items() if name not in fixed}
             verdict, *numbers = _planar_blocks(self.recipe, fixed, varied, boundary)
-            own = slice(begin * lanes, min((begin + size) * lanes, count))
-            for whole, part in zip((found.verdict, *found[2:]), (verdict, *numbers), strict=True):
-                whole[own] = np.asarray(part).reshape(-1)[: own.stop - own.start]
-        found.smoothness[:] = Smoothness.smooth  # of those that are decided
-        return found
+            places_of_blocks = slice(begin * lanes, min((begin + size) * lanes, count))
+            for whole, part in zip((predictions.verdict, *predictions[2:]), (verdict, *numbers), strict=True):
+                whole[places_of_blocks] = np.asarray(part).reshape(-1)[: places_of_blocks.stop - places_of_blocks.start]
+        predictions.smoothness[:] = Smoothness.smooth  # of those that are decided
+        return predictions
 
     def judged(self, places: np.ndarray, state: int, boundary: Boundary) -> Predictions:
         """The cells with these numbers, of a state of so many, by the rules of a sweep."""
@@ -210,22 +214,22 @@ class _Chart:
         # As many lanes whatever the number of cells, but for very few: two programs serve all charts.
         lanes = max(1, min(JUDGED, JUDGED_BYTES // each)) if len(places) > 8 else 8
         size = max(1, min(-(-len(places) // lanes), 8 * JUDGED_BYTES // (each * lanes))) * lanes
-        found = [
+        parts = [
             self._judged(places[begin : begin + size], size, lanes, boundary) for begin in range(0, len(places), size)
         ]
-        return Predictions(*(np.concatenate(column) for column in zip(*found, strict=True)))
+        return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def _judged(self, places: np.ndarray, size: int, lanes: int, boundary: Boundary) -> Predictions:
         filled = places[np.minimum(np.arange(size), len(places) - 1)]
         values = {name: column.reshape(-1, lanes) for name, column in self.arguments(self.cells.at(filled)).items()}
         blocks = jax.device_get(linear_blocks(self.recipe, values))
         cells = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(places)], blocks)
-        self.found.append(cells.found)
+        self.equilibria.append(cells.equilibria)
         return judge_cells(self.recipe, cells, boundary, self.arguments(self.cells.at(places)), lanes)
 
     def searched(self) -> Search:
         """The equilibria of all cells, after `judged` has looked at all of them in their order."""
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *self.found)
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *self.equilibria)
 
 
 @eqx.filter_jit
@@ -248,8 +252,8 @@ def _planar(recipe: Recipe, boundary: Boundary, values: dict[str, Array]) -> tup
     `linearise` and the rules of `prediction.judge` written for two numbers x and y, so that no array but those over
     cells is left in the program. What is not plainly smooth, isolated and at rest is left open.
     """
-    game, method, found = recipe.resolved(values)
-    players = found.players
+    game, method, equilibrium = recipe.resolved(values)
+    players = equilibrium.players
     dtype = _trees.float_dtype(players)
     game, method = _trees.cast((game, method), dtype)
     rest = rest_state(game, method, players, counts=FEW_COUNTS)
@@ -265,11 +269,11 @@ def _planar(recipe: Recipe, boundary: Boundary, values: dict[str, Array]) -> tup
     step, field = released(values), released(vector_field)
     point = tuple(flat)
     number, epsilon = jnp.result_type(float), float(jnp.finfo(dtype).eps)
-    one, zero = jnp.ones((), dtype), jnp.zeros((), dtype)
-    value, (a, c) = jax.jvp(step, point, (one, zero))
-    _, (b, d) = jax.jvp(step, point, (zero, one))
-    at_players, (game_a, game_c) = jax.jvp(field, point, (one, zero))
-    _, (game_b, game_d) = jax.jvp(field, point, (zero, one))
+    unity, zero = jnp.ones((), dtype), jnp.zeros((), dtype)
+    value, (a, c) = jax.jvp(step, point, (unity, zero))
+    _, (b, d) = jax.jvp(step, point, (zero, unity))
+    at_players, (game_a, game_c) = jax.jvp(field, point, (unity, zero))
+    _, (game_b, game_d) = jax.jvp(field, point, (zero, unity))
 
     def norm(*numbers: Array) -> Array:
         return jnp.sqrt(sum(number * number for number in numbers))
@@ -341,17 +345,19 @@ def _is_smooth(step: Callable, point: tuple, value: tuple, jacobian: tuple) -> A
             return step(*(number + length * part for number, part in zip(point, toward, strict=True)))
 
         tiny = at(64 * epsilon)
-        found = [[jnp.abs(new - old - 64 * epsilon * slope)] for new, old, slope in zip(tiny, value, slopes)]
+        errors = [[jnp.abs(new - old - 64 * epsilon * slope)] for new, old, slope in zip(tiny, value, slopes)]
         for length in lengths:
-            for own, ahead, back, old, slope in zip(found, at(length), at(-length), value, slopes, strict=True):
+            for differences, ahead, back, old, slope in zip(
+                errors, at(length), at(-length), value, slopes, strict=True
+            ):
                 right, left = (ahead - old) / length, (old - back) / length
-                own += [jnp.abs(right - left), jnp.abs((right + left) / 2 - slope)]
-        return tuple(tuple(own) for own in found)
+                differences += [jnp.abs(right - left), jnp.abs((right + left) / 2 - slope)]
+        return tuple(map(tuple, errors))
 
     directions = jnp.asarray(_probe_directions(np.ones(2, bool)), dtype)
     smooth = True
-    for own, old, row in zip(jax.lax.map(along, directions), value, jacobian, strict=True):
-        noise, coarse, wrong, fine, still_wrong = (jnp.max(column) for column in own)
+    for differences, old, row in zip(jax.lax.map(along, directions), value, jacobian, strict=True):
+        noise, coarse, wrong, fine, still_wrong = (jnp.max(column) for column in differences)
         noise = jnp.minimum(8 * noise, epsilon**0.75 * (1 + jnp.abs(old)))
         noise += 64 * epsilon * (jnp.abs(old) + abs(row[0] * point[0]) + abs(row[1] * point[1]))
         rounding = 64 * epsilon * (jnp.abs(row[0]) * reach[0] + jnp.abs(row[1]) * reach[1]) + noise / lengths[-1]

@@ -40,12 +40,12 @@ def seeds(values: int | Sequence[int]) -> Seeds:
     """
     if isinstance(values, (int, np.integer)):
         values = range(as_whole("seeds", values))
-    found = tuple(as_whole("a seed", value, 0) for value in np.asarray(values).tolist())
-    if not found or max(found) >= 2**32:
+    numbers = tuple(as_whole("a seed", value, 0) for value in np.asarray(values).tolist())
+    if not numbers or max(numbers) >= 2**32:
         raise ValueError(
             f"seeds got {values!r}; expected one or more whole numbers from 0 to 2^32 - 1, or their number"
         )
-    return Seeds(found)
+    return Seeds(numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,24 +133,24 @@ class Cells:
     def at(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The value of every axis at the cells with these numbers; the number of the start as `start_key`."""
         places = dict(zip(self.dims, np.unravel_index(indices, self.shape), strict=True)) if self.dims else {}
-        found = {}
+        columns = {}
         for name, axis in self.axes.items():
             place = places.get("cell" if "cell" in self.dims else name)
             constant = axis.values.ndim == 0
-            found[name] = np.broadcast_to(axis.values, len(indices)) if constant else axis.values[place]
+            columns[name] = np.broadcast_to(axis.values, len(indices)) if constant else axis.values[place]
         if self.starts is not None:
-            found["start_key"] = places["start"]
-        return found
+            columns["start_key"] = places["start"]
+        return columns
 
     def extremes(self) -> list[dict[str, Any]]:
         """The first cell, all axes at their least value, all at their largest: where bounds are broken first."""
         first = {name: values[0] for name, values in self.at(np.zeros(1, int)).items()}
-        found = [first]
+        corners = [first]
         for pick in (np.min, np.max):
             corner = first | {name: pick(axis.values) for name, axis in self.axes.items() if not axis.is_seed}
-            if corner not in found:
-                found.append(corner)
-        return found
+            if corner not in corners:
+                corners.append(corner)
+        return corners
 
 
 def resolve(axes: Any, design: Design, starts: int | None) -> Cells:

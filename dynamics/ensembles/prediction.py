@@ -125,9 +125,9 @@ def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one,
         rotation[row] = report.rotation
 
     for row in np.flatnonzero(open_):
-        own = Linearisation(*(leaf[row] for leaf in linear))._replace(jacobian=jacobian[row])
+        of_cell = Linearisation(*(leaf[row] for leaf in linear))._replace(jacobian=jacobian[row])
         name = Smoothness(int(smooth[row])).label
-        enter(row, assess(own, boundary, int(dimension[row]), [len(own.game_jacobian)], (), 0, name))
+        enter(row, assess(of_cell, boundary, int(dimension[row]), [len(of_cell.game_jacobian)], (), 0, name))
     if period > 1:
         reach, rate, rotation = reach ** (1 / period), rate / period, rotation / period
     for row in np.flatnonzero(full):
@@ -147,12 +147,14 @@ def _proved(jacobian: np.ndarray, boundary: Boundary, epsilon: float | None = No
     if not len(matrix):
         return np.zeros(0, bool), np.zeros(0, bool), *np.zeros((3, 0))
     if matrix.shape[-1] == 2:
-        found = proved_planar(matrix.reshape(-1, 4).T, rounding_bound(jacobian, epsilon), boundary, np)
+        proved = proved_planar(matrix.reshape(-1, 4).T, rounding_bound(jacobian, epsilon), boundary, np)
         norms = frobenius(matrix)
         if extreme := np.flatnonzero((norms > 1e100) | (norms < 1e-100)).tolist():  # squares would over- or underflow
-            for one, other in zip(found, _proved_by_eigenvectors(jacobian[extreme], boundary, epsilon), strict=True):
-                one[extreme] = other
-        return found
+            for values, exact in zip(
+                proved, _proved_by_eigenvectors(jacobian[extreme], boundary, epsilon), strict=True
+            ):
+                values[extreme] = exact
+        return proved
     return _proved_by_eigenvectors(jacobian, boundary, epsilon)
 
 

@@ -47,8 +47,8 @@ class Picked(Cells):
 
     def at(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The value of every axis at the cells with these numbers; the number of the start as `start_key`."""
-        found = super().at(indices)
-        return found if self.start_keys is None else found | {"start_key": self.start_keys[indices]}
+        columns = super().at(indices)
+        return columns if self.start_keys is None else columns | {"start_key": self.start_keys[indices]}
 
 
 # Who is next to whom
@@ -60,40 +60,40 @@ class Grid:
     def __init__(self, cells: Cells):
         self.shape = cells.shape
         numeric = [name in cells.axes and not cells.axes[name].is_seed for name in cells.dims]
-        self.along = [axis for axis, own in enumerate(numeric) if own and cells.shape[axis] > 1]
+        self.along = [axis for axis, is_numeric in enumerate(numeric) if is_numeric and cells.shape[axis] > 1]
 
     def differ(self, labels: np.ndarray) -> np.ndarray:
         """Cells with another label than a neighbour."""
         labels = labels.reshape(self.shape)
-        found = np.zeros(self.shape, bool)
+        differing = np.zeros(self.shape, bool)
         for axis in self.along:
             ahead, behind = _shifted(axis)
             change = labels[ahead] != labels[behind]
-            found[ahead] |= change
-            found[behind] |= change
-        return found.ravel()
+            differing[ahead] |= change
+            differing[behind] |= change
+        return differing.ravel()
 
     def spread(self, chosen: np.ndarray) -> np.ndarray:
         """These cells and their neighbours, diagonals included."""
-        found = chosen.reshape(self.shape).copy()
+        spread = chosen.reshape(self.shape).copy()
         for axis in self.along:
             ahead, behind = _shifted(axis)
-            before = found.copy()
-            found[ahead] |= before[behind]
-            found[behind] |= before[ahead]
-        return found.ravel()
+            before = spread.copy()
+            spread[ahead] |= before[behind]
+            spread[behind] |= before[ahead]
+        return spread.ravel()
 
     def sample(self) -> np.ndarray:
         """Cells spread evenly over the grid, one in `ONE_IN`."""
         if not self.along:
             return np.arange(np.prod(self.shape, dtype=int)) % ONE_IN == 0
         stride = max(2, round(ONE_IN ** (1 / len(self.along))))
-        found = np.ones(self.shape, bool)
+        sampled = np.ones(self.shape, bool)
         for axis in self.along:
             place = np.arange(self.shape[axis])
             chosen = place % stride == min(stride, self.shape[axis]) // 2
-            found &= chosen.reshape([-1 if other == axis else 1 for other in range(len(self.shape))])
-        return found.ravel()
+            sampled &= chosen.reshape([-1 if other == axis else 1 for other in range(len(self.shape))])
+        return sampled.ravel()
 
 
 def _shifted(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -117,21 +117,21 @@ class Scattered:
     def differ(self, labels: np.ndarray) -> np.ndarray:
         """Cells with another label than a neighbour."""
         labels = labels.reshape(-1, self.starts)
-        found = np.zeros(labels.shape, bool)
+        differing = np.zeros(labels.shape, bool)
         for column in self.near.T:
             change = labels != labels[column]
-            found |= change
-            np.logical_or.at(found, column, change)
-        return found.ravel()
+            differing |= change
+            np.logical_or.at(differing, column, change)
+        return differing.ravel()
 
     def spread(self, chosen: np.ndarray) -> np.ndarray:
         """These cells and their neighbours."""
         chosen = chosen.reshape(-1, self.starts)
-        found = chosen.copy()
+        spread = chosen.copy()
         for column in self.near.T:
-            found |= chosen[column]
-            np.logical_or.at(found, column, chosen)
-        return found.ravel()
+            spread |= chosen[column]
+            np.logical_or.at(spread, column, chosen)
+        return spread.ravel()
 
     def sample(self) -> np.ndarray:
         """One cell in `ONE_IN`."""
@@ -182,37 +182,37 @@ class Search:
             self.wanted |= np.isin(self.first, self.first[changed])
 
 
-def _labels(found: "xr.Dataset") -> np.ndarray:
+def _labels(dataset: "xr.Dataset") -> np.ndarray:
     """One number for outcome and predicted verdict; negative where there is none yet."""
-    outcome = found["outcome"].values.ravel().astype(int)
-    verdict = found["predicted_verdict"].values.ravel().astype(int) if "predicted_verdict" in found else -1
+    outcome = dataset["outcome"].values.ravel().astype(int)
+    verdict = dataset["predicted_verdict"].values.ravel().astype(int) if "predicted_verdict" in dataset else -1
     return np.where(outcome >= 0, 8 * outcome + verdict + 1, -1)
 
 
 def _doubtful(single: "xr.Dataset", duration: float, tolerance: float, limit: float) -> np.ndarray:
     """Cells that rounding in single precision may have decided."""
     outcome = single["outcome"].values.ravel()
-    converged, cycling, diverged = (outcome == one for one in (Outcome.converged, Outcome.cycling, Outcome.diverged))
+    converged, cycling, diverged = (outcome == kind for kind in (Outcome.converged, Outcome.cycling, Outcome.diverged))
     # Steps that move nothing in single precision may move something in double precision, and so on.
-    found = np.isin(outcome, (Outcome.undecided, Outcome.stalled, Outcome.not_a_number))
+    doubtful = np.isin(outcome, (Outcome.undecided, Outcome.stalled, Outcome.not_a_number))
     if limit > LARGEST_LIMIT:
-        found |= diverged
+        doubtful |= diverged
     if "predicted_verdict" not in single:
         # Nothing tells a cycle of the game from one of its rounding.
-        return found | cycling | (outcome == Outcome.chaotic)
+        return doubtful | cycling | (outcome == Outcome.chaotic)
     verdict = single["predicted_verdict"].values.ravel()
     change = single["predicted_rate"].values.ravel() * duration
-    found |= verdict == Predicted.marginal
+    doubtful |= verdict == Predicted.marginal
     # The runs contradict the eigenvalues: a cycle around a stable point may be one between neighbouring numbers, and
     # an unstable point that attracts may be one from which rounding has not yet driven away.
-    found |= np.isin(outcome, (Outcome.cycling, Outcome.chaotic)) & (verdict != Predicted.unstable) | converged & (
+    doubtful |= np.isin(outcome, (Outcome.cycling, Outcome.chaotic)) & (verdict != Predicted.unstable) | converged & (
         verdict == Predicted.unstable
     )
     with np.errstate(invalid="ignore"):
         # Nothing was decided by the linear part, or it converged faster than that allows: rest at the rounding's level.
-        found |= np.abs(change) < np.maximum(1, MARGIN * duration)
-        found |= converged & (verdict == Predicted.stable) & (change > 1.5 * np.log(tolerance))
-    return found
+        doubtful |= np.abs(change) < np.maximum(1, MARGIN * duration)
+        doubtful |= converged & (verdict == Predicted.stable) & (change > 1.5 * np.log(tolerance))
+    return doubtful
 
 
 # What is put together

@@ -21,6 +21,7 @@ from dynamics._functions import comparable
 from dynamics._keys import for_batches, key_of
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
+from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Source, source_of
 from dynamics.compiler import fallback
 from dynamics.ensembles import refinement, tables
@@ -283,12 +284,12 @@ class Plan:
             return eqx.filter_make_jaxpr(run_chunk)(recipe, values, indices, self.devices[:1])[:2]
 
         try:
-            jaxpr, found = traced(self.recipe)
+            jaxpr, shapes = traced(self.recipe)
         except Exception:
             if not self.recipe.compiled:
                 raise
-            jaxpr, found = traced(self.recipe.changed(compiled=False))  # as it will be run, with a warning
-        return fingerprint(jaxpr, self.recipe), self.work(2).shapes(found)
+            jaxpr, shapes = traced(self.recipe.changed(compiled=False))  # as it will be run, with a warning
+        return fingerprint(jaxpr, self.recipe), self.work(2).shapes(shapes)
 
 
 def _check_size(cells: Cells, each: float) -> None:
@@ -338,7 +339,7 @@ def _planned(
     if executor is not None and chunk is None:
         share = -(-cells.count // (CHUNKS_PER_WORKER * (workers_of(executor) or CHUNKS_PER_WORKER)))
         size = min(size, chunk_of(recipe, *sizes, cells.count, lanes, share, len(devices)))
-    kind = "map" if is_map else "flow"
+    kind = boundary_of(parts[1]).kind
     counted = steps if is_map else fixed
     resolution = float(until) / (FLOW_SAMPLES - 1) if counted is None else counted // samples_of(counted)
     resolution = resolution if is_map or fixed is None else resolution * float(until) / fixed
@@ -450,14 +451,14 @@ def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Datas
     """A sweep in single precision, of which the doubtful cells are done again in double precision."""
     cells = double.cells
     settings = json.loads(double.attributes["settings"])
-    duration = float(settings["steps" if double.kind == "map" else "until"])
+    duration = float(settings["steps"] if "steps" in settings else settings["until"])
     attributes = double.attributes | {"settings": json.dumps(settings | {"refine": "boundary"})}
     described = double.described | {"refined": {"long_name": "whether the cell was done again in double precision"}}
     double = dataclasses.replace(double, attributes=attributes, described=described)
 
     def traced() -> tuple[str, dict[str, Any]]:
-        found, shapes = double.traced()
-        return found, shapes | {"refined": jax.ShapeDtypeStruct((2, double.lanes), np.dtype(bool))}
+        digest, shapes = double.traced()
+        return digest, shapes | {"refined": jax.ShapeDtypeStruct((2, double.lanes), np.dtype(bool))}
 
     def run(plan: Plan, name: str, label: str, numbers: np.ndarray | None = None) -> "xr.Dataset":
         path = None if store is None else os.path.join(store, name)
@@ -472,7 +473,7 @@ def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Datas
     def columns() -> dict[str, np.ndarray]:
         """What there is, in the types of double precision; tracing for them takes as long as a small sweep."""
         known = parts[0][1].data_vars if parts else traced()[1]
-        return refinement.merged(cells, first, parts, {name: one.dtype for name, one in known.items()})
+        return refinement.merged(cells, first, parts, {name: variable.dtype for name, variable in known.items()})
 
     numbers, first, search = None, None, None
     with contextlib.nullcontext() if whole is None else whole:
@@ -481,12 +482,12 @@ def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Datas
             search = refinement.Search(cells, first, duration, settings["tolerance"], settings["limit"])
             size = refinement.chunk_size(cells.count, double.size, double.lanes, len(double.devices))
             while len(numbers := search.left()):
-                own = json.dumps(settings | {"cells": hash_of(numbers), "chunk": size})
+                settings_of_round = json.dumps(settings | {"cells": hash_of(numbers), "chunk": size})
                 picked = dataclasses.replace(
                     double,
                     cells=refinement.Picked.of(cells, numbers),
                     size=size,
-                    attributes=attributes | {"settings": own},
+                    attributes=attributes | {"settings": settings_of_round},
                 )
                 again = run(picked, f"double-{len(parts)}", f"round {len(parts) + 1} in double precision", numbers)
                 parts.append((numbers, again))
@@ -502,11 +503,11 @@ def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Datas
             if isinstance(error, SweepInterrupted):
                 raise SweepInterrupted(partial, done, cells.count) from error
             raise WorkerError(error.what, partial, done, cells.count, store) from error.__cause__
-        found = columns()
+        merged = columns()
         if whole is None:
-            return tables.Table(cells, found, described).dataset(attributes)
+            return tables.Table(cells, merged, described).dataset(attributes)
         for number, begin, end in whole.parts():
-            whole.add(number, {name: values[begin:end] for name, values in found.items()})
+            whole.add(number, {name: values[begin:end] for name, values in merged.items()})
     return whole.dataset()
 
 

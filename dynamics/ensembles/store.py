@@ -174,10 +174,10 @@ def fingerprint(jaxpr: Any, numbers: Any) -> str:
                 return f"{text(atom.val)}:{atom.aval}"
             return f"{places.setdefault(atom, len(places))}:{atom.aval}"
 
-        lines = [" ".join(map(name, (*jaxpr.constvars, *jaxpr.invars))), *(text(one) for one in constants)]
+        lines = [" ".join(map(name, (*jaxpr.constvars, *jaxpr.invars))), *map(text, constants)]
         for equation in jaxpr.eqns:
             # The names of functions say nothing about what is computed.
-            parameters = {key: one for key, one in equation.params.items() if key != "name"}
+            parameters = {key: parameter for key, parameter in equation.params.items() if key != "name"}
             inputs, outputs = " ".join(map(name, equation.invars)), " ".join(map(name, equation.outvars))
             lines.append(f"{equation.primitive} {inputs} -> {outputs} {text(parameters)}")
         return "\n".join([*lines, " ".join(map(name, jaxpr.outvars))])
@@ -196,31 +196,31 @@ def hash_of(values: Any) -> str:
 
 def _differences(there: dict[str, Any], here: dict[str, Any], path: Path, cells: Cells) -> list[str]:
     """What distinguishes the sweep that a store belongs to from the one that is asked for, one line each."""
-    old, new = (_flat(one) for one in (there, here))
+    old, new = (_flat(attributes) for attributes in (there, here))
     names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
-    found = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in names]
-    stored, own = (json.loads(one["sweep"])["axes"] for one in (there, here))
-    for name in dict.fromkeys([*stored, *own]):
-        if stored.get(name) == own.get(name):
+    differences = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in names]
+    stored, asked = (json.loads(attributes["sweep"])["axes"] for attributes in (there, here))
+    for name in dict.fromkeys([*stored, *asked]):
+        if stored.get(name) == asked.get(name):
             continue
-        if name not in stored or name not in own:
-            found.append(f"axis {name!r}: only {'here' if name in own else 'there'}")
-        elif stored[name]["seeds"] != own[name]["seeds"]:
-            kinds = ["random keys" if one[name]["seeds"] else "numbers" for one in (stored, own)]
-            found.append(f"axis {name!r}: {kinds[0]} there, {kinds[1]} here")
+        if name not in stored or name not in asked:
+            differences.append(f"axis {name!r}: only {'here' if name in asked else 'there'}")
+        elif stored[name]["seeds"] != asked[name]["seeds"]:
+            kinds = ["random keys" if axes[name]["seeds"] else "numbers" for axes in (stored, asked)]
+            differences.append(f"axis {name!r}: {kinds[0]} there, {kinds[1]} here")
         else:
-            found.append(f"axis {name!r}: {_compared(_stored_values(path, name), cells.axes[name].values)}")
-    if not found and list(stored) != list(own):
-        found.append(f"order of the axes: {', '.join(stored)} there, {', '.join(own)} here")
-    return found
+            differences.append(f"axis {name!r}: {_compared(_stored_values(path, name), cells.axes[name].values)}")
+    if not differences and list(stored) != list(asked):
+        differences.append(f"order of the axes: {', '.join(stored)} there, {', '.join(asked)} here")
+    return differences
 
 
 def _flat(attributes: dict[str, Any]) -> dict[str, str]:
     """All that has to be equal, as text."""
-    own = {name: value for name, value in attributes.items() if name not in ("settings", "sweep")}
+    texts = {name: value for name, value in attributes.items() if name not in ("settings", "sweep")}
     settings = {name: value for name, value in json.loads(attributes["settings"]).items() if name not in FREE}
-    own |= settings | {"measures": ", ".join(json.loads(attributes["sweep"])["measures"]) or "none"}
-    return {name: re.sub(r" at 0x[0-9a-f]+", "", str(value)) for name, value in own.items()}
+    texts |= settings | {"measures": ", ".join(json.loads(attributes["sweep"])["measures"]) or "none"}
+    return {name: re.sub(r" at 0x[0-9a-f]+", "", str(value)) for name, value in texts.items()}
 
 
 def _stored_values(path: Path, name: str) -> np.ndarray | None:
@@ -300,20 +300,20 @@ class Store:
         self.layout = layout_of(cells.shape, lanes, size)
         if there is not None:
             stored = self._compare(there, attributes | {"sweep": json.dumps(about)})
-        found, shapes = trace()
-        if there is not None and stored["fingerprint"] != found:
+        digest, shapes = trace()
+        if there is not None and stored["fingerprint"] != digest:
             raise self._refused([f"build: {stored['build']} computed something else there than {about['build']} here"])
         if there is None:
             chunks = {"axis": self.layout.axis, "length": self.layout.length}
-            about = about | {"fingerprint": found, "chunks": chunks}
+            about = about | {"fingerprint": digest, "chunks": chunks}
             settings = json.loads(attributes["settings"]) | {"chunk": math.prod(self.layout.box)}
             attributes = attributes | {"settings": json.dumps(settings), "sweep": json.dumps(about)}
         else:
             attributes = there.attributes
         self.digest = _checksum(_plain(attributes))
         blank = {
-            name: np.broadcast_to(np.asarray(tables._blank(one.dtype), one.dtype), (cells.count, *one.shape[2:]))
-            for name, one in shapes.items()
+            name: np.broadcast_to(np.asarray(tables._blank(spec.dtype), spec.dtype), (cells.count, *spec.shape[2:]))
+            for name, spec in shapes.items()
         }
         self.template = tables.Table(cells, blank, described).dataset(attributes)
         with self._told("could not be read"):
@@ -387,18 +387,18 @@ class Store:
     def dataset(self, _: Any = None) -> "xr.Dataset":
         """All of it; numbers are read from the disk when they are looked at, coordinates are those of the sweep."""
         try:
-            found = _open(self.path).assign_coords(self.template.coords)
+            stored = _open(self.path).assign_coords(self.template.coords)
             for name, expected in self.template.variables.items():
-                if (found[name].dims, found[name].dtype) != (expected.dims, expected.dtype):
-                    raise ValueError(f"{name} is {found[name].dtype}{found[name].dims}")
+                if (stored[name].dims, stored[name].dtype) != (expected.dims, expected.dtype):
+                    raise ValueError(f"{name} is {stored[name].dtype}{stored[name].dims}")
         except Exception as error:  # whatever zarr says of files that have been damaged in the meantime
             raise StoreError(
                 f"store={self.name!r} was changed while it was used ({type(error).__name__}: {error}); "
                 "the same call looks at it again"
             ) from error
-        for name in found.variables:
-            found[name].attrs = dict(self.template[name].attrs)
-        return found
+        for name in stored.variables:
+            stored[name].attrs = dict(self.template[name].attrs)
+        return stored
 
     # What it says of itself
 
@@ -481,16 +481,16 @@ class Store:
             return {RECORD, *self._metadata()}
         expected = self._metadata() if there.files is None else there.files
         missing = {RECORD} if there.files is None else set()
-        for name, one in expected.items():
+        for name, wanted in expected.items():
             try:
                 content = (self.path / name).read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 missing.add(name)
                 continue
             if there.files is not None:
-                is_right = zlib.crc32(content) == one
+                is_right = zlib.crc32(content) == wanted
             else:  # their checksums are gone; they must be what would be written
-                is_right = content == one or name.endswith(HEADER) and _parsed(content) == _parsed(one)
+                is_right = content == wanted or name.endswith(HEADER) and _parsed(content) == _parsed(wanted)
             if not is_right and name.endswith(HEADER):
                 raise self._lost() if name == HEADER and there.files is None else self._changed(name)
             if not is_right:
@@ -519,11 +519,11 @@ class Store:
         beside = [str(name) for name in self.template.coords if name not in self.template.dims]
         for name, variable in self.template.variables.items():
             is_data = name in self.template.data_vars
-            own = variable.shape[len(self.cells.shape) :]
+            shape = variable.shape[len(self.cells.shape) :]
             array = group.create_array(
                 str(name),
                 shape=variable.shape,
-                chunks=(*self.layout.box, *own) if is_data else variable.shape,
+                chunks=(*self.layout.box, *shape) if is_data else variable.shape,
                 dtype=variable.dtype,
                 fill_value=_fill(variable.dtype, is_data),
                 dimension_names=[str(dim) for dim in variable.dims],
@@ -536,12 +536,12 @@ class Store:
             if not is_data:
                 array[...] = variable.values
         group.create_group("commits")  # a group, so that nobody wonders about it
-        found = {key: content.to_bytes() for key, content in files.items()}
-        header = json.loads(found.pop(HEADER))
+        contents = {key: content.to_bytes() for key, content in files.items()}
+        header = json.loads(contents.pop(HEADER))
         # All metadata in one file, as zarr.consolidate_metadata has it, which warns that this is no standard yet.
-        parts = {key.removesuffix(f"/{HEADER}"): json.loads(found[key]) for key in found if key.endswith(HEADER)}
+        parts = {key.removesuffix(f"/{HEADER}"): json.loads(contents[key]) for key in contents if key.endswith(HEADER)}
         header["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": parts}
-        return found | {HEADER: json.dumps(header, indent=1).encode()}
+        return contents | {HEADER: json.dumps(header, indent=1).encode()}
 
     def _make(self, there: "_Stored | None") -> None:
         """Write what is missing of metadata and coordinates: first what they will be, those of the whole last."""
@@ -586,10 +586,10 @@ class Store:
     def _content(self, name: str, values: np.ndarray) -> bytes:
         """The file of a chunk: at the end of an axis it is filled up."""
         expected = self.template[name]
-        own = expected.shape[len(self.cells.shape) :]
-        if values.dtype != expected.dtype or values.shape[1:] != own:
-            raise TypeError(f"{name} is {values.dtype}{values.shape[1:]}; announced was {expected.dtype}{own}")
-        full = np.full((math.prod(self.layout.box), *own), tables._blank(values.dtype), values.dtype)
+        shape = expected.shape[len(self.cells.shape) :]
+        if values.dtype != expected.dtype or values.shape[1:] != shape:
+            raise TypeError(f"{name} is {values.dtype}{values.shape[1:]}; announced was {expected.dtype}{shape}")
+        full = np.full((math.prod(self.layout.box), *shape), tables._blank(values.dtype), values.dtype)
         full[: len(values)] = values
         content = full.astype(full.dtype.newbyteorder("<")).tobytes()
         return content + optional("google_crc32c", "stores", "store=").value(content).to_bytes(4, "little")
@@ -604,8 +604,8 @@ class Store:
             fix = f"to go on with it, install the versions it was begun with; else {fix}"
         return ValueError(f"store={self.name!r} belongs to another sweep:{lines}\n{fix[0].upper()}{fix[1:]}")
 
-    def _told(self, what: str) -> "_Told":
-        return _Told(self, what)
+    def _told(self, what: str) -> "_ExplainedErrors":
+        return _ExplainedErrors(self, what)
 
 
 class _Stored(NamedTuple):
@@ -620,7 +620,7 @@ class _Stored(NamedTuple):
     files: dict[str, int] | None
 
 
-class _Told:
+class _ExplainedErrors:
     """Says of errors of the disk what is kept, and how to go on."""
 
     def __init__(self, store: Store, what: str):
@@ -638,9 +638,9 @@ class _Told:
         if store.done_chunks:
             text += f"; {store.done:,} of {store.cells.count:,} cells are in it and are kept"
         fix = FIXES.get(error.errno, "see to it that this process may read and write there, or give another name")
-        told = StoreError(f"{text}; {fix}; the same call goes on from there")
-        told.errno = error.errno
-        raise told from error
+        explained = StoreError(f"{text}; {fix}; the same call goes on from there")
+        explained.errno = error.errno
+        raise explained from error
 
 
 class Lock:
@@ -650,9 +650,13 @@ class Lock:
         self.stream = open(file, "a+")
         try:
             held = self._hold()
-            own = {"process": os.getpid(), "machine": socket.gethostname()}
+            this_process = {"process": os.getpid(), "machine": socket.gethostname()}
             holder = self._holder()
-            gone = holder is None or holder["machine"] == own["machine"] and (held or not _runs(holder["process"]))
+            gone = (
+                holder is None
+                or holder["machine"] == this_process["machine"]
+                and (held or not _runs(holder["process"]))
+            )
             if held is False or not gone:
                 who = f"process {holder['process']} on {holder['machine']}" if holder else "another process"
                 raise StoreError(
@@ -660,10 +664,10 @@ class Lock:
                     f"gone, delete {file}"
                 )
             self.stream.truncate(0)
-            self.stream.write(json.dumps(own))
+            self.stream.write(json.dumps(this_process))
             self.stream.flush()
             os.fsync(self.stream.fileno())
-            if self._holder() != own:  # where the system knows no locks, two may come here at once
+            if self._holder() != this_process:  # where the system knows no locks, two may come here at once
                 raise StoreError(f"store={name!r} is being written by another process that began just now; wait for it")
         except BaseException:
             self.stream.close()
@@ -673,8 +677,8 @@ class Lock:
         """Who wrote last and did not say that it was done."""
         self.stream.seek(0)
         try:
-            found = json.loads(self.stream.read())
-            return {"process": int(found["process"]), "machine": str(found["machine"])}
+            record = json.loads(self.stream.read())
+            return {"process": int(record["process"]), "machine": str(record["machine"])}
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -749,8 +753,8 @@ def record_of(content: Any) -> bytes:
 def read_record(file: Path) -> Any:
     """What `record_of` was given; `None` if the file is missing or damaged."""
     try:
-        found = json.loads(file.read_bytes())
-        return found["content"] if found["checksum"] == _checksum(found["content"]) else None
+        record = json.loads(file.read_bytes())
+        return record["content"] if record["checksum"] == _checksum(record["content"]) else None
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

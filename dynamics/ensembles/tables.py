@@ -64,9 +64,9 @@ class Table:
         columns = self.columns or {"outcome": np.full(self.cells.count, NOT_DONE, np.int8)}
         variables = {}
         for name, values in columns.items():
-            own = tuple(f"{name}_axis_{axis}" for axis in range(values.ndim - 1))
+            extra_dims = tuple(f"{name}_axis_{axis}" for axis in range(values.ndim - 1))
             shaped = values.reshape((*self.cells.shape, *values.shape[1:]))
-            variables[name] = ((*self.cells.dims, *own), shaped, self.attributes.get(name, {}))
+            variables[name] = ((*self.cells.dims, *extra_dims), shaped, self.attributes.get(name, {}))
         along = self.cells.dims[0] if "cell" in self.cells.dims else None
         coordinates: dict[str, Any] = {
             name: ((along or name,) if axis.values.ndim else (), axis.values, axis.attributes)
@@ -121,22 +121,22 @@ def described(kind: str, resolution: float) -> dict[str, dict[str, Any]]:
     }
 
 
-def certificate(found: Search, names: Iterable[str]) -> dict[str, Any]:
+def certificate(equilibria: Search, names: Iterable[str]) -> dict[str, Any]:
     """The variables of the equilibria that Newton's method has found.
 
     Args:
         found: arrays with a leading axis of cells.
         names: of the variables of the players' leaves.
     """
-    rows = dict(zip(equilibrium_names(names), jax.tree.leaves(found.players), strict=True))
-    return rows | dict(zip(CERTIFICATE, found[3:], strict=True))
+    rows = dict(zip(equilibrium_names(names), jax.tree.leaves(equilibria.players), strict=True))
+    return rows | dict(zip(CERTIFICATE, equilibria[3:], strict=True))
 
 
 def equilibria_described(names: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
     """Long names of the variables of the equilibrium, from those of the players at the end."""
-    own = equilibrium_names([name for name, _ in names])
+    variables = equilibrium_names([name for name, _ in names])
     labels = [label.removesuffix("at the end") + "at the equilibrium" for _, label in names]
-    return {name: {"long_name": label} for name, label in zip(own, labels, strict=True)}
+    return {name: {"long_name": label} for name, label in zip(variables, labels, strict=True)}
 
 
 def equilibrium_names(names: Iterable[str]) -> list[str]:
@@ -146,13 +146,13 @@ def equilibrium_names(names: Iterable[str]) -> list[str]:
 
 def player_names(players: Any) -> list[tuple[str, str]]:
     """Name and description of the variable of every leaf of the players."""
-    found = []
+    names = []
     for path, _ in jax.tree_util.tree_leaves_with_path(players):
         text = jax.tree_util.keystr(path, simple=True, separator="_")
         name = "player_" + "".join(letter if letter.isalnum() else "_" for letter in text)
         label = f"player {jax.tree_util.keystr(path[:1], simple=True)}{jax.tree_util.keystr(path[1:])} at the end"
-        found.append((name, label))
-    return _distinct(found)
+        names.append((name, label))
+    return _distinct(names)
 
 
 def measured(name: str, value: Any) -> list[str]:
@@ -165,23 +165,23 @@ def measured(name: str, value: Any) -> list[str]:
 
 def _distinct(names: list[tuple[str, str]]) -> list[tuple[str, str]]:
     taken: set[str] = set()
-    found = []
+    distinct = []
     for name, label in names:
         unique, number = name, 2
         while unique in taken:
             unique, number = f"{name}_{number}", number + 1
         taken.add(unique)
-        found.append((unique, label))
-    return found
+        distinct.append((unique, label))
+    return distinct
 
 
 def package_versions() -> dict[str, str]:
     """Of the packages on which the bits depend."""
-    found = {package.__name__: package.__version__ for package in (dynamics, jax, np)}
+    versions = {package.__name__: package.__version__ for package in (dynamics, jax, np)}
     try:
-        return found | {"llvmlite": importlib.metadata.version("llvmlite")}
+        return versions | {"llvmlite": importlib.metadata.version("llvmlite")}
     except importlib.metadata.PackageNotFoundError:
-        return found | {"llvmlite": "none"}
+        return versions | {"llvmlite": "none"}
 
 
 def provenance(settings: dict[str, Any], dtype: Any, key: Any) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Chunk:
     Attributes:
         number: of the chunk.
         begin, end: its cells, counted from the sweep's first one.
-        own: which of the cells below are its own.
+        selection: which of the cells below are those of the chunk.
         indices: numbers of the cells of its blocks, from which they draw their random keys.
         values: of the axes at these cells.
     """
@@ -51,7 +51,7 @@ class Chunk:
     number: int
     begin: int
     end: int
-    own: slice
+    selection: slice
     indices: np.ndarray
     values: Values
 
@@ -93,9 +93,9 @@ class Work:
             last = -(-end // self.lanes) * self.lanes
             indices = np.minimum(np.arange(first, last), cells.count - 1)
             values = as_arguments(cells.at(indices), cells, self.recipe.dtype)
-            own = slice(begin - first, end - first)
+            real = slice(begin - first, end - first)
             indices = indices if numbers is None else numbers[indices]
-            yield Chunk(number, begin, end, own, indices.astype(np.uint32), values)
+            yield Chunk(number, begin, end, real, indices.astype(np.uint32), values)
 
     def rows(self, chunk: Chunk, devices: tuple[jax.Device, ...]) -> Values:
         """The variables of the cells of a chunk, by name, in this process.
@@ -107,11 +107,11 @@ class Work:
         filled = np.minimum(np.arange(size), len(chunk.indices) - 1)
         values = {name: column[filled] for name, column in chunk.values.items()}
         trial = self.recipe.trial is not None
-        found = self._ran(self.recipe.shortened() if trial else self.recipe, values, chunk.indices[filled], devices)
-        found = jax.tree.map(lambda leaf: leaf[chunk.own], found)
+        results = self._ran(self.recipe.shortened() if trial else self.recipe, values, chunk.indices[filled], devices)
+        results = jax.tree.map(lambda leaf: leaf[chunk.selection], results)
         if trial:
-            self._run_on(found, np.arange(size)[chunk.own], values, chunk.indices[filled], devices)
-        return self.variables(found, {name: column[chunk.own] for name, column in chunk.values.items()})
+            self._run_on(results, np.arange(size)[chunk.selection], values, chunk.indices[filled], devices)
+        return self.variables(results, {name: column[chunk.selection] for name, column in chunk.values.items()})
 
     def _ran(
         self,
@@ -132,17 +132,17 @@ class Work:
                 self.compiled.add(kind)
                 return jax.device_get(ran)
 
-        found = self._compiled_or_not(computed, recipe)
-        found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
-        doubt = found.pop("doubt", None)
+        results = self._compiled_or_not(computed, recipe)
+        results = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
+        doubt = results.pop("doubt", None)
         if doubt is not None:
-            self._decide(recipe, found, doubt, values, indices, devices[0])
-        return found
+            self._decide(recipe, results, doubt, values, indices, devices[0])
+        return results
 
     def _decide(
         self,
         recipe: Recipe,
-        found: dict[str, Any],
+        results: dict[str, Any],
         doubt: Any,
         values: Values,
         indices: np.ndarray,
@@ -152,7 +152,7 @@ class Work:
         open_ = np.flatnonzero(doubt[0].doubt)
         if not len(open_):
             return
-        found |= {name: np.array(found[name]) for name in ("outcome", "period")}
+        results |= {name: np.array(results[name]) for name in ("outcome", "period")}
         for begin in range(0, len(open_), self.lanes):
             rows = open_[np.minimum(np.arange(begin, begin + self.lanes), len(open_) - 1)]
             given = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (values, indices, *doubt))
@@ -161,7 +161,7 @@ class Work:
             with jax.default_device(device), lock:
                 outcome, period = jax.device_get(decide_cells(recipe, *given))
             self.compiled.add(kind)
-            found["outcome"][rows], found["period"][rows] = outcome, period
+            results["outcome"][rows], results["period"][rows] = outcome, period
 
     def _compiled_or_not(self, computed: Callable[[Recipe], Any], recipe: Recipe) -> Any:
         """What a function of the recipe returns; if it fails with the compiler of sweeps, without it."""
@@ -173,23 +173,23 @@ class Work:
             except Exception as error:
                 problem = error
             # What is not the compiler's fault, such as an error of the caller's function, is raised again here.
-            found = computed(recipe.changed(compiled=False))
+            results = computed(recipe.changed(compiled=False))
             self.compiled.add(PLAIN)
             fallback.report(problem)
-            return found
+            return results
 
     def _run_on(
         self,
-        found: dict[str, Any],
+        results: dict[str, Any],
         rows: np.ndarray,
         values: Values,
         indices: np.ndarray,
         devices: tuple[jax.Device, ...],
     ) -> None:
         """Run those that a trial has not settled to the end, side by side, and put what is found in its place."""
-        open_ = np.flatnonzero(~found["settled"])
+        open_ = np.flatnonzero(~results["settled"])
         short, whole = self.recipe.shortened().duration, self.recipe.duration
-        found["duration"] = np.where(found["settled"], short, whole)
+        results["duration"] = np.where(results["settled"], short, whole)
         if not len(open_):
             return
         size, count = len(indices), -(-len(open_) // (self.lanes * len(devices)))
@@ -200,32 +200,32 @@ class Work:
         places = np.concatenate([device * share + np.arange(count * self.lanes) for device in range(len(devices))])
         chosen = np.full(size, rows[open_[-1]])
         chosen[places[: len(open_)]] = rows[open_]
-        own = {name: column[chosen] for name, column in values.items()}
+        values_of_chosen = {name: column[chosen] for name, column in values.items()}
         running = count if devices[0].platform == "cpu" else None
-        more = self._ran(self.recipe.continued(), own, indices[chosen], devices, running)
+        more = self._ran(self.recipe.continued(), values_of_chosen, indices[chosen], devices, running)
 
         def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
             old = np.array(old)
             old[open_] = new[places[: len(open_)]]
             return old
 
-        found |= jax.tree.map(put, {name: found[name] for name in more}, more)
+        results |= jax.tree.map(put, {name: results[name] for name in more}, more)
 
-    def variables(self, found: dict[str, Any], values: Values) -> Values:
+    def variables(self, results: dict[str, Any], values: Values) -> Values:
         """The variables of cells with these values from what `run_chunk` has found."""
-        rows = {name: found[name] for name in ("outcome", "period", "residual", "steps_to_tolerance")}
-        rows["simulated_rate"] = found["rate"]
-        rows |= dict(zip(self.names, jax.tree.leaves(found["final"]), strict=True))
-        for name, value in found["measures"].items():
+        rows = {name: results[name] for name in ("outcome", "period", "residual", "steps_to_tolerance")}
+        rows["simulated_rate"] = results["rate"]
+        rows |= dict(zip(self.names, jax.tree.leaves(results["final"]), strict=True))
+        for name, value in results["measures"].items():
             rows |= dict(zip(tables.measured(name, value), jax.tree.leaves(value), strict=True))
-        if "predicted" in found:
-            cells = LinearisedCells(**found["predicted"])
+        if "predicted" in results:
+            cells = LinearisedCells(**results["predicted"])
             if values:
                 rows |= self._predicted(cells, values)
             if self.recipe.source is Source.search:
-                rows |= tables.certificate(cells.found, self.names)
+                rows |= tables.certificate(cells.equilibria, self.names)
         if self.recipe.trial is not None:
-            rows["duration"] = found["duration"]
+            rows["duration"] = results["duration"]
         return rows
 
     @property
@@ -241,15 +241,15 @@ class Work:
             self._bound_name: judged.reach,
         }
 
-    def shapes(self, found: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+    def shapes(self, results: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
         """Types and shapes of the variables, (blocks, lanes, ...), from those of what `run_chunk` finds."""
-        shape = found["outcome"].shape
+        shape = results["outcome"].shape
         duration = jax.ShapeDtypeStruct(shape, np.asarray(self.recipe.duration).dtype)
-        rows = self.variables(found | {"duration": duration}, {})
-        if "predicted" in found:
+        rows = self.variables(results | {"duration": duration}, {})
+        if "predicted" in results:
             types = dict(predicted_verdict=np.int8, predicted_smoothness=np.int8, predicted_rate=float)
             types[self._bound_name] = float
-            rows |= {name: jax.ShapeDtypeStruct(shape, np.dtype(one)) for name, one in types.items()}
+            rows |= {name: jax.ShapeDtypeStruct(shape, np.dtype(dtype)) for name, dtype in types.items()}
         return rows
 
 
@@ -271,7 +271,7 @@ def judge_cells(recipe: Recipe, cells: LinearisedCells, boundary: Boundary, valu
         for begin in range(0, len(rows), lanes):
             block = np.minimum(np.arange(begin, begin + lanes), len(rows) - 1)
             given = {name: column[rows[block]] for name, column in values.items()}
-            points = jax.tree.map(lambda leaf, block=block: leaf[rows[block]], cells.found.players)
+            points = jax.tree.map(lambda leaf, block=block: leaf[rows[block]], cells.equilibria.players)
             with _locks.tracing:
                 reached = reach_along(recipe, given, points, directions[block])
             ends.append([leaf[: len(rows) - begin, :count] for leaf in jax.device_get(reached)])
@@ -285,7 +285,7 @@ def judge_cells(recipe: Recipe, cells: LinearisedCells, boundary: Boundary, valu
             for begin in range(0, len(chosen), lanes):
                 block = chosen[np.minimum(np.arange(begin, begin + lanes), len(chosen) - 1)]
                 given = {name: column[rows[block]] for name, column in values.items()}
-                points = jax.tree.map(lambda leaf, block=block: leaf[rows[block]], cells.found.players)
+                points = jax.tree.map(lambda leaf, block=block: leaf[rows[block]], cells.equilibria.players)
                 with _locks.tracing:
                     closely = jax.device_get(probe_cells(recipe, given, points, jacobians[block], limit))
                 parts.append((chosen[begin : begin + lanes], closely))
@@ -294,22 +294,24 @@ def judge_cells(recipe: Recipe, cells: LinearisedCells, boundary: Boundary, valu
         return Closely(*(np.concatenate(column)[order] for column in columns))
 
     def one_by_one(row: int) -> Stability:
-        own = Linearisation(*(leaf[row] for leaf in cells.linear))
+        linear = Linearisation(*(leaf[row] for leaf in cells.linear))
         if cells.vanishing[row]:
-            own = own._replace(jacobian=np.full_like(own.jacobian, np.nan))
+            linear = linear._replace(jacobian=np.full_like(linear.jacobian, np.nan))
         with _locks.tracing:
             game, method, _ = recipe.built({name: column[row] for name, column in values.items()})
             method = recipe.over_period(method)
-            point = jax.tree.map(lambda leaf: leaf[row], cells.found.players)
-            return stability_of(own, game, method, as_players(point), require_equilibrium=True)
+            point = jax.tree.map(lambda leaf: leaf[row], cells.equilibria.players)
+            return stability_of(linear, game, method, as_players(point), require_equilibrium=True)
 
-    found = judge(cells.linear, cells.vanishing, cells.points, boundary, along, closer, one_by_one, recipe.period)
+    predictions = judge(cells.linear, cells.vanishing, cells.points, boundary, along, closer, one_by_one, recipe.period)
     if boundary.discrete and recipe.period == 1:
-        _judge_periods(recipe, cells, values, lanes, found)
-    return found
+        _judge_periods(recipe, cells, values, lanes, predictions)
+    return predictions
 
 
-def _judge_periods(recipe: Recipe, cells: LinearisedCells, values: Values, lanes: int, found: Predictions) -> None:
+def _judge_periods(
+    recipe: Recipe, cells: LinearisedCells, values: Values, lanes: int, predictions: Predictions
+) -> None:
     """Judge the cells whose method does not come to rest by its period, as far as it has one, and enter the results.
 
     The period is that of one of the cells; those for which it is none are looked at again, with that of one of them.
@@ -321,20 +323,22 @@ def _judge_periods(recipe: Recipe, cells: LinearisedCells, values: Values, lanes
         first = {name: column[left[0]] for name, column in values.items()}
         with _locks.tracing:
             game, method, _ = recipe.built(first)
-            point = jax.tree.map(lambda leaf, row=left[0]: leaf[row], cells.found.players)
-            period = find_period(game, method, as_players(point)) if cells.found.accepted[left[0]] else None
+            point = jax.tree.map(lambda leaf, row=left[0]: leaf[row], cells.equilibria.players)
+            period = find_period(game, method, as_players(point)) if cells.equilibria.accepted[left[0]] else None
         if period is None or period.steps <= 1:
             left = left[1:]
             continue
         repeated = recipe.changed(period=period.steps, period_start=period.start)
-        own = {name: column[left] for name, column in values.items()}
+        values_of_left = {name: column[left] for name, column in values.items()}
         filled = np.minimum(np.arange(-(-len(left) // lanes) * lanes), len(left) - 1)
         with _locks.tracing:
-            blocks = linear_blocks(repeated, {name: column[filled].reshape(-1, lanes) for name, column in own.items()})
+            blocks = linear_blocks(
+                repeated, {name: column[filled].reshape(-1, lanes) for name, column in values_of_left.items()}
+            )
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.device_get(blocks))
         again = jax.tree.map(itemgetter(slice(len(left))), flat)
-        judged = judge_cells(repeated, again, UNIT_CIRCLE, own, lanes)
-        for whole, part in zip(found, judged, strict=True):
+        judged = judge_cells(repeated, again, UNIT_CIRCLE, values_of_left, lanes)
+        for whole, part in zip(predictions, judged, strict=True):
             whole[left] = part
         left = left[1:][~again.linear.rests[1:]]
 
@@ -343,11 +347,11 @@ def as_arguments(values: Values, cells: Cells, dtype: Any) -> Values:
     """Numbers of the axes in the precision in which `build` gets them; seeds and starts as whole numbers."""
     usual = jax.numpy.result_type(float)
 
-    def one(name: str, value: Any) -> np.ndarray:
+    def as_argument(name: str, value: Any) -> np.ndarray:
         if name == "start_key" or cells.axes[name].is_seed:
             return np.asarray(value, np.uint32)
-        own = np.asarray(value).dtype
-        kind = dtype if dtype is not None else own if own in (np.float32, np.float64) else usual
+        its_dtype = np.asarray(value).dtype
+        kind = dtype if dtype is not None else its_dtype if its_dtype in (np.float32, np.float64) else usual
         return np.asarray(value, jax.dtypes.canonicalize_dtype(kind))
 
-    return {name: one(name, value) for name, value in values.items()}
+    return {name: as_argument(name, value) for name, value in values.items()}

@@ -275,9 +275,9 @@ def _pickler() -> Any:
             if not isinstance(obj, type(eqx.Module)) or not isinstance(reduced, tuple):
                 return reduced
             make, (kind, name, bases, given, *more), *state = reduced
-            own = obj.__dict__.get("__annotations__", {})
-            fields = {key: field for key, field in obj.__dataclass_fields__.items() if key in own}
-            given = given | {"__annotations__": own} | fields
+            annotations = obj.__dict__.get("__annotations__", {})
+            fields = {key: field for key, field in obj.__dataclass_fields__.items() if key in annotations}
+            given = given | {"__annotations__": annotations} | fields
             init = obj.__dict__.get("__init__")
             if init is not None and init.__code__.co_filename != "<string>":  # which is that of dataclasses
                 given = given | {"__init__": _later}
@@ -335,17 +335,17 @@ def _there(sent: Sent, chunk: Chunk, settings: dict[str, Any], _: int) -> "Value
 
 
 def _check_worker(sent: Sent) -> None:
-    own = versions()
+    here = versions()
     differing = [
-        f"{name} {sent.versions[name]} here, {own[name]} there" for name in own if own[name] != sent.versions[name]
+        f"{name} {sent.versions[name]} here, {here[name]} there" for name in here if here[name] != sent.versions[name]
     ]
     where = f"worker {os.getpid()} on {platform.node()}"
     if differing:
         raise ValueError(f"{where} has other versions: {'; '.join(differing)}; install the same ones")
-    found = jax.local_devices()[0].platform
-    if found != sent.platform:
+    platform_here = jax.local_devices()[0].platform
+    if platform_here != sent.platform:
         raise ValueError(
-            f"{where} computes on {found}, and the process that asks on {sent.platform}; "
+            f"{where} computes on {platform_here}, and the process that asks on {sent.platform}; "
             "set the environment variable JAX_PLATFORMS to the same for both"
         )
 

@@ -13,7 +13,7 @@ from dynamics.directions import Direction, Gradient
 from dynamics.flows.base import AbstractFlow, check_players
 from dynamics.flows.flow import scale_by_rates
 from dynamics.game import Game, Players
-from dynamics.updates.base import State, check_order, turns
+from dynamics.updates.base import State, check_order, sub_steps
 
 
 class AlternatingFlow(AbstractFlow):
@@ -66,31 +66,31 @@ class AlternatingFlow(AbstractFlow):
     def __check_init__(self):
         check_number(self, "step", above=0)
 
-    def _turns(self, players: int) -> list[int]:
+    def _sub_steps(self, players: int) -> list[int]:
         order = tuple(range(players)) if self.order is None else self.order
         repeats = (1,) * players if self.repeats is None else self.repeats
         check_order(order, repeats, players)
-        return turns(order, repeats)
+        return sub_steps(order, repeats)
 
     def init(self, game: Game, players: Players) -> State:
         check_players(self.rates, players)
-        self._turns(len(players))
+        self._sub_steps(len(players))
         return State(players, ())
 
     def field(self, game: Game, time: Array, state: State) -> State:
         def fields(players: Players) -> Players:
             return scale_by_rates(self.rates, self.direction(game, players))
 
-        own, along = jax.linearize(released(fields), state.players)
-        zeros = jax.tree.map(lambda leaf: 0 * leaf, own)
+        directions, derivative = jax.linearize(released(fields), state.players)
+        zeros = jax.tree.map(lambda leaf: 0 * leaf, directions)
         earlier, drift = zeros, zeros
-        for player in self._turns(len(own)):
-            seen = along(earlier)[player]
-            drift = replaced(drift, player, _trees.add_scaled(drift[player], self.step, seen))
-            earlier = replaced(earlier, player, jax.tree.map(jax.numpy.add, earlier[player], own[player]))
-        # `earlier` now holds the sum over all turns.
-        self_drift = along(earlier)
-        counts = [self._turns(len(own)).count(player) for player in range(len(own))]
+        for player in self._sub_steps(len(directions)):
+            change = derivative(earlier)[player]
+            drift = replaced(drift, player, _trees.add_scaled(drift[player], self.step, change))
+            earlier = replaced(earlier, player, jax.tree.map(jax.numpy.add, earlier[player], directions[player]))
+        # `earlier` now holds the sum over all sub-steps.
+        self_drift = derivative(earlier)
+        counts = [self._sub_steps(len(directions)).count(player) for player in range(len(directions))]
         self_drift = scale_by_rates(tuple(jax.numpy.asarray(float(n)) for n in counts), self_drift)
         total = jax.tree.map(lambda v, d, s: v + d - self.step / 2 * s, earlier, drift, self_drift)
         return State(total, ())

@@ -43,16 +43,19 @@ class Flow(AbstractFlow):
         return State(players, ())
 
     def field(self, game: Game, time: Array, state: State) -> State:
-        aims = self.direction(game, state.players)
-        return State(scale_by_rates(self.rates, aims), ())
+        directions = self.direction(game, state.players)
+        return State(scale_by_rates(self.rates, directions), ())
 
     @classmethod
     def example(cls, players: int = 2) -> AbstractFlow:
         return cls(rates=[1.0 + player for player in range(players)])
 
 
-def scale_by_rates(rates: tuple[Array, ...] | None, aims: Players) -> Players:
+def scale_by_rates(rates: tuple[Array, ...] | None, directions: Players) -> Players:
     """Every player's direction times its rate."""
     if rates is None:
-        return aims
-    return tuple(jax.tree.map(lambda leaf, rate=rate: rate * leaf, aim) for rate, aim in zip(rates, aims, strict=True))
+        return directions
+    return tuple(
+        jax.tree.map(lambda leaf, rate=rate: rate * leaf, direction)
+        for rate, direction in zip(rates, directions, strict=True)
+    )

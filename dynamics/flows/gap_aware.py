@@ -80,11 +80,11 @@ class GapAwareFlow(AbstractFlow):
         return State(players, jnp.asarray(self.ideal_loss, jnp.result_type(*jax.tree.leaves(players))))
 
     def field(self, game: Game, time: Array, state: State) -> State:
-        aims = scale_by_rates(self.rates, self.direction(game, state.players))
+        directions = scale_by_rates(self.rates, self.direction(game, state.players))
         factor = gap_multiplier(state.memory, self.ideal_loss, *self._shape)
-        own = jax.tree.map(lambda leaf: factor * leaf, aims[self.player])
+        scaled = jax.tree.map(lambda leaf: factor * leaf, directions[self.player])
         loss = game.losses(state.players)[self.player]
-        return State(replaced(aims, self.player, own), (loss - state.memory) / self.averaging_time)
+        return State(replaced(directions, self.player, scaled), (loss - state.memory) / self.averaging_time)
 
     @classmethod
     def example(cls, players: int = 2) -> AbstractFlow:

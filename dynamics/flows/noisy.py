@@ -62,8 +62,8 @@ class NoisyFlow(AbstractFlow):
     def noise(self, state: State) -> State:
         """The standard deviation of the noise of every number of the state, per square root of time."""
         players = tuple(
-            jax.tree.map(lambda leaf, scale=scale: jnp.full_like(leaf, scale), own)
-            for own, scale in zip(state.players, scales(self.scale, state.players), strict=True)
+            jax.tree.map(lambda leaf, scale=scale: jnp.full_like(leaf, scale), parameters)
+            for parameters, scale in zip(state.players, scales(self.scale, state.players), strict=True)
         )
         return State(players, jax.tree.map(jnp.zeros_like, state.memory))
 

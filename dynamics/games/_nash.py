@@ -123,7 +123,7 @@ def _corners(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count, size = matrix.shape
     sides, right = np.concatenate([-np.eye(size), matrix]), np.concatenate([np.zeros(size), np.ones(count)])
     choices = itertools.combinations(range(size + count), size)
-    found: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
     while chosen := list(itertools.islice(choices, CHUNK)):
         systems = sides[np.array(chosen)]
         regular = np.abs(np.linalg.det(systems)) > 1e-6
@@ -134,8 +134,8 @@ def _corners(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not len(systems):
             continue
         corners = np.linalg.solve(systems, values[..., None])[..., 0]
-        found.append(corners[np.all(corners @ sides.T <= right + TOLERANCE, axis=1)])
-    corners = np.concatenate(found)
+        parts.append(corners[np.all(corners @ sides.T <= right + TOLERANCE, axis=1)])
+    corners = np.concatenate(parts)
     # One corner may come from several choices.
     _, kept = np.unique(np.round(corners / (8 * TOLERANCE)), axis=0, return_index=True)
     distinct: list[np.ndarray] = []

@@ -109,14 +109,14 @@ class Covariance(Game):
 
     def gan(self, key: PRNGKeyArray | None = None) -> GAN:
         """The same game with data, latent and functions written out, as a `GAN`."""
-        one = jnp.eye(len(self.sigma), dtype=self.sigma.dtype) if self.sigma.ndim else jnp.ones_like(self.sigma)
+        identity = jnp.eye(len(self.sigma), dtype=self.sigma.dtype) if self.sigma.ndim else jnp.ones_like(self.sigma)
         # Any root serves the data; this one has a derivative also where eigenvalues of sigma coincide.
         root = jnp.linalg.cholesky(self.sigma) if self.sigma.ndim else jnp.sqrt(self.sigma)
-        real, latent = (_Gaussian(factor, self.nodes, self.batch_size) for factor in (root, one))
-        noise = None if self.noise is None else _Gaussian(self.noise * one, self.nodes, self.batch_size)
+        real, latent = (_Gaussian(factor, self.nodes, self.batch_size) for factor in (root, identity))
+        noise = None if self.noise is None else _Gaussian(self.noise * identity, self.nodes, self.batch_size)
         score = jax.tree_util.Partial(_score, self.objective.ideal_score)
-        own = _WeightNorm(self.mu)
-        penalty = own if self.penalty is None else Sum(own, self.penalty)
+        weight_norm = _WeightNorm(self.mu)
+        penalty = weight_norm if self.penalty is None else Sum(weight_norm, self.penalty)
         return GAN(_apply, score, real, latent, self.objective, penalty, noise)
 
     def equilibria(self) -> tuple[Players, ...]:

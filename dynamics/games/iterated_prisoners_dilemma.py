@@ -90,8 +90,8 @@ class IteratedPrisonersDilemma(Game):
         high = (1 + discount) / 2 / max(tempted - value, value - sucker)
         if low >= high:
             return ()
-        own = np.array([1.0, 1.0, 0.0, 0.0])
-        after = (own - (1 - discount) / 2 - (low + high) / 2 * (payoffs.T.ravel() - value)) / discount
+        cooperating = np.array([1.0, 1.0, 0.0, 0.0])
+        after = (cooperating - (1 - discount) / 2 - (low + high) / 2 * (payoffs.T.ravel() - value)) / discount
         policy = np.concatenate([[0.5], after])
         logits = jnp.asarray(np.log(policy / (1 - policy)), jnp.result_type(float))
         return ((logits, logits),)

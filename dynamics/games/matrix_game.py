@@ -280,7 +280,7 @@ def _fully_mixed(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.
     size = len(first)
     if first.shape != (size, size):  # none, or infinitely many
         return None
-    found = []
+    mixtures = []
     for payoffs in (second.T, first):  # each makes the other indifferent
         scale = max(float(np.max(np.abs(payoffs))), np.finfo(float).tiny)
         system = np.block([[payoffs / scale, -np.ones((size, 1))], [np.ones((1, size)), np.zeros((1, 1))]])
@@ -290,8 +290,8 @@ def _fully_mixed(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.
         chances = np.linalg.solve(system, np.eye(size + 1)[-1])[:-1]
         if not np.min(chances) > 1e-9:
             return None
-        found.append(chances / chances.sum())
-    return found[0], found[1]
+        mixtures.append(chances / chances.sum())
+    return mixtures[0], mixtures[1]
 
 
 def _check_strategies(game: Any) -> None:

@@ -239,11 +239,11 @@ def _from_rows(rows: list[list[Array]]) -> tuple[Shapes, Array]:
     rows = [[xp.reshape(rows[i][j], (sizes[i], sizes[j])) for j in range(count)] for i in range(count)]
 
     def whole(player):
-        own = rows[player]
-        blocks = [[xp.zeros((m, n), own[0].dtype) for n in sizes] for m in sizes]
+        of_player = rows[player]
+        blocks = [[xp.zeros((m, n), of_player[0].dtype) for n in sizes] for m in sizes]
         for other in range(count):
-            blocks[player][other], blocks[other][player] = own[other], own[other].T
-        blocks[player][player] = (own[player] + own[player].T) / 2
+            blocks[player][other], blocks[other][player] = of_player[other], of_player[other].T
+        blocks[player][player] = (of_player[player] + of_player[player].T) / 2
         return xp.block(blocks)
 
     return shapes, xp.stack([whole(player) for player in range(count)])
@@ -251,10 +251,10 @@ def _from_rows(rows: list[list[Array]]) -> tuple[Shapes, Array]:
 
 def _from_matrices(matrices: list[Array], shapes: Shapes) -> Array:
     total = sum(int(np.prod(shape)) for shape in shapes)
-    found = [matrix.shape for matrix in matrices]
-    if not shapes or found != [(total, total)] * len(shapes):
+    matrix_shapes = [matrix.shape for matrix in matrices]
+    if not shapes or matrix_shapes != [(total, total)] * len(shapes):
         raise ValueError(
-            f"blocks holds matrices of shapes {found}; expected one of shape {(total, total)} for each of "
+            f"blocks holds matrices of shapes {matrix_shapes}; expected one of shape {(total, total)} for each of "
             f"the {len(shapes)} players of shapes {shapes}. Without shapes, blocks[i][j] couples player i with j."
         )
     for i, matrix in enumerate(matrices):
@@ -270,17 +270,17 @@ def _from_offsets(offsets: Any, shapes: Shapes, dtype: Any) -> Array:
         return jnp.zeros((len(shapes), total), dtype)
     if len(offsets) != len(shapes):
         raise ValueError(f"{len(offsets)} offsets for {len(shapes)} players; expected one per player")
-    own = [_leaf(offset) for offset in offsets]
-    xp = _namespace(own)
+    leaves = [_leaf(offset) for offset in offsets]
+    xp = _namespace(leaves)
     rows = []
     for i, (part, shape) in enumerate(zip(parts, shapes)):
-        if own[i].shape not in (shape, (total,)):
+        if leaves[i].shape not in (shape, (total,)):
             raise ValueError(
-                f"offsets[{i}] has shape {own[i].shape}; expected {shape}, that of player {i}, "
+                f"offsets[{i}] has shape {leaves[i].shape}; expected {shape}, that of player {i}, "
                 f"or {(total,)} for all of b_{i}"
             )
-        around = (part.start, total - part.stop) if own[i].shape == shape else (0, 0)
-        rows.append(xp.pad(xp.ravel(own[i]), around))
+        around = (part.start, total - part.stop) if leaves[i].shape == shape else (0, 0)
+        rows.append(xp.pad(xp.ravel(leaves[i]), around))
     return jnp.asarray(xp.stack(rows), dtype)
 
 
@@ -289,15 +289,15 @@ def _similar(key: PRNGKeyArray, normal: Array, free: Array, non_normality: Array
     """`S K S^-1`: K is `normal` turned among the parameters `free`, S keeps every player's block symmetric."""
     total = sum(sizes)
     draws = jax.random.normal(key, (2 * total + 1, total), normal.dtype)
-    turn = _orthogonal(draws[:total], jnp.outer(free, free))
-    normal = turn.T @ normal @ turn
+    rotation = _orthogonal(draws[:total], jnp.outer(free, free))
+    normal = rotation.T @ normal @ rotation
     parts = _parts(tuple((size,) for size in sizes))
     blocks = jax.scipy.linalg.block_diag(*(np.ones((size, size)) for size in sizes))
     # Scaling along the eigenvectors of a symmetric block keeps the block symmetric.
     vectors = jax.scipy.linalg.block_diag(*(jnp.linalg.eigh(normal[part, part])[1] for part in parts))
-    turn = _orthogonal(draws[total:-1], blocks)
+    rotation = _orthogonal(draws[total:-1], blocks)
     stretch = jnp.exp(non_normality * draws[-1])
-    return ((turn * stretch) @ vectors.T) @ normal @ ((vectors / stretch) @ turn.T)
+    return ((rotation * stretch) @ vectors.T) @ normal @ ((vectors / stretch) @ rotation.T)
 
 
 def _orthogonal(draws: Array, mask: Array) -> Array:

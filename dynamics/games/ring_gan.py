@@ -78,9 +78,9 @@ class RingGAN(Game):
         return split_module(generator)[1], split_module(discriminator)[1]
 
     def _networks(self, key: PRNGKeyArray) -> tuple[eqx.nn.MLP, eqx.nn.MLP]:
-        one, two = jax.random.split(key)
-        generator = eqx.nn.MLP(self.latent_size, 2, self.width, self.depth, jnp.tanh, key=one)
-        return generator, eqx.nn.MLP(2, "scalar", self.width, self.depth, jnp.tanh, key=two)
+        first, second = jax.random.split(key)
+        generator = eqx.nn.MLP(self.latent_size, 2, self.width, self.depth, jnp.tanh, key=first)
+        return generator, eqx.nn.MLP(2, "scalar", self.width, self.depth, jnp.tanh, key=second)
 
     def gan(self, key: PRNGKeyArray | None = None) -> GAN:
         """The same game with data, latent and functions written out, as a `GAN`."""

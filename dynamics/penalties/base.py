@@ -49,7 +49,7 @@ def gradient_norm(score: Score, parameters: PyTree, sample: PyTree) -> Array:
 def half_squared_gradient(score: Score, parameters: PyTree, samples: Sample) -> Array:
     r"""$\frac{1}{2} E\|\nabla_x C(x)\|^2$ over the samples."""
 
-    def one(point):
+    def at_point(point):
         return sum(jnp.sum(half_square(leaf)) for leaf in jax.tree.leaves(input_gradient(score, parameters, point)))
 
-    return samples.each(one).mean()
+    return samples.each(at_point).mean()

@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.tri import TriAnalyzer, Triangulation
 
 from dynamics._names import nearest
+from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.plots import _style as style
 
 MOST_PANELS = 12
@@ -85,24 +86,28 @@ def chart(
         variable = "outcome" if "outcome" in dataset.data_vars else "predicted_verdict"
     _check_names(dataset, variable, x, y)
     kept = [name for name in dict.fromkeys((variable, *_RESERVED)) if name in dataset.data_vars]
-    dataset, told = _selected(dataset[kept], selection)
+    dataset, remarks = _selected(dataset[kept], selection)
     shown = dataset[variable]
     if shown.dtype.kind not in "biuf":
         raise ValueError(f"variable {variable!r} has dtype {shown.dtype}; expected real numbers")
     x, y = _axes_of(dataset, shown, x, y)
-    own = {x, y, "cell"}
-    if variable.startswith("predicted_") and "start" in shown.dims and "start" not in own:
+    axis_names = {x, y, "cell"}
+    if variable.startswith("predicted_") and "start" in shown.dims and "start" not in axis_names:
         dataset = dataset.isel(start=0, drop=True)  # a prediction is the same for all starts
         shown = dataset[variable]
-    others = [name for name in shown.dims if name not in own and shown.sizes[name] > 1]
+    others = [name for name in shown.dims if name not in axis_names and shown.sizes[name] > 1]
     samples = [name for name in others if name == "start" or _is_seed(dataset, name)]
     if y is not None and not _categories(shown):  # numbers are not averaged here
         samples = []
     panels = _panels(dataset, [name for name in others if name not in samples])
-    told += [_told(dataset, name, 0) for name in shown.dims if name not in own and shown.sizes[name] == 1]
+    remarks += [
+        _value_text(dataset, name, 0) for name in shown.dims if name not in axis_names and shown.sizes[name] == 1
+    ]
     picture = _Picture(dataset, shown, variable, x, y, samples, boundary)
     figure = picture.lines(panels) if y is None else picture.maps(panels)
-    style.heading(figure, title or _title(dataset, variable, y is None), _subtitle(dataset, shown, own, samples, told))
+    style.heading(
+        figure, title or _title(dataset, variable, y is None), _subtitle(dataset, shown, axis_names, samples, remarks)
+    )
     return figure
 
 
@@ -120,7 +125,7 @@ def _check_names(dataset: Any, variable: str, x: Any, y: Any) -> None:
                 f"{which} is {name!r}; expected the name of an axis. To select a value of an axis that is called "
                 f"{which}, pass dataset.sel({which}=[{name!r}], method='nearest')"
             )
-        known = [str(one) for one in dict.fromkeys((*dataset.coords, *dataset[variable].dims)) if one != "cell"]
+        known = [str(dim) for dim in dict.fromkeys((*dataset.coords, *dataset[variable].dims)) if dim != "cell"]
         if name not in known:
             raise ValueError(f"{which} is {name!r}; there is no such axis{nearest(name, known)}")
         if name in dataset.coords and dataset[name].ndim == 0:
@@ -131,7 +136,7 @@ def _check_names(dataset: Any, variable: str, x: Any, y: Any) -> None:
 
 def _selected(dataset: Any, selection: dict[str, Any]) -> tuple[Any, list[str]]:
     """The dataset at the nearest values, and what to tell about them."""
-    told = []
+    remarks = []
     for name, value in selection.items():
         if name not in dataset.dims or name == "cell":
             if name in dataset.coords:
@@ -142,9 +147,9 @@ def _selected(dataset: Any, selection: dict[str, Any]) -> tuple[Any, list[str]]:
         if isinstance(value, (str, bytes)) or np.ndim(value) or not np.isfinite(value):
             raise ValueError(f"{name}={value!r}; expected one number, a value of this axis")
         place = int(np.argmin(np.abs(_coordinate(dataset, name) - float(value))))
-        told.append(_told(dataset, name, place))
+        remarks.append(_value_text(dataset, name, place))
         dataset = dataset.isel({name: place}, drop=True)
-    return dataset, told
+    return dataset, remarks
 
 
 def _axes_of(dataset: Any, shown: Any, x: str | None, y: str | None) -> tuple[str, str | None]:
@@ -180,11 +185,11 @@ def _panels(dataset: Any, names: list[str]) -> list[tuple[dict[str, int], str]]:
             f"{' x '.join(map(str, sizes))} values of {', '.join(names)} are more than {MOST_PANELS} panels; select a "
             f"value, e.g. {example}, or choose other axes as x and y"
         )
-    found = []
+    panels = []
     for places in itertools.product(*map(range, sizes)):
-        text = ", ".join(_told(dataset, name, place) for name, place in zip(names, places, strict=True))
-        found.append((dict(zip(names, places, strict=True)), text))
-    return found
+        text = ", ".join(_value_text(dataset, name, place) for name, place in zip(names, places, strict=True))
+        panels.append((dict(zip(names, places, strict=True)), text))
+    return panels
 
 
 def _coordinate(dataset: Any, name: str) -> np.ndarray:
@@ -196,7 +201,7 @@ def _is_seed(dataset: Any, name: str) -> bool:
     return name in dataset.coords and str(dataset[name].attrs.get("long_name", "")).endswith(_SEEDS)
 
 
-def _told(dataset: Any, name: str, place: int) -> str:
+def _value_text(dataset: Any, name: str, place: int) -> str:
     return f"{name} = {_coordinate(dataset, name)[place]:.4g}"
 
 
@@ -220,9 +225,9 @@ def _title(dataset: Any, variable: str, over_one: bool) -> str:
     return "Outcomes" if variable == "outcome" else variable[:1].upper() + variable[1:].replace("_", " ")
 
 
-def _subtitle(dataset: Any, shown: Any, own: set, samples: list[str], told: list[str]) -> str:
-    sizes = [f"{shown.sizes[name]:,}" for name in shown.dims if name in own]
-    text, over_one = [" x ".join(sizes) + " cells"], len(own - {None, "cell"}) == 1
+def _subtitle(dataset: Any, shown: Any, axis_names: set, samples: list[str], remarks: list[str]) -> str:
+    sizes = [f"{shown.sizes[name]:,}" for name in shown.dims if name in axis_names]
+    text, over_one = [" x ".join(sizes) + " cells"], len(axis_names - {None, "cell"}) == 1
     settings = dataset.attrs.get("settings", "{}")
     settings = json.loads(settings) if isinstance(settings, str) else {}
     if settings.get("steps"):
@@ -232,9 +237,9 @@ def _subtitle(dataset: Any, shown: Any, own: set, samples: list[str], told: list
     if samples:
         counts = " x ".join(f"{shown.sizes[name]:,} {'seeds' if name != 'start' else 'starts'}" for name in samples)
         text.append(f"{counts} each" if over_one else f"shares of {counts}")
-    told_already = shown.name == "outcome" or over_one and shown.name in _RATES
-    long = "" if told_already else str(shown.attrs.get("long_name", ""))
-    lines = long, "; ".join(text), ", ".join(told)
+    named_already = shown.name == "outcome" or over_one and shown.name in _RATES
+    long = "" if named_already else str(shown.attrs.get("long_name", ""))
+    lines = long, "; ".join(text), ", ".join(remarks)
     return "\n".join(line for line in lines if line)
 
 
@@ -324,13 +329,13 @@ class _Picture:
 
     def _map(self, axes: Axes, dataset: Any, share: Any) -> Any:
         horizontal, vertical = (_Scale(_coordinate(dataset, name)) for name in (self.x, self.y))
-        own = dataset[self.variable].transpose(self.y, self.x, ...)
+        shown = dataset[self.variable].transpose(self.y, self.x, ...)
         # One image in the coordinates of the panel: cells are as wide as they look, whatever the scale.
         pick = np.ix_(vertical.order, horizontal.order)
         done = dataset["outcome"].transpose(self.y, self.x, ...).values[pick] >= 0 if "outcome" in dataset else None
         if done is not None and done.ndim > 2:
             done = done.any(axis=tuple(range(2, done.ndim)))
-        colours, scale = self._colour(np.asarray(own.values)[pick], done, share)
+        colours, scale = self._colour(np.asarray(shown.values)[pick], done, share)
         if not colours[..., 3].all():
             self._hatch(axes)
         axes.imshow(
@@ -355,11 +360,11 @@ class _Picture:
 
     def _points(self, axes: Axes, dataset: Any, share: Any) -> Any:
         x, y = (_coordinate(dataset, name) for name in (self.x, self.y))
-        own = dataset[self.variable].transpose("cell", ...)
+        shown = dataset[self.variable].transpose("cell", ...)
         done = dataset["outcome"].transpose("cell", ...).values >= 0 if "outcome" in dataset else None
         if done is not None and done.ndim > 1:
             done = done.any(axis=tuple(range(1, done.ndim)))
-        colours, scale = self._colour(np.asarray(own.values), done, share)
+        colours, scale = self._colour(np.asarray(shown.values), done, share)
         size = float(np.clip(9000 / max(len(x), 1), 2, 40))
         here = colours[:, 3] > 0
         if not here.all():
@@ -496,13 +501,12 @@ class _Picture:
     def _vertical(self, dataset: Any) -> str:
         if self.variable not in _RATES:
             return self.label
-        per = {"map": "step", "flow": "unit of time"}.get(dataset.attrs.get("kind"), "step")
-        return f"rate per {per}"
+        return f"rate per {boundary_of(dataset.attrs.get('kind', 'map')).unit}"
 
     def _column(self, dataset: Any, name: str) -> np.ndarray:
         """A variable over the axis, in its order; further dimensions second."""
-        own = dataset[name].transpose("cell" if self.scattered else self.x, ...)
-        values = np.asarray(own.values)
+        variable = dataset[name].transpose("cell" if self.scattered else self.x, ...)
+        values = np.asarray(variable.values)
         return values.reshape(len(values), -1)[np.argsort(_coordinate(dataset, self.x), kind="stable")]
 
     def _rates(self, axes: Axes, dataset: Any) -> dict[str, Any]:

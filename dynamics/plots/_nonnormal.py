@@ -3,17 +3,16 @@
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from dynamics.analysis.stability.boundary import KINDS, boundary_of
+from dynamics.plots import _plane as plane
 from dynamics.plots import _style as style
 
 _SHADES = LinearSegmentedColormap.from_list("nearness", ["#08306B", "#2C7FB8", "#9CCBE3", "#EAF3F9", "#FFFFFF"])
 _PATH = LinearSegmentedColormap.from_list("path", ["#2C7FB8", "#8E5EA2", "#D1495B", "#E08E2B"])
-_INSIDE = "#EAF3F9"  # where eigenvalues are stable
 _MOST_DECADES = 8
 
 
@@ -35,7 +34,6 @@ def pseudospectra(result: Any) -> Figure:
     steps = np.linspace(bottom, top, 1 + round((4 if top - bottom < 3 else 2) * (top - bottom)))
     filled = axes.contourf(result.real, result.imaginary, levels, levels=steps, cmap=_SHADES, extend="min")
     axes.contour(result.real, result.imaginary, levels, levels=steps, colors="#5B6770", linewidths=0.4, linestyles="-")
-    _boundary(axes, result.kind)
     values = np.asarray(result.eigenvalues)
     axes.scatter(
         values.real, values.imag, s=26, color=style.GOLD, edgecolor=style.INK, linewidths=0.7, zorder=5, clip_on=True
@@ -43,19 +41,20 @@ def pseudospectra(result: Any) -> Figure:
     axes.set_xlim(result.real[0], result.real[-1])
     axes.set_ylim(result.imaginary[0], result.imaginary[-1])
     axes.set_aspect("equal")
+    boundary = boundary_of(result.kind)
+    plane.draw_boundary(axes, boundary, style.VERMILLION, 1.4, 4)
     style.dress(axes, "", "real part", "imaginary part", grid=False)
     bar = figure.colorbar(filled, ax=axes, shrink=0.85, pad=0.02)
     bar.set_label("log10 of the smallest singular value", fontsize=style.LABEL, color=style.INK)
     bar.ax.tick_params(labelsize=style.TICK, labelcolor=style.INK)
-    name = "radius" if result.kind == "map" else "abscissa"
     lines = [f"distance to instability {result.distance:.4g}"]
     if len(result.epsilons):
         size, reach = result.epsilons[-1], result.reach[-1]
-        lines.append(f"{name} up to {reach:.4g} for perturbations up to {size:g}")
+        lines.append(f"{boundary.bound_name} up to {reach:.4g} for perturbations up to {size:g}")
     style.heading(figure, f"Pseudospectra of the {result.kind}", "; ".join(lines))
     dots = style.mark("eigenvalues", "o", style.GOLD)
     dots.set_markeredgecolor(style.INK)
-    style.legend_below(figure, [dots, _boundary_entry(result.kind)])
+    style.legend_below(figure, [dots, style.line(boundary.name, style.VERMILLION)])
     return figure
 
 
@@ -72,8 +71,8 @@ def transient(growth: Any) -> Figure:
         raise ValueError("the growth has no bound; expected the result of transient_growth for a stable Jacobian")
     figure = style.Picture(7.0, 4.6)
     axes = figure.add_subplot()
-    discrete = growth.kind == "map"
-    few = discrete and len(growth.times) <= 80
+    boundary = boundary_of(growth.kind)
+    few = boundary.discrete and len(growth.times) <= 80
     look = {"marker": "o", "markersize": 3.2} if few else {}
     norms = np.where(growth.norms > 1e-300, growth.norms, np.nan)
     axes.plot(growth.times, norms, color=style.SERIES[0], linewidth=1.4, zorder=3, **look)
@@ -96,11 +95,11 @@ def transient(growth: Any) -> Figure:
     axes.yaxis.set_minor_formatter(numbers if high < 10 * low else NullFormatter())
     axes.set_ylim(max(min(low, 0.5), 1e-4) * 0.8, high * 1.6)
     axes.set_xlim(0, float(growth.times[-1]) or 1.0)
-    style.dress(axes, "", "step" if discrete else "time", "largest length")
-    when = f"after {growth.time:.0f} steps" if discrete else f"at time {growth.time:.4g}"
+    style.dress(axes, "", boundary.symbol, "largest length")
+    when = boundary.when(growth.time, digits=4)
     title = f"Transient growth {growth.growth:.4g} {when}" if growth.time else "No transient growth"
-    unit = "step" if discrete else "unit of time"
-    style.heading(figure, title, f"slope {growth.slope:.4g} at the start, {growth.rate:.4g} per {unit} in the long run")
+    slopes = f"slope {growth.slope:.4g} at the start, {growth.rate:.4g} per {boundary.unit} in the long run"
+    style.heading(figure, title, slopes)
     style.legend_below(figure, handles)
     return figure
 
@@ -123,19 +122,14 @@ def eigenvalue_path(parameters: Any, eigenvalues: Any, kind: str, name: str = "p
             f"parameters has shape {parameters.shape} and eigenvalues {eigenvalues.shape}; "
             "expected (samples,) and (samples, number)"
         )
-    if kind not in ("map", "flow"):
+    if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; expected 'map' or 'flow'")
     figure = style.Picture(7.0, 6.4)
     axes = figure.add_subplot()
-    finite = eigenvalues[np.isfinite(eigenvalues)]
-    anchor = [1.0] if kind == "map" else [0.0]
-    x = style.padded([*finite.real, *anchor], 0.1)
-    y = style.padded([*finite.imag, 0.0], 0.1)
-    side = max(x[1] - x[0], y[1] - y[0], 1e-3)
-    for (low, high), set_limits in ((x, axes.set_xlim), (y, axes.set_ylim)):
-        set_limits((low + high - side) / 2, (low + high + side) / 2)
-    axes.set_aspect("equal")
-    _boundary(axes, kind, shaded=True)
+    boundary = boundary_of(kind)
+    plane.window(axes, eigenvalues[np.isfinite(eigenvalues)], boundary, 0.1)
+    plane.shade_stable_side(axes, boundary)
+    plane.draw_boundary(axes, boundary, style.VERMILLION, 1.4, 4)
     shown = None
     for column in eigenvalues.T:
         axes.plot(column.real, column.imag, color=style.FAINT, linewidth=0.8, zorder=2)
@@ -166,22 +160,6 @@ def eigenvalue_path(parameters: Any, eigenvalues: Any, kind: str, name: str = "p
         f"Eigenvalues of the {kind} over {name}",
         f"{eigenvalues.shape[1]} eigenvalues, {name} from {parameters[0]:.4g} to {parameters[-1]:.4g}",
     )
-    style.legend_below(figure, [*handles, _boundary_entry(kind), style.patch("stable side", _INSIDE, style.FAINT)])
+    handles += [style.line(boundary.name, style.VERMILLION), plane.stable_side_entry()]
+    style.legend_below(figure, handles)
     return figure
-
-
-def _boundary(axes: Axes, kind: str, shaded: bool = False) -> None:
-    if kind == "map":
-        if shaded:
-            axes.add_patch(Circle((0, 0), 1, facecolor=_INSIDE, edgecolor="none", zorder=0))
-        axes.add_patch(Circle((0, 0), 1, facecolor="none", edgecolor=style.VERMILLION, linewidth=1.4, zorder=4))
-        return
-    if shaded:
-        (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-        reach = 10 * max(high - low, top - bottom)
-        axes.add_patch(Rectangle((-reach, -reach), reach, 2 * reach, facecolor=_INSIDE, edgecolor="none", zorder=0))
-    axes.axvline(0, color=style.VERMILLION, linewidth=1.4, zorder=4)
-
-
-def _boundary_entry(kind: str) -> Any:
-    return style.line("unit circle" if kind == "map" else "imaginary axis", style.VERMILLION)

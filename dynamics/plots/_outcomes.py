@@ -7,6 +7,7 @@ from matplotlib.colors import CenteredNorm, LinearSegmentedColormap, ListedColor
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from dynamics.analysis.stability.boundary import KINDS
 from dynamics.plots import _style as style
 from dynamics.studies.results import Cell, Results
 
@@ -109,7 +110,7 @@ def _table(results: Results) -> Figure:
 def _ordered_columns(cells: tuple[Cell, ...]) -> list[tuple[str, str]]:
     methods = style.unique(cell.method for cell in cells)
     used = {(cell.method, cell.kind) for cell in cells}
-    return [(method, kind) for method in methods for kind in ("map", "flow") if (method, kind) in used]
+    return [(method, kind) for method in methods for kind in KINDS if (method, kind) in used]
 
 
 def _column_edges(columns: list[tuple[str, str]]) -> np.ndarray:
@@ -264,8 +265,7 @@ def _lines(results: Results, name: str) -> Figure:
     methods = style.unique(cell.method for cell in results.cells)
     for axes, (title, cells) in zip(grid, shown, strict=False):
         _line_panel(axes, cells, name, methods)
-        unit = "step" if cells[0].kind == "map" else "unit of time"
-        style.dress(axes, title, name, f"rate per {unit}")
+        style.dress(axes, title, name, f"rate per {cells[0].boundary.unit}")
     for axes in grid[len(shown) :]:
         axes.set_axis_off()
     subtitle = "lines: predicted rate; marks: measured rate, shaped by outcome; negative contracts"
@@ -288,19 +288,19 @@ def _lines(results: Results, name: str) -> Figure:
 def _line_panel(axes: Axes, cells: list[Cell], name: str, methods: list[str]) -> None:
     axes.axhline(0, color=style.INK, linewidth=0.8)
     for i, method in enumerate(methods):
-        own = sorted((c for c in cells if c.method == method), key=lambda c: c.axes.get(name, np.nan))
-        if not own:
+        of_method = sorted((c for c in cells if c.method == method), key=lambda c: c.axes.get(name, np.nan))
+        if not of_method:
             continue
         colour = style.SERIES[i % len(style.SERIES)]
-        x = np.array([c.axes.get(name, np.nan) for c in own])
-        axes.plot(x, [c.predicted_rate for c in own], color=colour, linewidth=1.4)
+        x = np.array([c.axes.get(name, np.nan) for c in of_method])
+        axes.plot(x, [c.predicted_rate for c in of_method], color=colour, linewidth=1.4)
         for outcome, marker in style.OUTCOME_MARKS.items():
-            chosen = np.array([c.outcome == outcome for c in own])
+            chosen = np.array([c.outcome == outcome for c in of_method])
             if chosen.any():
-                measured = np.array([c.rate for c in own])
+                measured = np.array([c.rate for c in of_method])
                 face = "none" if outcome == "undecided" else colour
                 axes.scatter(x[chosen], measured[chosen], marker=marker, s=24, facecolor=face, edgecolor=colour)
-        odd = [c for c in own if c.agreement == "unexplained" and np.isfinite(c.rate)]
+        odd = [c for c in of_method if c.agreement == "unexplained" and np.isfinite(c.rate)]
         if odd:
             at = [c.axes.get(name, np.nan) for c in odd]
             axes.scatter(at, [c.rate for c in odd], s=120, facecolor="none", edgecolor=style.INK, linewidths=1.4)

@@ -16,13 +16,12 @@ def rates(results: Results) -> Figure:
     Colour is the outcome, shape whether it agrees with the prediction. Cells without a finite rate are counted, not
     drawn. The scale is logarithmic away from 0 where the predicted rates spread widely.
     """
-    kinds = [kind for kind in ("map", "flow") if any(cell.kind == kind for cell in results.cells)]
-    figure = style.Picture(max(4.9 * len(kinds), 6.0), 6.0)
-    for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False).ravel(), kinds, strict=True):
-        cells = [cell for cell in results.cells if cell.kind == kind]
-        _draw(axes, cells)
-        unit = "step" if kind == "map" else "unit of time"
-        style.dress(axes, f"{kind}s", f"predicted rate per {unit}", f"measured rate per {unit}")
+    boundaries = results.boundaries()
+    figure = style.Picture(max(4.9 * len(boundaries), 6.0), 6.0)
+    for axes, boundary in zip(figure.subplots(1, len(boundaries), squeeze=False).ravel(), boundaries, strict=True):
+        _draw(axes, [cell for cell in results.cells if cell.boundary == boundary])
+        unit = boundary.unit
+        style.dress(axes, f"{boundary.kind}s", f"predicted rate per {unit}", f"measured rate per {unit}")
     style.heading(figure, results.title or results.name, "rates of contraction (negative) and growth (positive)")
     outcomes = {cell.outcome for cell in results.cells}
     handles = [

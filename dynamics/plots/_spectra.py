@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle
 
+from dynamics.analysis.stability.boundary import Boundary
+from dynamics.plots import _plane as plane
 from dynamics.plots import _style as style
 from dynamics.studies.results import Results
 
 MOST_GAMES = 30
-_INSIDE = "#EAF3F9"  # where eigenvalues are stable
 
 
 def spectra(results: Results) -> Figure:
@@ -22,23 +22,23 @@ def spectra(results: Results) -> Figure:
     """
     games = style.unique(cell.game for cell in results.cells)
     shown = games[:MOST_GAMES]
-    kinds = [kind for kind in ("map", "flow") if any(cell.kind == kind for cell in results.cells)]
-    figure = style.Picture(max(3.8 * len(kinds), 6.0), 1.4 + 3.4 * len(shown))
-    grid = figure.subplots(len(shown), len(kinds), squeeze=False)
+    boundaries = results.boundaries()
+    figure = style.Picture(max(3.8 * len(boundaries), 6.0), 1.4 + 3.4 * len(shown))
+    grid = figure.subplots(len(shown), len(boundaries), squeeze=False)
     for game, row in zip(shown, grid, strict=True):
-        for kind, axes in zip(kinds, row, strict=True):
-            cells = [cell for cell in results.cells if cell.game == game and cell.kind == kind]
+        for boundary, axes in zip(boundaries, row, strict=True):
+            cells = [cell for cell in results.cells if cell.game == game and cell.boundary == boundary]
             if not cells:
                 axes.set_axis_off()
                 continue
-            _draw(axes, kind, [(cell.eigenvalues, cell.predicted) for cell in cells])
-            style.dress(axes, f"{game}: {kind}s", "real part", "imaginary part")
+            _draw(axes, boundary, [(cell.eigenvalues, cell.predicted) for cell in cells])
+            style.dress(axes, f"{game}: {boundary.kind}s", "real part", "imaginary part")
     left_out = len(games) - len(shown)
     remark = f"; {left_out} more games left out" if left_out else ""
     style.heading(
         figure, results.title, f"eigenvalues at the equilibrium, coloured by the verdict on their cell{remark}"
     )
-    style.legend_below(figure, _legend(kinds), columns=5)
+    style.legend_below(figure, _legend(boundaries), columns=5)
     return figure
 
 
@@ -50,33 +50,26 @@ def spectrum(report: Any) -> Figure:
     """
     figure = style.Picture(6.0, 6.0)
     axes = figure.add_subplot()
-    _draw(axes, report.kind, [(report.eigenvalues, str(report.verdict))], size=34)
+    _draw(axes, report.boundary, [(report.eigenvalues, str(report.verdict))], size=34)
     style.dress(axes, "", "real part", "imaginary part")
     name, value = report.boundary.bound_name, report.boundary.bound_of(report)
     style.heading(
         figure, f"Spectrum of the {report.kind}: {report.verdict}", f"{name} {value:.6g}, rate {report.rate:.4g}"
     )
-    style.legend_below(figure, _legend([report.kind], [str(report.verdict)]), columns=3)
+    style.legend_below(figure, _legend([report.boundary], [str(report.verdict)]), columns=3)
     return figure
 
 
-def _draw(axes: Axes, kind: str, sets: Sequence[tuple[np.ndarray, str]], size: float = 17) -> None:
+def _draw(axes: Axes, boundary: Boundary, sets: Sequence[tuple[np.ndarray, str]], size: float = 17) -> None:
     values = np.concatenate([np.asarray(v, complex).ravel() for v, _ in sets] or [np.zeros(0, complex)])
     verdicts = np.array([name for v, name in sets for _ in range(np.size(v))], dtype=str)
     finite = np.isfinite(values)
     missing = int(np.sum(~finite))
     values, verdicts = values[finite], verdicts[finite]
-    near = _near(values, kind)
-    _window(axes, values[near], kind)
-    if kind == "map":
-        axes.add_patch(Circle((0, 0), 1, facecolor=_INSIDE, edgecolor="none", zorder=0))
-        axes.add_patch(Circle((0, 0), 1, facecolor="none", edgecolor=style.INK, linewidth=1.0, zorder=2))
-    else:
-        low, high = axes.get_xlim()
-        bottom, top = axes.get_ylim()
-        reach = 10 * max(high - low, top - bottom)
-        axes.add_patch(Rectangle((-reach, -reach), reach, 2 * reach, facecolor=_INSIDE, edgecolor="none", zorder=0))
-        axes.axvline(0, color=style.INK, linewidth=1.0)
+    near = _near(values, boundary)
+    plane.window(axes, values[near], boundary, 0.12)
+    plane.shade_stable_side(axes, boundary)
+    plane.draw_boundary(axes, boundary, style.INK, 1.0, 2)
     for name in ("stable", "marginal", "unstable"):
         chosen = near & (verdicts == name)
         axes.scatter(
@@ -98,35 +91,22 @@ def _draw(axes: Axes, kind: str, sets: Sequence[tuple[np.ndarray, str]], size: f
         style.note(axes, ", ".join(remarks))
 
 
-def _near(values: np.ndarray, kind: str) -> np.ndarray:
+def _near(values: np.ndarray, boundary: Boundary) -> np.ndarray:
     """Which eigenvalues are shown: all, unless a few lie more than four times as far out as nine tenths of them."""
     if not len(values):
         return np.zeros(0, bool)
     far = np.abs(values)
-    reach = 4 * float(np.percentile(far, 90))
-    return far <= max(reach, 1.5 if kind == "map" else 0.0)
+    bound = 4 * float(np.percentile(far, 90))
+    return far <= max(bound, 1.5 * boundary.neutral)
 
 
-def _window(axes: Axes, values: np.ndarray, kind: str) -> None:
-    """Limits with equal scales that hold the eigenvalues and the boundary beside them."""
-    anchor = [1.0] if kind == "map" else [0.0]
-    x = style.padded([*values.real, *anchor], 0.12)
-    y = style.padded([*values.imag, 0.0], 0.12)
-    side = max(x[1] - x[0], y[1] - y[0], 1e-3)
-    for (low, high), set_limits in ((x, axes.set_xlim), (y, axes.set_ylim)):
-        middle = (low + high) / 2
-        set_limits(middle - side / 2, middle + side / 2)
-    axes.set_aspect("equal")
-
-
-def _legend(kinds: Sequence[str], verdicts: Sequence[str] = tuple(style.VERDICTS)) -> list:
+def _legend(boundaries: Sequence[Boundary], verdicts: Sequence[str] = tuple(style.VERDICTS)) -> list:
     handles = []
     for name in verdicts:
         entry = style.mark(name, "o", style.VERDICTS[name])
         entry.set_markeredgecolor(style.INK)
         entry.set_markeredgewidth(0.4)
         handles.append(entry)
-    boundary = {"map": "unit circle", "flow": "imaginary axis"}
-    handles.append(style.line(" or ".join(boundary[kind] for kind in kinds), style.INK, width=1.0))
-    handles.append(style.patch("stable side", _INSIDE, style.FAINT))
+    handles.append(style.line(" or ".join(boundary.name for boundary in boundaries), style.INK, width=1.0))
+    handles.append(plane.stable_side_entry())
     return handles

@@ -58,7 +58,7 @@ def counterexamples(results: Sequence[Result]) -> str:
     """The counterexamples as lines; of many claims only those that were not expected, and how many are left out."""
     refuted = [result for result in ordered(results) if result.counterexample is not None or result.error]
     shown = refuted if len(refuted) <= SHOWN else [result for result in refuted if not result.as_expected]
-    lines = [f"{one.claim.identifier}: {one.counterexample_text or f'the check failed: {one.error}'}" for one in shown]
+    lines = [f"{r.claim.identifier}: {r.counterexample_text or f'the check failed: {r.error}'}" for r in shown]
     left = len(refuted) - len(shown)
     return "\n".join([*lines, *([f"{left} expected counterexamples are in the report."] if left else [])])
 

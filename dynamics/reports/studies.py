@@ -82,7 +82,7 @@ def table(results: Results) -> Any:
     from rich.text import Text
 
     cells = results.cells
-    kinds = [kind for kind in ("map", "flow") if any(cell.kind == kind for cell in cells)]
+    kinds = [boundary.kind for boundary in results.boundaries()]
     methods = _unique(cell.method for cell in cells)
     seen = {cell.outcome for cell in cells}
     meaning = ", ".join(f"{letter} {name.replace('_', ' ')}" for name, letter in _LETTERS.items() if name in seen)
@@ -98,12 +98,12 @@ def table(results: Results) -> Any:
         collapse_padding=True,
     )
 
-    def entry(own: Sequence[Cell], method: str) -> Any:
+    def entry(cells_of_row: Sequence[Cell], method: str) -> Any:
         text = Text()
         for kind in kinds:
             if text:
                 text.append("/", style="dim")
-            _letters(text, [cell for cell in own if cell.method == method and cell.kind == kind])
+            _letters(text, [cell for cell in cells_of_row if cell.method == method and cell.kind == kind])
         return text
 
     games = {game: _by(rows, _objective_and_penalty) for game, rows in _by(cells, lambda cell: cell.game).items()}
@@ -113,7 +113,10 @@ def table(results: Results) -> Any:
             for label in lines:
                 grid.add_column(Text(", ".join(part for part in (game, label) if part)), justify="center")
         for method in methods:
-            grid.add_row(Text(method), *(entry(own, method) for lines in games.values() for own in lines.values()))
+            grid.add_row(
+                Text(method),
+                *(entry(cells_of_row, method) for lines in games.values() for cells_of_row in lines.values()),
+            )
         return grid
     grid.add_column(Text("objective, penalty"), no_wrap=True)
     for method in methods:
@@ -123,8 +126,8 @@ def table(results: Results) -> Any:
             grid.add_section()
         if "" not in lines:
             grid.add_row(Text(game, style="bold"))
-        for label, own in lines.items():
-            entries = (entry(own, method) for method in methods)
+        for label, cells_of_row in lines.items():
+            entries = (entry(cells_of_row, method) for method in methods)
             grid.add_row(Text(f"  {label}") if label else Text(game, style="bold"), *entries)
     return grid
 
@@ -185,10 +188,10 @@ def _summary(results: Results) -> str:
     order = [name for name in _LETTERS if name in outcomes]
     lines += ["| predicted | " + " | ".join(order) + " | cells |", "|---|" + "--:|" * (len(order) + 1)]
     for verdict in ("stable", "unstable", "marginal"):
-        own = [cell for cell in results.cells if cell.predicted == verdict]
-        if own:
-            row = [str(sum(cell.outcome == name for cell in own)) for name in order]
-            lines.append(f"| {verdict} | " + " | ".join(row) + f" | {len(own)} |")
+        with_verdict = [cell for cell in results.cells if cell.predicted == verdict]
+        if with_verdict:
+            row = [str(sum(cell.outcome == name for cell in with_verdict)) for name in order]
+            lines.append(f"| {verdict} | " + " | ".join(row) + f" | {len(with_verdict)} |")
     if counts["unexplained"]:
         lines += ["", "**The unexplained disagreements are listed [below](#disagreements-without-explanation).**"]
     return "\n".join(lines)
@@ -252,14 +255,15 @@ def _tables(results: Results, numbers: dict[str, int]) -> str:
             if wanted
         ]
         groups = list(_by(rows, lambda cell: (cell.objective, cell.penalty, cell.kind)).values())
-        names = [[_escaped(getattr(own[0], name)) for name in heads] for own in groups]
-        entries = [[_entry([c for c in own if c.method == m], numbers) for m in methods] for own in groups]
+        names = [[_escaped(getattr(group[0], name)) for name in heads] for group in groups]
+        entries = [[_entry([c for c in group if c.method == m], numbers) for m in methods] for group in groups]
         labels = [_escaped(method) for method in methods]
         if len(methods) > MOST_COLUMNS:
-            heads, labels, names = ["method"], [", ".join(filter(None, own)) for own in names], [[m] for m in labels]
+            names, labels = [[method] for method in labels], [", ".join(filter(None, group)) for group in names]
+            heads = ["method"]
             entries = list(zip(*entries, strict=True))
         lines += ["| " + " | ".join([*heads, *labels]) + " |", "|" + "---|" * (len(heads) + len(labels))]
-        lines += ["| " + " | ".join([*own, *found]) + " |" for own, found in zip(names, entries, strict=True)]
+        lines += ["| " + " | ".join([*group, *texts]) + " |" for group, texts in zip(names, entries, strict=True)]
     return "\n".join(lines)
 
 

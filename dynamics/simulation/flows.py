@@ -177,7 +177,8 @@ def _run_flow(
         controller_state: Any = solution.controller_state
         watch = controller_state[1]
         fields, variation = _fields(game, (begin, half, late, final.players), probes, None)
-        evidence = evidence_of_samples(grid, points, watch.found(until), fields, variation, accuracy, SEGMENTS)
+        crossings = watch.crossings_until(until)
+        evidence = evidence_of_samples(grid, points, crossings, fields, variation, accuracy, SEGMENTS)
         summary = summarise(evidence._replace(travelled=covered, start=start), tolerance, limit)
         failed = _failures(flow, game, final, reached, watch.failed_at)
         wrong = ~ended & ~occurred & failed.any()

@@ -258,12 +258,12 @@ def _along(body: Callable, carry: Any, xs: Any, count: Array | None) -> tuple[An
     length = len(jax.tree.leaves(xs)[0])
     ys = jax.tree.map(lambda y: jnp.zeros((length, *y.shape), y.dtype), ys)
 
-    def one(i: Array, both: Any) -> Any:
+    def iteration(i: Array, both: Any) -> Any:
         carry, ys = both
         carry, y = body(carry, jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), xs))
-        return carry, jax.tree.map(lambda all, own: jax.lax.dynamic_update_index_in_dim(all, own, i, 0), ys, y)
+        return carry, jax.tree.map(lambda all, row: jax.lax.dynamic_update_index_in_dim(all, row, i, 0), ys, y)
 
-    return jax.lax.fori_loop(0, count, one, (carry, ys))
+    return jax.lax.fori_loop(0, count, iteration, (carry, ys))
 
 
 def _is_cheap(step: Callable, state: State) -> bool:
@@ -376,7 +376,7 @@ def _run_of_update(
             now = _trees.dot(watch.axis, state.players) - middle
             upward = (signal < 0) & (now >= 0)
 
-            def turned(before, after, crossings, first, last, section):
+            def crossed(before, after, crossings, first, last, section):
                 part = now / jnp.where(upward, now - signal, 1)
                 when = (step + 1).astype(dtype) - part
                 point = jax.tree.map(lambda a, b: b - part.astype(b.dtype) * (b - a), before, after)
@@ -386,10 +386,10 @@ def _run_of_update(
 
             given = before, state.players, crossings, first, last, section
             if apart:  # among many games most steps turn none of those that are computed together
-                turns = jax.lax.cond(upward, turned, lambda before, after, *turns: turns, *given)
+                record = jax.lax.cond(upward, crossed, lambda before, after, *record: record, *given)
             else:
-                turns = turned(*given)
-            return (state, low, high), now, *turns
+                record = crossed(*given)
+            return (state, low, high), now, *record
 
         middle = _trees.dot(watch.axis, watch.centre)  # the axis is one coordinate, so that no rounding differs
         finite = jnp.isfinite(_trees.norm(state.players))
@@ -399,16 +399,16 @@ def _run_of_update(
             (watch.finite, watch.finite_step),
         )
         boxed = state, state.players, state.players
-        turns = watch.signal, watch.crossings, watch.first, watch.last, watch.section
+        record = watch.signal, watch.crossings, watch.first, watch.last, watch.section
         unwatched = jnp.where(index == 3, 0, length) if apart else 0
         if apart:
             boxed = jax.lax.fori_loop(0, unwatched, plainly, boxed)
-        carry = jax.lax.fori_loop(unwatched, length, closely, (boxed, *turns))
+        carry = jax.lax.fori_loop(unwatched, length, closely, (boxed, *record))
         (state, low, high), signal, crossings, first, last, section = carry
         amplitude = _trees.norm(jax.tree.map(jnp.subtract, high, low))
         low, high = jax.tree.map(jnp.minimum, watch.low, low), jax.tree.map(jnp.maximum, watch.high, high)
-        turns = signal, crossings, first, last, section
-        watch = _Watch(low, high, watch.quarters, watch.ends, watch.centre, watch.axis, *turns, kept, kept_step)
+        record = signal, crossings, first, last, section
+        watch = _Watch(low, high, watch.quarters, watch.ends, watch.centre, watch.axis, *record, kept, kept_step)
         return (state, watch, meter.step(meter_state, end / segments.steps)), amplitude
 
     def row(carry, numbers):
@@ -436,7 +436,7 @@ def _run_of_update(
     start = _trees.norm(begin.players)
     bound = thresholds[1] * jnp.maximum(1, start)
     if classify:
-        turns, axis = (watch.crossings, watch.first, watch.last, watch.section), watch.axis
+        record, axis = (watch.crossings, watch.first, watch.last, watch.section), watch.axis
         centre = _trees.dot(axis, watch.centre)
         watch = watch.open_quarter(state.players, 4)
         sizes, quarters = _trees.norms(state.players), watch.quarters
@@ -450,10 +450,10 @@ def _run_of_update(
             regular=segments.regular,
             count=segments.count,
             quarters=quarters,
-            crossings=turns[0],
-            first=turns[1],
-            last=turns[2],
-            section=_distances(*turns[3]),
+            crossings=record[0],
+            first=record[1],
+            last=record[2],
+            section=_distances(*record[3]),
             step=jnp.ones((), dtype),
             plane=_trees.size(state.players) > 1,
             start=start,
@@ -469,7 +469,7 @@ def _run_of_update(
             few = _only_divergence(jnp.linalg.norm(travelled), start, thresholds[1])
             summary = jax.tree.map(lambda a, b: jnp.where(segments.count < 4, a, b), few, summary)
         failing = summary.doubt == Doubt.failure
-        turn = (turns[2] - turns[1]) / jnp.maximum(turns[0] - 1, 1)
+        turn = (record[2] - record[1]) / jnp.maximum(record[0] - 1, 1)
         open_ = Open(
             doubt=summary.doubt,
             state=jax.tree.map(lambda a, b: jnp.where(failing, a, b), watch.finite, state),

@@ -43,17 +43,17 @@ def second_look(
         noisy = isinstance(method, NoisyFlow)
 
     look = jax.lax.stop_gradient(look_again(advance, open_))
-    found = decide(summary, look, noisy)
-    period = jnp.where(summary.doubt == Doubt.motion, found.period * open_.length, found.period)
+    decided = decide(summary, look, noisy)
+    period = jnp.where(summary.doubt == Doubt.motion, decided.period * open_.length, decided.period)
     failing = (summary.doubt == Doubt.failure) & ~look.finite
     inside = _distance(look.players, open_.start) <= open_.bound
     gradients = ~jnp.isfinite(_trees.norms(game.field(look.players, key)))
     wrong = failing & inside & (gradients.any() | (summary.outcome == Outcome.not_a_number))
-    outcome = jnp.where(failing, jnp.int8(Outcome.diverged), found.outcome)
+    outcome = jnp.where(failing, jnp.int8(Outcome.diverged), decided.outcome)
     outcome = jnp.where(wrong, jnp.int8(Outcome.not_a_number), outcome)
     reached = jnp.where(failing, open_.step + look.steps, -1)
     failed = wrong & jnp.where(gradients.any(), gradients, look.failed)
-    return found._replace(outcome=outcome, period=period), reached, failed
+    return decided._replace(outcome=outcome, period=period), reached, failed
 
 
 _second_look = eqx.filter_jit(second_look)
@@ -106,7 +106,7 @@ def _decided(
     summary, reached, failed = _second_look(game, method, key, summary, open_)
     reached = jnp.where(reached >= 0, reached.astype(run.reached.dtype), run.reached)
     return eqx.tree_at(
-        lambda one: (one.outcome, one.period, one.needed, one.reached, one.failed),
+        lambda r: (r.outcome, r.period, r.needed, r.reached, r.failed),
         run,
         (summary.outcome, summary.period, summary.needed, reached, run.failed | failed),
     )

@@ -30,7 +30,7 @@ import dynamics.directions as directions
 import dynamics.objectives as objectives
 import dynamics.optimisers as optimisers
 import dynamics.penalties as penalties
-import dynamics.updates as turns
+import dynamics.updates as schemes
 from dynamics._checks import as_leaf, is_concrete
 from dynamics._names import nearest
 from dynamics.game import Game, Losses, Players, as_players
@@ -150,31 +150,33 @@ def quadratic_games(
     _check_bounds("imaginary[0]", imaginary[0], "imaginary[1]", imaginary[1], minimum=0)
     _check_sizes(sizes, "sizes", players=2)
 
-    def of_sizes(own: tuple[int, int]) -> st.SearchStrategy[Quadratic]:
-        pairs, total = min(own), sum(own)
+    def of_sizes(player_sizes: tuple[int, int]) -> st.SearchStrategy[Quadratic]:
+        pairs, total = min(player_sizes), sum(player_sizes)
 
-        def build(reals, imaginaries, factor, turns, centre):
+        def build(reals, imaginaries, factor, blocks, centre):
             matrix = np.zeros((total, total))
             for index in range(pairs):
-                p, q = index, own[0] + index
+                p, q = index, player_sizes[0] + index
                 matrix[p, p] = matrix[q, q] = reals[index]
                 matrix[p, q], matrix[q, p] = imaginaries[index] * factor, -imaginaries[index] / factor
-            rest = [k for k in range(total) if k not in (*range(pairs), *range(own[0], own[0] + pairs))]
+            rest = [
+                k for k in range(total) if k not in (*range(pairs), *range(player_sizes[0], player_sizes[0] + pairs))
+            ]
             matrix[rest, rest] = reals[pairs:]
-            turn = np.zeros((total, total))
-            turn[: own[0], : own[0]], turn[own[0] :, own[0] :] = turns
-            return _quadratic(-turn @ matrix @ turn.T, own, centre)
+            rotation = np.zeros((total, total))
+            rotation[: player_sizes[0], : player_sizes[0]], rotation[player_sizes[0] :, player_sizes[0] :] = blocks
+            return _quadratic(-rotation @ matrix @ rotation.T, player_sizes, centre)
 
         return st.builds(
             build,
             several(numbers(*real), total - pairs),
             several(numbers(*imaginary), pairs),
             st.sampled_from([1.0, 2.0, 0.5]),
-            st.tuples(*[rotations(size) for size in own]),
+            st.tuples(*[rotations(size) for size in player_sizes]),
             arrays((total,), size=2.0),
         )
 
-    return _plainly(st.one_of([of_sizes(tuple(own)) for own in sizes]))
+    return _plainly(st.one_of([of_sizes(tuple(player_sizes)) for player_sizes in sizes]))
 
 
 def monotone_games(sizes: Sizes = THREE_TOO, smooth: bool = False) -> st.SearchStrategy[Game]:
@@ -219,8 +221,8 @@ def strongly_monotone_games(
     if not (np.isfinite(modulus) and modulus >= 0):
         raise ValueError(f"modulus is {modulus}; expected a finite number >= 0, e.g. 0.5")
 
-    def matrix(own: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
-        total, inside = sum(own), _inside(own)
+    def matrix(player_sizes: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
+        total, inside = sum(player_sizes), _inside(player_sizes)
         lower = np.tril_indices(total)
         upper = np.nonzero(np.triu(~inside))
 
@@ -254,8 +256,8 @@ def cocoercive_games(constant: float = 1.0, sizes: Sizes = THREE_TOO, smooth: bo
         raise ValueError(f"constant is {constant}; expected a finite number > 0, e.g. 1.0")
     own_constant = 2 * constant if smooth else constant
 
-    def matrix(own: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
-        total, inside = sum(own), _inside(own)
+    def matrix(player_sizes: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
+        total, inside = sum(player_sizes), _inside(player_sizes)
 
         def build(entries):
             nonexpansive = np.where(inside, np.tril(entries) + np.tril(entries, -1).T, entries)
@@ -282,13 +284,13 @@ def zero_sum_games(sizes: Sizes = PLANAR_OR_UNEQUAL, smooth: bool = False) -> st
     """
     _check_sizes(sizes, "sizes", players=2)
 
-    def of_sizes(own: tuple[int, int]) -> st.SearchStrategy[Game]:
-        total = sum(own)
+    def of_sizes(player_sizes: tuple[int, int]) -> st.SearchStrategy[Game]:
+        total = sum(player_sizes)
 
         def build(whole, centre, terms):
             whole = np.tril(whole) + np.tril(whole, -1).T
             first = whole @ centre
-            quadratic = Quadratic([whole, -whole], [-first, first], [(size,) for size in own])
+            quadratic = Quadratic([whole, -whole], [-first, first], [(size,) for size in player_sizes])
             if terms is None:
                 return quadratic
             return PerturbedQuadratic(quadratic, *[np.stack([row, -row]) for row in terms], centre)
@@ -296,7 +298,7 @@ def zero_sum_games(sizes: Sizes = PLANAR_OR_UNEQUAL, smooth: bool = False) -> st
         terms = st.tuples(arrays((total,), size=1.0), arrays((total,), size=2.0)) if smooth else st.none()
         return st.builds(build, arrays((total, total)), arrays((total,), size=2.0), terms)
 
-    return _plainly(st.one_of([of_sizes(tuple(own)) for own in sizes]))
+    return _plainly(st.one_of([of_sizes(tuple(player_sizes)) for player_sizes in sizes]))
 
 
 def potential_games(sizes: Sizes = THREE_TOO, smooth: bool = False) -> st.SearchStrategy[Game]:
@@ -310,8 +312,8 @@ def potential_games(sizes: Sizes = THREE_TOO, smooth: bool = False) -> st.Search
         smooth: add non-quadratic terms.
     """
 
-    def matrix(own: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
-        return arrays((sum(own),) * 2).map(lambda entries: np.tril(entries) + np.tril(entries, -1).T)
+    def matrix(player_sizes: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
+        return arrays((sum(player_sizes),) * 2).map(lambda entries: np.tril(entries) + np.tril(entries, -1).T)
 
     return _games(matrix, sizes, smooth, lowest=-1.0)
 
@@ -326,11 +328,11 @@ def hamiltonian_games(sizes: Sizes = THREE_TOO) -> st.SearchStrategy[Quadratic]:
         sizes: parameters of every player, the simplest first.
     """
 
-    def matrix(own: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
-        upper = np.nonzero(np.triu(~_inside(own)))
+    def matrix(player_sizes: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
+        upper = np.nonzero(np.triu(~_inside(player_sizes)))
 
         def build(couplings):
-            skew = np.zeros((sum(own),) * 2)
+            skew = np.zeros((sum(player_sizes),) * 2)
             skew[upper] = couplings
             return skew - skew.T
 
@@ -353,9 +355,9 @@ def general_sum_games(sizes: Sizes = THREE_TOO, smooth: bool = False) -> st.Sear
         ValueError: sizes that are no whole numbers >= 1.
     """
 
-    def matrix(own: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
-        inside = _inside(own)
-        return arrays((sum(own),) * 2).map(
+    def matrix(player_sizes: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
+        inside = _inside(player_sizes)
+        return arrays((sum(player_sizes),) * 2).map(
             lambda entries: np.where(inside, np.tril(entries) + np.tril(entries, -1).T, entries)
         )
 
@@ -436,7 +438,7 @@ def updates(
     """Any update of the catalogue with hyper-parameters in and around the stable region.
 
     Drawn: which update; one rate per player (half of the time the same), an optimiser (gradient descent, momentum of
-    either sign, Nesterov, optimism, RMSProp, Adam, ...), the order of turns, inner steps, look-ahead, and for the
+    either sign, Nesterov, optimism, RMSProp, Adam, ...), the order of the players, inner steps, look-ahead, and for the
     explicit ones a direction. Updates without a strategy of their own here (those of a user) are drawn as their
     `example`. Shrinks to simultaneous gradient descent with rates 1/2.
 
@@ -472,7 +474,7 @@ def updates(
         if name != "ODEGAN" or players == 2
     ]
     if "Simultaneous" in chosen:  # what is drawn with the fewest choices is what the others shrink to
-        drawn = [rate.map(lambda h: turns.Simultaneous(*[optimisers.sgd(h)] * players)), *drawn]
+        drawn = [rate.map(lambda h: schemes.Simultaneous(*[optimisers.sgd(h)] * players)), *drawn]
     return _plainly(st.one_of(drawn))
 
 
@@ -597,16 +599,16 @@ def _readable(values: np.ndarray) -> np.ndarray:
     return np.round(values, 12) + 0.0
 
 
-def _inside(own: Sequence[int]) -> np.ndarray:
+def _inside(sizes: Sequence[int]) -> np.ndarray:
     """Which entries of a matrix of all players belong to one player's own block."""
-    owner = np.repeat(np.arange(len(own)), own)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
     return owner[:, None] == owner[None, :]
 
 
-def _quadratic(matrix: np.ndarray, own: Sequence[int], centre: np.ndarray) -> Quadratic:
+def _quadratic(matrix: np.ndarray, sizes: Sequence[int], centre: np.ndarray) -> Quadratic:
     """The quadratic game of a matrix H, with the equilibrium at the centre."""
     matrix = _readable(matrix)
-    parts = np.split(np.arange(len(matrix)), np.cumsum(own)[:-1])
+    parts = np.split(np.arange(len(matrix)), np.cumsum(sizes)[:-1])
     offset = _readable(-matrix @ centre)
     blocks = []
     for part in parts:
@@ -615,7 +617,7 @@ def _quadratic(matrix: np.ndarray, own: Sequence[int], centre: np.ndarray) -> Qu
         square = matrix[np.ix_(part, part)]
         whole[np.ix_(part, part)] = (square + square.T) / 2
         blocks.append(whole)
-    return Quadratic(blocks, [offset[part] for part in parts], [(size,) for size in own])
+    return Quadratic(blocks, [offset[part] for part in parts], [(size,) for size in sizes])
 
 
 def _games(
@@ -629,22 +631,22 @@ def _games(
     """Quadratic games of matrices drawn for every sizes, and terms with weights between `lowest` and 1 times these."""
     _check_sizes(sizes, "sizes")
 
-    def of_sizes(own: tuple[int, ...]) -> st.SearchStrategy[Game]:
-        total = sum(own)
-        owner = np.repeat(np.arange(len(own)), own) == np.arange(len(own))[:, None]
+    def of_sizes(player_sizes: tuple[int, ...]) -> st.SearchStrategy[Game]:
+        total = sum(player_sizes)
+        owner = np.repeat(np.arange(len(player_sizes)), player_sizes) == np.arange(len(player_sizes))[:, None]
 
         def weights(largest: float) -> st.SearchStrategy[np.ndarray]:
             drawn = several(numbers(lowest * largest, largest), total) if largest else st.just((0.0,) * total)
             return drawn.map(lambda values: np.where(owner, np.asarray(values), 0.0))
 
         def build(drawn, centre, terms):
-            quadratic = _quadratic(drawn, own, centre)
+            quadratic = _quadratic(drawn, player_sizes, centre)
             return quadratic if terms is None else PerturbedQuadratic(quadratic, *terms, centre)
 
         terms = st.tuples(weights(quartic), weights(softplus)) if smooth else st.none()
-        return st.builds(build, matrix(own), arrays((total,), size=2.0), terms)
+        return st.builds(build, matrix(player_sizes), arrays((total,), size=2.0), terms)
 
-    return _plainly(st.one_of([of_sizes(tuple(own)) for own in sizes]))
+    return _plainly(st.one_of([of_sizes(tuple(player_sizes)) for player_sizes in sizes]))
 
 
 def _objectives(given: Any) -> st.SearchStrategy:
@@ -683,9 +685,9 @@ def _check_bounds(low_name: str, low: float, high_name: str, high: float, minimu
 
 
 def _check_sizes(sizes: Any, name: str, players: int | None = None) -> None:
-    def fits(own: Any) -> bool:
-        whole = isinstance(own, tuple) and all(isinstance(size, int) and size >= 1 for size in own)
-        return whole and len(own) >= 1 and (players is None or len(own) == players)
+    def fits(entry: Any) -> bool:
+        whole = isinstance(entry, tuple) and all(isinstance(size, int) and size >= 1 for size in entry)
+        return whole and len(entry) >= 1 and (players is None or len(entry) == players)
 
     if not isinstance(sizes, (list, tuple)) or not sizes or not all(map(fits, sizes)):
         count = "every player" if players is None else f"{players} players"
@@ -698,7 +700,7 @@ def _check_sizes(sizes: Any, name: str, players: int | None = None) -> None:
 def _update_makers(players: int, rate: st.SearchStrategy[float]) -> dict[str, st.SearchStrategy[Update]]:
     """A strategy for every update of the library, by name."""
     # One rate for all players (which shrinks first), or one each.
-    all_rates = st.one_of(rate.map(lambda one: (one,) * players), several(rate, players))
+    all_rates = st.one_of(rate.map(lambda common: (common,) * players), several(rate, players))
     share = numbers(0, 1)
     factories = st.one_of(
         st.just(optimisers.sgd),
@@ -710,7 +712,7 @@ def _update_makers(players: int, rate: st.SearchStrategy[float]) -> dict[str, st
         numbers(0, 0.9).map(lambda decay: lambda h: optimisers.rmsprop(h, decay, 0.1)),
         st.builds(lambda b1, b2: lambda h: optimisers.adam(h, b1, b2, 0.1), numbers(-0.5, 0.9), numbers(0, 0.999)),
     )
-    steppers = st.builds(lambda factory, own: tuple(factory(h) for h in own), factories, all_rates)
+    steppers = st.builds(lambda factory, drawn: tuple(factory(h) for h in drawn), factories, all_rates)
     orders = st.one_of(st.just(tuple(range(players))), st.permutations(range(players)).map(tuple))
     repeats = several(st.integers(1, 2), players)
     ways = st.one_of(
@@ -719,19 +721,19 @@ def _update_makers(players: int, rate: st.SearchStrategy[float]) -> dict[str, st
         st.builds(lambda weight: directions.SymplecticAdjustment(weight, align=False), numbers(0, 1)),
         st.builds(directions.JacobianRegularisation, numbers(0, 1)),
     )
-    methods = st.sampled_from(list(turns.runge_kutta.TABLEAUS))
+    methods = st.sampled_from(list(schemes.runge_kutta.TABLEAUS))
 
-    def simultaneous(own, direction):
-        return turns.Simultaneous(*own, direction=direction)
+    def simultaneous(optimisers_drawn, direction):
+        return schemes.Simultaneous(*optimisers_drawn, direction=direction)
 
-    def alternating(own, order, inner, direction):
-        return turns.Alternating(*own, order=order, repeats=inner, direction=direction)
+    def alternating(optimisers_drawn, order, inner, direction):
+        return schemes.Alternating(*optimisers_drawn, order=order, repeats=inner, direction=direction)
 
-    def extragradient(own, ahead, order):
-        return turns.Extragradient(*own, extrapolation=ahead, order=order)
+    def extragradient(optimisers_drawn, ahead, order):
+        return schemes.Extragradient(*optimisers_drawn, extrapolation=ahead, order=order)
 
-    def past(own, ahead, first):
-        return turns.PastExtrapolation(*own, extrapolation=ahead, first=first)
+    def past(optimisers_drawn, ahead, first):
+        return schemes.PastExtrapolation(*optimisers_drawn, extrapolation=ahead, first=first)
 
     inner = st.one_of(
         st.builds(simultaneous, steppers, st.none()),
@@ -741,13 +743,13 @@ def _update_makers(players: int, rate: st.SearchStrategy[float]) -> dict[str, st
         "Simultaneous": st.builds(simultaneous, steppers, ways),
         "Alternating": st.builds(alternating, steppers, orders, repeats, ways),
         "AdaptiveCompetitive": st.builds(
-            lambda own, decay: turns.AdaptiveCompetitive(own, decay, 0.1), all_rates, numbers(0, 0.9)
+            lambda drawn, decay: schemes.AdaptiveCompetitive(drawn, decay, 0.1), all_rates, numbers(0, 0.9)
         ),
-        "Averaged": st.builds(turns.Averaged, inner, st.one_of(st.none(), numbers(0, 0.9))),
+        "Averaged": st.builds(schemes.Averaged, inner, st.one_of(st.none(), numbers(0, 0.9))),
         "Extragradient": st.builds(extragradient, steppers, all_rates, st.one_of(st.none(), orders)),
-        "Lookahead": st.builds(turns.Lookahead, inner, st.integers(1, 5), share),
-        "ODEGAN": st.builds(turns.ODEGAN, all_rates, numbers(0, 0.5), methods),
+        "Lookahead": st.builds(schemes.Lookahead, inner, st.integers(1, 5), share),
+        "ODEGAN": st.builds(schemes.ODEGAN, all_rates, numbers(0, 0.5), methods),
         "PastExtrapolation": st.builds(past, steppers, all_rates, st.sampled_from(["zero", "current"])),
-        "ProximalPoint": st.builds(turns.ProximalPoint, all_rates),
-        "RungeKutta": st.builds(turns.RungeKutta, all_rates, methods),
+        "ProximalPoint": st.builds(schemes.ProximalPoint, all_rates),
+        "RungeKutta": st.builds(schemes.RungeKutta, all_rates, methods),
     }

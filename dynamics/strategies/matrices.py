@@ -18,8 +18,8 @@ def numbers(low: float, high: float) -> st.SearchStrategy[float]:
     """
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"the bounds are {low} and {high}; expected two finite numbers, the smaller one first")
-    found = st.floats(float(low), float(high), allow_nan=False, allow_infinity=False, allow_subnormal=False)
-    return found.map(_without_dust) if low <= 0 <= high else found
+    floats = st.floats(float(low), float(high), allow_nan=False, allow_infinity=False, allow_subnormal=False)
+    return floats.map(_without_dust) if low <= 0 <= high else floats
 
 
 def _without_dust(number: float) -> float:
@@ -83,8 +83,8 @@ def matrices_with_singular_values(
 def definite_matrices(low: float, high: float, size: int) -> st.SearchStrategy[np.ndarray]:
     """Symmetric matrices all of whose eigenvalues lie between two bounds; they shrink to diagonal ones."""
 
-    def build(values: Sequence[float], turn: np.ndarray) -> np.ndarray:
-        matrix = turn @ np.diag(values) @ turn.T
+    def build(values: Sequence[float], rotation: np.ndarray) -> np.ndarray:
+        matrix = rotation @ np.diag(values) @ rotation.T
         return (matrix + matrix.T) / 2
 
     return st.builds(build, several(numbers(low, high), size), rotations(size))

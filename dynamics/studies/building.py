@@ -20,6 +20,7 @@ import dynamics.catalogue as catalogue
 import dynamics.optimisers as optimisers
 from dynamics._names import nearest
 from dynamics._text import reason, shown
+from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.directions import Direction
 from dynamics.distributions import Sample
 from dynamics.flows import AbstractFlow
@@ -159,7 +160,7 @@ def _one_penalty(choices: list[Any], chosen: int, where: str) -> Penalty | None:
 @functools.lru_cache(maxsize=4096)
 def _method(text: str, kind: str, precision: str, where: str, added: tuple) -> Update | AbstractFlow:
     arguments = json.loads(text)
-    cls = _find("updates" if kind == "map" else "flows", arguments.pop("name"), f"{where}.name")
+    cls = _find("updates" if boundary_of(kind).discrete else "flows", arguments.pop("name"), f"{where}.name")
     return _call(cls, arguments, where)
 
 

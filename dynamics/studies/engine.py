@@ -1,4 +1,13 @@
-"""Running a study: cells of equal structure share one compiled program, prediction and simulation side by side."""
+"""Running a study: cells of equal structure share one compiled program, prediction and simulation side by side.
+
+This is not the engine of sweeps (`dynamics.ensembles.running`), because what takes the time differs. A sweep is one
+`build` over axes: one program, traced once, runs over up to 10^6 cells, whose numbers are rows of arrays, and is made
+machine code. The cells of a study are of many games and methods: hundreds of programs of a few cells each, of which
+nearly all the time is compiling. They are therefore compiled quickly, several at a time in threads, flows first; a cell
+is a record with a judgement in words, and portraits are results as well, which have no place among a sweep's arrays.
+What is the same is shared: files with checksums and the lock of the folder (`dynamics.ensembles.store`), what a worker
+must have in common with this process (`dynamics.ensembles.workers`), and the lock for tracing (`dynamics._locks`).
+"""
 
 import collections
 import concurrent.futures
@@ -167,22 +176,22 @@ def _gathered(study, jobs, batches, count: int, submit, kept: Kept | bool, progr
     done, total = 0, len(jobs)
     futures: dict[concurrent.futures.Future, tuple[str, int]] = {}
 
-    def enter(number: int, found: Sequence[Cell]) -> None:
+    def enter(number: int, computed: Sequence[Cell]) -> None:
         nonlocal done
-        for index, cell in zip(batches[number], found, strict=True):
+        for index, cell in zip(batches[number], computed, strict=True):
             cells[index] = cell
-        done += len(found)
+        done += len(computed)
 
     def outcomes() -> str:
         counts = collections.Counter(cell.outcome for cell in cells if cell is not None)
         return ", ".join(f"{counts[outcome.name]} {outcome.name}" for outcome in Outcome if counts[outcome.name])
 
     for number in range(len(batches)):
-        found = kept.cells(number) if kept else None
-        if found is None:
+        stored = kept.cells(number) if kept else None
+        if stored is None:
             futures[submit("cells", batches[number])] = "cells", number
         else:
-            enter(number, found)
+            enter(number, stored)
     for number in range(count):
         portraits[number] = kept.portrait(number) if kept else None
         if portraits[number] is None:
@@ -192,11 +201,11 @@ def _gathered(study, jobs, batches, count: int, submit, kept: Kept | bool, progr
 
     def collect(future: concurrent.futures.Future) -> None:
         kind, number = futures.pop(future)
-        found = future.result()
+        result = future.result()
         if kind == "portrait":
-            portraits[number] = kept.add_portrait(number, found) if kept else found
+            portraits[number] = kept.add_portrait(number, result) if kept else result
             return
-        enter(number, kept.add_cells(number, found) if kept else found)
+        enter(number, kept.add_cells(number, result) if kept else result)
         if progress is not None:
             progress(done, total, outcomes())
 
@@ -204,7 +213,7 @@ def _gathered(study, jobs, batches, count: int, submit, kept: Kept | bool, progr
         for future in concurrent.futures.as_completed(list(futures)):
             collect(future)
     except concurrent.futures.BrokenExecutor as error:
-        for future in [one for one in futures if one.done() and one.exception() is None]:
+        for future in [f for f in futures if f.done() and f.exception() is None]:
             collect(future)
         where = (
             "they are in the store, and the same command with --resume goes on from there" if kept else "they are lost"
@@ -271,24 +280,24 @@ def _computed_there(sent: bytes, settings: dict[str, Any], kind: str, which: Any
 def stabilities(study: Study) -> list[Judged]:
     """The stability of every cell, without simulating; cells share programs as in `execute`."""
     jobs = prepare(study)
-    found: list[Judged | None] = [None] * len(jobs)
+    verdicts: list[Judged | None] = [None] * len(jobs)
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        futures = {pool.submit(_locked, _judge_chunk, [jobs[i] for i in own]): own for own in _chunks(jobs)}
+        futures = {pool.submit(_locked, _judge_chunk, [jobs[i] for i in indices]): indices for indices in _chunks(jobs)}
         try:
             for future in concurrent.futures.as_completed(futures):
                 for index, judged in zip(futures[future], future.result(), strict=True):
-                    found[index] = judged
+                    verdicts[index] = judged
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return found
+    return verdicts
 
 
 def _chunks(jobs: Sequence[_Job]) -> list[list[int]]:
     """Numbers of the cells of every compiled call."""
-    chunks = [own[first : first + CHUNK] for own in _groups(jobs) for first in range(0, len(own), CHUNK)]
+    chunks = [group[first : first + CHUNK] for group in _groups(jobs) for first in range(0, len(group), CHUNK)]
     # Flows take longest to compile: they go first, so that the end is not one core waiting for the other.
-    return sorted(chunks, key=lambda own: jobs[own[0]].recipe.kind == "map")
+    return sorted(chunks, key=lambda indices: isinstance(jobs[indices[0]].method, Update))
 
 
 def _groups(jobs: Sequence[_Job]) -> list[list[int]]:
@@ -296,13 +305,13 @@ def _groups(jobs: Sequence[_Job]) -> list[list[int]]:
     groups: dict[Any, list[int]] = {}
     for index, job in enumerate(jobs):
         groups.setdefault(_structure((job.method, job.start)), []).append(index)
-    found = []
+    parts = []
     for members in groups.values():
         games: dict[Any, list[int]] = {}
         for index in members:
             games.setdefault(_structure(jobs[index].game), []).append(index)
-        found += [members] if len(members) <= MIXED else list(games.values())
-    return found
+        parts += [members] if len(members) <= MIXED else list(games.values())
+    return parts
 
 
 def _structure(tree: Any) -> Any:
@@ -459,7 +468,7 @@ class _Ending(eqx.Module):
 
 def _cell(study: Study, job: _Job, far: _Ending, close: _Ending, linear: Linearisation) -> Cell:
     report = _stability(job, linear)
-    length = study.data["steps"] if job.recipe.kind == "map" else study.data["until"]
+    length = study.data["steps" if isinstance(job.method, Update) else "until"]
     outcome = Outcome(int(far.outcome)).name
     distance = _distance(far.final, job.equilibrium)
     agreement, explanation = judge(
@@ -525,11 +534,11 @@ def _portrait_requests(study: Study, jobs: list[_Job]) -> list[tuple[str, list[_
                 chosen = [job for job in chosen if getattr(job.recipe, key) == table[key]]
         picked = []
         for method in table["methods"]:
-            own = [job for job in chosen if job.recipe.method == method]
-            if not own:
+            matching = [job for job in chosen if job.recipe.method == method]
+            if not matching:
                 known = {job.recipe.method for job in chosen}
                 raise StudyError(f"portrait.{index}.methods: got {method!r}{nearest(str(method), known)}")
-            picked.append(own[0])
+            picked.append(matching[0])
         if sum(_trees.size(player) for player in picked[0].start) != 2:
             raise StudyError(f"portrait.{index}.game: {table['game']!r} is not planar; expected a game of two numbers")
         half_width = float(table.get("half_width", 0.0))

@@ -57,7 +57,7 @@ class Kept:
         resume: bool,
     ):
         self.path, self.batches, self.total = pathlib.Path(path), batches, len(batches) + portraits
-        self.found: dict[int, Any] = {}
+        self.records: dict[int, Any] = {}
         self.identity = json.loads(json.dumps(_identity(study, plugins), default=_plain))
         self.digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
         self.lock: Lock | None = None
@@ -68,15 +68,15 @@ class Kept:
                 self._compare(there)
         except OSError as error:
             raise self._cannot("read", error) from error
-        if there is not None and not resume and len(self.found) < self.total:
-            cells = sum(len(batches[number]) for number in self.found if number < len(batches))
+        if there is not None and not resume and len(self.records) < self.total:
+            cells = sum(len(batches[number]) for number in self.records if number < len(batches))
             raise StudyError(
                 f"--store {str(path)!r} holds unfinished work of this study, {cells} of "
                 f"{sum(map(len, batches))} cells; add --resume to go on with it, or give another name"
             )
 
     def __enter__(self) -> "Kept":
-        if len(self.found) < self.total or not (self.path / WHAT).exists():
+        if len(self.records) < self.total or not (self.path / WHAT).exists():
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self.lock = Lock(self.path / "lock", str(self.path))
@@ -100,15 +100,15 @@ class Kept:
 
     def cells(self, number: int) -> list[Cell] | None:
         """The cells of a batch, if they are there."""
-        found = self.found.get(number)
-        return None if found is None else [Cell(**_decoded(cell)) for cell in found]
+        record = self.records.get(number)
+        return None if record is None else [Cell(**_decoded(cell)) for cell in record]
 
     def portrait(self, number: int) -> Portrait | None:
         """A portrait, if it is there."""
-        found = self.found.get(len(self.batches) + number)
-        if found is None:
+        record = self.records.get(len(self.batches) + number)
+        if record is None:
             return None
-        fields = _decoded(found)
+        fields = _decoded(record)
         fields["trajectories"] = tuple((label, points) for label, points in fields["trajectories"])
         return Portrait(**fields | {"names": tuple(fields["names"])})
 
@@ -122,14 +122,14 @@ class Kept:
         self._add(len(self.batches) + number, vars(portrait))
         return self.portrait(number)
 
-    def _add(self, number: int, found: Any) -> None:
-        found = json.loads(json.dumps(found, default=_plain))
-        record = record_of({"run": self.digest, "number": number, "found": found})
+    def _add(self, number: int, content: Any) -> None:
+        content = json.loads(json.dumps(content, default=_plain))
+        record = record_of({"run": self.digest, "number": number, "found": content})
         try:
             write_files([(self.path / f"{number}.json", record)])
         except OSError as error:
             raise self._cannot("written", error) from error
-        self.found[number] = found
+        self.records[number] = content
 
     def _read(self) -> dict[str, Any] | None:
         """What the folder says it is of; without its `study.json` the batches tell."""
@@ -141,10 +141,10 @@ class Kept:
             raise other
         if not what.exists():
             names = {file.name for file in self.path.iterdir()}
-            if not all(re.fullmatch(rf"lock|\d+\.json|\.(\d+|{WHAT[:-5]})\.json\.part", one) for one in names):
+            if not all(re.fullmatch(rf"lock|\d+\.json|\.(\d+|{WHAT[:-5]})\.json\.part", file) for file in names):
                 raise other
-            if self.found or not any(one[0].isdigit() for one in names):
-                return self.identity if self.found else None
+            if self.records or not any(file[0].isdigit() for file in names):
+                return self.identity if self.records else None
             raise StudyError(
                 f"{name}: {WHAT} is missing, and the batches that are there are of another run, or damaged; put it "
                 "back from a copy, or give another name"
@@ -186,7 +186,7 @@ class Kept:
             record = read_record(self.path / f"{number}.json")
             # One that is damaged, or of another run, is computed again.
             if record is not None and (record["run"], record["number"]) == (self.digest, number):
-                self.found[number] = record["found"]
+                self.records[number] = record["found"]
 
     def _cannot(self, what: str, error: OSError) -> StudyError:
         if isinstance(error, StoreError):
@@ -220,10 +220,10 @@ def _flat(value: Any, path: str = "") -> dict[str, str]:
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if parts is None:
         return {path: repr(value)}
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, part in parts:
-        found |= _flat(part, f"{path}.{key}" if path else str(key))
-    return found
+        flat |= _flat(part, f"{path}.{key}" if path else str(key))
+    return flat
 
 
 def _short(text: str | None) -> str:

@@ -10,7 +10,7 @@ from dynamics._plain import plain
 from dynamics.analysis import Classification, EquilibriumError, TimescaleThreshold, Verdict, classify
 from dynamics.analysis import timescale_threshold as threshold_of
 from dynamics.analysis.examination import examine_report
-from dynamics.analysis.nonnormal import transient_growth
+from dynamics.analysis.nonnormal.growth import transient_growth
 from dynamics.studies.results import Judged
 
 MOST_ROWS = 60  # of a Jacobian whose powers are looked at for a table
@@ -26,8 +26,8 @@ def to_json(name: str, cells: Sequence[Judged], *, detail: bool) -> dict[str, An
     """Every cell as plain data; with `detail` the whole examination."""
     entries = []
     for cell in cells:
-        found = _examined(cell) if detail else None
-        entries.append({"label": cell.label, **(cell.stability if found is None else found).to_dict()})
+        examination = _examined(cell) if detail else None
+        entries.append({"label": cell.label, **(cell.stability if examination is None else examination).to_dict()})
     return plain({"study": name, "cells": entries})
 
 
@@ -68,8 +68,8 @@ def remarks(cells: Sequence[Judged]) -> list[str]:
 
 
 def _described(cell: Judged, detail: bool) -> str:
-    found = _examined(cell) if detail else None
-    return (cell.stability if found is None else found).describe()
+    examination = _examined(cell) if detail else None
+    return (cell.stability if examination is None else examination).describe()
 
 
 def _examined(cell: Judged) -> Any:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynamics.analysis.stability.boundary import KINDS, Boundary, boundary_of
+
 if TYPE_CHECKING:
     from dynamics.analysis import Stability
     from dynamics.flows import AbstractFlow
@@ -68,6 +70,11 @@ class Cell:
     steps: float
     agreement: str
     explanation: str
+
+    @property
+    def boundary(self) -> Boundary:
+        """The boundary of stability that belongs to its kind."""
+        return boundary_of(self.kind)
 
     @property
     def label(self) -> str:
@@ -139,6 +146,10 @@ class Results:
     settings: dict[str, Any]
     provenance: dict[str, Any]
     draw: tuple[str, ...]
+
+    def boundaries(self) -> list[Boundary]:
+        """The boundaries of stability of the kinds of methods among the cells, that of maps first."""
+        return [boundary for boundary in KINDS.values() if any(cell.boundary == boundary for cell in self.cells)]
 
     def counts(self) -> dict[str, int]:
         """How many cells agree, are explained, or are not."""

@@ -209,17 +209,17 @@ def _slots(data: Any, path: str, create: bool = False) -> list[tuple[Any, Any]]:
     places = [data]
     for part in parents:
         places = [deeper for place in places for deeper in _enter(place, part, path)]
-    found: list[tuple[Any, Any]] = []
+    slots: list[tuple[Any, Any]] = []
     for place in places:
         if isinstance(place, list):
-            found += [(place, index) for index in (range(len(place)) if last == "*" else [_index(place, last, path)])]
+            slots += [(place, index) for index in (range(len(place)) if last == "*" else [_index(place, last, path)])]
         elif isinstance(place, dict):
             if not create and last not in place:
                 raise StudyError(f"{path}: there is no {last!r} here{nearest(last, place)}")
-            found.append((place, last))
+            slots.append((place, last))
         else:
             raise StudyError(f"{path}: {shown(place)} is no table, so it has no {last!r}")
-    return found
+    return slots
 
 
 def _enter(place: Any, part: str, path: str) -> list[Any]:
@@ -432,14 +432,14 @@ def _distinct(entries: Iterable[tuple[str, str | None, str]]) -> dict[str, str]:
     for where, label, _ in entries:
         if label is not None and owners.setdefault(label, where) != where:
             raise StudyError(f"{where}.label: {label!r} is the label of {owners[label]} as well; give each its own")
-    found: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for where, label, name in entries:
         if label is None:
             numbered = itertools.chain([name], (f"{name} ({number})".strip() for number in itertools.count(2)))
             label = next(text for text in numbered if text not in owners)
             owners[label] = where
-        found[where] = label
-    return found
+        labels[where] = label
+    return labels
 
 
 def _at(data: dict[str, Any], path: str) -> dict[str, Any]:

@@ -64,16 +64,16 @@ class AdaptiveCompetitive(Update):
 
     def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
         players, count = state.players, state.memory.count + 1
-        aims, slope = jax.linearize(lambda point: game.field(point, key), players)
-        squares = jax.tree.map(lambda v, g: self.decay * v + (1 - self.decay) * g**2, state.memory.squares, aims)
+        field, slope = jax.linearize(lambda point: game.field(point, key), players)
+        squares = jax.tree.map(lambda v, g: self.decay * v + (1 - self.decay) * g**2, state.memory.squares, field)
 
         def root_of_step(rate: Array, square: Array) -> Array:
             correction = jnp.sqrt(1 - self.decay ** count.astype(square.dtype))
             return jnp.sqrt(rate * correction / (jnp.sqrt(square + self.eps_root) + self.eps))
 
         roots = tuple(
-            jax.tree.map(lambda square, rate=rate: root_of_step(rate, square), own)
-            for rate, own in zip(rates_of(self.rates, players), squares, strict=True)
+            jax.tree.map(lambda square, rate=rate: root_of_step(rate, square), player_squares)
+            for rate, player_squares in zip(rates_of(self.rates, players), squares, strict=True)
         )
 
         def times(left: Players, right: Players) -> Players:
@@ -83,7 +83,7 @@ class AdaptiveCompetitive(Update):
             coupling = times(roots, _coupling(slope, times(roots, scaled)))
             return _trees.add_scaled(scaled, -1, coupling)
 
-        moves = times(roots, linear_solution(matrix, times(roots, aims)))
+        moves = times(roots, linear_solution(matrix, times(roots, field)))
         return State(_trees.add_scaled(players, 1, moves), _Memory(squares, count))
 
     @classmethod
@@ -111,4 +111,6 @@ def _coupling(slope: Callable[[Players], Players], moves: Players) -> Players:
         jax.tree.map(lambda leaf, player=player: without_own(leaf, player), move) for player, move in enumerate(moves)
     )
     changes = jax.vmap(slope)(batch)
-    return tuple(jax.tree.map(lambda leaf, player=player: leaf[player], own) for player, own in enumerate(changes))
+    return tuple(
+        jax.tree.map(lambda leaf, player=player: leaf[player], change) for player, change in enumerate(changes)
+    )

@@ -105,7 +105,10 @@ class Steppers(eqx.Module):
         """The memory of every player's optimiser."""
         if len(players) != len(self.optimisers):
             raise ValueError(f"{len(self.optimisers)} optimisers for {len(players)} players; expected one per player")
-        return tuple(first_memory(as_transformation(o), own) for o, own in zip(self.optimisers, players, strict=True))
+        return tuple(
+            first_memory(as_transformation(o), parameters)
+            for o, parameters in zip(self.optimisers, players, strict=True)
+        )
 
     def advance(
         self, game: Game, players: Players, memory: PyTree, player: int, direction: PyTree, key: PRNGKeyArray | None
@@ -118,27 +121,27 @@ class Steppers(eqx.Module):
             return game.losses(players, key)[player]
 
         changes, memory = optimiser_step(transformation, gradient, memory, players[player], loss)
-        own = optax.apply_updates(players[player], changes)
+        parameters = optax.apply_updates(players[player], changes)
         projection = None if self.projections is None else self.projections[player]
-        return own if projection is None else projected(projection, own, player), memory
+        return parameters if projection is None else projected(projection, parameters, player), memory
 
 
-def projected(projection: Projection, own: PyTree, player: int) -> PyTree:
+def projected(projection: Projection, parameters: PyTree, player: int) -> PyTree:
     """A player's parameters after its projection.
 
     Raises:
         TypeError: the projection returned something of another structure, shape or dtype.
     """
-    result = projection(own)
-    given, got = jax.tree.structure(own), jax.tree.structure(result)
+    result = projection(parameters)
+    given, got = jax.tree.structure(parameters), jax.tree.structure(result)
     same = given == got and all(
         eqx.is_array(b) and (jnp.shape(a), a.dtype) == (jnp.shape(b), b.dtype)
-        for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(result), strict=True)
+        for a, b in zip(jax.tree.leaves(parameters), jax.tree.leaves(result), strict=True)
     )
     if not same:
         raise TypeError(
-            f"the projection of player {player} returned {described(result)} for the parameters {described(own)}; "
-            "expected the same structure, shapes and dtypes"
+            f"the projection of player {player} returned {described(result)} for the parameters "
+            f"{described(parameters)}; expected the same structure, shapes and dtypes"
         )
     return result
 
@@ -148,8 +151,8 @@ def project(projections: Sequence[Projection | None] | None, players: Players) -
     if projections is None:
         return players
     return tuple(
-        own if projection is None else projected(projection, own, player)
-        for player, (own, projection) in enumerate(zip(players, projections, strict=True))
+        parameters if projection is None else projected(projection, parameters, player)
+        for player, (parameters, projection) in enumerate(zip(players, projections, strict=True))
     )
 
 
@@ -164,9 +167,12 @@ def rates_of(rates: tuple[Array, ...], players: Players) -> tuple[Array, ...]:
     return rates if len(rates) == len(players) else rates * len(players)
 
 
-def moved(players: Players, rates: Sequence[Array], aims: Players) -> Players:
+def moved(players: Players, rates: Sequence[Array], directions: Players) -> Players:
     """Every player after a step along its direction, with its rate."""
-    return tuple(_trees.add_scaled(own, rate, aim) for own, rate, aim in zip(players, rates, aims, strict=True))
+    return tuple(
+        _trees.add_scaled(parameters, rate, direction)
+        for parameters, rate, direction in zip(players, rates, directions, strict=True)
+    )
 
 
 DENSE = 64  # unknowns up to which the linear system of an implicit step is solved by elimination
@@ -195,22 +201,22 @@ def linear_solution(matrix: Callable[[PyTree], PyTree], right: PyTree) -> PyTree
 
 def joint_step(steppers: Steppers, direction: Direction, game: Game, state: State, key: PRNGKeyArray | None) -> State:
     """All players move at once, from the same point."""
-    aims = direction(game, state.players, key)
+    directions = direction(game, state.players, key)
     moved = [
-        steppers.advance(game, state.players, memory, player, aim, key)
-        for player, (aim, memory) in enumerate(zip(aims, state.memory, strict=True))
+        steppers.advance(game, state.players, memory, player, velocity, key)
+        for player, (velocity, memory) in enumerate(zip(directions, state.memory, strict=True))
     ]
     players, memory = zip(*moved, strict=True)
     return State(players, memory)
 
 
-def turns(order: Sequence[int], repeats: Sequence[int]) -> list[int]:
+def sub_steps(order: Sequence[int], repeats: Sequence[int]) -> list[int]:
     """Who moves, sub-step by sub-step: (0, 1) with repeats (1, 2) is [0, 1, 1]; repeats are counted by player."""
     return [player for player in order for _ in range(repeats[player])]
 
 
 def check_order(order: Sequence[int], repeats: Sequence[int], players: int) -> None:
-    """Raise `ValueError` unless every player has its turn and a number of inner steps."""
+    """Raise `ValueError` unless every player is in the order and has a number of inner steps."""
     if sorted(order) != list(range(players)):
         raise ValueError(f"order is {tuple(order)}; expected each of the players 0 to {players - 1} once")
     if len(repeats) != players or any(not isinstance(n, int) or n < 1 for n in repeats):
@@ -228,7 +234,7 @@ def alternating_step(
 ) -> State:
     """One player after the other, each seeing what the earlier ones have done."""
     players, memory = state.players, state.memory
-    for index, player in enumerate(turns(order, repeats)):
+    for index, player in enumerate(sub_steps(order, repeats)):
         own_key = None if key is None else jax.random.fold_in(key, index)
         aim = direction(game, players, own_key)[player]
         own, own_memory = steppers.advance(game, players, memory[player], player, aim, own_key)

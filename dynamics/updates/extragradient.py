@@ -25,20 +25,20 @@ from dynamics.updates.base import (
 class Extragradient(Update):
     r"""Look ahead, then move from where you are: $x^+ = x + h\, d(x + \gamma\, d(x))$.
 
-    Simultaneous by default. With an `order` the players take turns (Gauss-Seidel): each looks ahead from, and moves at,
+    Simultaneous by default. With an `order` they move one by one (Gauss-Seidel): each looks ahead from, and moves at,
     the point that already holds the earlier players' moves; the look-ahead is always one of all players.
 
     Args:
         optimisers: one per player; how the direction at the look-ahead point becomes a step.
         extrapolation: gamma, the rate of the look-ahead step: one number, or one per player.
-        order: `None` for simultaneous moves, or the order of the turns.
+        order: `None` for simultaneous moves, or the order in which the players move.
         repeats: number of inner steps of each player; only with an order.
         direction: where each player wants to go; default its gradient.
         projections: one function or `None` per player, applied to the look-ahead point and after each step.
 
     With a key the look-ahead and the step see different minibatches.
     Source: Korpelevich 1976; Gidel et al., A Variational Inequality Perspective on GANs, 2019; with two step sizes and
-    turns: Zhang and Yu, Convergence of Gradient Methods on Bilinear Zero-Sum Games, 2020.
+    an order: Zhang and Yu, Convergence of Gradient Methods on Bilinear Zero-Sum Games, 2020.
 
     Raises:
         ValueError: a rate is negative or not finite, a wrong order, repeats without an order.
@@ -78,7 +78,7 @@ class Extragradient(Update):
             check_order(self.order, self._repeats, players)
         elif self.repeats is not None:
             raise ValueError(
-                f"repeats is {self.repeats} but there is no order; give order=(0, 1) for alternating turns"
+                f"repeats is {self.repeats} but there is no order; give order=(0, 1) for alternating moves"
             )
 
     @property
@@ -109,6 +109,6 @@ class _AtExtrapolatedPoint(Direction):
 
     def __call__(self, game: Game, players: Players, key: PRNGKeyArray | None = None) -> Players:
         look, move = (None, None) if key is None else jax.random.split(key)
-        aims = self.direction(game, players, look)
-        ahead = project(self.projections, moved(players, self.rates, aims))
+        directions = self.direction(game, players, look)
+        ahead = project(self.projections, moved(players, self.rates, directions))
         return self.direction(game, ahead, move)

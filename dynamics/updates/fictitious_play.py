@@ -22,11 +22,11 @@ class FictitiousPlay(Update):
     In two-player zero-sum games the mixtures approach the equilibria (Robinson 1951); in Shapley's game they cycle for
     ever. The map jumps where two strategies are equally good: a linearisation at a mixed equilibrium says that it is
     not differentiable.
-    Source: Brown, Iterative Solution of Games by Fictitious Play, 1951; in turns: Berger, Brown's original fictitious
+    Source: Brown, Iterative Solution of Games by Fictitious Play, 1951; one by one: Berger, Brown's original fictitious
     play, 2007.
 
     Args:
-        order: `None` for simultaneous plays, or the order of the turns; later players then see the earlier ones' play.
+        order: `None` for simultaneous plays, or the order of the players; later ones then see the earlier ones' play.
 
     Raises:
         ValueError: the order is no permutation of the players.
@@ -57,7 +57,7 @@ class FictitiousPlay(Update):
         players, plays = state.players, state.memory
         if self.order is None:
             fields = game.field(players, key)
-            players = tuple(_with_play(own, field, plays) for own, field in zip(players, fields, strict=True))
+            players = tuple(_with_play(mixture, field, plays) for mixture, field in zip(players, fields, strict=True))
         else:
             for index, player in enumerate(self.order):
                 own_key = None if key is None else jax.random.fold_in(key, index)
@@ -70,9 +70,9 @@ class FictitiousPlay(Update):
         return cls()
 
 
-def _with_play(own: PyTree, field: PyTree, plays: Array) -> PyTree:
+def _with_play(mixture: PyTree, field: PyTree, plays: Array) -> PyTree:
     """The mixture with the best answer to the field as one more play."""
-    flat, unravel = ravel_pytree(own)
+    flat, unravel = ravel_pytree(mixture)
     count = plays.astype(flat.dtype)
     # Sums that differ from whole numbers by rounding only are whole: otherwise rounding would break ties.
     total, near = count * flat, jnp.round(count * flat)

@@ -79,15 +79,15 @@ class ODEGAN(Update):
     def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
         old = state.players
 
-        def penalty(own: PyTree) -> Array:
-            gradient = game.field(replaced(old, self.discriminator, own), key)[self.generator]
+        def penalty(parameters: PyTree) -> Array:
+            gradient = game.field(replaced(old, self.discriminator, parameters), key)[self.generator]
             return _trees.dot(gradient, gradient)
 
         players = explicit_step(self.method, self.rates, Gradient(), game, old, key)
         length = rates_of(self.rates, old)[self.discriminator] * self.weight
         gradient = jax.grad(penalty)(old[self.discriminator])
-        own = _trees.add_scaled(players[self.discriminator], -length, gradient)
-        return State(replaced(players, self.discriminator, own), ())
+        parameters = _trees.add_scaled(players[self.discriminator], -length, gradient)
+        return State(replaced(players, self.discriminator, parameters), ())
 
     @classmethod
     def example(cls, players: int = 2) -> Update:

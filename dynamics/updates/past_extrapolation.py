@@ -78,9 +78,9 @@ class PastExtrapolation(Update):
             last = jax.lax.cond(started, lambda: last, lambda: self.direction(game, players, look))
             started = jnp.ones_like(started)
         ahead = project(self.steppers.projections, moved(players, self.extrapolation, last))
-        aims = self.direction(game, ahead, move)
-        after = joint_step(self.steppers, _Known(aims), game, State(players, memory.steppers), move)
-        return State(after.players, _Memory(after.memory, aims, started))
+        directions = self.direction(game, ahead, move)
+        after = joint_step(self.steppers, _Known(directions), game, State(players, memory.steppers), move)
+        return State(after.players, _Memory(after.memory, directions, started))
 
     @classmethod
     def example(cls, players: int = 2) -> Update:
@@ -99,7 +99,7 @@ class _Memory(eqx.Module):
 class _Known(Direction):
     """A direction that has been computed already."""
 
-    aims: Players
+    directions: Players
 
     def __call__(self, game: Game, players: Players, key: PRNGKeyArray | None = None) -> Players:
-        return self.aims
+        return self.directions

@@ -67,8 +67,8 @@ class ProximalPoint(Update):
         def shift(vector: Array, given: Any) -> Array:
             game, rates, direction = given
             players = unravel(vector)
-            aims = direction(game, players, key)
-            return ravel_pytree(moved(jax.tree.map(jnp.zeros_like, players), rates, aims))[0]
+            directions = direction(game, players, key)
+            return ravel_pytree(moved(jax.tree.map(jnp.zeros_like, players), rates, directions))[0]
 
         given = (game, rates, self.direction)
         tolerance = self.tolerance
@@ -100,9 +100,9 @@ def _solve(shift: Any, start: Array, given: Any, tolerance: Any) -> Array:
         return move - shift(start + scale * move, given) / scale
 
     solver = optx.Newton(rtol=tolerance, atol=tolerance, linear_solver=linear_solver(start.size, tolerance))
-    found = optx.root_find(residual, solver, jnp.zeros_like(start), given, max_steps=NEWTON_STEPS, throw=False)
-    solved = found.result == optx.RESULTS.successful
-    return jnp.where(solved, start + scale * jax.lax.stop_gradient(found.value), jnp.nan)
+    solution = optx.root_find(residual, solver, jnp.zeros_like(start), given, max_steps=NEWTON_STEPS, throw=False)
+    solved = solution.result == optx.RESULTS.successful
+    return jnp.where(solved, start + scale * jax.lax.stop_gradient(solution.value), jnp.nan)
 
 
 def _correction(shift: Any, end: Array, given: Any, residual: Array) -> Array:

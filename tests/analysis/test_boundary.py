@@ -43,6 +43,13 @@ def test_distances_positions_and_rates(boundary):
 
 
 @pytest.mark.parametrize("boundary", [UNIT_CIRCLE, IMAGINARY_AXIS], ids=lambda one: one.kind)
+def test_outlines_for_pictures(boundary):
+    np.testing.assert_allclose(boundary.distance(boundary.outline(3.0)), 0, atol=1e-15)
+    corners = boundary.stable_side(3.0)
+    assert boundary.distance(np.mean(corners[:-1])) < 0 and np.all(boundary.distance(corners) <= 1e-15)
+
+
+@pytest.mark.parametrize("boundary", [UNIT_CIRCLE, IMAGINARY_AXIS], ids=lambda one: one.kind)
 def test_another_curve_is_moved_to_the_boundary(boundary):
     matrix = np.random.default_rng(0).normal(size=(4, 3, 3))
     curves = np.array([0.5, 1.5, 2.0, 3.0])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sweeps
 import xarray as xr
+from study_samples import small_toml
 
 import dynamics as dy
 from dynamics import optimisers, studies
@@ -292,28 +293,6 @@ def test_two_writers_where_the_system_knows_no_locks(tmp_path, monkeypatch):
 
 # Studies
 
-STUDY = """
-title = "Small"
-steps = 20
-draw = ["outcomes", "portraits"]
-[axes]
-"game.0.penalty.weight" = [0.1, 0.3]
-[[game]]
-label = "Dirac-GAN"
-name = "DiracGAN"
-start = [1.0, 0.5]
-penalty = { name = "R1", weight = 0.3 }
-[[method]]
-label = "simultaneous"
-update = { name = "Simultaneous", optimisers = [
-  { name = "sgd", learning_rate = 0.1 }, { name = "sgd", learning_rate = 0.2 },
-] }
-[[portrait]]
-game = "Dirac-GAN"
-methods = ["simultaneous"]
-kind = "map"
-"""
-
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
@@ -325,7 +304,7 @@ def studied(tmp_path_factory):
             calls.append(arguments)
             super().__init__(*arguments)
 
-    (folder / "small.toml").write_text(STUDY)
+    (folder / "small.toml").write_text(small_toml())
     study = studies.load(str(folder / "small.toml"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "Kept", Watched)
@@ -354,11 +333,11 @@ def test_every_file_of_a_study_damaged(damage, studied, tmp_path):
             with pytest.raises(studies.StudyError, match="holds unfinished work of this study"):
                 opened_at(path, resume=False)
         with opened_at(path) as opened:
-            assert set(range(opened.total)) - set(opened.found) == ({lost} if lost is not None else set())
-            for number in opened.found:
-                assert opened.found[number] == whole.found[number]
+            assert set(range(opened.total)) - set(opened.records) == ({lost} if lost is not None else set())
+            for number in opened.records:
+                assert opened.records[number] == whole.records[number]
             if lost is not None:
-                opened._add(lost, whole.found[lost])
+                opened._add(lost, whole.records[lost])
         again = opened_at(path, resume=False)
         np.testing.assert_array_equal(again.portrait(0).trajectories[0][1], drawn.trajectories[0][1])
         assert {key: value for key, value in contents(path).items() if key != "lock"} == {
@@ -371,11 +350,11 @@ def test_files_of_studies_exchanged(studied, tmp_path):
     path = tmp_path / "kept"
     shutil.copytree(original, path)
     damaged(path, "0.json", files["1.json"])
-    assert set(opened_at(path).found) == set(range(1, opened_at(original).total))
+    assert set(opened_at(path).records) == set(range(1, opened_at(original).total))
     record = store.read_record(path / "0.json")
     for changed in ({"run": "another"}, {"number": 7}):
         damaged(path, "0.json", store.record_of(record | {"number": 0} | changed))
-        assert 0 not in opened_at(path).found
+        assert 0 not in opened_at(path).records
     shutil.rmtree(path)
     path.mkdir()
     damaged(path, "0.json", store.record_of(record | {"run": "another"}))

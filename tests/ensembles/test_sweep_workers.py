@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sweeps
+from study_samples import small_toml
 from sweeps import equal
 
 import dynamics as dy
@@ -365,30 +366,6 @@ def test_a_bar_in_terminals_and_notebooks(monkeypatch):
 
 # Studies
 
-STUDY = """
-title = "Small"
-steps = 200
-until = 20.0
-draw = ["outcomes", "portraits"]
-[axes]
-"game.0.penalty.weight" = [0.1, 0.3]
-[[game]]
-label = "Dirac-GAN"
-name = "DiracGAN"
-start = [1.0, 0.5]
-penalty = { name = "R1", weight = 0.3 }
-[[method]]
-label = "simultaneous"
-update = { name = "Simultaneous", optimisers = [
-  { name = "sgd", learning_rate = 0.1 }, { name = "sgd", learning_rate = 0.2 },
-] }
-flow = { name = "Flow" }
-[[portrait]]
-game = "Dirac-GAN"
-methods = ["simultaneous"]
-kind = "map"
-"""
-
 
 class Direct(concurrent.futures.Executor):
     def submit(self, function, *arguments):
@@ -399,7 +376,7 @@ class Direct(concurrent.futures.Executor):
 
 @pytest.mark.slow
 def test_a_study_goes_on_where_it_stopped(tmp_path):
-    (tmp_path / "small.toml").write_text(STUDY)
+    (tmp_path / "small.toml").write_text(small_toml(steps=200, flow=True))
     study = studies.load(str(tmp_path / "small.toml"))
     path = tmp_path / "kept"
     whole = studies.execute(study, store=path, executor=Direct())
@@ -435,7 +412,7 @@ class Dead(Direct):
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on(tmp_path):
-    (tmp_path / "small.toml").write_text(STUDY)
+    (tmp_path / "small.toml").write_text(small_toml(steps=200, flow=True))
     command = [sys.executable, "-m", "dynamics", "run", "small.toml"]
     subprocess.run([*command, "--out", "whole", "--store", "whole.kept"], cwd=tmp_path, check=True, capture_output=True)
     more = ["--out", "out", "--store", "kept", "--workers", "2"]

@@ -78,9 +78,9 @@ class Basins:
         for index in np.argsort(-self.counts, kind="stable"):
             error = self.errors[index]
             plus = f" +- {100 * error:.2g} %" if np.isfinite(error) else ""
-            found = ", found" if self.kinds[index] == "found" else ""
+            suffix = ", found" if self.kinds[index] == "found" else ""
             lines.append(
-                f"{100 * self.fractions[index]:6.2f} %{plus} {self.names[index]} ({self.counts[index]}{found})"
+                f"{100 * self.fractions[index]:6.2f} %{plus} {self.names[index]} ({self.counts[index]}{suffix})"
             )
         return "\n".join(lines)
 
@@ -260,7 +260,7 @@ def _box(game: Game, low: Any, high: Any, plane: Sequence[Any] | None) -> _Box:
         if not isinstance(plane, (tuple, list)) or len(plane) not in (2, 3):
             raise ValueError("plane is (origin, direction) or (origin, first direction, second direction)")
         template = as_players(plane[0], "plane[0]")
-        rows = [_spread(as_players(one, "plane"), template, "plane") for one in plane]
+        rows = [_spread(as_players(point, "plane"), template, "plane") for point in plane]
         origin, directions = rows[0], np.stack(rows[1:])
         if np.linalg.matrix_rank(directions) < len(directions):
             raise ValueError("the directions of the plane are zero or parallel; expected independent ones")
@@ -280,13 +280,13 @@ def _spread(value: Sequence[Any], template: Players, name: str) -> np.ndarray:
     if len(value) != len(template):
         raise ValueError(f"{name} has {len(value)} players; expected {len(template)}")
     parts = []
-    for index, (own, like) in enumerate(zip(value, template, strict=True)):
-        if jax.tree.structure(own) == jax.tree.structure(0) and jnp.ndim(own) == 0:
-            own = jax.tree.map(lambda leaf, own=own: jnp.full_like(leaf, own), like)
-        shapes = [jax.tree.map(jnp.shape, tree) for tree in (own, like)]
+    for index, (parameters, like) in enumerate(zip(value, template, strict=True)):
+        if jax.tree.structure(parameters) == jax.tree.structure(0) and jnp.ndim(parameters) == 0:
+            parameters = jax.tree.map(lambda leaf, parameters=parameters: jnp.full_like(leaf, parameters), like)
+        shapes = [jax.tree.map(jnp.shape, tree) for tree in (parameters, like)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"player {index} of {name} has shapes {shapes[0]}; expected {shapes[1]}, or a number")
-        parts.append(np.asarray(ravel_pytree(own)[0], float))
+        parts.append(np.asarray(ravel_pytree(parameters)[0], float))
     return np.concatenate(parts)
 
 
@@ -317,7 +317,7 @@ def _periods(period: Any, template: Players) -> np.ndarray:
         period = math.inf
     several = isinstance(period, (tuple, list))
     players = period if several else [period] * len(template)
-    periods = _spread([math.inf if one is None else one for one in players], template, "period")
+    periods = _spread([math.inf if length is None else length for length in players], template, "period")
     if not np.all(periods > 0):
         raise ValueError(f"period is {period}; expected positive numbers, or None for a player without period")
     return periods
@@ -371,8 +371,8 @@ def _run_all(parts, starts, chunk: int, key, steps, until, settled: float, progr
         # The last chunk is filled up, so that one program serves all.
         index = np.minimum(np.arange(begin, begin + chunk), len(starts) - 1)
         keys = None if key is None else _keys(for_batches(key), jnp.asarray(index))
-        found = _ends(*parts, jnp.asarray(starts[index], dtype), keys, until, thresholds, steps, options)
-        results.append([np.asarray(one)[: len(starts) - begin] for one in jax.device_get(found)])
+        computed = _ends(*parts, jnp.asarray(starts[index], dtype), keys, until, thresholds, steps, options)
+        results.append([np.asarray(values)[: len(starts) - begin] for values in jax.device_get(computed)])
     return [np.concatenate(column) for column in zip(*results, strict=True)]
 
 
@@ -420,7 +420,7 @@ def _assign(outcomes, starts, ends, residuals, goals: _Goals, periods, tolerance
     for group in sorted(members, key=lambda group: (-len(group), group[0])):
         index = rest[group]
         place = ends[index[np.argmin(residuals[index])]]
-        unstable = [one for one in goals.unstable if np.linalg.norm(_difference(place, one, periods)) <= tolerance]
+        unstable = [goal for goal in goals.unstable if np.linalg.norm(_difference(place, goal, periods)) <= tolerance]
         place = unstable[0] if unstable else _reduced(place, periods, tolerance)
         labels[index] = len(names)
         kinds.append("found")
@@ -486,4 +486,4 @@ def _clusters(points: np.ndarray, tolerance: float, periods: np.ndarray) -> list
     pairs = tree.query_pairs(3 * tolerance, output_type="ndarray")
     graph = scipy.sparse.coo_array((np.ones(len(pairs)), pairs.T), shape=(len(first),) * 2)
     component = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][cell.ravel()]
-    return [np.flatnonzero(component == one) for one in np.unique(component)]
+    return [np.flatnonzero(component == number) for number in np.unique(component)]

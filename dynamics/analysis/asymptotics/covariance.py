@@ -69,7 +69,7 @@ class Covariance:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain Python data, ready for JSON."""
-        stds, players = ([np.asarray(leaf) for leaf in jax.tree.leaves(one)] for one in (self.stds, self.players))
+        stds, players = ([np.asarray(leaf) for leaf in jax.tree.leaves(tree)] for tree in (self.stds, self.players))
         return plain_fields(self, stds=stds, players=players)
 
 
@@ -148,7 +148,7 @@ def stationary_covariance(
         samples = as_whole("samples", samples, 64)
         noises, draws, notes = _drawn_noise(game, method, state, jax.random.key(0) if key is None else key, samples)
     solve = _solve_map if report.boundary.discrete else _solve_flow
-    solutions = np.stack([solve(np.asarray(report.jacobian, float), one) for one in noises])
+    solutions = np.stack([solve(np.asarray(report.jacobian, float), noise) for noise in noises])
     matrix = solutions.mean(axis=0)
     error = solutions.std(axis=0, ddof=1) / len(noises) ** 0.5 if draws else np.zeros_like(matrix)
     edges = np.cumsum([0, *(_trees.size(player) for player in report.players)])

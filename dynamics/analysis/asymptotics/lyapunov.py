@@ -160,8 +160,8 @@ def lyapunov_exponents(
         interval = as_whole("interval", interval)
     if not limit > 0:
         raise ValueError(f"limit is {limit}; expected a positive number")
-    one = jax.tree.map(lambda leaf: leaf[0], players) if batch and _has_runs(players) else players
-    state = eqx.filter_eval_shape(update.init, game, one)
+    first_start = jax.tree.map(lambda leaf: leaf[0], players) if batch and _has_runs(players) else players
+    state = eqx.filter_eval_shape(update.init, game, first_start)
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating))
     count = size if count is None else as_whole("count", count)
     if count > size:

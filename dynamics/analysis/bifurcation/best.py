@@ -43,8 +43,8 @@ class Best(PlainFields):
     def describe(self) -> str:
         """The result as text."""
         unit = boundary_of(self.kind).unit
-        found = ", ".join(f"{name} = {value:.8g}" for name, value in self.parameters.items())
-        return "\n".join([f"{found}: factor {self.radius:.8g}, rate {self.rate:.8g} per {unit}", *self.notes])
+        values = ", ".join(f"{name} = {value:.8g}" for name, value in self.parameters.items())
+        return "\n".join([f"{values}: factor {self.radius:.8g}, rate {self.rate:.8g} per {unit}", *self.notes])
 
 
 def best(
@@ -131,7 +131,7 @@ def best(
             results.append(matrices)
         return _outermost(np.concatenate(results), boundary, neutral)
 
-    found = scipy.optimize.differential_evolution(
+    evolution = scipy.optimize.differential_evolution(
         lambda columns: reach(columns.T),
         [(0.0, 1.0)] * len(names),
         popsize=population,
@@ -143,7 +143,7 @@ def best(
         updating="deferred",
         vectorized=True,
     )
-    place, value = found.x, float(found.fun)
+    place, value = evolution.x, float(evolution.fun)
     if not np.isfinite(value):
         raise ValueError(
             "nowhere in the box is there an equilibrium with a finite Jacobian; look at dynamics.stability at a point "
@@ -166,7 +166,7 @@ def best(
         for name, number, at in zip(names, chosen, place, strict=True)
         if min(at, 1 - at) < 1e-6
     ]
-    if not found.success:
+    if not evolution.success:
         notes.append(_UNSETTLED.format(generations=generations))
     with np.errstate(divide="ignore"):
         rate = float(boundary.rate(value))
@@ -193,12 +193,12 @@ def _box(
     for name, pair in bounds.items():
         if not isinstance(pair, (tuple, list, np.ndarray)) or np.shape(pair) != (2,):
             raise ValueError(f"the interval of {name} is {pair!r}; expected two numbers, e.g. (0.01, 1.0)")
-        low, high = (float(one) for one in pair)
+        low, high = (float(end) for end in pair)
         if not (np.isfinite(low) and np.isfinite(high) and low < high):
             raise ValueError(f"the interval of {name} is [{low:g}, {high:g}]; expected finite low < high")
         if name in logarithmic and low <= 0:
             raise ValueError(f"the interval of {name} starts at {low:g}; a logarithmic scale needs a positive start")
-    low, high = np.array([[float(one) for one in pair] for pair in bounds.values()]).T
+    low, high = np.array([[float(end) for end in pair] for pair in bounds.values()]).T
     return low, high, np.array([name in logarithmic for name in bounds])
 
 
@@ -215,14 +215,14 @@ def _simplex(
     """A point no worse, by Nelder and Mead's method from a simplex of this size around the place."""
     corners = np.where(place + size <= 1, place + size, place - size)
     simplex = np.concatenate([place[None], np.where(np.eye(len(place), dtype=bool), corners, place)])
-    found = scipy.optimize.minimize(
+    minimum = scipy.optimize.minimize(
         lambda point: float(reach(point[None])[0]),
         place,
         method="Nelder-Mead",
         bounds=[(0.0, 1.0)] * len(place),
         options={"initial_simplex": np.clip(simplex, 0, 1), "xatol": 1e-13, "fatol": 1e-15, "maxfev": 150 * len(place)},
     )
-    return (found.x, float(found.fun)) if found.fun < value else (place, value)
+    return (minimum.x, float(minimum.fun)) if minimum.fun < value else (place, value)
 
 
 _EDGE = "{name} = {value:.6g} is an end of its interval: a wider one may hold a better value."

@@ -123,9 +123,9 @@ def critical(
         return float(outward.max() - boundary.neutral), float(errors[leading]), eigenvalue
 
     def linearised(parameter: float) -> Linearised:
-        found = row_of(jax.device_get(linearised_at(analysed, jnp.asarray([[parameter]], dtype))), 0)
-        analysed.check(found, [parameter], method)
-        return found
+        row = row_of(jax.device_get(linearised_at(analysed, jnp.asarray([[parameter]], dtype))), 0)
+        analysed.check(row, [parameter], method)
+        return row
 
     def leading_at(parameter: float) -> tuple[float, float, complex]:
         return outermost(linearised(parameter).linear.jacobian)
@@ -142,8 +142,8 @@ def critical(
     if not np.all(finite):
         raise ValueError(f"the Jacobian is not finite at {grid[~finite][0]:g}; look at dynamics.stability there")
     leading = [outermost(matrix) for matrix in matrices]
-    sides = [side(*one) for one in leading]
-    found: list[Critical] = []
+    sides = [side(*triple) for triple in leading]
+    changes: list[Critical] = []
     for left, right, before, after in zip(grid, grid[1:], sides, sides[1:], strict=False):
         if before == after:
             continue
@@ -153,23 +153,23 @@ def critical(
             )
         else:
             root = _bisect(lambda p: side(*leading_at(p)) == before, left, right, tolerance)  # noqa: B023
-        if found and abs(root - found[-1].value) <= 1e-8 * (high - low):
-            before, root = _WORDS.index(found[-1].below) - 1, found.pop().value
+        if changes and abs(root - changes[-1].value) <= 1e-8 * (high - low):
+            before, root = _WORDS.index(changes[-1].below) - 1, changes.pop().value
             if before == after:
                 continue
         crossing = linearised(root)
         ends = [max(root - 1e-9 * (high - low), left), min(root + 1e-9 * (high - low), right)]
-        _check_branch(ends, *(linearised(end).found.players for end in (*ends, left, right)))
+        _check_branch(ends, *(linearised(end).equilibrium.players for end in (*ends, left, right)))
         eigenvalue = outermost(crossing.linear.jacobian)[2]
         kind, words = _kind(eigenvalue, boundary), (_WORDS[before + 1], _WORDS[after + 1])
-        found.append(Critical(float(root), kind, eigenvalue, *words, players=crossing.found.players))
-    if not found:
+        changes.append(Critical(float(root), kind, eigenvalue, *words, players=crossing.equilibrium.players))
+    if not changes:
         ends = [boundary.neutral + leading[place][0] for place in (0, -1)]
         raise ValueError(
             f"stability does not change between {low:g} and {high:g}: the {boundary.bound_name} is {ends[0]:.10g} "
             f"at the lower and {ends[1]:.10g} at the upper end. Widen the interval, or take more samples."
         )
-    return dataclasses.replace(found[0], others=tuple(found[1:]))
+    return dataclasses.replace(changes[0], others=tuple(changes[1:]))
 
 
 _WORDS = ("stable", "marginal", "unstable")

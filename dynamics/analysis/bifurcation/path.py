@@ -87,7 +87,7 @@ def spectrum_path(
         raise ValueError(f"the Jacobian is not finite at {parameters[~finite][0]:g}; look at dynamics.stability there")
     values = matched(np.linalg.eigvals(matrices).astype(complex))
     reach = boundary.bound(values)
-    points = [np.reshape(leaf, (samples, -1)) for leaf in jax.tree.leaves(rows.found.players)]
+    points = [np.reshape(leaf, (samples, -1)) for leaf in jax.tree.leaves(rows.equilibrium.players)]
     return SpectrumPath(boundary.kind, parameters, values, reach, np.concatenate(points, axis=1))
 
 

@@ -59,7 +59,7 @@ class Sensitivity(PlainFields):
         for name, value, slope in zip(self.names, self.parameters, self.slope, strict=True):
             lines.append(f"{name} = {value:.6g}: slope of the {boundary.bound_name} {slope:.6g}")
         for value, row, condition in zip(self.eigenvalues[:8], self.derivatives, self.conditions, strict=False):
-            moves = ", ".join(f"{one:.6g}" for one in row)
+            moves = ", ".join(f"{derivative:.6g}" for derivative in row)
             lines.append(f"eigenvalue {value:.6g} (condition {condition:.3g}) moves by {moves}")
         if len(self.eigenvalues) > 8:
             lines.append(f"... ({len(self.eigenvalues)} eigenvalues in all)")
@@ -164,8 +164,8 @@ def eigenvalue_derivatives(matrix: np.ndarray, slopes: np.ndarray) -> tuple[np.n
             continue
         conditions[group] = worst
         for k in range(slopes.shape[2]):
-            found = np.linalg.eigvals(np.linalg.solve(inner, y.conj().T @ slopes[..., k] @ x))
-            derivatives[group, k] = np.sort_complex(found)
+            split = np.linalg.eigvals(np.linalg.solve(inner, y.conj().T @ slopes[..., k] @ x))
+            derivatives[group, k] = np.sort_complex(split)
     return values, derivatives, conditions
 
 
@@ -180,8 +180,8 @@ def _slopes(
     """
 
     def parts(numbers: Array) -> tuple:
-        game, method, found = analysed.resolved(*numbers)
-        return game, method, found.players
+        game, method, equilibrium = analysed.resolved(*numbers)
+        return game, method, equilibrium.players
 
     game, method, players = parts(vector)
     boundary = boundary_of(method)
@@ -218,8 +218,8 @@ def _slopes(
     jacobian = jax.jacfwd(step)(flat, vector)
     # One Newton step with a constant inverse has the derivative of the solution, whatever the first guess has.
     to_players = jnp.linalg.pinv(jax.jacfwd(field)(flat_players, vector), rtol=rounding)
-    own = jacobian[size:, size:]
-    to_memory = jnp.linalg.pinv(boundary.change(own, jnp), rtol=rounding)
+    of_memory = jacobian[size:, size:]
+    to_memory = jnp.linalg.pinv(boundary.change(of_memory, jnp), rtol=rounding)
 
     def at_rest(numbers: Array) -> Array:
         z = ravel_pytree(parts(numbers)[2])[0]
@@ -259,7 +259,9 @@ def _slope_of_outermost(
 def _names(build: Callable[..., tuple], count: int) -> tuple[str, ...]:
     try:
         names = [
-            name for name, one in inspect.signature(build).parameters.items() if one.kind is not one.VAR_POSITIONAL
+            name
+            for name, parameter in inspect.signature(build).parameters.items()
+            if parameter.kind is not parameter.VAR_POSITIONAL
         ]
     except (TypeError, ValueError):
         names = []

@@ -73,7 +73,7 @@ class TimescaleThreshold:
             how = f"a pair at +-{self.frequency:.6g}i crosses" if self.frequency else "a real eigenvalue crosses 0"
             lines = [f"stable for every ratio above {self.value:.10g}, where {how}"]
         if self.crossings:
-            lines.append("crossings at " + ", ".join(f"{one.ratio:.6g}" for one in self.crossings))
+            lines.append("crossings at " + ", ".join(f"{crossing.ratio:.6g}" for crossing in self.crossings))
             shown = [f"({low:.6g}, {high:.6g})" for low, high in self.stable]
             lines.append("stable ratios: " + (", ".join(shown) or "none"))
         return "\n".join(lines)
@@ -87,7 +87,7 @@ class TimescaleThreshold:
         return {
             "value": number(self.value),
             "frequency": number(self.frequency),
-            "crossings": [dataclasses.asdict(one) for one in self.crossings],
+            "crossings": [dataclasses.asdict(crossing) for crossing in self.crossings],
             "stable": [[number(end) for end in interval] for interval in self.stable],
             "undecided": [[number(end) for end in interval] for interval in self.undecided],
             "exact": self.exact,
@@ -188,13 +188,13 @@ def timescale_threshold(
         if not sure:
             undecided.append((low, high))
         elif count == 0:
-            if stable and stable[-1][1] == low and not any(one.ratio == low for one in crossings):
+            if stable and stable[-1][1] == low and not any(crossing.ratio == low for crossing in crossings):
                 low = stable.pop()[0]  # a candidate at which nothing changes
             stable.append((low, high))
     value = stable[-1][0] if stable and math.isinf(stable[-1][1]) else math.inf
     if undecided and math.isinf(undecided[-1][1]):
         value = math.nan
-    last = [one.frequency for one in crossings if one.ratio == value]
+    last = [crossing.frequency for crossing in crossings if crossing.ratio == value]
     return TimescaleThreshold(
         value, last[0] if last else math.nan, crossings, tuple(stable), tuple(undecided), exact, players, fast
     )
@@ -260,20 +260,20 @@ def _polish(slow: np.ndarray, fast: np.ndarray, ratio: float) -> float | None:
 
 
 def _distinct(ratios: list[float]) -> list[float]:
-    found: list[float] = []
+    kept: list[float] = []
     for ratio in sorted(ratios):
-        if not found or ratio - found[-1] > 1e-8 * ratio:
-            found.append(ratio)
-    return found
+        if not kept or ratio - kept[-1] > 1e-8 * ratio:
+            kept.append(ratio)
+    return kept
 
 
 def _bracketed(at_ratio, grid: np.ndarray) -> list[float]:
     """Ratios at which the number of unstable eigenvalues changes between neighbours of a grid, by bisection."""
     counts = [_unstable(at_ratio(ratio)) for ratio in grid]
-    found = []
+    roots = []
     for low, high, before, after in zip(grid, grid[1:], counts, counts[1:], strict=False):
         if before != after:
             while low < (middle := (low + high) / 2) < high:
                 low, high = (middle, high) if _unstable(at_ratio(middle)) == before else (low, middle)
-            found.append(float(low))
-    return found
+            roots.append(float(low))
+    return roots

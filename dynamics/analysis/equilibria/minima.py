@@ -148,8 +148,8 @@ def _by_values(game, players, player, key, arrays, error, answer) -> Minimum:
     radii = RADIUS * max(1.0, float(np.max(np.abs(flat), initial=0.0))) * 2.0 ** (-np.arange(number) / 2)
     starts = _directions(count)
     steps = SPHERE_STEPS if searched else 0
-    found = _ladder(game, players, player, key, *arrays, starts, jnp.asarray(radii, null.dtype), steps)
-    lowest, noise = (np.asarray(part, float) for part in found)
+    values = _ladder(game, players, player, key, *arrays, starts, jnp.asarray(radii, null.dtype), steps)
+    lowest, noise = (np.asarray(part, float) for part in values)
     noise = noise + error * radii**2
     usable = np.isfinite(lowest) & np.isfinite(noise)
     clear = usable & (np.abs(lowest) > noise)

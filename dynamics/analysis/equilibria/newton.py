@@ -68,14 +68,14 @@ def find_equilibrium(
     dtype = _trees.float_dtype(players)
     game = _trees.cast(game, dtype)
     tolerance = default_tolerance(dtype) if tolerance is None else float(tolerance)
-    found = search(game, players, key, max_steps, jnp.asarray(tolerance, dtype))
-    if not found.accepted:
+    result = search(game, players, key, max_steps, jnp.asarray(tolerance, dtype))
+    if not result.accepted:
         raise EquilibriumError(
-            f"{no_equilibrium(found, players)}, wanted {tolerance:.3g}. Try a start nearer to the equilibrium (the end "
-            "of a simulation that converges, say), more max_steps, or a larger tolerance."
+            f"{no_equilibrium(result, players)}, wanted {tolerance:.3g}. Try a start nearer to the equilibrium (the "
+            "end of a simulation that converges, say), more max_steps, or a larger tolerance."
         )
-    residual = float(found.residual)
-    return Equilibrium(found.players, residual, float(found.distance), float(found.condition), int(found.steps))
+    residual = float(result.residual)
+    return Equilibrium(result.players, residual, float(result.distance), float(result.condition), int(result.steps))
 
 
 class Search(NamedTuple):
@@ -109,33 +109,33 @@ def search(
     """`find_equilibrium` for players and a game of one dtype, traceable: a failure is data."""
     dtype = _trees.float_dtype(start)
     tolerance = default_tolerance(dtype) if tolerance is None else tolerance
-    found, steps, field, jacobian = _newton(game, start, key, max_steps, until_small=True)
+    point, steps, field, jacobian = _newton(game, start, key, max_steps, until_small=True)
     left, singular, right = jnp.linalg.svd(jacobian)
     # Where the field fades away towards infinity it is small too, but Newton's method still wants to go far.
     used = singular > singular_rounding(field.size, dtype) * singular[0]
     step = right.T @ jnp.where(used, left.T @ field / jnp.where(used, singular, 1), 0)
-    near = jnp.linalg.norm(step) <= tolerance**0.5 * (1 + _trees.norm(found))
+    near = jnp.linalg.norm(step) <= tolerance**0.5 * (1 + _trees.norm(point))
     floor = singular[0] * field.size * float(jnp.finfo(dtype).eps)
     sizes = [_trees.size(player) for player in start]
     parts = jnp.split(field, np.cumsum(sizes)[:-1])
     residual = jnp.linalg.norm(field)
     return Search(
-        found,
+        point,
         (residual <= tolerance * (1 + singular[0])) & near,
         jnp.stack([jnp.linalg.norm(part) for part in parts]),
         residual,
-        _trees.norm(jax.tree.map(jnp.subtract, found, start)),
+        _trees.norm(jax.tree.map(jnp.subtract, point, start)),
         jnp.where(singular[-1] > floor, singular[0] / singular[-1], jnp.inf),
         steps,
     )
 
 
-def no_equilibrium(found: Search, start: Players) -> str:
+def no_equilibrium(result: Search, start: Players) -> str:
     """What a search that failed found, for messages."""
-    by_player = ", ".join(f"{float(one):.3g}" for one in found.residuals)
+    by_player = ", ".join(f"{float(residual):.3g}" for residual in result.residuals)
     return (
-        f"Newton's method found no equilibrium from {_short(start)} in {int(found.steps)} steps: the field has norm "
-        f"{float(found.residual):.3g} at {_short(found.players)} (by player: {by_player})"
+        f"Newton's method found no equilibrium from {_short(start)} in {int(result.steps)} steps: the field has norm "
+        f"{float(result.residual):.3g} at {_short(result.players)} (by player: {by_player})"
     )
 
 

@@ -95,13 +95,13 @@ def find_equilibria(
         separation = rounding**0.5
     first = _starts(len(low), starts, key).astype(dtype)
     search = _Search(game, template, low, high, first, key, float(tolerance), float(separation))
-    found = _merged(search, search.from_starts(first, []))
+    points = _merged(search, search.from_starts(first, []))
     for _ in range(ROUNDS):
-        before = len(found)
-        found = _merged(search, found + search.from_starts(first, _representatives(search, found)))
-        if len(_representatives(search, found)) == len(_representatives(search, found[:before])):
+        before = len(points)
+        points = _merged(search, points + search.from_starts(first, _representatives(search, points)))
+        if len(_representatives(search, points)) == len(_representatives(search, points[:before])):
             break
-    inside = [point for point in _representatives(search, found) if search.contains(point)]
+    inside = [point for point in _representatives(search, points) if search.contains(point)]
     # Rounded, so that equal coordinates are equal.
     inside.sort(key=lambda point: tuple(np.round(point.position, 6) + 0.0))
     return tuple(search.certified(point) for point in inside)
@@ -114,7 +114,7 @@ def _of_matrix_game(game: Any, low: Players, high: Players) -> tuple[Equilibrium
         if jnp.shape(side) not in ((), point.shape):
             raise ValueError(f"player {player} of the box has shape {jnp.shape(side)}; this game has {point.shape}")
     dtype = _trees.float_dtype(low)
-    found = []
+    inside = []
     for point, gap in zip(known, known.gaps, strict=True):
         if not all(bool(jnp.all((p >= a) & (p <= b))) for p, a, b in zip(point, low, high, strict=True)):
             continue
@@ -123,8 +123,8 @@ def _of_matrix_game(game: Any, low: Players, high: Players) -> tuple[Equilibrium
         singular = np.linalg.svd(np.asarray(jacobian), compute_uv=False)
         floor = singular_rounding(len(singular), singular.dtype) * singular[0]
         condition = float(singular[0] / singular[-1]) if singular[-1] > floor else float("inf")
-        found.append(Equilibrium(_trees.cast(point, dtype), gap, 0.0, condition, 0))
-    return tuple(found)
+        inside.append(Equilibrium(_trees.cast(point, dtype), gap, 0.0, condition, 0))
+    return tuple(inside)
 
 
 @dataclasses.dataclass(eq=False)
@@ -157,8 +157,8 @@ class _Search:
         roots = np.zeros((max(32, 1 << len(known).bit_length()), len(self.low)), self.low.dtype)
         roots[: len(known)] = [point.position for point in known] or roots[:0]
         mask = np.arange(len(roots)) < len(known)
-        found = _search(self.game, self.template, starts, roots, mask, self.low, self.width, self.rows, self.key)
-        return [point for point in self.points(starts, *found) if self.is_near(point)]
+        ends = _search(self.game, self.template, starts, roots, mask, self.low, self.width, self.rows, self.key)
+        return [point for point in self.points(starts, *ends) if self.is_near(point)]
 
     def points(self, starts, ends, steps, fields, jacobians) -> list[_Point]:
         """Those of the ends at which the field vanishes."""
@@ -168,7 +168,7 @@ class _Search:
         singular = np.linalg.svd(jacobians, compute_uv=False)
         scaled = np.linalg.svd(jacobians * self.width / self.rows[:, None], compute_uv=False)
         residuals = np.linalg.norm(fields, axis=1)
-        lengths = np.array([_newton_step(*one) for one in zip(jacobians, fields, strict=True)])
+        lengths = np.array([_newton_step(*system) for system in zip(jacobians, fields, strict=True)])
         sizes = np.linalg.norm(self.low + self.width * ends, axis=1)
         # Where the field fades away it is small too, but Newton's method still wants to go far.
         good = (residuals <= self.tolerance * (1 + singular[:, 0])) & (lengths <= self.tolerance**0.5 * (1 + sizes))
@@ -306,14 +306,14 @@ def _search(game, template, starts, roots, mask, low, width, rows, key):
         away = jnp.prod(jnp.where(mask, 1 / squares + 1, 1)) * field(position) / rows
         return away.astype(float)
 
-    def one(start):
+    def root_from(start):
         # The solver's damping has the default precision, whatever that of the start is.
         rough = optx.root_find(deflated, solver, start.astype(float), max_steps=SEARCH_STEPS, throw=False)
         fine = _newton(field, rough.value.astype(start.dtype), rows)
         steps = rough.stats["num_steps"] + fine.stats["num_steps"]
         return fine.value, steps, field(fine.value), jax.jacfwd(field)(fine.value) / width
 
-    return jax.vmap(one)(starts)
+    return jax.vmap(root_from)(starts)
 
 
 @eqx.filter_jit
@@ -324,11 +324,11 @@ def _polish(game, template, middles, low, width, rows, key):
     def at(position, steps):
         return position, steps, field(position), jax.jacfwd(field)(position) / width
 
-    def one(middle):
+    def polished(middle):
         fine = _newton(field, middle, rows)
         return at(middle, 0 * fine.stats["num_steps"]), at(fine.value, fine.stats["num_steps"])
 
-    return jax.vmap(one)(middles)
+    return jax.vmap(polished)(middles)
 
 
 def _sides(game: Game, box: Any) -> tuple[Players, Players]:

@@ -1,26 +1,99 @@
-"""The norms of the powers and exponentials of a matrix over time, and the largest of them."""
+"""Transient growth: how far a perturbation can grow before it decays, when, and which one."""
 
-from collections.abc import Callable
+import dataclasses
 
 import numpy as np
 import scipy.linalg
-import scipy.optimize
+from numpy.typing import ArrayLike
+
+from dynamics._plain import PlainFields
+from dynamics.analysis.nonnormal.matrices import UNBOUNDED, boundedness, outermost, square_matrix, without_neutral
+from dynamics.analysis.nonnormal.maximum import refined_maximum
+from dynamics.analysis.nonnormal.numerical_range import numerical_abscissa
+from dynamics.analysis.stability.boundary import boundary_of
+from dynamics.analysis.stability.verdict import Stability
 
 
-def refined(function: Callable[[float], float], places: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """The best of a sampled function, refined around its largest local maxima; where and how much."""
-    inner = np.concatenate([[-np.inf], values, [-np.inf]])
-    peaks = np.flatnonzero((inner[1:-1] >= inner[:-2]) & (inner[1:-1] >= inner[2:]))
-    peaks = peaks[np.argsort(-values[peaks], kind="stable")][:6]
-    at, best = float(places[peaks[0]]), float(values[peaks[0]])
-    for peak in peaks:
-        ends = float(places[max(peak - 1, 0)]), float(places[min(peak + 1, len(places) - 1)])
-        found = scipy.optimize.minimize_scalar(
-            lambda t: -function(t), bounds=ends, method="bounded", options={"xatol": 1e-9 * (ends[1] - ends[0])}
-        )
-        if -found.fun > best:
-            at, best = float(found.x), float(-found.fun)
-    return at, best
+@dataclasses.dataclass(frozen=True)
+class Growth(PlainFields):
+    """How far a perturbation of length 1 can grow before it decays.
+
+    Attributes:
+        kind: "map" or "flow".
+        growth: the largest norm of a power or an exponential of the Jacobian; infinite when there is no bound.
+        bound: a bound that it is certain not to exceed; equal to it for most maps.
+        time: the number of steps, or the time, at which it is reached.
+        initial: the perturbation of length 1 that grows most, on players and memory.
+        final: where it has gone at that time.
+        rate: log contraction per step, or abscissa: the slope of the logarithm of the norm in the long run.
+        slope: the same at the start: numerical abscissa for a flow, log of the Jacobian's norm for a map.
+        times, norms: the norm over time, from the start until it has come down to 1 or below.
+        notes: what a reader should know, one sentence each.
+    """
+
+    kind: str
+    growth: float
+    bound: float
+    time: float
+    initial: np.ndarray
+    final: np.ndarray
+    rate: float
+    slope: float
+    times: np.ndarray
+    norms: np.ndarray
+    notes: tuple[str, ...]
+
+    def describe(self) -> str:
+        """The result as text."""
+        if not np.isfinite(self.growth):
+            first = UNBOUNDED
+        elif self.time == 0:
+            first = "no transient growth: every perturbation shrinks from the start"
+        else:
+            when = boundary_of(self.kind).when(self.time)
+            first = f"transient growth {self.growth:.6g} {when} (at most {self.bound:.6g})"
+        return "\n".join([first, f"rate {self.slope:.6g} at the start, {self.rate:.6g} in the long run", *self.notes])
+
+
+_MARGINAL = (
+    "Eigenvalues on the stability boundary never decay: the norm is searched over a finite time, and the bound holds "
+    "there only."
+)
+
+
+def transient_growth(report: Stability | ArrayLike, *, kind: str | None = None) -> Growth:
+    r"""The largest $\|J^k\|$ (maps) or $\|e^{tJ}\|$ (flows), when it is reached, and by which perturbation.
+
+    Once a power or an exponential has norm 1 or less, all later norms are below the largest before. For a flow the time
+    until then is sampled and the largest samples are refined; `bound` follows from the largest slopes in between.
+    Source: Trefethen and Embree, Spectra and Pseudospectra, 2005, chapters 14 and 16.
+
+    Args:
+        report: a report, or a matrix.
+        kind: "map" or "flow", with a matrix.
+
+    >>> result = transient_growth([[0.5, 10.0], [0.0, 0.5]], kind="map")
+    >>> int(result.time), round(result.growth, 3)
+    (1, 10.025)
+    """
+    report, boundary, basis = without_neutral(report, kind)
+    matrix, kind = square_matrix(report), boundary.kind
+    with np.errstate(divide="ignore"):
+        rate = float(boundary.rate(boundary.outward(outermost(matrix, boundary))))
+        slope = boundary.initial_rate(matrix)
+    side = boundedness(report, boundary)
+    if side == "unstable":
+        nothing, ends = np.full(len(basis), np.nan), np.array([0.0])
+        return Growth(kind, np.inf, np.inf, np.inf, nothing, nothing, rate, slope, ends, ends + 1, ())
+    if boundary.discrete:
+        time, bound, times, norms = _growth_of_map(matrix, side)
+    else:
+        time, bound, times, norms = _growth_of_flow(matrix, rate, slope, numerical_abscissa(-matrix), side)
+    left, values, right = np.linalg.svd(boundary.propagator(matrix, time))
+    notes = () if side == "stable" else (_MARGINAL,)
+    growth = float(values[0]) if time else 1.0
+    initial, final = basis @ right[0], basis @ (values[0] * left[:, 0])
+    return Growth(kind, growth, max(bound, growth), time, initial, final, rate, slope, times, norms, notes)
 
 
 def _norms(matrices: np.ndarray) -> np.ndarray:
@@ -30,7 +103,7 @@ def _norms(matrices: np.ndarray) -> np.ndarray:
 _AT_MOST_ONE = 1 + 1e-12
 
 
-def growth_of_flow(
+def _growth_of_flow(
     matrix: np.ndarray, rate: float, slope: float, fall: float, side: str
 ) -> tuple[float, float, np.ndarray, np.ndarray]:
     """When the norm of exp(tJ) is largest, a bound of it, and the times and norms to show.
@@ -46,9 +119,9 @@ def growth_of_flow(
     power = scipy.linalg.expm(horizon * matrix)
     while (norm := float(_norms(power))) > _AT_MOST_ONE and horizon * scale < 1e12:
         power, horizon = power @ power, 2 * horizon
-    if norm > _AT_MOST_ONE or side == "marginal":  # turns for ever
-        turning = np.abs(np.linalg.eigvals(matrix).imag)
-        slowest = np.min(turning[turning > 1e-6 * scale], initial=scale)
+    if norm > _AT_MOST_ONE or side == "marginal":  # rotates for ever
+        frequencies = np.abs(np.linalg.eigvals(matrix).imag)
+        slowest = np.min(frequencies[frequencies > 1e-6 * scale], initial=scale)
         horizon = 20 * 2 * np.pi / float(slowest)
     horizon = max(horizon, min(3 / abs(rate), 500 / scale) if rate else 0.0)
     count = 2048 if len(matrix) <= 64 else 512
@@ -67,7 +140,7 @@ def growth_of_flow(
     every = np.concatenate([times, early])
     values = np.concatenate([norms, _norms(scipy.linalg.expm(early[:, None, None] * matrix)) if len(early) else early])
     order = np.argsort(every, kind="stable")
-    time, _ = refined(lambda t: float(_norms(scipy.linalg.expm(t * matrix))), every[order], values[order])
+    time, _ = refined_maximum(lambda t: float(_norms(scipy.linalg.expm(t * matrix))), every[order], values[order])
     return time, bound, times, norms
 
 
@@ -83,7 +156,7 @@ def _uniform(matrix: np.ndarray, gap: float, count: int) -> np.ndarray:
     return np.concatenate([*norms, _norms(np.array(powers))])
 
 
-def growth_of_map(matrix: np.ndarray, side: str) -> tuple[float, float, np.ndarray, np.ndarray]:
+def _growth_of_map(matrix: np.ndarray, side: str) -> tuple[float, float, np.ndarray, np.ndarray]:
     """The same of the powers of J."""
     matrix = matrix.astype(float)
     most = 4096 if len(matrix) <= 64 else 1024

@@ -10,8 +10,8 @@ def smallest_at(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The smallest singular value of z - J at every point z."""
     size = len(matrix)
     chunk = max(1, 2_000_000 // size**2) if size <= 30 else 4096
-    one = _by_svd if size <= 30 else _by_lanczos
-    parts = [one(matrix, points[start : start + chunk]) for start in range(0, len(points), chunk)]
+    compute = _by_svd if size <= 30 else _by_lanczos
+    parts = [compute(matrix, points[start : start + chunk]) for start in range(0, len(points), chunk)]
     return np.concatenate(parts)
 
 

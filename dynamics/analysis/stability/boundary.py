@@ -23,6 +23,7 @@ class Boundary(abc.ABC):
 
     Attributes:
         kind: "map" or "flow", for users.
+        name: the boundary in words.
         neutral: the eigenvalue of a direction along which nothing moves.
         discrete: whether time is counted in steps.
         bound_name: what the largest `outward` of all eigenvalues is called.
@@ -35,6 +36,7 @@ class Boundary(abc.ABC):
     """
 
     kind: ClassVar[str]
+    name: ClassVar[str]
     neutral: ClassVar[float]
     discrete: ClassVar[bool]
     bound_name: ClassVar[str]
@@ -62,6 +64,14 @@ class Boundary(abc.ABC):
     @abc.abstractmethod
     def points(self, positions: Any) -> Any:
         """Points of the boundary with these positions."""
+
+    @abc.abstractmethod
+    def outline(self, size: float) -> np.ndarray:
+        """The boundary up to `size` from zero, as a line for pictures: its points in order."""
+
+    @abc.abstractmethod
+    def stable_side(self, size: float) -> np.ndarray:
+        """Where eigenvalues decay, up to `size` from zero, as a polygon: its corners in order."""
 
     @abc.abstractmethod
     def margin(self, bound: Any) -> Any:
@@ -176,6 +186,7 @@ class UnitCircle(Boundary):
     """
 
     kind = "map"
+    name = "unit circle"
     neutral = 1.0
     discrete = True
     bound_name = "radius"
@@ -197,6 +208,12 @@ class UnitCircle(Boundary):
 
     def points(self, positions: Any) -> Any:
         return np.exp(1j * positions)
+
+    def outline(self, size: float) -> np.ndarray:
+        return self.points(np.linspace(-np.pi, np.pi, 3601))
+
+    def stable_side(self, size: float) -> np.ndarray:
+        return self.outline(size)
 
     def margin(self, bound: Any) -> Any:
         return 1 - bound
@@ -271,6 +288,7 @@ class ImaginaryAxis(Boundary):
     """
 
     kind = "flow"
+    name = "imaginary axis"
     neutral = 0.0
     discrete = False
     bound_name = "abscissa"
@@ -292,6 +310,13 @@ class ImaginaryAxis(Boundary):
 
     def points(self, positions: Any) -> Any:
         return 1j * positions
+
+    def outline(self, size: float) -> np.ndarray:
+        return self.points(np.array([-size, size]))
+
+    def stable_side(self, size: float) -> np.ndarray:
+        ends = self.outline(size)
+        return np.concatenate([ends, ends[::-1] - size])
 
     def margin(self, bound: Any) -> Any:
         return -bound

@@ -137,19 +137,19 @@ def _means_another(game: Game, start: Players | None) -> bool:
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     # Beside an equilibrium the field is far smaller than further off. Only then is it worth to look for one.
     try:
-        if not field(flat) <= 2 * BESIDE * max(field(flat + 0.1 * distance * one) for one in directions):
+        if not field(flat) <= 2 * BESIDE * max(field(flat + 0.1 * distance * direction) for direction in directions):
             return False
     except Exception:  # whatever a game without exact expectations raises
         return False
-    found = search(game, start)
-    return bool(found.accepted) and float(found.distance) <= BESIDE * distance
+    result = search(game, start)
+    return bool(result.accepted) and float(result.distance) <= BESIDE * distance
 
 
 class Linearised(NamedTuple):
     """A method linearised at an equilibrium, without the probes that look for kinks."""
 
     linear: Linearisation
-    found: Search
+    equilibrium: Search
 
 
 class Analysed(eqx.Module):
@@ -199,9 +199,9 @@ class Analysed(eqx.Module):
         """Game and method, in the dtype of the players, and the equilibrium; traceable."""
         game, method, start = self.parts(*numbers)
         at = self._call(self.at, numbers) if callable(self.at) else self.at
-        found = equilibrium_for(game, start, None if at is None else as_point(at, "at"), self.source)
-        game, method = _trees.cast((game, method), _trees.float_dtype(found.players))
-        return game, Repeated(method, self.period, self.period_start) if self.period > 1 else method, found
+        equilibrium = equilibrium_for(game, start, None if at is None else as_point(at, "at"), self.source)
+        game, method = _trees.cast((game, method), _trees.float_dtype(equilibrium.players))
+        return game, Repeated(method, self.period, self.period_start) if self.period > 1 else method, equilibrium
 
     def over(self, period: Period) -> "Analysed":
         """The same, with this period of the method."""
@@ -214,30 +214,30 @@ class Analysed(eqx.Module):
             EquilibriumError: Newton's method found none.
         """
         numbers = _numbers(numbers)
-        game, method, found = self.resolved(*numbers)
-        if not found.accepted:
-            raise EquilibriumError(self._failed(numbers, found))
-        return game, method, found.players
+        game, method, equilibrium = self.resolved(*numbers)
+        if not equilibrium.accepted:
+            raise EquilibriumError(self._failed(numbers, equilibrium))
+        return game, method, equilibrium.players
 
     def linearised(self, *numbers: Any) -> Linearised:
         """The method linearised at the equilibrium; traceable."""
-        game, method, found = self.resolved(*numbers)
-        linear = linearise(game, method, found.players, counts=FEW_COUNTS)
+        game, method, equilibrium = self.resolved(*numbers)
+        linear = linearise(game, method, equilibrium.players, counts=FEW_COUNTS)
         # A method that does not come to rest has no Jacobian.
         linear = linear._replace(jacobian=jnp.where(linear.rests, linear.jacobian, jnp.nan))
-        return Linearised(linear._replace(kinks=None, errors=None, rounding=None, switching=None), found)
+        return Linearised(linear._replace(kinks=None, errors=None, rounding=None, switching=None), equilibrium)
 
-    def check(self, one: Linearised, numbers: Sequence[float], method: Update | AbstractFlow) -> None:
+    def check(self, linearised: Linearised, numbers: Sequence[float], method: Update | AbstractFlow) -> None:
         """Raise where there is no equilibrium.
 
         Raises:
             EquilibriumError: the point is none, or Newton's method found none; the message says at which numbers.
         """
-        if not one.found.accepted:
-            raise EquilibriumError(self._failed(numbers, one.found))
-        if not np.all(np.isfinite(one.linear.jacobian)):
+        if not linearised.equilibrium.accepted:
+            raise EquilibriumError(self._failed(numbers, linearised.equilibrium))
+        if not np.all(np.isfinite(linearised.linear.jacobian)):
             return
-        linear, players = one.linear, one.found.players
+        linear, players = linearised.linear, linearised.equilibrium.players
         accuracy = accuracy_of(players)
         passes, allowed = _residual_vanishes(linear, players, accuracy)
         if not np.all(passes):
@@ -253,10 +253,10 @@ class Analysed(eqx.Module):
             return ", ".join(f"{float(number):.6g}" for number in numbers)
         return ", ".join(f"{name} = {float(number):.6g}" for name, number in zip(self.by_name, numbers, strict=True))
 
-    def _failed(self, numbers: Sequence[float], found: Search) -> str:
+    def _failed(self, numbers: Sequence[float], result: Search) -> str:
         start = self.parts(*_numbers(numbers))[2]
         return (
-            f"at {self.shown(numbers)} {no_equilibrium(found, start)}. Let build return a start nearer to the "
+            f"at {self.shown(numbers)} {no_equilibrium(result, start)}. Let build return a start nearer to the "
             "equilibrium, or name it with at=, players or a function of the same numbers."
         )
 

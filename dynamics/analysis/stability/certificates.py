@@ -160,8 +160,8 @@ def _keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary)
             (centre + half * (2 * np.arange(n) + 1 - n) / n, np.full(n, half / n))
             for centre, half, n in zip(centres[rest], halves[rest], parts, strict=True)
         ]
-        centres = np.concatenate([one for one, _ in fine]) if fine else np.zeros(0)
-        halves = np.concatenate([one for _, one in fine]) if fine else np.zeros(0)
+        centres = np.concatenate([part for part, _ in fine]) if fine else np.zeros(0)
+        halves = np.concatenate([part for _, part in fine]) if fine else np.zeros(0)
     return True
 
 
@@ -182,9 +182,9 @@ def without_neutral(matrix: np.ndarray, neutral: float, dimension: int) -> tuple
     if dimension >= len(matrix):
         return np.zeros((0, 0)), 1.0
     cut = neutral_cut(matrix, neutral, dimension)
-    triangle, _, found = scipy.linalg.schur(matrix, sort=lambda x, y=0.0: abs(complex(x, y) - neutral) < cut)
-    if found != dimension:  # ties at the cut
+    triangle, _, count = scipy.linalg.schur(matrix, sort=lambda x, y=0.0: abs(complex(x, y) - neutral) < cut)
+    if count != dimension:  # ties at the cut
         return np.asarray(matrix), np.inf
-    own, mixed, rest = triangle[:found, :found], triangle[:found, found:], triangle[found:, found:]
-    solution = scipy.linalg.solve_sylvester(own, -rest, -mixed)
+    neutral_block, rest, coupling = triangle[:count, :count], triangle[count:, count:], triangle[:count, count:]
+    solution = scipy.linalg.solve_sylvester(neutral_block, -rest, -coupling)
     return rest, float((1 + np.linalg.norm(solution, 2)) ** 2)

@@ -221,10 +221,10 @@ def switch_directions(
     nearest = jnp.argsort(ratio)[:SWITCHES]
     allowed = jnp.asarray(point.is_player, flat.dtype)
 
-    def one(vector: Array, number: Array) -> Array:
+    def gap(vector: Array, number: Array) -> Array:
         return distances(vector)[number].astype(vector.dtype)
 
-    slopes = jax.lax.map(lambda number: allowed * jax.grad(one)(flat, number), nearest)
+    slopes = jax.lax.map(lambda number: allowed * jax.grad(gap)(flat, number), nearest)
     slopes = slopes / jnp.maximum(jnp.linalg.norm(slopes, axis=1, keepdims=True), jnp.finfo(flat.dtype).tiny)
     signs = np.array([(1, *rest) for rest in itertools.product((1, -1), repeat=SWITCHES - 1)])
     # Into the cell of the pieces with these signs: where slopes are independent, a solution of slopes @ d = signs.
@@ -233,7 +233,7 @@ def switch_directions(
     if flat.size <= LARGEST_CURVATURE:
 
         def curvature(number: Array) -> Array:
-            values, vectors = jnp.linalg.eigh(jax.hessian(one)(flat, number) * allowed * allowed[:, None])
+            values, vectors = jnp.linalg.eigh(jax.hessian(gap)(flat, number) * allowed * allowed[:, None])
             return jnp.stack([vectors[:, 0], vectors[:, -1]])
 
         ends.append(jax.lax.map(curvature, nearest).reshape(-1, flat.size))
@@ -409,7 +409,7 @@ def moved_memory(
     games = [game] if noise is None else [ShiftedGradients(game, players, noise, sign) for sign in (1, -1)]
 
     def change(start: Array) -> Array:
-        return sum(moved(one, start) for one in games) / len(games) - start
+        return sum(moved(shifted, start) for shifted in games) / len(games) - start
 
     return jax.vmap(lambda direction: jnp.linalg.norm(change(flat + length * direction) - change(flat)) / length)(
         directions

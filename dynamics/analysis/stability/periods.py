@@ -85,9 +85,9 @@ def find_period(game: Game, method: Update | AbstractFlow, players: Players, key
             same = np.all(np.abs(numbers[2 * COUNTS :] - expected) <= allowed)
             same &= np.all(np.abs(parts[1] - between) <= allowed)
             if same and 1 < whole <= LONGEST:
-                found = Period(whole, start, "")
-                rests = bool(_rests(game, found.of(method), players, key))
-                return found if rests else Period(0, 0, REASONS["memory"])
+                candidate = Period(whole, start, "")
+                rests = bool(_rests(game, candidate.of(method), players, key))
+                return candidate if rests else Period(0, 0, REASONS["memory"])
             break
     constant = np.all(np.ptp(numbers, axis=0) <= allowed)
     return Period(0, 0, REASONS["memory" if constant else "schedule"])
@@ -124,11 +124,11 @@ class _Course:
         places = times - rounds * self.period
         shape = (-1,) + (1,) * (self.values.ndim - 1)
         if self.whole and self.values.dtype != bool:
-            found = self.values[places].astype(np.int64) + rounds.reshape(shape) * self.change
-            return found.astype(self.values.dtype)
+            extended = self.values[places].astype(np.int64) + rounds.reshape(shape) * self.change
+            return extended.astype(self.values.dtype)
         if not self.whole:
-            found = self.values[places].astype(float) + rounds.reshape(shape) * self.change
-            return found.astype(self.values.dtype)
+            extended = self.values[places].astype(float) + rounds.reshape(shape) * self.change
+            return extended.astype(self.values.dtype)
         return self.values[places]
 
 

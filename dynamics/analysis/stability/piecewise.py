@@ -51,14 +51,14 @@ def distinct(jacobians: np.ndarray, boundary: Boundary = IMAGINARY_AXIS) -> np.n
 
     Row by row, and for maps beside what differs from the identity: a kink counts beside its own coordinate's rate.
     """
-    found: list[np.ndarray] = []
+    kept: list[np.ndarray] = []
     tolerance = 1e-5 if jacobians.dtype == np.float64 else 2e-2
     for jacobian in jacobians[np.all(np.isfinite(jacobians), axis=(1, 2))]:
         rows = tolerance * np.linalg.norm(boundary.change(jacobian), axis=1)
         rows = rows + 64 * np.finfo(jacobians.dtype).eps * np.linalg.norm(jacobian, axis=1)
-        if all(np.any(np.linalg.norm(jacobian - other, axis=1) > rows) for other in found):
-            found.append(jacobian)
-    return np.array(found)
+        if all(np.any(np.linalg.norm(jacobian - earlier, axis=1) > rows) for earlier in kept):
+            kept.append(jacobian)
+    return np.array(kept)
 
 
 def expanding_directions(jacobians: np.ndarray, boundary: Boundary) -> list[list[tuple[int, np.ndarray]]]:

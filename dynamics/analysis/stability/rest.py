@@ -156,7 +156,7 @@ def rest_state(
         # that takes long by the same formula on members far apart.
         index, _, leaves, before, growing, marks = carry
         columns = zip(advance(leaves), leaves, before, growing, strict=True)
-        new, growing = map(list, zip(*(one(i, *arrays, index) for i, arrays in enumerate(columns)), strict=True))
+        new, growing = map(list, zip(*(next_leaf(i, *arrays, index) for i, arrays in enumerate(columns)), strict=True))
         moves = [
             jnp.max(jnp.where(grows, 0, _relative_change(a, b)), initial=0)
             for a, b, grows in zip(new, leaves, growing, strict=True)
@@ -174,7 +174,7 @@ def rest_state(
         ]
         return index + 1, moved, new, leaves, growing, marks
 
-    def one(place: int, new: Array, now: Array, before: Array, grows: Array, index: Array) -> tuple[Array, Array]:
+    def next_leaf(place: int, new: Array, now: Array, before: Array, grows: Array, index: Array) -> tuple[Array, Array]:
         if not jnp.issubdtype(new.dtype, jnp.number):
             return new, grows
         change, bend = new - now, (new - now) - (now - before)
@@ -423,11 +423,11 @@ class _Parts:
             values, before, steady = carry
             new = self.advanced(values)
             change = [difference(a, b) for a, b in zip(new, values, strict=True)]
-            for place, one, other in zip(places, change, before, strict=True):
+            for place, new_change, old_change in zip(places, change, before, strict=True):
                 if place in self.whole:
-                    same = jnp.all(one == other)
+                    same = jnp.all(new_change == old_change)
                     if not self.counts(place):
-                        same &= ~jnp.any(one)
+                        same &= ~jnp.any(new_change)
                     steady &= same | (index < 3)
             return (new, change, steady), None
 
@@ -435,7 +435,7 @@ class _Parts:
         nothing = [jnp.zeros_like(difference(leaf, leaf)) for leaf in first]
         (_, change, steady), _ = jax.lax.scan(step, (first, nothing, jnp.asarray(True)), jnp.arange(length))
         counted = [self.counts(place) for place in places]
-        return steady, [one if counts else None for one, counts in zip(change, counted, strict=True)]
+        return steady, [new_change if counts else None for new_change, counts in zip(change, counted, strict=True)]
 
 
 def _numbers(array: Array) -> Float[Array, " k"]:

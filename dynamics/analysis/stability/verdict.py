@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -377,16 +377,15 @@ def stability_of(
         notes = [Note.manifold.filled(dimension=dimension)] if dimension else []
         notes.append(Remark(period.reason or REASONS["memory"]))
         return _report(linear, boundary, dimension, sizes, point, undecided, notes, 0)
-    kept = _kept_memory(game, method, players, key, noise, at_rest_state, linear) if boundary.discrete else 0
+    problem = _Problem(game, method, players, key, noise, at_rest_state)
+    kept = _kept_memory(problem, linear) if boundary.discrete else 0
     smooth = str(smoothness(linear.kinks, linear.errors, is_finite(linear.jacobian)))
     directions = None
     if smooth in ("kinked", "discontinuous", "stiff") or linear.switching > 0:
-        directions, smooth = _closer_look(
-            game, method, players, key, noise, at_rest_state(), linear, smooth, limit=vanishing
-        )
+        directions, smooth = _closer_look(problem, linear, smooth, limit=vanishing)
     judged = _judge_eigenvalues(linear, boundary, dimension, kept, smooth)
     if smooth == "kinked" and not judged.neutral and not vanishing:
-        pieces = _pieces(game, method, players, key, noise, at_rest_state(), linear, directions)
+        pieces = _pieces(problem, linear, directions)
         if pieces is not None and len(pieces.jacobians) == 1 and np.max(linear.kinks) < FAINT:
             # One Jacobian in all directions: the probes saw the rounding of what the map solves inside.
             judged = _judge_eigenvalues(linear, boundary, dimension, kept, "smooth")
@@ -405,9 +404,19 @@ def stability_of(
     return _report(linear, boundary, dimension, sizes, point, judged, notes, steps)
 
 
-def _closer_look(
-    game, method, players, key, noise, rest: Rest, linear: Linearisation, smooth: str, limit: bool
-) -> tuple[np.ndarray, str]:
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """What is judged: a method on a game, at a point; and how its memory is put to rest there, which takes long."""
+
+    game: Game
+    method: Update | AbstractFlow
+    players: Players
+    key: PRNGKeyArray | None
+    noise: tuple[jax.Array, ...] | None
+    at_rest_state: Callable[[], Rest]
+
+
+def _closer_look(problem: _Problem, linear: Linearisation, smooth: str, *, limit: bool) -> tuple[np.ndarray, str]:
     """Directions that lead into the pieces next to the point, and smoothness from probes along them, ever closer.
 
     Along eigenvectors, along the way that the field takes, and to both sides of every switch at the point.
@@ -423,18 +432,18 @@ def _closer_look(
             followed = followed @ jacobian.T
             followed = followed / np.maximum(np.linalg.norm(followed, axis=1, keepdims=True), SMALLEST)
     directions = [vectors.real, vectors.imag, followed]
+    where = problem.game, problem.method, problem.players
+    options = dict(gradient_noise=problem.noise, limit=limit, rest=problem.at_rest_state())
     if linear.switching > 0:
-        directions.insert(
-            0, np.asarray(_switch_directions(game, method, players, key, gradient_noise=noise, limit=limit, rest=rest))
-        )
+        sides = _switch_directions(*where, problem.key, **options)
+        directions.insert(0, np.asarray(sides))
     along = np.concatenate(directions)
     lengths = np.linalg.norm(along, axis=1)
     along = along[(lengths > 0) & np.isfinite(lengths)]
     along = along / np.linalg.norm(along, axis=1, keepdims=True)
     filled = np.zeros((PROBED, size), linear.jacobian.dtype)  # one shape, one program
     filled[: len(along)] = along[: len(filled)]
-    options = dict(gradient_noise=noise, limit=limit, rest=rest)
-    closely = jax.device_get(_probe_closely(game, method, players, linear.jacobian, filled, key, **options))
+    closely = jax.device_get(_probe_closely(*where, linear.jacobian, filled, problem.key, **options))
     if smooth == "smooth":  # at two distances along more directions
         smooth = str(smoothness(*(leaf[:2] / closely.rounding[1] for leaf in closely[:2]), True))
         if smooth == "smooth":
@@ -554,7 +563,7 @@ def may_keep_memory(jacobian: np.ndarray, players: int, epsilon: float, boundary
     return usable & (singular[..., -1] <= rounding_bound(jacobian, epsilon))
 
 
-def _kept_memory(game, update, players, key, noise, at_rest_state, linear: Linearisation) -> int:
+def _kept_memory(problem: _Problem, linear: Linearisation) -> int:
     """Number of directions in which the memory stays where it is put, without an effect on the players' rest."""
     jacobian, count = np.asarray(linear.jacobian), len(linear.game_jacobian)
     if not may_keep_memory(jacobian, count, float(linear.epsilon), UNIT_CIRCLE):
@@ -567,7 +576,10 @@ def _kept_memory(game, update, players, key, noise, at_rest_state, linear: Linea
     null = np.concatenate([np.eye(len(alone))[alone], rows[(singular <= small) & (np.abs(rows) @ ~alone > 0.5)]])
     null = null * np.where(null.sum(axis=1) < 0, -1, 1)[:, None]  # upwards: squares and maxima are not negative
     directions = np.pad(null, ((0, 0), (count, 0))).astype(jacobian.dtype)
-    defects = np.asarray(moved_memory(game, update, players, key, noise, at_rest_state(), directions))
+    rest = problem.at_rest_state()
+    defects = np.asarray(
+        moved_memory(problem.game, problem.method, problem.players, problem.key, problem.noise, rest, directions)
+    )
     return int(np.sum(defects <= np.finfo(jacobian.dtype).eps ** 0.5))
 
 
@@ -658,21 +670,24 @@ def _judge_nothing(linear: Linearisation, boundary: Boundary, dimension: int) ->
     return _Judged(judged.eigenvalues, smoothness=smooth, neutral=judged.neutral)
 
 
-def _pieces(game, method, players, key, noise, rest: Rest, linear: Linearisation, along: np.ndarray) -> Pieces | None:
+def _pieces(problem: _Problem, linear: Linearisation, along: np.ndarray) -> Pieces | None:
     """The Jacobians of all pieces of a piecewise smooth map or flow; `None` where none is seen.
 
     `along` are directions that lead into pieces, looked along besides those of `sample_directions`.
     """
-    state, boundary = jax.device_get(rest.state), boundary_of(method)
+    rest = problem.at_rest_state()
+    state, boundary = jax.device_get(rest.state), boundary_of(problem.method)
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))])
     still = ~player_coordinates(state) & (flat == 0)
     nearby = sample_directions(len(flat), still, np.asarray(linear.jacobian).dtype)
     both = np.where(still, 0, np.stack([along, -along], axis=1).reshape(-1, len(flat))).astype(nearby.dtype)
     rays = np.concatenate([nearby, both, nearby[: -len(both) % len(nearby)]])  # the shape compiled before, each time
-    parts = [
-        distinct(np.asarray(one_sided_jacobians(game, method, players, key, part, noise, rest)), boundary)
-        for part in np.split(rays, len(rays) // len(nearby))
-    ]
+
+    def jacobians_along(rays: np.ndarray) -> np.ndarray:
+        where = problem.game, problem.method, problem.players, problem.key
+        return np.asarray(one_sided_jacobians(*where, rays, problem.noise, rest))
+
+    parts = [distinct(jacobians_along(part), boundary) for part in np.split(rays, len(rays) // len(nearby))]
     jacobians = distinct(np.concatenate([part for part in parts if len(part)] or parts), boundary)
     if len(jacobians) == 0:
         return None
@@ -681,7 +696,7 @@ def _pieces(game, method, players, key, noise, rest: Rest, linear: Linearisation
     invariant = False
     if passed:
         rays = np.resize([ray for _, ray in passed], nearby.shape).astype(nearby.dtype)  # the shape compiled before
-        ahead = np.asarray(one_sided_jacobians(game, method, players, key, rays, noise, rest))[: len(passed)]
+        ahead = jacobians_along(rays)[: len(passed)]
         stays = [
             len(distinct(np.stack([jacobians[number], piece]), boundary)) == 1
             for (number, _), piece in zip(passed, ahead, strict=True)
@@ -704,7 +719,7 @@ def _judge_pieces(pieces: Pieces, boundary: Boundary, judged: _Judged) -> _Judge
     spectra = [np.linalg.eigvals(jacobian.astype(float)).astype(complex) for jacobian in jacobians]
     values = spectra[int(np.argmax([boundary.bound(values) for values in spectra]))]
     values = values[boundary.order(values)]
-    bounds = {one.bound_name: float(one.bound(values)) for one in (UNIT_CIRCLE, IMAGINARY_AXIS)}
+    bounds = {other.bound_name: float(other.bound(values)) for other in (UNIT_CIRCLE, IMAGINARY_AXIS)}
     return _Judged(
         eigenvalues=values,
         **(bounds | {boundary.bound_name: worst}),

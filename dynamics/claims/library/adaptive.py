@@ -93,8 +93,8 @@ def amsgrad_spectrum(damping, turning, rate, eps, b1):
     middle = 1 + b1 + (1 - b1) * rate / eps * (-damping + 1j * turning)
     root = jnp.sqrt(middle**2 - 4 * b1)
     roots = jnp.concatenate([middle[None] + root, middle[None] - root]) / 2
-    found = eigenvalues(damped(damping, turning), one_rate(amsgrad, rate, b1=b1, b2=0.75, eps=eps))
-    return same_spectrum(found, jnp.concatenate([roots, roots.conj(), jnp.asarray([0.75, 1.0])]), 1e-4)
+    computed = eigenvalues(damped(damping, turning), one_rate(amsgrad, rate, b1=b1, b2=0.75, eps=eps))
+    return same_spectrum(computed, jnp.concatenate([roots, roots.conj(), jnp.asarray([0.75, 1.0])]), 1e-4)
 
 
 @claim(
@@ -140,8 +140,8 @@ def adam_wherever_sgd(damping, turning, rate):
 )
 def adam_with_equal_steps(damping, turning, rate, b1):
     game = damped(damping, turning)
-    found = radius(game, one_rate(adam, rate, b1=b1, b2=0.5, eps=1.0))
-    return when(radius(game, one_rate(sgd, rate)) < 0.999, 1.001 - found)
+    computed = radius(game, one_rate(adam, rate, b1=b1, b2=0.5, eps=1.0))
+    return when(radius(game, one_rate(sgd, rate)) < 0.999, 1.001 - computed)
 
 
 @claim(
@@ -189,10 +189,10 @@ def step_lengths(growth, b1, b2, steps=40):
 )
 def adam_step(growth, b1, share):
     b2 = b1**2 + share * (1 - b1**2)
-    found = step_lengths(growth, b1, b2)
-    t = 1.0 + jnp.arange(len(found))
+    computed = step_lengths(growth, b1, b2)
+    t = 1.0 + jnp.arange(len(computed))
     correction = jnp.sqrt(1 - b2**t) / (1 - b1**t)
-    return below(found / correction, (1 - b1) / jnp.sqrt((1 - b2) * (1 - b1**2 / b2)))
+    return below(computed / correction, (1 - b1) / jnp.sqrt((1 - b2) * (1 - b1**2 / b2)))
 
 
 @claim(
@@ -244,8 +244,8 @@ def momentum_spectra(matrix, coupling, rate, coefficient, look_ahead):
     w = 1 + rate * jnp.linalg.eigvals(field_jacobian(game))
     middle = (1 + coefficient) * w if look_ahead else w + coefficient
     root = jnp.sqrt(middle**2 - 4 * coefficient * (w if look_ahead else 1) + 0j)
-    found = eigenvalues(game, one_rate(nesterov if look_ahead else momentum, rate, coefficient))
-    return same_spectrum(found, jnp.concatenate([middle + root, middle - root]) / 2, 1e-4)
+    computed = eigenvalues(game, one_rate(nesterov if look_ahead else momentum, rate, coefficient))
+    return same_spectrum(computed, jnp.concatenate([middle + root, middle - root]) / 2, 1e-4)
 
 
 def heavier(game, rate, coefficient):

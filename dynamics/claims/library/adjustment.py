@@ -92,11 +92,11 @@ def formula(forms, point, weight):
     xi, hessian = gradients(point), jax.jacfwd(gradients)(point)
     symmetric, antisymmetric = (hessian + hessian.T) / 2, (hessian - hessian.T) / 2
     game, players = cubic_game(forms), players_of(point)
-    found = flat(SymplecticAdjustment(weight, align=False)(game, players))
+    computed = flat(SymplecticAdjustment(weight, align=False)(game, players))
     scale = 1 + jnp.max(jnp.abs(hessian)) * jnp.max(jnp.abs(xi)) * (1 + weight)
     return every(
-        agree(found, -(xi + weight * antisymmetric.T @ xi), scale=scale),
-        agree(found - flat(Gradient()(game, players)), -weight / 2 * (hessian.T @ xi - hessian @ xi), scale=scale),
+        agree(computed, -(xi + weight * antisymmetric.T @ xi), scale=scale),
+        agree(computed - flat(Gradient()(game, players)), -weight / 2 * (hessian.T @ xi - hessian @ xi), scale=scale),
         agree(symmetric + antisymmetric, hessian, scale=scale),
     )
 
@@ -123,8 +123,8 @@ def other_norm(forms, point, weight, departure):
 
     game, (x, y) = Game.from_losses(losses), players_of(point)
     expected = jnp.concatenate([jax.grad(half_square, 0)(x, y, 1), jax.grad(half_square, 1)(x, y, 0)])
-    found = flat(SymplecticAdjustment(weight, align=False)(game, (x, y))) - flat(Gradient()(game, (x, y)))
-    return agree(found, -weight * expected, scale=(1 + weight) * (1 + jnp.max(jnp.abs(expected))))
+    computed = flat(SymplecticAdjustment(weight, align=False)(game, (x, y))) - flat(Gradient()(game, (x, y)))
+    return agree(computed, -weight * expected, scale=(1 + weight) * (1 + jnp.max(jnp.abs(expected))))
 
 
 other_norm.without(
@@ -365,9 +365,9 @@ maxima_repel.without(
 )
 def consensus_example(curvature, b, weight):
     game = Quadratic([[-curvature, -b], [b, -curvature]])
-    found = abscissa(game, Flow(Consensus(weight)))
+    computed = abscissa(game, Flow(Consensus(weight)))
     expected = curvature - weight * (curvature**2 + b**2)
-    return every(agree(found, expected), same_sign(expected, found))
+    return every(agree(computed, expected), same_sign(expected, computed))
 
 
 @claim(

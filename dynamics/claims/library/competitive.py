@@ -50,10 +50,10 @@ def competitive(first, second):
 def proximal_point(matrix, first, second, start, curvature):
     own, other = curvature * jnp.eye(2), curvature * jnp.eye(1)
     game = Quadratic.zero_sum(own, matrix, other)
-    found = flat(end(game, competitive(first, second), players_of(start), 1))
+    computed = flat(end(game, competitive(first, second), players_of(start), 1))
     rates = jnp.stack([first, first, second])[:, None]
     proximal = jnp.linalg.solve(jnp.eye(3) + rates * saddle_matrix(own, matrix, other), start)
-    return agree(found, proximal, scale=1 + jnp.max(jnp.abs(start)))
+    return agree(computed, proximal, scale=1 + jnp.max(jnp.abs(start)))
 
 
 proximal_point.without(
@@ -80,11 +80,11 @@ def local_game(forms, point, first, second):
     system = jnp.block([[jnp.eye(2), upper], [lower, jnp.eye(1)]])
     moves = -jnp.linalg.solve(system, jnp.concatenate([first * gradients[0][:2], second * gradients[1][2:]]))
     game, players = cubic_game(forms), players_of(point)
-    found = flat(end(game, competitive(first, second), players, 1)) - point
+    computed = flat(end(game, competitive(first, second), players, 1)) - point
     regular = jnp.abs(jnp.linalg.det(system)) > 1e-3
     size = jnp.linalg.norm(system) / jnp.where(regular, jnp.abs(jnp.linalg.det(system)), 1)
     scale = (1 + jnp.max(jnp.abs(moves)) + jnp.max(jnp.abs(point))) * (1 + size) ** 2
-    return when(regular, agree(found, moves, scale=scale))
+    return when(regular, agree(computed, moves, scale=scale))
 
 
 @claim(
@@ -107,9 +107,9 @@ def printed(own, coupling, other, step, start):
     along_x, along_y = own @ x + coupling @ y, coupling.T @ x - other @ y
     left = jnp.linalg.solve(jnp.eye(2) + step**2 * coupling @ coupling.T, along_x + step * coupling @ along_y)
     right = jnp.linalg.solve(jnp.eye(1) + step**2 * coupling.T @ coupling, along_y - step * coupling.T @ along_x)
-    found = flat(end(Quadratic.zero_sum(own, coupling, other), competitive(step, step), (x, y), 1))
+    computed = flat(end(Quadratic.zero_sum(own, coupling, other), competitive(step, step), (x, y), 1))
     expected = jnp.concatenate([x - step * left, y + step * right])
-    return agree(found, expected, scale=1 + jnp.max(jnp.abs(start)) * 100)
+    return agree(computed, expected, scale=1 + jnp.max(jnp.abs(start)) * 100)
 
 
 @claim(
@@ -137,8 +137,8 @@ def local_convergence(own, coupling, other, share):
 
 
 def _convergence(own, coupling, other, step):
-    found = radius(Quadratic.zero_sum(own, coupling, other), competitive(step, step))
-    return 1 - found - 0.0001  # convergence may be slow, but not that slow
+    computed = radius(Quadratic.zero_sum(own, coupling, other), competitive(step, step))
+    return 1 - computed - 0.0001  # convergence may be slow, but not that slow
 
 
 local_convergence.without(
@@ -295,9 +295,9 @@ def linearisations(matrix, weight):
 def hamiltonian_descent(a, b, c, determinant):
     last = (determinant + b * c) / a
     game, matrix = Quadratic([[a, b], [c, last]]), jnp.stack([jnp.stack([a, b]), jnp.stack([c, last])])
-    found = -abscissa(game, Flow(HamiltonianDescent()), (0.0, 0.0))
+    computed = -abscissa(game, Flow(HamiltonianDescent()), (0.0, 0.0))
     smallest = jnp.min(jnp.linalg.svd(matrix, compute_uv=False))
-    return every(found - 1e-5, agree(found, smallest**2, scale=1 + jnp.sum(matrix**2)))
+    return every(computed - 1e-5, agree(computed, smallest**2, scale=1 + jnp.sum(matrix**2)))
 
 
 hamiltonian_descent.without(
@@ -333,5 +333,5 @@ def hamiltonian_descent_tells(a, b, c, d):
     because="There (J' - J)F/2 = J'F is the gradient of half the squared field.",
 )
 def crossing_the_curl(matrix, rate):
-    found = radius(Bilinear(matrix), Simultaneous(sgd(rate), sgd(rate), direction=CrossingTheCurl()))
-    return agree(found, jnp.max(jnp.abs(1 - rate * jnp.linalg.svd(matrix, compute_uv=False) ** 2)))
+    computed = radius(Bilinear(matrix), Simultaneous(sgd(rate), sgd(rate), direction=CrossingTheCurl()))
+    return agree(computed, jnp.max(jnp.abs(1 - rate * jnp.linalg.svd(matrix, compute_uv=False) ** 2)))

@@ -113,8 +113,8 @@ def optimistic_inclusion(a, b, c, share):
     size = lipschitz(*(jnp.reshape(value, (1, 1)) for value in (a, b, c)))
     game, rate = PlanarQuadratic(a, b, c), share / (2 * size)
     plain = radius(game, Simultaneous(sgd(rate), sgd(rate)))
-    found = radius(game, Simultaneous(optimistic(rate), optimistic(rate)))
-    return when(plain < 1 - 1e-6, 1 - found)
+    computed = radius(game, Simultaneous(optimistic(rate), optimistic(rate)))
+    return when(plain < 1 - 1e-6, 1 - computed)
 
 
 optimistic_inclusion.without(
@@ -141,8 +141,8 @@ def optimistic_sharp(decay, turn, shear, share):
     game = Quadratic([[decay, turn + shear], [-turn, decay]])
     rate = share * np.sqrt(0.4) / jnp.maximum(jnp.linalg.norm(field_jacobian(game), 2), 1e-3)
     plain = radius(game, Simultaneous(sgd(rate), sgd(rate)))
-    found = radius(game, Simultaneous(optimistic(rate), optimistic(rate)))
-    return when(plain < 1 - 1e-6, 1 - found)
+    computed = radius(game, Simultaneous(optimistic(rate), optimistic(rate)))
+    return when(plain < 1 - 1e-6, 1 - computed)
 
 
 optimistic_sharp.without(
@@ -166,8 +166,8 @@ optimistic_sharp.without(
 )
 def optimistic_attracts_no_more(a, b, c, rate):
     game = PlanarQuadratic(a, b, c)
-    found = radius(game, Simultaneous(optimistic(rate), optimistic(rate)))
-    return when(found < 1 - 1e-6, 1 - radius(game, Simultaneous(sgd(rate), sgd(rate))))
+    computed = radius(game, Simultaneous(optimistic(rate), optimistic(rate)))
+    return when(computed < 1 - 1e-6, 1 - radius(game, Simultaneous(sgd(rate), sgd(rate))))
 
 
 @claim(
@@ -202,9 +202,9 @@ def stable_is_nash(a, b, c):
 )
 def local_diffeomorphism(own, coupling, other, share):
     size = jnp.maximum(lipschitz(own, coupling, other), 0.25)
-    found = jacobian(Quadratic.zero_sum(own, coupling, other), Simultaneous(sgd(share / size), sgd(share / size)))
-    smallest = jnp.min(jnp.linalg.svd(found, compute_uv=False))
-    return every(jnp.linalg.det(found), below(1 - share, smallest))
+    computed = jacobian(Quadratic.zero_sum(own, coupling, other), Simultaneous(sgd(share / size), sgd(share / size)))
+    smallest = jnp.min(jnp.linalg.svd(computed, compute_uv=False))
+    return every(jnp.linalg.det(computed), below(1 - share, smallest))
 
 
 def _determinant(own, coupling, other, share):
@@ -237,8 +237,8 @@ local_diffeomorphism.without(
 def local_symplectic_surgery(schur, coupling, c):
     # The Jacobian is invertible if and only if c and the Schur complement are.
     own, other = schur - coupling @ coupling.T / c, jnp.reshape(c, (1, 1))
-    found = eigenvalues(Quadratic.zero_sum(own, coupling, other), Flow(LocalSymplecticSurgery()))
-    return same_spectrum(found, -jnp.concatenate([jnp.linalg.eigvalsh(own), jnp.linalg.eigvalsh(other)]))
+    computed = eigenvalues(Quadratic.zero_sum(own, coupling, other), Flow(LocalSymplecticSurgery()))
+    return same_spectrum(computed, -jnp.concatenate([jnp.linalg.eigvalsh(own), jnp.linalg.eigvalsh(other)]))
 
 
 local_symplectic_surgery.without(
@@ -268,8 +268,8 @@ def stackelberg(own, coupling, c, first, second):
     curvature = coupling @ jnp.where(other == 0, 0, 1 / jnp.where(other == 0, 1, other)) @ coupling.T
     slow, fast = jnp.linalg.eigvalsh(own + curvature), jnp.linalg.eigvalsh(other)
     flow = Flow(Stackelberg(solver="dense"), rates=(first, second))
-    found = eigenvalues(Quadratic.zero_sum(own, coupling, other), flow)
-    return same_spectrum(found, -jnp.concatenate([first * slow, second * fast]))
+    computed = eigenvalues(Quadratic.zero_sum(own, coupling, other), flow)
+    return same_spectrum(computed, -jnp.concatenate([first * slow, second * fast]))
 
 
 stackelberg.without(
@@ -316,10 +316,10 @@ def follow_the_ridge(own, coupling, c, first, second, factor):
     other = jnp.reshape(c, (1, 1))
     slow, fast = jnp.linalg.eigvalsh(schur_complement(own, coupling, other)), jnp.linalg.eigvalsh(other)
     direction = FollowTheRidge(factor * first / second, solver="dense")
-    found = eigenvalues(
+    computed = eigenvalues(
         Quadratic.zero_sum(own, coupling, other), Simultaneous(sgd(first), sgd(second), direction=direction)
     )
-    return same_spectrum(found, jnp.concatenate([1 - first * slow, 1 - second * fast]))
+    return same_spectrum(computed, jnp.concatenate([1 - first * slow, 1 - second * fast]))
 
 
 follow_the_ridge.without(
@@ -412,9 +412,9 @@ minimax_conditions.without(
 def largest_step(own, coupling, other, rate):
     rotation = jnp.linalg.eigvals(saddle_matrix(own, coupling, other))
     square = jnp.maximum(jnp.abs(rotation) ** 2, epsilon())
-    found = radius(Quadratic.zero_sum(own, coupling, other), Simultaneous(sgd(rate), sgd(rate)))
+    computed = radius(Quadratic.zero_sum(own, coupling, other), Simultaneous(sgd(rate), sgd(rate)))
     limits = 2 * rotation.real / square
-    return agree(found**2, 1 - rate * jnp.min(square * (limits - rate)), 10 * epsilon() ** 0.5)
+    return agree(computed**2, 1 - rate * jnp.min(square * (limits - rate)), 10 * epsilon() ** 0.5)
 
 
 @claim(
@@ -502,9 +502,9 @@ def gradient_finds_nash(x, y):
 )
 def curvature_exploitation_rest(own, coupling, other, first, second, rate):
     game = Quadratic.zero_sum(own, coupling, other)
-    found = CurvatureExploitation(smoothness=(first, second), step=rate)(game, game.equilibria()[0])
+    computed = CurvatureExploitation(smoothness=(first, second), step=rate)(game, game.equilibria()[0])
     lengths = [
         jnp.maximum(-smallest_eigenvalue(matrix), 0) / (2 * smoothness * rate)
         for matrix, smoothness in ((own, first), (other, second))
     ]
-    return agree(jnp.stack([norm(player) for player in found]), jnp.stack(lengths), 1e4 * epsilon())
+    return agree(jnp.stack([norm(player) for player in computed]), jnp.stack(lengths), 1e4 * epsilon())

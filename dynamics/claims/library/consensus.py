@@ -110,8 +110,8 @@ consensus_jacobian.without(
 )
 def stable(coupling, damping, weight):
     game, matrix = quadratic(coupling, damping)
-    found = jnp.max(eigenvalues(game, Flow(Consensus(weight))).real)
-    return every(-1e-9 - found, below(found, -weight * sigma(matrix)[0] ** 2))
+    computed = jnp.max(eigenvalues(game, Flow(Consensus(weight))).real)
+    return every(-1e-9 - computed, below(computed, -weight * sigma(matrix)[0] ** 2))
 
 
 stable.without(
@@ -141,9 +141,9 @@ stable.without(
 )
 def turning(coupling, damping, weight):
     game, matrix = quadratic(coupling, damping)
-    found = eigenvalues(game, Flow(Consensus(weight)))
+    computed = eigenvalues(game, Flow(Consensus(weight)))
     # The eigenvalues of a matrix far from normal are known to the root of a rounding error only.
-    return below(jnp.abs(found.imag) * weight * sigma(matrix)[0], jnp.abs(found.real), 1e-6)
+    return below(jnp.abs(computed.imag) * weight * sigma(matrix)[0], jnp.abs(computed.real), 1e-6)
 
 
 turning.without(
@@ -173,9 +173,9 @@ def least_ratio(matrix):
 )
 def turning_bound(coupling, damping, weight):
     game, matrix = quadratic(coupling, damping)
-    found = eigenvalues(game, Flow(Consensus(weight)))
+    computed = eigenvalues(game, Flow(Consensus(weight)))
     bound = least_ratio(matrix) + sigma(matrix)[0] * weight
-    return below(jnp.abs(found.imag) * bound, jnp.abs(found.real), 1e-6)
+    return below(jnp.abs(computed.imag) * bound, jnp.abs(computed.real), 1e-6)
 
 
 @claim(
@@ -189,9 +189,9 @@ def turning_bound(coupling, damping, weight):
 )
 def turning_bound_as_printed(coupling, damping, weight):
     game, matrix = quadratic(coupling, damping)
-    found = eigenvalues(game, Flow(Consensus(weight)))
+    computed = eigenvalues(game, Flow(Consensus(weight)))
     bound = least_ratio(matrix) + 2 * sigma(matrix)[0] ** 2 * weight
-    return below(jnp.abs(found.imag) * bound, jnp.abs(found.real), 1e-6)
+    return below(jnp.abs(computed.imag) * bound, jnp.abs(computed.real), 1e-6)
 
 
 @claim(
@@ -214,8 +214,8 @@ def step_margin(coupling, damping, weight, rate):
     game, matrix = quadratic(coupling, damping)
     expected = jnp.linalg.eigvals(by_hand(matrix, weight))
     bound = jnp.min(2 / jnp.abs(expected.real) / (1 + (expected.imag / expected.real) ** 2))
-    found = radius(game, Simultaneous(sgd(rate), sgd(rate), direction=Consensus(weight)))
-    return same_sign(bound - rate, 1 - found), jnp.max(expected.real) < -1e-6
+    computed = radius(game, Simultaneous(sgd(rate), sgd(rate), direction=Consensus(weight)))
+    return same_sign(bound - rate, 1 - computed), jnp.max(expected.real) < -1e-6
 
 
 step.without(
@@ -243,8 +243,8 @@ step.without(
 def step_on_bilinear_games(matrix, weight, rate):
     singular = jnp.linalg.svd(matrix, compute_uv=False)
     expected = jnp.hypot(1 - rate * weight * singular**2, rate * singular)
-    found = radius(Bilinear(matrix), Simultaneous(sgd(rate), sgd(rate), direction=Consensus(weight)))
-    return agree(found, jnp.max(expected))
+    computed = radius(Bilinear(matrix), Simultaneous(sgd(rate), sgd(rate), direction=Consensus(weight)))
+    return agree(computed, jnp.max(expected))
 
 
 @claim(
@@ -296,8 +296,8 @@ def momentum_steps(coupling, damping, rate, beta):
     game, matrix = quadratic(coupling, damping)
     middle = (1 + beta + rate * jnp.linalg.eigvals(matrix)) / 2
     root = jnp.sqrt(middle**2 - beta + 0j)
-    found = eigenvalues(game, Simultaneous(momentum(rate, beta), momentum(rate, beta)))
-    return same_spectrum(found, jnp.concatenate([middle + root, middle - root]), tolerance=1e-4)
+    computed = eigenvalues(game, Simultaneous(momentum(rate, beta), momentum(rate, beta)))
+    return same_spectrum(computed, jnp.concatenate([middle + root, middle - root]), tolerance=1e-4)
 
 
 @claim(
@@ -312,8 +312,8 @@ def momentum_steps(coupling, damping, rate, beta):
 def momentum_flow(coupling, damping, friction):
     game, matrix = quadratic(coupling, damping)
     h = 1e-5
-    found = (eigenvalues(game, Simultaneous(*[momentum(h**2, 1 - friction * h)] * 2)) - 1) / h
-    return same_spectrum(found * (found + friction), jnp.linalg.eigvals(matrix), tolerance=1e-2)
+    computed = (eigenvalues(game, Simultaneous(*[momentum(h**2, 1 - friction * h)] * 2)) - 1) / h
+    return same_spectrum(computed * (computed + friction), jnp.linalg.eigvals(matrix), tolerance=1e-2)
 
 
 @claim(
@@ -374,8 +374,8 @@ rest_points.without(
 )
 def attracting_maxima(curvatures, weight):
     game, _ = quadratic(jnp.zeros((2, 1)), -curvatures)
-    found = jnp.max(eigenvalues(game, Flow(Consensus(weight))).real)
-    return same_sign(weight * jnp.linalg.eigvalsh(curvatures)[0] - 1, -found)
+    computed = jnp.max(eigenvalues(game, Flow(Consensus(weight))).real)
+    return same_sign(weight * jnp.linalg.eigvalsh(curvatures)[0] - 1, -computed)
 
 
 @claim(
@@ -388,8 +388,8 @@ def attracting_maxima(curvatures, weight):
 )
 def leaves_maxima(curvature, weight):
     game = Quadratic([[-curvature, 0.0], [0.0, -curvature]])
-    found = eigenvalues(game, Flow(Consensus(weight))).real
-    return jnp.max(found)
+    computed = eigenvalues(game, Flow(Consensus(weight))).real
+    return jnp.max(computed)
 
 
 @claim(
@@ -403,8 +403,8 @@ def leaves_maxima(curvature, weight):
 )
 def unstable_point(bend, weight):
     game = Quadratic([[-bend, -1.0], [1.0, -bend]])
-    found = eigenvalues(game, Flow(Consensus(weight)))
+    computed = eigenvalues(game, Flow(Consensus(weight)))
     middle = bend - weight * (1 + bend**2)
     expected = jnp.stack([middle + 1j, middle - 1j])
     alone = jnp.min(eigenvalues(game, Flow()).real)
-    return every(same_spectrum(found, expected), same_sign(-middle, -jnp.max(found.real)), alone)
+    return every(same_spectrum(computed, expected), same_sign(-middle, -jnp.max(computed.real)), alone)

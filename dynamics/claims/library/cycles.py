@@ -96,8 +96,8 @@ def extragradient_cycle(epsilon, ratio, away, turn, optimistic):
     because="Its drift - h Dv v / 2 adds h r / 2 to the averaged flow.",
 )
 def simultaneous_cycle(epsilon, ratio, away, turn):
-    found = cycle(epsilon, simultaneous(ratio * epsilon), away, turn)
-    return agree(found, jnp.sqrt(4 / 3 * (1 + ratio)), 0.01, 1)
+    computed = cycle(epsilon, simultaneous(ratio * epsilon), away, turn)
+    return agree(computed, jnp.sqrt(4 / 3 * (1 + ratio)), 0.01, 1)
 
 
 @claim(

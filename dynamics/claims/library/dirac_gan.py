@@ -87,8 +87,8 @@ def fields(point, objective):
         "NonSaturating": (slope(-theta * psi), slope(theta * psi)),
         "Wasserstein": (1.0, 1.0),
     }[objective]
-    found = gan(objective).field((theta, psi))
-    return agree(jnp.stack(found), jnp.stack([-psi * on_generator, theta * on_discriminator]))
+    computed = gan(objective).field((theta, psi))
+    return agree(jnp.stack(computed), jnp.stack([-psi * on_generator, theta * on_discriminator]))
 
 
 @claim(
@@ -116,8 +116,8 @@ def spectrum(objective, first, second):
     because="A step along a pair +- i f'(0) of imaginary eigenvalues lengthens what it turns.",
 )
 def simultaneous(objective, first, second):
-    found = radius(gan(objective), Simultaneous(sgd(first), sgd(second)))
-    return agree(found, jnp.sqrt(1 + first * second / 4))
+    computed = radius(gan(objective), Simultaneous(sgd(first), sgd(second)))
+    return agree(computed, jnp.sqrt(1 + first * second / 4))
 
 
 @claim(
@@ -132,8 +132,8 @@ def simultaneous(objective, first, second):
 def inner_steps(repeats, first, second):
     speed = repeats[0] * repeats[1] * first * second / 4
     beyond = jnp.maximum(speed / 2 - 1, 1)
-    found = radius(gan("NonSaturating"), Alternating(sgd(first), sgd(second), repeats=repeats))
-    return agree(found, beyond + jnp.sqrt(beyond**2 - 1), tolerance=1e-6)
+    computed = radius(gan("NonSaturating"), Alternating(sgd(first), sgd(second), repeats=repeats))
+    return agree(computed, beyond + jnp.sqrt(beyond**2 - 1), tolerance=1e-6)
 
 
 # Along the flow
@@ -193,8 +193,8 @@ conserved.without(
 def non_saturating_distance(point):
     theta, psi = point
     v = gan("NonSaturating").field((theta, psi))
-    found = 2 * (theta * v[0] + psi * v[1])
-    return every(agree(found, -2 * theta * psi * jnp.tanh(theta * psi / 2)), below(found, 0.0))
+    computed = 2 * (theta * v[0] + psi * v[1])
+    return every(agree(computed, -2 * theta * psi * jnp.tanh(theta * psi / 2)), below(computed, 0.0))
 
 
 def distances(start, steps):
@@ -276,8 +276,8 @@ def published_weight(weight):
     because="As with the minimax objective, with f'(0) = 1.",
 )
 def wasserstein_penalty(weight, penalty):
-    found = eigenvalues(gan("Wasserstein", penalty, weight), Flow())
-    return same_spectrum(found, pair(-weight / 2, weight**2 / 4 - 1))
+    computed = eigenvalues(gan("Wasserstein", penalty, weight), Flow())
+    return same_spectrum(computed, pair(-weight / 2, weight**2 / 4 - 1))
 
 
 @claim(
@@ -331,9 +331,9 @@ def stronger_is_faster(weight, more):
 def discriminator_speed(weight, ratio):
     matrix = jacobian(gan("NonSaturating", "R1", weight), Flow(rates=(1.0, ratio)))
     expected = pair(-ratio * weight / 2, (ratio**2 * weight**2 - ratio) / 4)
-    found = jnp.linalg.eigvals(matrix)
+    computed = jnp.linalg.eigvals(matrix)
     turning = same_sign(ratio * weight**2 - 1, discriminant(matrix) / ratio)
-    return every(same_spectrum(found, expected), turning, -jnp.max(found.real))
+    return every(same_spectrum(computed, expected), turning, -jnp.max(computed.real))
 
 
 @claim(
@@ -436,8 +436,8 @@ def consensus_by_hand(point, weight, factor=1.0):
     because="Half the squared field is S a^2 / 2.",
 )
 def consensus(point, weight):
-    found = jnp.stack(Consensus(weight)(gan("Minimax"), tuple(point)))
-    return agree(found, consensus_by_hand(point, weight))
+    computed = jnp.stack(Consensus(weight)(gan("Minimax"), tuple(point)))
+    return agree(computed, consensus_by_hand(point, weight))
 
 
 @claim(
@@ -450,8 +450,8 @@ def consensus(point, weight):
     because="The derivative of S a^2/2 has the terms psi S a b and theta S a b; the code halves them.",
 )
 def published_consensus(point, weight):
-    found = jnp.stack(Consensus(weight)(gan("Minimax"), tuple(point)))
-    return agree(found, consensus_by_hand(point, weight, 0.5))
+    computed = jnp.stack(Consensus(weight)(gan("Minimax"), tuple(point)))
+    return agree(computed, consensus_by_hand(point, weight, 0.5))
 
 
 @claim(
@@ -477,8 +477,8 @@ def published_consensus_at_equilibrium(weight):
 )
 def consensus_eigenvalues(weight, objective):
     coupling = 1.0 if objective == "Wasserstein" else 0.5
-    found = eigenvalues(gan(objective), Flow(Consensus(weight)))
-    return same_spectrum(found, pair(-weight * coupling**2, -(coupling**2)), tolerance=1e-10)
+    computed = eigenvalues(gan(objective), Flow(Consensus(weight)))
+    return same_spectrum(computed, pair(-weight * coupling**2, -(coupling**2)), tolerance=1e-10)
 
 
 # What does not converge
@@ -494,8 +494,8 @@ def consensus_eigenvalues(weight, objective):
     because="The gradient of the score is -psi at every point.",
 )
 def wgan_gp_field(theta, psi, weight, target):
-    found = DiracGAN(Wasserstein(), WGANGP(weight, target)).field((theta, psi))
-    return agree(jnp.stack(found), jnp.stack([-psi, theta - 2 * weight * jnp.sign(psi) * (jnp.abs(psi) - target)]))
+    computed = DiracGAN(Wasserstein(), WGANGP(weight, target)).field((theta, psi))
+    return agree(jnp.stack(computed), jnp.stack([-psi, theta - 2 * weight * jnp.sign(psi) * (jnp.abs(psi) - target)]))
 
 
 @claim(

@@ -79,11 +79,11 @@ def taylor(function, order):
 
         return all_of
 
-    found, factorial = [], 1.0
+    computed, factorial = [], 1.0
     for k, value in enumerate(derivatives(function, order)(jnp.zeros(()))):
         factorial *= max(k, 1)
-        found.append(value / factorial)
-    return jnp.stack(found)
+        computed.append(value / factorial)
+    return jnp.stack(computed)
 
 
 def of_flow(fields, z):
@@ -107,9 +107,9 @@ def modified(game, build, z, order=1):
     return jnp.stack([ravel_pytree(term)[0] for term in ModifiedFlow(build, 1.0, order).terms(game, split(z))])
 
 
-def close(found, expected):
+def close(computed, expected):
     """Equal, but for rounding that grows with the largest coefficient."""
-    return agree(found, expected, 1e-10)
+    return agree(computed, expected, 1e-10)
 
 
 def simultaneous_steps(rates, h):
@@ -314,11 +314,11 @@ def bilinear_simultaneous(matrix, rates, step):
 def bilinear_alternating(matrix, rates, step):
     game, turn = Bilinear(matrix), jnp.sqrt(rates[0] * rates[1]) * jnp.linalg.svd(matrix, compute_uv=False)
     expected = 1j * turn * jnp.sqrt(1 - (step * turn) ** 2 / 4 + 0j)
-    found = eigenvalues(game, AlternatingFlow(step, rates=tuple(rates)))
+    computed = eigenvalues(game, AlternatingFlow(step, rates=tuple(rates)))
     # On the boundary there is a double eigenvalue -1, which moves by the root of a rounding error.
     length, grown = step * jnp.max(turn), radius(game, alternating_steps((1, 1), rates, step)) - 1
     return every(
-        same_spectrum(found, jnp.concatenate([expected, -expected])),
+        same_spectrum(computed, jnp.concatenate([expected, -expected])),
         when(length < 2 - 1e-6, 1 - grown / 1e-6),
         when(length > 2 + 1e-6, grown / 1e-6 - 1),
     )
@@ -339,8 +339,8 @@ def damped(damping, coupling):
     because=r"The squared modulus of 1 + h(-epsilon +- i b) is 1 - 2 h epsilon + h^2 (b^2 + epsilon^2).",
 )
 def damped_rotation(damping, coupling, rate):
-    found = radius(damped(damping, coupling), Simultaneous(sgd(rate), sgd(rate)))
-    return same_sign(2 * damping - rate * (coupling**2 + damping**2), 1 - found)
+    computed = radius(damped(damping, coupling), Simultaneous(sgd(rate), sgd(rate)))
+    return same_sign(2 * damping - rate * (coupling**2 + damping**2), 1 - computed)
 
 
 @claim(
@@ -496,8 +496,8 @@ def limit_flow(losses, point, rates):
     builds = [simultaneous_steps, Partial(alternating_steps, (1, 1)), ahead, hopeful]
     expected = scale * flat_field(game)(point)
     flow = Flow(rates=tuple(rates)).field(game, jnp.zeros(()), State(split(point), ())).players
-    found = [modified(game, Partial(build, rates), point, 0)[0] for build in builds]
-    return every(close(ravel_pytree(flow)[0], expected), *(close(term, expected) for term in found))
+    computed = [modified(game, Partial(build, rates), point, 0)[0] for build in builds]
+    return every(close(ravel_pytree(flow)[0], expected), *(close(term, expected) for term in computed))
 
 
 def penalised_steps(weight, h):

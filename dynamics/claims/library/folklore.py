@@ -215,10 +215,10 @@ def smaller_rates_in_turns(lure, coupling, c, rate, share):
     because="An unstable rotation is damped by a long look-ahead and not by a short one.",
 )
 def smaller_rates_with_a_look_ahead(lure, coupling, rate, share):
-    def found(rate):
+    def computed(rate):
         return radius(PlanarQuadratic(-lure, coupling, 0.0), equal(Extragradient, rate, extrapolation=rate))
 
-    return when(found(rate) < STABLE, 1 - found(share * rate))
+    return when(computed(rate) < STABLE, 1 - computed(share * rate))
 
 
 @claim(

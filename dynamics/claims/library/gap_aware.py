@@ -57,8 +57,8 @@ def by_hand(loss, ideal, minimum, maximum, width_below, width_above):
     because="The library clips the exponents instead of the powers, which is the same.",
 )
 def multiplier(loss, ideal, minimum, maximum, below_by, above_by):
-    found = gap_multiplier(loss, ideal, minimum, maximum, below_by, above_by)
-    return agree(found, by_hand(loss, ideal, minimum, maximum, below_by, above_by))
+    computed = gap_multiplier(loss, ideal, minimum, maximum, below_by, above_by)
+    return agree(computed, by_hand(loss, ideal, minimum, maximum, below_by, above_by))
 
 
 @claim(
@@ -88,8 +88,8 @@ def shape(loss, more, ideal, minimum, maximum, below_by, above_by):
     because="Both widths are a tenth of the ideal loss, the extreme factors are 2 and 1/10.",
 )
 def tenth(ideal, share):
-    found = [gap_multiplier(ideal * (1 + sign * share), ideal) for sign in (1, -1)]
-    return agree(jnp.stack(found), jnp.asarray([2.0, 0.1]))
+    computed = [gap_multiplier(ideal * (1 + sign * share), ideal) for sign in (1, -1)]
+    return agree(jnp.stack(computed), jnp.asarray([2.0, 0.1]))
 
 
 @claim(
@@ -180,8 +180,8 @@ def average(start, turns, first, second, weight, decay):
 
 def along_average(start, turns, first, second, weight, decay, early):
     update = (Alternating if turns else Simultaneous)(sgd(first), gap_aware_sgd(second, IDEAL, decay=decay))
-    found = end(DiracGAN(penalty=R1(weight)), update, tuple(start), 2)
-    return agree(jnp.stack(found), jnp.stack(run_by_hand(start, 2, first, second, weight, decay, early, turns)))
+    computed = end(DiracGAN(penalty=R1(weight)), update, tuple(start), 2)
+    return agree(jnp.stack(computed), jnp.stack(run_by_hand(start, 2, first, second, weight, decay, early, turns)))
 
 
 average.without(
@@ -222,8 +222,8 @@ def equilibria(start, first, second, weight, decay):
 )
 def local_spectrum(ideal, first, second, weight, decay):
     game = DiracGAN(penalty=R1(weight))
-    found = eigenvalues(game, Simultaneous(sgd(first), gap_aware_sgd(second, ideal, decay=decay)))
-    return same_spectrum(found, jnp.append(plain(first, second, weight), decay), tolerance=1e-6)
+    computed = eigenvalues(game, Simultaneous(sgd(first), gap_aware_sgd(second, ideal, decay=decay)))
+    return same_spectrum(computed, jnp.append(plain(first, second, weight), decay), tolerance=1e-6)
 
 
 def plain(first, second, weight):
@@ -251,9 +251,9 @@ local_spectrum.without(
 )
 def wrong_ideal_loss(ideal, first, second, weight, decay):
     game = DiracGAN(penalty=R1(weight))
-    found = eigenvalues(game, Simultaneous(sgd(first), gap_aware_sgd(second, ideal, decay=decay)))
+    computed = eigenvalues(game, Simultaneous(sgd(first), gap_aware_sgd(second, ideal, decay=decay)))
     factor = by_hand(IDEAL, ideal, 0.1, 2.0, 0.1 * ideal, 0.1 * ideal)
-    return same_spectrum(found, jnp.append(plain(first, factor * second, weight), decay), tolerance=1e-6)
+    return same_spectrum(computed, jnp.append(plain(first, factor * second, weight), decay), tolerance=1e-6)
 
 
 @claim(
@@ -327,8 +327,8 @@ def ideal_score(weights, objective, low, high):
     payment = paid(objective, low, high)
     sample = Sample(jnp.full(4, payment.ideal_score), weights)
     expected = {"Minimax": jnp.log(4.0), "LeastSquares": (high - low) ** 2 / 4, "Hinge": 2.0, "Wasserstein": 0.0}
-    found = payment.discriminator(sample, sample)
-    return every(agree(found, expected[objective]), agree(found, payment.ideal_discriminator_loss))
+    computed = payment.discriminator(sample, sample)
+    return every(agree(computed, expected[objective]), agree(computed, payment.ideal_discriminator_loss))
 
 
 @claim(

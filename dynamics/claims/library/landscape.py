@@ -168,8 +168,8 @@ def ridge_game(losses, *signs):
     because="The Jacobian is a symmetric matrix times the positive diagonal matrix of the rates.",
 )
 def potential_games(losses, point, rates):
-    found = eigenvalues(ridge_game(losses, 1.0, 1.0), Flow(rates=tuple(rates)), split(point))
-    return 1 - jnp.max(jnp.abs(found.imag)) / (1e-6 * (1 + jnp.max(jnp.abs(found))))
+    computed = eigenvalues(ridge_game(losses, 1.0, 1.0), Flow(rates=tuple(rates)), split(point))
+    return 1 - jnp.max(jnp.abs(computed.imag)) / (1e-6 * (1 + jnp.max(jnp.abs(computed))))
 
 
 potential_games.without(
@@ -216,8 +216,8 @@ zero_sum_games.without(
 def rotations(coupling, own, rates):
     rows, columns = coupling.shape
     game = Quadratic.zero_sum(own * jnp.eye(rows), coupling, own * jnp.eye(columns))
-    found = eigenvalues(game, Flow(rates=tuple(rates)))
-    return 1 - jnp.max(jnp.abs(found.real)) / (1e-6 * (1 + jnp.max(jnp.abs(found))))
+    computed = eigenvalues(game, Flow(rates=tuple(rates)))
+    return 1 - jnp.max(jnp.abs(computed.real)) / (1e-6 * (1 + jnp.max(jnp.abs(computed))))
 
 
 rotations.without(
@@ -230,13 +230,13 @@ rotations.without(
 
 def change_along(game, flow, point, function):
     """The derivative of a function of the players along a flow."""
-    aims = flow.field(game, jnp.zeros(()), State(point, ())).players
-    return jax.jvp(function, (point,), (aims,))[1]
+    tangent = flow.field(game, jnp.zeros(()), State(point, ())).players
+    return jax.jvp(function, (point,), (tangent,))[1]
 
 
 def half_square(game):
     """Half the squared norm of the field, as a function of the players."""
-    return lambda players: sum(jnp.sum(aim**2) for aim in game.field(players)) / 2
+    return lambda players: sum(jnp.sum(leaf**2) for leaf in game.field(players)) / 2
 
 
 @claim(
@@ -254,7 +254,7 @@ def conserved(coupling, rates, point, power):
     players = as_players((point, 2 * point[:columns] + 1))
 
     def energy(players):
-        return sum(rate**power * jnp.sum(aim**2) for rate, aim in zip(rates, game.field(players), strict=True)) / 2
+        return sum(rate**power * jnp.sum(leaf**2) for rate, leaf in zip(rates, game.field(players), strict=True)) / 2
 
     change = change_along(game, Flow(rates=tuple(rates)), players, energy)
     return agree(change, 0, 1e-10, 1 + energy(players) * (1 + jnp.sum(jnp.abs(coupling))))

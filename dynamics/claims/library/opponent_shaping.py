@@ -60,8 +60,8 @@ def _scale(*vectors):
 )
 def look_ahead(forms, point, weight):
     _, looking, _, shaping = printed(forms, point, weight)
-    found = flat(PolicyPrediction(weight)(cubic_game(forms), players_of(point)))
-    return agree(found, -looking, scale=_scale(looking, shaping))
+    computed = flat(PolicyPrediction(weight)(cubic_game(forms), players_of(point)))
+    return agree(computed, -looking, scale=_scale(looking, shaping))
 
 
 @claim(
@@ -77,8 +77,8 @@ def look_ahead(forms, point, weight):
 def lola(forms, point, weight):
     _, looking, whole, shaping = printed(forms, point, weight)
     scale = _scale(looking, whole, shaping)
-    found = flat(LOLA(weight)(cubic_game(forms), players_of(point)))
-    return every(agree(found, -whole, scale=scale), agree(found, -(looking + shaping), scale=scale))
+    computed = flat(LOLA(weight)(cubic_game(forms), players_of(point)))
+    return every(agree(computed, -whole, scale=scale), agree(computed, -(looking + shaping), scale=scale))
 
 
 @claim(
@@ -96,8 +96,8 @@ def sos(forms, point, weight, a, b):
     product, size = shaping @ looking, jnp.linalg.norm(xi)
     first = jnp.where(product >= 0, 1, jnp.minimum(1, -a * looking @ looking / jnp.where(product >= 0, -1, product)))
     expected = -(looking + jnp.minimum(first, jnp.where(size < b, size**2, 1)) * shaping)
-    found = flat(SOS(weight, a, b)(cubic_game(forms), players_of(point)))
-    return agree(found, expected, scale=_scale(looking, shaping))
+    computed = flat(SOS(weight, a, b)(cubic_game(forms), players_of(point)))
+    return agree(computed, expected, scale=_scale(looking, shaping))
 
 
 @claim(
@@ -117,9 +117,9 @@ def _alignment(direction, forms, point, weight, a):
     game, players = cubic_game(forms), players_of(point)
     looking = -flat(PolicyPrediction(weight)(game, players))
     square = looking @ looking
-    found = -flat(direction(game, players)) @ looking
+    computed = -flat(direction(game, players)) @ looking
     shaping = printed(forms, point, weight)[3]
-    return below((1 - a) * square / (1 + square), found / (1 + square), 1e-12 * _scale(shaping))
+    return below((1 - a) * square / (1 + square), computed / (1 + square), 1e-12 * _scale(shaping))
 
 
 alignment.without(
@@ -209,7 +209,7 @@ def sos_keeps_equilibria(first, second, point, weight):
     moves = flat(SOS(weight)(game, players))
     jacobians = [jacobian(game, Flow(direction), players) for direction in (SOS(weight), PolicyPrediction(weight))]
     scale = 1 + jnp.max(jnp.abs(expected))
-    return every(agree(moves, jnp.zeros(3)), *(agree(found, expected, scale=scale) for found in jacobians))
+    return every(agree(moves, jnp.zeros(3)), *(agree(computed, expected, scale=scale) for computed in jacobians))
 
 
 def _lola_moves(first, second, point, weight):
@@ -258,8 +258,8 @@ def bilinear(first, second, turn, weight, rate):
     game = Bilinear(jnp.diag(jnp.stack([first, second])) @ rotation)
     margins = []
     for direction, strength in ((PolicyPrediction(weight), weight), (SOS(weight), weight), (LOLA(weight), 2 * weight)):
-        found = radius(game, Simultaneous(sgd(rate), sgd(rate), direction=direction))
+        computed = radius(game, Simultaneous(sgd(rate), sgd(rate), direction=direction))
         squares = (1 - rate * strength * values**2) ** 2 + (rate * values) ** 2
         slack = jnp.min(2 * strength - rate * (1 + strength**2 * values**2))
-        margins += [agree(found**2, jnp.max(squares), 1e-7), same_sign(slack, 1 - found)]
+        margins += [agree(computed**2, jnp.max(squares), 1e-7), same_sign(slack, 1 - computed)]
     return every(*margins)

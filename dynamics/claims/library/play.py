@@ -41,8 +41,8 @@ def span(payoffs):
 
 def like_root(payoffs, factor):
     """Margin of "the gap after t plays is at most so many spans over the root of t"."""
-    found = gaps(payoffs)
-    return below(found, factor * span(payoffs) / jnp.sqrt(1 + jnp.arange(len(found))))
+    computed = gaps(payoffs)
+    return below(computed, factor * span(payoffs) / jnp.sqrt(1 + jnp.arange(len(computed))))
 
 
 @claim(
@@ -56,8 +56,9 @@ def like_root(payoffs, factor):
     because="Either a game with one action less has been solved on the way, or every action has been a best answer.",
 )
 def zero_sum(payoffs):
-    found, size = gaps(payoffs), sum(payoffs.shape[1:])
-    return below(found, 2.0**size * jnp.max(jnp.abs(payoffs)) * (1.0 + jnp.arange(len(found))) ** (-1 / (size - 2)))
+    computed, size = gaps(payoffs), sum(payoffs.shape[1:])
+    decay = (1.0 + jnp.arange(len(computed))) ** (-1 / (size - 2))
+    return below(computed, 2.0**size * jnp.max(jnp.abs(payoffs)) * decay)
 
 
 @claim(
@@ -93,9 +94,9 @@ root_of_time.without(
     because="The plays come in runs that get longer by the same two plays, so that their number grows like a root.",
 )
 def matching_pennies(stake):
-    found = gaps(stake * np.stack([PENNIES, -PENNIES]))
-    bound = 4 / 3**0.5 * stake / jnp.sqrt(1 + jnp.arange(len(found)))
-    return every(agree(found[98], 14 / 99 * stake), agree(found[2], 4 / 3 * stake), below(found, bound))
+    computed = gaps(stake * np.stack([PENNIES, -PENNIES]))
+    bound = 4 / 3**0.5 * stake / jnp.sqrt(1 + jnp.arange(len(computed)))
+    return every(agree(computed[98], 14 / 99 * stake), agree(computed[2], 4 / 3 * stake), below(computed, bound))
 
 
 @claim(
@@ -109,8 +110,8 @@ def matching_pennies(stake):
     because="Each pair of actions is played longer than the one before by a constant factor.",
 )
 def shapley_cycles(stakes, first, second):
-    found = gaps(stakes[:, None, None] * shapley(0.0), 2000, first, second)
-    return jnp.min(found[200:]) - jnp.min(stakes) / 4
+    computed = gaps(stakes[:, None, None] * shapley(0.0), 2000, first, second)
+    return jnp.min(computed[200:]) - jnp.min(stakes) / 4
 
 
 shapley_cycles.without(

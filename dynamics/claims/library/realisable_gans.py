@@ -259,8 +259,8 @@ regularised_stable.without(
     " z^2 + z (Q + 2 eta B B^T) + B B^T, whose damping is definite for every eta.",
 )
 def regularised_for_every_weight(points, shift, weight):
-    found = eigenvalues(regularised(points, shift, weight), Flow())
-    return -1e-9 - jnp.max(found.real)
+    computed = eigenvalues(regularised(points, shift, weight), Flow())
+    return -1e-9 - jnp.max(computed.real)
 
 
 regularised_for_every_weight.without(
@@ -325,10 +325,10 @@ scalar_variance_conserved.without(
     because="The Jacobian is [[-8 eta sigma^2, 2 sigma], [-2 sigma, 0]], the generator first.",
 )
 def scalar_variance_regularised(variance, weight):
-    found = eigenvalues(Covariance(variance, penalty=DiscriminatorGradientNorm(weight)), Flow())
+    computed = eigenvalues(Covariance(variance, penalty=DiscriminatorGradientNorm(weight)), Flow())
     root = jnp.sqrt(16 * weight**2 * variance**2 - 4 * variance + 0j)
     expected = -4 * weight * variance + jnp.stack([root, -root])
-    return every(same_spectrum(found, expected), -SLACK - jnp.max(found.real))
+    return every(same_spectrum(computed, expected), -SLACK - jnp.max(computed.real))
 
 
 @claim(

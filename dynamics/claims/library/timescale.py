@@ -58,8 +58,8 @@ def fast_player(ratio):
 )
 def scalar_threshold(schur, b, c, ratio):
     a = schur - b**2 / c
-    found = -abscissa(PlanarQuadratic(a, b, c), fast_player(ratio))
-    return same_sign(ratio - jnp.maximum(0, -a / c), found)
+    computed = -abscissa(PlanarQuadratic(a, b, c), fast_player(ratio))
+    return same_sign(ratio - jnp.maximum(0, -a / c), computed)
 
 
 scalar_threshold.without(
@@ -89,20 +89,20 @@ scalar_threshold.without(
 def minimax(schur, coupling, c, ratio):
     other = jnp.reshape(c, (1, 1))
     game = Quadratic.zero_sum(schur - coupling @ coupling.T / c, coupling, other)
-    found = eigenvalues(game, fast_player(ratio))
-    order = jnp.argsort(jnp.abs(found))
-    slow, fast = found[order[:2]], found[order[2:]] / ratio
+    computed = eigenvalues(game, fast_player(ratio))
+    order = jnp.argsort(jnp.abs(computed))
+    slow, fast = computed[order[:2]], computed[order[2:]] / ratio
     return every(
         same_spectrum(slow, -jnp.linalg.eigvalsh(schur), 1e-2),
         same_spectrum(fast, -jnp.linalg.eigvalsh(other), 1e-2),
-        same_sign(jnp.minimum(smallest_eigenvalue(schur), c), -jnp.max(found.real)),
+        same_sign(jnp.minimum(smallest_eigenvalue(schur), c), -jnp.max(computed.real)),
     )
 
 
 def _stable_is_minimax(schur, coupling, c, ratio):
     a, b = schur[0, 0], coupling[0, 0]
-    found = abscissa(PlanarQuadratic(a, b, c), fast_player(ratio))
-    return when(found < -0.001, c - 0.001)
+    computed = abscissa(PlanarQuadratic(a, b, c), fast_player(ratio))
+    return when(computed < -0.001, c - 0.001)
 
 
 minimax.without(
@@ -185,11 +185,11 @@ def threshold_formula(schur, coupling, other, farther):
     because="The Jacobian falls apart into two planar games.",
 )
 def quadratic_example(scale, ratio):
-    found = eigenvalues(TimescaleQuadratic(scale), fast_player(ratio))
+    computed = eigenvalues(TimescaleQuadratic(scale), fast_player(ratio))
     roots = jnp.sqrt(jnp.stack([ratio**2 - 12 * ratio + 4, 4 * ratio**2 - 8 * ratio + 1]) + 0j)
     middles = jnp.stack([ratio - 2, 2 * ratio + 1])
     expected = -scale / 4 * jnp.concatenate([middles + roots, middles - roots])
-    return every(same_spectrum(found, expected), same_sign(ratio - 2, -jnp.max(found.real)))
+    return every(same_spectrum(computed, expected), same_sign(ratio - 2, -jnp.max(computed.real)))
 
 
 @claim(
@@ -236,17 +236,15 @@ def polynomial_game(ratio):
     because="Scaled by the roots of the rates the coupling is antisymmetric, so that curvatures bound the real parts.",
 )
 def nash(own, coupling, other, ratio):
-    found = -abscissa(Quadratic.zero_sum(own, coupling, other), fast_player(ratio))
-    return every(
-        found,
-        below(jnp.minimum(smallest_eigenvalue(own), ratio * smallest_eigenvalue(other)), found, 10 * epsilon() ** 0.5),
-    )
+    computed = -abscissa(Quadratic.zero_sum(own, coupling, other), fast_player(ratio))
+    bound = jnp.minimum(smallest_eigenvalue(own), ratio * smallest_eigenvalue(other))
+    return every(computed, below(bound, computed, 10 * epsilon() ** 0.5))
 
 
 def _stable(own, coupling, other, ratio):
     schur = schur_complement(own, coupling, other)
-    found = -abscissa(Quadratic.zero_sum(own, coupling, other), fast_player(ratio))
-    return when(smallest_eigenvalue(schur) > 0, found)
+    computed = -abscissa(Quadratic.zero_sum(own, coupling, other), fast_player(ratio))
+    return when(smallest_eigenvalue(schur) > 0, computed)
 
 
 nash.without(

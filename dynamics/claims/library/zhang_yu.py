@@ -241,8 +241,8 @@ optimistic_same_sign.without(
 )
 def momentum_at_once(matrix, first_rate, second_rate, first, second, in_turns):
     kind = Alternating if in_turns else Simultaneous
-    found = radius(Bilinear(matrix), kind(momentum(first_rate, first), momentum(second_rate, second)))
-    return below(1, found, rounding())
+    computed = radius(Bilinear(matrix), kind(momentum(first_rate, first), momentum(second_rate, second)))
+    return below(1, computed, rounding())
 
 
 momentum_at_once.without(

@@ -34,8 +34,8 @@ from dynamics.updates import Simultaneous
 def consensus_flow(matrix, weight):
     sigma = couplings(matrix)
     expected = both(-weight * sigma**2, 1j * sigma)
-    found = [eigenvalues(Bilinear(matrix), Flow(way)) for way in (Consensus(weight), SymplecticAdjustment(weight))]
-    return every(*(same_spectrum(values, expected) for values in found))
+    computed = [eigenvalues(Bilinear(matrix), Flow(way)) for way in (Consensus(weight), SymplecticAdjustment(weight))]
+    return every(*(same_spectrum(values, expected) for values in computed))
 
 
 @claim(
@@ -77,8 +77,8 @@ def opponent_shaping(matrix, first, second, weight):
     sigma, middle, gap = couplings(matrix), (first + second) / 2, (first - second) / 2
 
     def margin(direction, pull):
-        found = eigenvalues(Bilinear(matrix), Simultaneous(sgd(first), sgd(second), direction=direction))
-        return same_spectrum(found, both(1 - middle * pull, root((gap * pull) ** 2 - first * second * sigma**2)))
+        computed = eigenvalues(Bilinear(matrix), Simultaneous(sgd(first), sgd(second), direction=direction))
+        return same_spectrum(computed, both(1 - middle * pull, root((gap * pull) ** 2 - first * second * sigma**2)))
 
     return every(margin(PolicyPrediction(weight), weight * sigma**2), margin(LOLA(weight), 2 * weight * sigma**2))
 
@@ -114,9 +114,9 @@ def crossing_the_curl(matrix, first, second):
 )
 def unrolled(matrix, first, second, inner, count, through):
     way = Unrolled(count, inner, higher_order=through)
-    found = radius(Bilinear(matrix), Simultaneous(sgd(first), sgd(second), direction=way))
+    computed = radius(Bilinear(matrix), Simultaneous(sgd(first), sgd(second), direction=way))
     bound = 4 - first * (4 * count * inner - second) * largest(matrix) ** 2
-    return decides(jnp.minimum(2 * count * inner - second, bound), found)
+    return decides(jnp.minimum(2 * count * inner - second, bound), computed)
 
 
 unrolled.without(

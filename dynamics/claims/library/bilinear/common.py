@@ -52,10 +52,10 @@ def root(values):
     return jnp.sqrt(values + 0j)
 
 
-def decides(predicted, found):
+def decides(predicted, computed):
     """Margin of "the radius is below 1 exactly where the prediction is positive"; where that is 0 it must not be."""
     on_boundary = jnp.abs(predicted) < 1e4 * epsilon()
-    return jnp.where(on_boundary, below(1, found, 1e3 * epsilon() ** 0.5), same_sign(predicted, 1 - found))
+    return jnp.where(on_boundary, below(1, computed, 1e3 * epsilon() ** 0.5), same_sign(predicted, 1 - computed))
 
 
 def rates_of(matrix, product, ratio):

@@ -22,8 +22,8 @@ from dynamics.updates import Extragradient
 )
 def extragradient_radius(matrix, rate):
     s = rate * jnp.linalg.svd(matrix, compute_uv=False)
-    found = radius(Bilinear(matrix), Extragradient(sgd(rate), sgd(rate), extrapolation=rate))
-    return agree(found, jnp.max(jnp.sqrt(1 - s**2 + s**4)))
+    computed = radius(Bilinear(matrix), Extragradient(sgd(rate), sgd(rate), extrapolation=rate))
+    return agree(computed, jnp.max(jnp.sqrt(1 - s**2 + s**4)))
 
 
 @claim(
@@ -60,8 +60,8 @@ extragradient.without(
 )
 def extragradient_two_steps(matrix, first, second, look_ahead):
     ahead = (look_ahead * first, look_ahead * second)
-    found = radius(Bilinear(matrix), Extragradient(sgd(first), sgd(second), extrapolation=ahead))
-    return decides(2 * look_ahead - 1 - look_ahead**2 * first * second * largest(matrix) ** 2, found)
+    computed = radius(Bilinear(matrix), Extragradient(sgd(first), sgd(second), extrapolation=ahead))
+    return decides(2 * look_ahead - 1 - look_ahead**2 * first * second * largest(matrix) ** 2, computed)
 
 
 @claim(
@@ -73,11 +73,11 @@ def extragradient_two_steps(matrix, first, second, look_ahead):
     because="1 - s^2 + s^4 is smallest at s^2 = 1/2.",
 )
 def extragradient_best(coupling, rate):
-    def found(rate):
+    def computed(rate):
         return radius(Bilinear(coupling), Extragradient(sgd(rate), sgd(rate), extrapolation=rate))
 
     best = jnp.sqrt(3.0) / 2
-    return every(below(best, found(rate)), agree(found(1 / (jnp.sqrt(2.0) * coupling)), best))
+    return every(below(best, computed(rate)), agree(computed(1 / (jnp.sqrt(2.0) * coupling)), best))
 
 
 @claim(
@@ -92,6 +92,6 @@ def extragradient_best(coupling, rate):
 def extragradient_in_turns(matrix, rate):
     s = rate * jnp.linalg.svd(matrix, compute_uv=False)
     update = Extragradient(sgd(rate), sgd(rate), extrapolation=rate, order=(0, 1))
-    found = eigenvalues(Bilinear(matrix), update)
+    computed = eigenvalues(Bilinear(matrix), update)
     expected = both(1 - 1.5 * s**2, s * root(5 * s**2 / 4 - 1))
-    return every(same_spectrum(found, expected), decides(1 - jnp.max(s), jnp.max(jnp.abs(found))))
+    return every(same_spectrum(computed, expected), decides(1 - jnp.max(s), jnp.max(jnp.abs(computed))))

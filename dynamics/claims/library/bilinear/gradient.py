@@ -54,8 +54,8 @@ def flow(matrix, first, second, x, y):
     because="The step matrix is I plus a skew one (after scaling the players), whose eigenvalues are 1 +- i s.",
 )
 def simultaneous(matrix, first, second):
-    found = radius(Bilinear(matrix), Simultaneous(sgd(first), sgd(second)))
-    return agree(found, jnp.sqrt(1 + first * second * largest(matrix) ** 2))
+    computed = radius(Bilinear(matrix), Simultaneous(sgd(first), sgd(second)))
+    return agree(computed, jnp.sqrt(1 + first * second * largest(matrix) ** 2))
 
 
 @claim(
@@ -69,8 +69,8 @@ def simultaneous(matrix, first, second):
 )
 def alternating_eigenvalues(matrix, first, second):
     s = jnp.sqrt(first * second) * couplings(matrix)
-    found = eigenvalues(Bilinear(matrix), Alternating(sgd(first), sgd(second)))
-    return same_spectrum(found, both(1 - s**2 / 2, s * root(s**2 / 4 - 1)))
+    computed = eigenvalues(Bilinear(matrix), Alternating(sgd(first), sgd(second)))
+    return same_spectrum(computed, both(1 - s**2 / 2, s * root(s**2 / 4 - 1)))
 
 
 @claim(
@@ -85,8 +85,8 @@ def alternating_eigenvalues(matrix, first, second):
 )
 def alternating(matrix, product, ratio):
     first, second = rates_of(matrix, product, ratio)
-    found = eigenvalues(Bilinear(matrix), Alternating(sgd(first), sgd(second)))
-    return agree(jnp.abs(found), jnp.ones(found.shape), 10 * epsilon() ** 0.5)
+    computed = eigenvalues(Bilinear(matrix), Alternating(sgd(first), sgd(second)))
+    return agree(jnp.abs(computed), jnp.ones(computed.shape), 10 * epsilon() ** 0.5)
 
 
 alternating.without(
@@ -206,6 +206,6 @@ def mean_gan(mean, x, y, first, second):
 )
 def two_by_two(matrix, first, second):
     ((a, b), (c, d)) = matrix
-    found = radius(Quadratic([[a, b], [c, d]]), Simultaneous(sgd(first), sgd(second)), (0.0, 0.0))
+    computed = radius(Quadratic([[a, b], [c, d]]), Simultaneous(sgd(first), sgd(second)), (0.0, 0.0))
     trace, det = 2 - first * a - second * d, (1 - first * a) * (1 - second * d) - first * second * b * c
-    return decides(jnp.minimum(1 - jnp.abs(det), 1 + det - jnp.abs(trace)), found)
+    return decides(jnp.minimum(1 - jnp.abs(det), 1 + det - jnp.abs(trace)), computed)

@@ -23,8 +23,8 @@ from dynamics.updates import ProximalPoint, Simultaneous
 )
 def proximal_point(matrix, first, second):
     s = jnp.sqrt(first * second) * couplings(matrix)
-    found = eigenvalues(Bilinear(matrix), ProximalPoint((first, second)))
-    return same_spectrum(found, 1 / both(1, 1j * s))
+    computed = eigenvalues(Bilinear(matrix), ProximalPoint((first, second)))
+    return same_spectrum(computed, 1 / both(1, 1j * s))
 
 
 @claim(
@@ -37,9 +37,9 @@ def proximal_point(matrix, first, second):
 )
 def proximal_step(matrix, first, second, x, y):
     game = Bilinear(matrix)
-    found = end(game, ProximalPoint((first, second)), (x, y), steps=1)
-    one, two = game.field(found)
-    back = found[0] - first * one, found[1] - second * two
+    computed = end(game, ProximalPoint((first, second)), (x, y), steps=1)
+    one, two = game.field(computed)
+    back = computed[0] - first * one, computed[1] - second * two
     size = 1 + norm((x, y)) * (1 + (first + second) * largest(matrix))
     return 1 - difference(back, (x, y)) / (1e4 * epsilon() * size)
 
@@ -56,5 +56,5 @@ def proximal_step(matrix, first, second, x, y):
 def competitive_gradient(matrix, first, second):
     s = jnp.sqrt(first * second) * couplings(matrix)
     direction = CompetitiveGradient((first, second), solver="dense")
-    found = eigenvalues(Bilinear(matrix), Simultaneous(sgd(first), sgd(second), direction=direction))
-    return same_spectrum(found, 1 / both(1, 1j * s))
+    computed = eigenvalues(Bilinear(matrix), Simultaneous(sgd(first), sgd(second), direction=direction))
+    return same_spectrum(computed, 1 / both(1, 1j * s))

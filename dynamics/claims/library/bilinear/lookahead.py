@@ -27,8 +27,8 @@ def lookahead(matrix, first, second, weight, count):
     s = jnp.sqrt(first * second) * couplings(matrix)
 
     def margin(inner, expected):
-        found = eigenvalues(Bilinear(matrix), Lookahead(inner(sgd(first), sgd(second)), count, weight))
-        return same_spectrum(found, 1 - weight + weight * expected**count)
+        computed = eigenvalues(Bilinear(matrix), Lookahead(inner(sgd(first), sgd(second)), count, weight))
+        return same_spectrum(computed, 1 - weight + weight * expected**count)
 
     return every(margin(Simultaneous, both(1, 1j * s)), margin(Alternating, both(1 - s**2 / 2, s * root(s**2 / 4 - 1))))
 
@@ -43,8 +43,8 @@ def lookahead(matrix, first, second, weight, count):
     because="The squared modulus of 1 - a + a (1 + i s)^2 is 1 + a s^2 (a (4 + s^2) - 2).",
 )
 def lookahead_of_two_steps(matrix, first, second, weight):
-    found = radius(Bilinear(matrix), Lookahead(Simultaneous(sgd(first), sgd(second)), 2, weight))
-    return decides(2 - weight * (4 + first * second * largest(matrix) ** 2), found)
+    computed = radius(Bilinear(matrix), Lookahead(Simultaneous(sgd(first), sgd(second)), 2, weight))
+    return decides(2 - weight * (4 + first * second * largest(matrix) ** 2), computed)
 
 
 @claim(

@@ -125,8 +125,8 @@ def heavy_ball_symmetry(matrix, first, second, coefficients):
         return jnp.stack([jnp.trace(jnp.linalg.matrix_power(step, k)) for k in range(1, len(step) + 1)])
 
     one, two = coefficients
-    found, other = powers(one, two), powers(two, one)
-    return every(*(agree(a, b) for a, b in zip(found, other)))
+    computed, other = powers(one, two), powers(two, one)
+    return every(*(agree(a, b) for a, b in zip(computed, other)))
 
 
 @claim(

@@ -25,8 +25,8 @@ def optimistic_radius(matrix, first, second):
     s = jnp.sqrt(first * second) * jnp.linalg.svd(matrix, compute_uv=False)
     inside, outside = jnp.sqrt(jnp.maximum(1 - 4 * s**2, 0)), jnp.sqrt(jnp.maximum(4 * s**2 - 1, 0))
     expected = jnp.where(s <= 0.5, jnp.sqrt((1 + inside) / 2), jnp.sqrt(0.25 + (s + outside / 2) ** 2))
-    found = radius(Bilinear(matrix), Simultaneous(optimistic(first), optimistic(second)))
-    return agree(found, jnp.max(expected), 10 * epsilon() ** 0.5)
+    computed = radius(Bilinear(matrix), Simultaneous(optimistic(first), optimistic(second)))
+    return agree(computed, jnp.max(expected), 10 * epsilon() ** 0.5)
 
 
 @claim(
@@ -41,8 +41,8 @@ def optimistic_radius(matrix, first, second):
 )
 def optimistic_converges(matrix, first, second, strength):
     update = Simultaneous(*(optimistic(rate, strength=strength * rate) for rate in (first, second)))
-    found = radius(Bilinear(matrix), update)
-    return decides(1 / jnp.sqrt(3.0) - jnp.sqrt(first * second) * largest(matrix), found)
+    computed = radius(Bilinear(matrix), update)
+    return decides(1 / jnp.sqrt(3.0) - jnp.sqrt(first * second) * largest(matrix), computed)
 
 
 optimistic_converges.without(
@@ -62,12 +62,12 @@ optimistic_converges.without(
     because="Both roots have the modulus 1/sqrt(2) where they meet; on either side one of them is larger.",
 )
 def optimistic_best(coupling, first, second):
-    def found(first, second):
+    def computed(first, second):
         return radius(Bilinear(coupling), Simultaneous(optimistic(first), optimistic(second)))
 
     best, rounding = 1 / jnp.sqrt(2.0), 10 * epsilon() ** 0.5
-    at_best = found(first, 1 / (4 * coupling**2 * first))
-    return every(below(best, found(first, second), rounding), agree(at_best, best, rounding))
+    at_best = computed(first, 1 / (4 * coupling**2 * first))
+    return every(below(best, computed(first, second), rounding), agree(at_best, best, rounding))
 
 
 @claim(
@@ -92,10 +92,10 @@ def optimistic_up_to_one(rate):
     because="The threshold is 2/sqrt(3) = 1.1547, the best rate 1.",
 )
 def optimistic_up_to_one_at_half(rate):
-    def found(rate):
+    def computed(rate):
         return radius(Bilinear(0.5), Simultaneous(optimistic(rate), optimistic(rate)))
 
-    return every(1 - found(rate), below(found(1.0), found(rate), 10 * epsilon() ** 0.5))
+    return every(1 - computed(rate), below(computed(1.0), computed(rate), 10 * epsilon() ** 0.5))
 
 
 @claim(
@@ -162,5 +162,5 @@ def optimistic_first_step(matrix, first, second, x, y):
     because="The cubic w (w - 1)^2 + s^2 (2 w - 1)^2 has the root -1 at s = 2/3, and it is the first one to leave.",
 )
 def optimistic_in_turns(matrix, first, second):
-    found = radius(Bilinear(matrix), Alternating(optimistic(first), optimistic(second)))
-    return decides(2 / 3 - jnp.sqrt(first * second) * largest(matrix), found)
+    computed = radius(Bilinear(matrix), Alternating(optimistic(first), optimistic(second)))
+    return decides(2 / 3 - jnp.sqrt(first * second) * largest(matrix), computed)

@@ -27,13 +27,13 @@ from dynamics.updates.base import State, replace
 )
 def runge_kutta(matrix, first, second, method):
     s = jnp.sqrt(first * second) * couplings(matrix)
-    found = eigenvalues(Bilinear(matrix), RungeKutta((first, second), method=method))
+    computed = eigenvalues(Bilinear(matrix), RungeKutta((first, second), method=method))
     if method == "rk4":
         expected, modulus = both(1 - s**2 / 2 + s**4 / 24, 1j * (s - s**3 / 6)), 1 - s**6 / 72 + s**8 / 576
     else:
         expected, modulus = both(1 - s**2 / 2, 1j * s), 1 + s**4 / 4
-    found_radius = jnp.max(jnp.abs(found))
-    return every(same_spectrum(found, expected), agree(found_radius, jnp.sqrt(jnp.max(modulus))))
+    computed_radius = jnp.max(jnp.abs(computed))
+    return every(same_spectrum(computed, expected), agree(computed_radius, jnp.sqrt(jnp.max(modulus))))
 
 
 @claim(
@@ -48,8 +48,8 @@ def runge_kutta(matrix, first, second, method):
 )
 def runge_kutta_4(matrix, first, second, method):
     s = jnp.sqrt(first * second) * jnp.linalg.svd(matrix, compute_uv=False)
-    found = radius(Bilinear(matrix), RungeKutta((first, second), method=method))
-    return same_sign(2 * jnp.sqrt(2.0) - jnp.max(s), 1 - found, 1e4 * epsilon())
+    computed = radius(Bilinear(matrix), RungeKutta((first, second), method=method))
+    return same_sign(2 * jnp.sqrt(2.0) - jnp.max(s), 1 - computed, 1e4 * epsilon())
 
 
 runge_kutta_4.without(
@@ -96,8 +96,8 @@ def frozen_jacobian(game, rates, weight=0.0):
 )
 def frozen_runge_kutta(coupling, first, second):
     s = jnp.sqrt(first * second) * coupling
-    found = jnp.max(jnp.abs(jnp.linalg.eigvals(frozen_jacobian(Bilinear(coupling), (first, second)))))
-    return agree(found, jnp.sqrt(1 - s**6 / 72 + s**8 / 576), 1e-6)
+    computed = jnp.max(jnp.abs(jnp.linalg.eigvals(frozen_jacobian(Bilinear(coupling), (first, second)))))
+    return agree(computed, jnp.sqrt(1 - s**6 / 72 + s**8 / 576), 1e-6)
 
 
 @claim(
@@ -125,9 +125,9 @@ def frozen_runge_kutta_is_euler(matrix, first, second):
 def ode_gan(matrix, first, second, weight):
     sigma = couplings(matrix)
     s, pull = jnp.sqrt(first * second) * sigma, second * weight * sigma**2
-    found = eigenvalues(Bilinear(matrix), ODEGAN((first, second), weight))
+    computed = eigenvalues(Bilinear(matrix), ODEGAN((first, second), weight))
     expected = both(1 - s**2 / 2 + s**4 / 24 - pull, root(pull**2 - (s - s**3 / 6) ** 2))
-    return same_spectrum(found, expected)
+    return same_spectrum(computed, expected)
 
 
 @claim(
@@ -145,8 +145,8 @@ def ode_gan_frozen(matrix, first, second, weight, frozen):
     game, rates = Bilinear(matrix), (first, second)
     step = frozen_jacobian(game, rates, weight) if frozen else jacobian(game, ODEGAN(rates, weight))
     bound = 4 - second * (4 * weight - first) * largest(matrix) ** 2
-    found = jnp.max(jnp.abs(jnp.linalg.eigvals(step)))
-    return decides(jnp.minimum(2 * weight - first, bound), found)
+    computed = jnp.max(jnp.abs(jnp.linalg.eigvals(step)))
+    return decides(jnp.minimum(2 * weight - first, bound), computed)
 
 
 ode_gan_frozen.without(

@@ -1,62 +1,16 @@
-"""Beyond eigenvalues: growth before decay, Kreiss constants, pseudospectra, against closed forms and brute force."""
+"""All that is asked of a matrix that is not normal, together: closed forms, reports of games, text, bad input."""
 
 import json
 import re
 
-import asymmetric
 import numpy as np
 import pytest
 import scipy.linalg
+from nonnormal_matrices import KINDS, smallest, stable
 
 import dynamics as dy
 from dynamics import optimisers
 from dynamics.analysis import distance_to_instability
-
-KINDS = ("flow", "map")
-
-
-def stable(seed, size, kind):
-    """A non-normal stable matrix, general in every respect."""
-    rng = np.random.default_rng(seed)
-    matrix = np.triu(rng.normal(size=(size, size)), 1) * 2 + 0.4 * rng.normal(size=(size, size))
-    values = np.linalg.eigvals(matrix)
-    if kind == "flow":
-        return matrix - (values.real.max() + 0.15) * np.eye(size)
-    return matrix * 0.9 / np.abs(values).max()
-
-
-def smallest(matrix, points):
-    points = np.asarray(points)[..., None, None]
-    return np.linalg.svd(points * np.eye(len(matrix)) - matrix, compute_uv=False)[..., -1]
-
-
-def boundary(kind, places):
-    return 1j * places if kind == "flow" else np.exp(1j * places)
-
-
-def certified_distance(matrix, kind, accuracy=1e-5):
-    """The smallest singular value on the boundary, from below, as it changes no faster than the point moves."""
-    reach = 2 * np.linalg.norm(matrix, 2) + 1 if kind == "flow" else np.pi
-    edges = np.linspace(-reach, reach, 201)
-    left, right = edges[:-1], edges[1:]
-    best = np.inf
-    while len(left):
-        middle, half = (left + right) / 2, (right - left) / 2
-        values = smallest(matrix, boundary(kind, middle))
-        best = min(best, values.min())
-        keep = values - half < best * (1 - accuracy)
-        left, middle, right = left[keep], middle[keep], right[keep]
-        left, right = np.concatenate([left, middle]), np.concatenate([middle, right])
-    return best
-
-
-def spectral_norms(matrix, kind, times):
-    if kind == "flow":
-        return np.linalg.norm(scipy.linalg.expm(np.asarray(times)[:, None, None] * matrix), 2, axis=(1, 2))
-    return np.array([np.linalg.norm(np.linalg.matrix_power(matrix, int(k)), 2) for k in times])
-
-
-# Closed forms
 
 
 @pytest.mark.parametrize("a, b", [(-1.0, 8.0), (-0.2, 1.0), (-0.01, 0.5)])
@@ -93,11 +47,6 @@ def test_a_jordan_block_of_a_map(a, b):
     np.testing.assert_allclose(dy.kreiss_constant(matrix, kind="map").constant, quotients.max(), rtol=1e-6)
     # Every point of the circle of radius |b| / 2 around a is in the numerical range.
     np.testing.assert_allclose(dy.numerical_radius(matrix), a + abs(b) / 2, rtol=1e-10)
-
-
-def test_the_numerical_radius_of_a_nilpotent_block():
-    for size in (2, 3, 7):
-        np.testing.assert_allclose(dy.numerical_radius(np.eye(size, k=1)), np.cos(np.pi / (size + 1)), rtol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,133 +106,10 @@ def test_growth_without_bound(matrix, kind):
     assert dy.pseudospectrum(matrix, points=3, kind=kind).distance == 0
 
 
-# Brute force
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed, size", [(0, 2), (1, 3), (2, 5), (3, 8)])
-def test_random_matrices_by_brute_force(kind, seed, size):
-    matrix = stable(seed, size, kind)
-    distance = distance_to_instability(matrix, kind=kind)
-    np.testing.assert_allclose(distance.distance, certified_distance(matrix, kind), rtol=2e-5)
-    # The perturbation does what it says.
-    np.testing.assert_allclose(np.linalg.norm(distance.perturbation, 2), distance.distance, rtol=1e-9)
-    moved = np.linalg.eigvals(matrix + distance.perturbation)
-    assert np.min(np.abs(moved - distance.point)) < 1e-6
-    # Quotients on a fine grid come close to the Kreiss constant from below.
-    kreiss = dy.kreiss_constant(matrix, kind=kind)
-    x = np.geomspace(distance.distance, 1e2, 150)
-    y = np.linspace(0, 1.2 * np.linalg.norm(matrix, 2), 400) if kind == "flow" else np.linspace(0, np.pi, 400)
-    points = x[:, None] + 1j * y if kind == "flow" else (1 + x[:, None]) * np.exp(1j * y)
-    brute = np.max(x / smallest(matrix, points).min(axis=1))
-    assert brute <= kreiss.constant * (1 + 1e-9) and kreiss.constant <= 1.01 * brute
-    assert kreiss.constant <= kreiss.upper <= 1.02 * kreiss.constant
-    if np.isfinite(kreiss.point):
-        x = kreiss.point.real if kind == "flow" else abs(kreiss.point) - 1
-        np.testing.assert_allclose(x / smallest(matrix, kreiss.point), kreiss.constant, rtol=1e-7)
-    # Transient growth, its time and direction.
-    growth = dy.transient_growth(matrix, kind=kind)
-    times = np.linspace(0, 40, 4001) if kind == "flow" else np.arange(200)
-    brute = spectral_norms(matrix, kind, times).max()
-    assert brute <= growth.growth * (1 + 1e-9) and growth.growth <= brute * 1.001
-    assert growth.growth <= growth.bound <= 1.5 * growth.growth
-    power = (
-        scipy.linalg.expm(growth.time * matrix) if kind == "flow" else np.linalg.matrix_power(matrix, int(growth.time))
-    )
-    np.testing.assert_allclose(np.linalg.norm(growth.initial), 1, rtol=1e-12)
-    np.testing.assert_allclose(power @ growth.initial, growth.final, atol=1e-9 * growth.growth)
-    np.testing.assert_allclose(np.linalg.norm(growth.final), growth.growth, rtol=1e-9)
-    np.testing.assert_allclose(growth.norms, spectral_norms(matrix, kind, growth.times), rtol=1e-6)
-    # The matrix theorem of Kreiss.
-    assert kreiss.constant <= growth.growth * (1 + 1e-9) <= np.e * size * kreiss.constant
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_numerical_range_by_brute_force(kind):
-    matrix = stable(7, 4, kind)
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(200_000, 4)) + 1j * rng.normal(size=(200_000, 4))
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    points = np.einsum("ki,ij,kj->k", x.conj(), matrix, x)
-    assert points.real.max() <= dy.numerical_abscissa(matrix) <= points.real.max() + 0.3
-    assert np.abs(points).max() <= dy.numerical_radius(matrix) <= np.abs(points).max() + 0.3
-    turns = np.exp(1j * np.linspace(0, 2 * np.pi, 20_001))[:, None, None] * matrix
-    fine = np.linalg.eigvalsh((turns + turns.conj().swapaxes(1, 2)) / 2).max()
-    np.testing.assert_allclose(dy.numerical_radius(matrix), fine, rtol=1e-6)
-    # The slope of the norm at the start.
-    if kind == "flow":
-        slope = (np.linalg.norm(scipy.linalg.expm(1e-6 * matrix), 2) - 1) / 1e-6
-        np.testing.assert_allclose(dy.numerical_abscissa(matrix), slope, rtol=1e-4)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_pseudospectra_hold_the_perturbed_eigenvalues(kind):
-    matrix, epsilon = stable(4, 4, kind), 0.05
-    result = dy.pseudospectrum(matrix, -2 - 1j, 1 + 2j, 31, epsilons=(epsilon,), kind=kind)
-    assert (result.real[0], result.real[-1], result.imaginary[0], result.imaginary[-1]) == (-2, 1, -1, 2)
-    z = result.real + 1j * result.imaginary[:, None]
-    np.testing.assert_allclose(result.smallest, smallest(matrix, z), atol=1e-13)
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(4000, 4, 4)) + 1j * rng.normal(size=(4000, 4, 4))
-    noise *= epsilon / np.linalg.norm(noise, 2, axis=(1, 2))[:, None, None]
-    values = np.linalg.eigvals(matrix + noise)
-    reached = values.real.max() if kind == "flow" else np.abs(values).max()
-    assert reached <= result.reach[0] <= reached + 0.5
-    # A fine grid: the outermost point where the smallest singular value is below epsilon.
-    x, y = np.linspace(-1, 3, 401), np.linspace(0, 4, 401)
-    inside = (x + 1j * y[:, None])[smallest(matrix, x + 1j * y[:, None]) <= epsilon]
-    outermost = inside.real.max() if kind == "flow" else np.abs(inside).max()
-    np.testing.assert_allclose(result.reach[0], outermost, atol=0.015)
-
-
-def test_large_matrices_go_by_lanczos_iterations():
-    rng = np.random.default_rng(0)
-    matrix = rng.normal(size=(34, 34)) / np.sqrt(34) - 1.5 * np.eye(34) + 0.3 * np.eye(34, k=1)
-    result = dy.pseudospectrum(matrix, points=9, epsilons=(0.1,), kind="flow")
-    z = result.real + 1j * result.imaginary[:, None]
-    np.testing.assert_allclose(result.smallest, smallest(matrix, z), rtol=1e-3)
-
-
-# Games
-
-
-def test_field_of_a_game_in_two_parts():
-    game, by_hand = asymmetric.make(3), asymmetric.ByHand(3)
-    z = np.linspace(-0.6, 0.8, 6)
-    field = by_hand.jacobian(z)
-    report = dy.stability(game, dy.flows.Flow(), at=asymmetric.start(3), require_equilibrium=False)
-    found = dy.potential_and_hamiltonian(report)
-    np.testing.assert_allclose(found.potential + found.hamiltonian, field, atol=1e-12)
-    np.testing.assert_allclose(found.potential, found.potential.T)
-    np.testing.assert_allclose(found.hamiltonian, -found.hamiltonian.T)
-    share = np.sum((field - field.T) ** 2) / np.sum((field - field.T) ** 2 + (field + field.T) ** 2)
-    np.testing.assert_allclose(found.rotation, share, rtol=1e-12)
-    np.testing.assert_allclose(dy.potential_and_hamiltonian(report.blocks).rotation, share, rtol=1e-12)
-    assert dy.potential_and_hamiltonian(dy.stability(dy.games.Bilinear(2.0), dy.flows.Flow())).rotation == 1
-    # Whom every eigenvector belongs to.
-    rows = dy.alignment(report)
-    np.testing.assert_allclose(rows.eigenvalues, report.eigenvalues, atol=1e-12)
-    np.testing.assert_allclose(rows.fractions.sum(axis=1), 1)
-    assert rows.names == ("player 0", "player 1", "player 2", "memory") and np.all(rows.fractions[:, 3] == 0)
-    for value, shares in zip(rows.eigenvalues, rows.fractions):
-        vector = np.linalg.svd(field - value * np.eye(6))[2][-1]
-        parts = [np.sum(np.abs(vector[part]) ** 2) for part in by_hand.parts]
-        np.testing.assert_allclose(shares[:3], parts, atol=1e-9)
-
-
-def test_memory_has_its_share():
+def test_a_report_and_its_bare_jacobian_are_the_same():
     game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
     update = dy.updates.Simultaneous(optimisers.momentum(0.2, 0.5), optimisers.sgd(0.1))
     report = dy.stability(game, update)
-    rows = dy.alignment(report)
-    for value, shares in zip(rows.eigenvalues, rows.fractions):
-        vector = np.linalg.svd(report.jacobian - value * np.eye(3))[2][-1]
-        np.testing.assert_allclose(shares, np.abs(vector) ** 2, atol=1e-9)
-    assert np.all(rows.fractions[:, 2] > 0) and "memory" in rows.describe()
-    bare = dy.alignment(report.jacobian, (1, 1), kind="map")
-    np.testing.assert_allclose(bare.fractions, rows.fractions)
-    # A report and its bare Jacobian are the same.
     assert dy.transient_growth(report).growth == dy.transient_growth(report.jacobian, kind="map").growth
     assert dy.kreiss_constant(report).constant == dy.kreiss_constant(report.jacobian, kind="map").constant
 

@@ -1,4 +1,4 @@
-"""The turn axis: updates against plain NumPy loops of the published algorithms, and closed forms of their spectra."""
+"""Schemes: updates against plain NumPy loops of the published algorithms, and closed forms of their spectra."""
 
 import asymmetric
 import equinox as eqx
