@@ -253,17 +253,21 @@ def _applied(
                 f"the {name} draws random numbers (Dropout, for instance), and key=None asks for exact expectations; "
                 "pass key=jax.random.key(0)"
             ) from error
-        shapes = ", ".join(str(jax.tree.map(jnp.shape, tree)) for tree in (parameters, batch))
+        shapes = ", ".join(str([jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (parameters, batch))
         raise ValueError(
             f"the {name} fails for parameters and a batch of shapes {shapes}: {error}. It gets a whole batch at a time"
         ) from error
-    before, after = (jax.eval_shape(lambda tree=tree: tree) for tree in (variables, new))
-    shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (before, after)]
-    if shapes[0] != shapes[1]:
+    if _shapes(variables) != _shapes(new):
         raise ValueError(
-            f"the {name} had variables of shapes {shapes[0]}, and has {shapes[1]} after a batch; expected the same"
+            f"the {name} had variables of structure and shapes {_shapes(variables)}, and has {_shapes(new)} after a "
+            "batch; expected the same"
         )
     return outputs, jax.tree.map(lambda leaf, old: jax.lax.convert_element_type(leaf, old.dtype), new, variables)
+
+
+def _shapes(tree: PyTree) -> tuple[Any, list[tuple[int, ...]]]:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [jnp.shape(leaf) for leaf in leaves]
 
 
 def _works(network: Network, parameters: PyTree, variables: PyTree, batch: PyTree) -> bool:

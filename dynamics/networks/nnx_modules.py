@@ -18,8 +18,8 @@ def from_nnx(
     """A network and its parameters from a module of Flax NNX.
 
     The module is called on a whole batch, in training mode as it is (a new module is in training mode), in inference
-    mode after its `eval()`, on a batch of one point. The key of stream i, in the order in which `flax.nnx.state` lists
-    them, is `jax.random.fold_in(key, i)`, its counter 0 at every call.
+    mode after its `eval()`, on a batch of one point. Before each call `nnx.reseed` gives its random streams the key;
+    where they have several tags, each tag, in the order of their names, a part of `jax.random.split`.
 
     Args:
         module: the module, which stays as it is. Parameters are its `nnx.Param`, variables all else but random streams.
@@ -44,10 +44,12 @@ def from_nnx(
     inference_graph = nnx.split(evaluated, nnx.Param, nnx.RngState, ...)[0]
     leaves, structure = jax.tree.flatten(streams)
     kinds = tuple(_Stream.of(leaf) for leaf in leaves)
+    tags = sorted({node.tag for _, node in nnx.iter_graph(module) if isinstance(node, nnx.RngKey)})
     # Copies: what a module holds may be given away by its owner.
     parameters, variables = (jax.tree.map(lambda leaf: jnp.array(leaf), tree) for tree in (parameters, variables))
     graphs = graph, inference_graph
-    return NNXNetwork(variables, graphs, structure, kinds, as_keywords(training), as_keywords(inference)), parameters
+    keywords = as_keywords(training), as_keywords(inference)
+    return NNXNetwork(variables, graphs, structure, kinds, tuple(tags), *keywords), parameters
 
 
 class _Stream(eqx.Module):
@@ -60,10 +62,11 @@ class _Stream(eqx.Module):
     def of(cls, leaf: Any) -> "_Stream":
         return cls(tuple(leaf.shape), bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)))
 
-    def filled(self, key: PRNGKeyArray) -> Any:
+    def filled(self) -> Any:
+        """Any key, or a counter at its start."""
         if not self.is_key:
             return jnp.zeros(self.shape, jnp.uint32)
-        return jax.random.split(key, self.shape) if self.shape else key
+        return jnp.broadcast_to(jax.random.key(0), self.shape)
 
 
 class NNXNetwork(Network):
@@ -73,6 +76,7 @@ class NNXNetwork(Network):
     graphs: Any = eqx.field(static=True)
     structure: Any = eqx.field(static=True)
     streams: tuple[_Stream, ...] = eqx.field(static=True)
+    tags: tuple[str, ...] = eqx.field(static=True)
     training: Keywords = eqx.field(static=True)
     inference: Keywords = eqx.field(static=True)
 
@@ -81,8 +85,11 @@ class NNXNetwork(Network):
     ) -> tuple[PyTree, PyTree]:
         from flax import nnx
 
-        streams = self._streams(key)
+        streams = self._streams()
         module: Any = nnx.merge(self.graphs[0], parameters, streams, variables, copy=True)
+        if key is not None and self.tags:
+            keys = [key] if len(self.tags) == 1 else jax.random.split(key, len(self.tags))
+            nnx.reseed(module, **dict(zip(self.tags, keys, strict=True)))
         outputs = module(batch, **dict(self.training))
         _, _, after, new = nnx.split(module, nnx.Param, nnx.RngState, ...)
         pairs = zip(jax.tree.leaves(streams), jax.tree.leaves(after), strict=True)
@@ -93,16 +100,10 @@ class NNXNetwork(Network):
     def evaluate(self, parameters: PyTree, variables: PyTree, point: PyTree) -> PyTree:
         from flax import nnx
 
-        module: Any = nnx.merge(self.graphs[1], parameters, self._streams(None), variables, copy=True)
+        module: Any = nnx.merge(self.graphs[1], parameters, self._streams(), variables, copy=True)
         outputs = module(jax.tree.map(lambda leaf: leaf[None], point), **dict(self.inference))
         return jax.tree.map(lambda leaf: leaf[0], outputs)
 
-    def _streams(self, key: PRNGKeyArray | None) -> PyTree:
-        """The random streams, made from a key; from any where none is drawn from."""
-        key = jax.random.key(0) if key is None else key
-        key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
-        leaves, count = [], 0
-        for stream in self.streams:
-            leaves.append(stream.filled(jax.random.fold_in(key, count)))
-            count += stream.is_key
-        return jax.tree.unflatten(self.structure, leaves)
+    def _streams(self) -> PyTree:
+        """Random streams of the right shapes, from which nobody has drawn."""
+        return jax.tree.unflatten(self.structure, [stream.filled() for stream in self.streams])
