@@ -88,12 +88,12 @@ class StatefulGame(Game):
 
     These variables are memory of the update that plays the game (`dynamics.updates.WithVariables`): part of the map
     that is iterated, and of its Jacobian. No optimiser moves them.
-
-    Attributes:
-        variables: a pytree of arrays, as they are before the next step; without leaves: the game keeps nothing.
     """
 
-    variables: eqx.AbstractVar[PyTree]
+    @property
+    @abstractmethod
+    def variables(self) -> PyTree:
+        """A pytree of arrays, as they are before the next step; without leaves: the game keeps nothing."""
 
     @abstractmethod
     def with_variables(self, variables: PyTree) -> "StatefulGame":

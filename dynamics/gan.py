@@ -44,7 +44,8 @@ class Keys(NamedTuple):
         if key is None:
             return cls()
         draw, penalise = jax.random.split(key)
-        return cls(*jax.random.split(draw, 4), penalise, *jax.random.split(jax.random.fold_in(key, 2), 3))
+        data, latent, on_real, on_fake = jax.random.split(draw, 4)
+        return cls(data, latent, on_real, on_fake, penalise, *jax.random.split(jax.random.fold_in(key, 2), 3))
 
 
 class GAN(StatefulGame):
@@ -91,7 +92,7 @@ class GAN(StatefulGame):
     penalty: Penalty | None
     noise: Distribution | None
     known: tuple[Players, ...]
-    variables: tuple[PyTree, PyTree]  # those of generator and discriminator, `()` where it is no network
+    kept: tuple[PyTree, PyTree]
 
     def __init__(
         self,
@@ -108,10 +109,7 @@ class GAN(StatefulGame):
         self.discriminator = (
             discriminator if isinstance(discriminator, Network) else as_callable(discriminator, "discriminator")
         )
-        self.variables = tuple(
-            jax.tree.map(jnp.asarray, network.variables) if isinstance(network, Network) else ()
-            for network in (generator, discriminator)
-        )
+        self.kept = _variables(generator), _variables(discriminator)
         self.data = as_distribution(data, "data")
         self.latent = as_distribution(latent, "latent")
         self.objective = NonSaturating() if objective is None else objective
@@ -124,6 +122,11 @@ class GAN(StatefulGame):
         check_kind(self, "penalty", Penalty, "dynamics.penalties.R1(0.3)")
         check_kind(self, "noise", Distribution, "dynamics.distributions.normal(0.0, 0.5)")
 
+    @property
+    def variables(self) -> tuple[PyTree, PyTree]:
+        """Those of generator and discriminator, `()` where it is no network."""
+        return self.kept
+
     def samples(self, players: Players, key: PRNGKeyArray | None = None) -> tuple[Sample, Sample]:
         """Real and fake samples with instance noise, in the players' dtype; of a network, in inference mode."""
         generator = self.generator
@@ -134,7 +137,7 @@ class GAN(StatefulGame):
         else:
 
             def generate(latent: Sample) -> Sample:
-                return latent.each(lambda point: _called("generator", generator, players[0], point))
+                return _each_called("generator", generator, players[0], latent)
 
         return self._samples(players, Keys.of(key), generate)
 
@@ -165,7 +168,7 @@ class GAN(StatefulGame):
 
         def generate(latent: Sample) -> Sample:
             if not isinstance(generator, Network):
-                return latent.each(lambda point: _called("generator", generator, players[0], point))
+                return _each_called("generator", generator, players[0], latent)
             fake, after[0] = _applied(
                 "generator", generator, players[0], self.variables[0], latent.values, keys.generator
             )
@@ -196,7 +199,7 @@ class GAN(StatefulGame):
         return self.losses_of_scores(players, samples, scores, keys.penalty)
 
     def with_variables(self, variables: PyTree) -> "GAN":
-        return eqx.tree_at(lambda gan: gan.variables, self, variables)
+        return eqx.tree_at(lambda gan: gan.kept, self, variables)
 
     def advanced(self, players: Players, key: PRNGKeyArray | None = None) -> "GAN":
         return self.with_variables(self._pass(players, Keys.of(key))[2])
@@ -239,6 +242,14 @@ def _called(name: str, network: Callable, parameters: PyTree, point: PyTree) -> 
         raise ValueError(
             f"the {name} fails for parameters and one point of shapes {shapes}: {error}. It gets one point at a time"
         ) from error
+
+
+def _each_called(name: str, network: Callable, parameters: PyTree, points: Sample) -> Sample:
+    return points.each(lambda point: _called(name, network, parameters, point))
+
+
+def _variables(network: Any) -> PyTree:
+    return jax.tree.map(jnp.asarray, network.variables) if isinstance(network, Network) else ()
 
 
 def _applied(

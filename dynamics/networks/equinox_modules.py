@@ -60,21 +60,21 @@ def from_equinox(
     variables = () if state is None else state
     takes_key = _takes_key(module)
     split = SplitModule(*eqx.partition(rest, eqx.is_array))
-    return EquinoxNetwork(split, variables, axis_name, takes_key), parameters
+    return EquinoxNetwork(variables, split, axis_name, takes_key), parameters
 
 
 class EquinoxNetwork(Network):
     """An equinox module without its parameters; made by `from_equinox`.
 
     Attributes:
-        module: the module without its parameters.
         variables: its state, or `()`.
+        module: the module without its parameters.
         axis_name: of the batch.
         takes_key: whether its call takes a key.
     """
 
-    module: SplitModule
     variables: PyTree
+    module: SplitModule
     axis_name: Hashable = eqx.field(static=True)
     takes_key: bool = eqx.field(static=True)
 

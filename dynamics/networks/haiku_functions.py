@@ -50,14 +50,14 @@ def from_haiku(
             "from_haiku(transformed, params, state)"
         )
     state = jax.tree.map(jnp.asarray, state)
-    return HaikuNetwork(transformed.apply, state, as_keywords(training), as_keywords(inference)), params
+    return HaikuNetwork(state, transformed.apply, as_keywords(training), as_keywords(inference)), params
 
 
 class HaikuNetwork(Network):
     """A function that Haiku has transformed; made by `from_haiku`."""
 
-    function: Any = eqx.field(static=True)
     variables: PyTree
+    function: Any = eqx.field(static=True)
     training: Keywords = eqx.field(static=True)
     inference: Keywords = eqx.field(static=True)
 

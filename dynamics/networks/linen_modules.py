@@ -56,7 +56,7 @@ def from_linen(
 
     if not isinstance(module, linen.Module):
         raise TypeError(f"module is a {type(module).__name__}; expected a flax.linen.Module")
-    collections = dict(unfreeze(variables)) if isinstance(variables, Mapping) else {}
+    collections = dict(unfreeze(dict(variables))) if isinstance(variables, Mapping) else {}
     if "params" not in collections:
         raise ValueError(
             f"variables has the collections {sorted(collections)}; expected what module.init(key, batch) returned, "
@@ -68,14 +68,14 @@ def from_linen(
     training = {name: values[0] for name, values in known.items()} if training is None else training
     inference = {name: values[1] for name, values in known.items()} if inference is None else inference
     held = jax.tree.map(jnp.asarray, collections)
-    return LinenNetwork(module, held, as_keywords(training), as_keywords(inference), tuple(rngs)), parameters
+    return LinenNetwork(held, module, as_keywords(training), as_keywords(inference), tuple(rngs)), parameters
 
 
 class LinenNetwork(Network):
     """A module of Flax Linen; made by `from_linen`."""
 
-    module: Any = eqx.field(static=True)
     variables: PyTree
+    module: Any = eqx.field(static=True)
     training: Keywords = eqx.field(static=True)
     inference: Keywords = eqx.field(static=True)
     rngs: tuple[str, ...] = eqx.field(static=True)
