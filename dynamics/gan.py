@@ -137,7 +137,7 @@ class GAN(StatefulGame):
         else:
 
             def generate(latent: Sample) -> Sample:
-                return _each_called("generator", generator, players[0], latent)
+                return _generated(generator, players[0], latent)
 
         return self._samples(players, Keys.of(key), generate)
 
@@ -148,8 +148,7 @@ class GAN(StatefulGame):
         real = _trees.cast(self.data.sample(keys.data), dtype)
         latent = _trees.cast(self.latent.sample(keys.latent), dtype)
         fake = generate(latent)
-        expected = "a sample, an array of real numbers or a pytree of these"
-        check_arrays(fake.values, "the generator returned", expected)
+        _check_samples(fake.values)
         of_real, of_fake = (_one_shape(sample) for sample in (real, fake))
         if of_real != of_fake:
             raise ValueError(
@@ -168,7 +167,7 @@ class GAN(StatefulGame):
 
         def generate(latent: Sample) -> Sample:
             if not isinstance(generator, Network):
-                return _each_called("generator", generator, players[0], latent)
+                return _generated(generator, players[0], latent)
             fake, after[0] = _applied(
                 "generator", generator, players[0], self.variables[0], latent.values, keys.generator
             )
@@ -244,8 +243,19 @@ def _called(name: str, network: Callable, parameters: PyTree, point: PyTree) -> 
         ) from error
 
 
-def _each_called(name: str, network: Callable, parameters: PyTree, points: Sample) -> Sample:
-    return points.each(lambda point: _called(name, network, parameters, point))
+def _generated(generator: Callable, parameters: PyTree, latent: Sample) -> Sample:
+    """The generator's samples, point by point."""
+
+    def one(point: PyTree) -> PyTree:
+        value = _called("generator", generator, parameters, point)
+        _check_samples(value)  # before `jax.vmap` complains
+        return value
+
+    return latent.each(one)
+
+
+def _check_samples(values: PyTree) -> None:
+    check_arrays(values, "the generator returned", "a sample, an array of real numbers or a pytree of these")
 
 
 def _variables(network: Any) -> PyTree:
