@@ -8,6 +8,7 @@ from dynamics import distributions as distributions
 from dynamics import ensembles as ensembles
 from dynamics import flows as flows
 from dynamics import games as games
+from dynamics import networks as networks
 from dynamics import objectives as objectives
 from dynamics import optimisers as optimisers
 from dynamics import penalties as penalties
@@ -43,7 +44,7 @@ from dynamics.ensembles import sweep as sweep
 from dynamics.game import Game as Game
 from dynamics.game import ZeroSum as ZeroSum
 from dynamics.gan import GAN as GAN
-from dynamics.gan import split_module as split_module
+from dynamics.networks.splitting import split_module as split_module
 from dynamics.optimisers import Optimiser as Optimiser
 from dynamics.simulation import Outcome as Outcome
 from dynamics.simulation import Run as Run

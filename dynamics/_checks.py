@@ -161,9 +161,10 @@ def check_no_memory(tree: Any, label: str) -> None:
         raise TypeError(
             f"{label}{jax.tree_util.keystr(layer)}, a {owner}, keeps values from one call to the next (at "
             f"{label}{jax.tree_util.keystr(path)}): running means, or the vectors of a power iteration. They are no "
-            "parameters, and a game has no place for them yet: as part of a player they would be trained. Use a layer "
-            "without such memory (LayerNorm, GroupNorm, WeightNorm), or hold the values fixed inside your own loss "
-            "function: equinox.nn.make_with_state, and only the model without its State as the player."
+            "parameters: as part of a player they would be trained. Make the network and its parameters with "
+            "dynamics.networks.from_equinox (from_nnx, from_linen, from_haiku), and a dynamics.GAN keeps the values; "
+            "in a game of your own use a layer without such memory (LayerNorm, GroupNorm, WeightNorm), or hold the "
+            "values fixed inside the loss function."
         )
 
 

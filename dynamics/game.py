@@ -83,6 +83,47 @@ class Game(WithMethods):
         return FunctionGame(losses, equilibria, has_aux)
 
 
+class StatefulGame(Game):
+    """A game that keeps values from one step to the next: running means, the vectors of a power iteration.
+
+    These variables are memory of the update that plays the game (`dynamics.updates.WithVariables`): part of the map
+    that is iterated, and of its Jacobian. No optimiser moves them.
+    """
+
+    @property
+    @abstractmethod
+    def variables(self) -> PyTree:
+        """A pytree of arrays, as they are before the next step; without leaves: the game keeps nothing."""
+
+    @abstractmethod
+    def with_variables(self, variables: PyTree) -> "StatefulGame":
+        """The same game with other variables, of the same structure, shapes and dtypes."""
+
+    @abstractmethod
+    def advanced(self, players: Players, key: PRNGKeyArray | None = None) -> "StatefulGame":
+        """The game after the computation of its losses at the players, with this key, has updated its variables."""
+
+
+def has_variables(game: Game) -> bool:
+    """Whether a game keeps values from one step to the next."""
+    return isinstance(game, StatefulGame) and bool(jax.tree.leaves(game.variables))
+
+
+def variables_of(game: Game) -> PyTree:
+    """The variables of a game, `()` for a game that keeps nothing."""
+    return game.variables if isinstance(game, StatefulGame) and has_variables(game) else ()
+
+
+def with_variables(game: Game, variables: PyTree) -> Game:
+    """The game with these variables, or as it is where there are none."""
+    return game.with_variables(variables) if isinstance(game, StatefulGame) and jax.tree.leaves(variables) else game
+
+
+def advanced(game: Game, players: Players, key: PRNGKeyArray | None = None) -> Game:
+    """The game after the computation of its losses has updated its variables; as it is where it has none."""
+    return game.advanced(players, key) if isinstance(game, StatefulGame) and has_variables(game) else game
+
+
 class FunctionGame(Game):
     """A game given by one function of all players; made by `Game.from_losses`."""
 
@@ -114,7 +155,7 @@ class FunctionGame(Game):
         return cls(losses, [(0.0, {"b": 0.0})]), as_players((1.0, {"b": 0.5}))
 
 
-class ShiftedGradients(Game):
+class ShiftedGradients(StatefulGame):
     """The same losses at a point, all gradients moved by a constant: what is at rest at an equilibrium may move.
 
     Args:
@@ -138,6 +179,16 @@ class ShiftedGradients(Game):
 
     def equilibria(self) -> tuple[Players, ...]:
         return ()
+
+    @property
+    def variables(self) -> PyTree:
+        return variables_of(self.game)
+
+    def with_variables(self, variables: PyTree) -> "ShiftedGradients":
+        return ShiftedGradients(with_variables(self.game, variables), self.point, self.shift, self.sign)
+
+    def advanced(self, players: Players, key: PRNGKeyArray | None = None) -> "ShiftedGradients":
+        return ShiftedGradients(advanced(self.game, players, key), self.point, self.shift, self.sign)
 
     @classmethod
     def example(cls) -> tuple[Game, Players]:

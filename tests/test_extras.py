@@ -8,8 +8,15 @@ import tomllib
 import pytest
 from test_types import PROJECT
 
-EXTRAS = {"stores": ("google_crc32c", "zarr"), "workers": ("cloudpickle",), "notebooks": ("ipykernel", "ipywidgets")}
-MODULES = [module for modules in EXTRAS.values() for module in modules]
+EXTRAS = {
+    "flax": ("flax",),
+    "haiku": ("dm_haiku",),
+    "stores": ("google_crc32c", "zarr"),
+    "workers": ("cloudpickle",),
+    "notebooks": ("ipykernel", "ipywidgets"),
+}
+IMPORTED = {"dm_haiku": "haiku"}  # packages whose module has another name
+MODULES = [IMPORTED.get(module, module) for modules in EXTRAS.values() for module in modules]
 
 BUILD = """
 import sys, numpy as np
@@ -60,6 +67,18 @@ with tempfile.TemporaryDirectory() as folder, local_workers(1) as executor:
     use, extra = ("executor=", "workers") if module == "cloudpickle" else ("store=", "stores")
     expected = f'{use} needs {module}, which is not installed; pip install "dynamics[{extra}]"'
     assert run_without([module], code).strip() == expected  # before anything is built
+
+
+@pytest.mark.parametrize("module, use", [("flax", "from_nnx"), ("flax", "from_linen"), ("haiku", "from_haiku")])
+def test_a_missing_library_of_networks_is_named_with_its_extra(module, use):
+    code = f"""
+try:
+    dy.networks.{use}(*[None] * {1 if use == "from_nnx" else 2})
+except ImportError as error:
+    print(error)
+"""
+    expected = f'{use} needs {module}, which is not installed; pip install "dynamics[{module}]"'
+    assert run_without([module], code).strip() == expected
 
 
 def test_an_error_within_a_package_is_not_hidden(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """What is taken at the end of a run: outcome, measures, residual."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import check_arrays
-from dynamics.game import Game, Players
+from dynamics.game import Game, Players, with_variables
 from dynamics.outcomes import Outcome, Summary
 from dynamics.simulation.result import Measure, Run
 
@@ -27,10 +25,17 @@ def measured(name: str, function: Measure, game: Game, players: Players) -> PyTr
 
 
 def _finish(game, state, saved, steps, measures, key, summary, residual, solver_steps, reached, failed, gave_up) -> Run:
-    losses = jax.vmap(lambda players: tuple(game.losses(players, key)))(saved)
-    taken = {name: jax.vmap(partial(measured, name, function, game))(saved) for name, function in measures}
+    # Players and the game's variables, each save with its own.
+    losses = jax.vmap(lambda players, variables: tuple(with_variables(game, variables).losses(players, key)))(*saved)
+
+    def measure(name: str, function: Measure) -> PyTree:
+        return jax.vmap(lambda players, variables: measured(name, function, with_variables(game, variables), players))(
+            *saved
+        )
+
+    taken = {name: measure(name, function) for name, function in measures}
     return Run(
-        players=saved,
+        players=saved[0],
         losses=losses,
         steps=steps,
         measures=taken,

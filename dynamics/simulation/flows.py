@@ -220,4 +220,4 @@ def _run_flow(
     else:
         saved, saved_times = jax.tree.unflatten(jax.tree.structure(state.players), values["saved"]), saves
     rest = residual, solution.stats["num_steps"], reached, failed, gave_up
-    return _finish(game, final, saved, saved_times, measures, None, summary, *rest), summary, open_
+    return _finish(game, final, (saved, ()), saved_times, measures, None, summary, *rest), summary, open_

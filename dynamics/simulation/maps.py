@@ -11,17 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from dynamics import _trees
 from dynamics._compiling import cheap_jit
 from dynamics.compiler.jaxprs import subjaxprs
-from dynamics.game import Game, Players
+from dynamics.game import Game, Players, variables_of
 from dynamics.outcomes import Doubt, Evidence, Summary, probe_sizes, rounding_floor, summarise
 from dynamics.recurrence import Open, widened
 from dynamics.simulation.ending import _distance, _distances, _fields, _finish, _only_divergence, _residual
 from dynamics.simulation.result import Run
 from dynamics.updates.base import State, Update
+from dynamics.updates.with_variables import game_at
 
 SEGMENTS = 64  # stretches of a run whose amplitudes are compared
 
@@ -345,6 +346,9 @@ def _run_of_update(
             return one_step(update, game, state)
         return update.step(game, state, jax.random.fold_in(key, step))
 
+    def seen(state: State) -> tuple[Players, PyTree]:
+        return state.players, variables_of(game_at(game, state))
+
     unroll = UNROLL if key is None and not classify and _is_cheap(partial(advance, step=0), state) else 1
 
     def plain_segment(carry, segment):
@@ -413,7 +417,7 @@ def _run_of_update(
 
     def row(carry, numbers):
         carry, amplitudes = jax.lax.scan(watched_segment if classify else plain_segment, carry, numbers)
-        saved = None if segments.saves is None else carry[0].players
+        saved = None if segments.saves is None else seen(carry[0])
         return carry, (amplitudes, saved)
 
     watch = _Watch.start(state) if classify else None
@@ -423,16 +427,17 @@ def _run_of_update(
 
     taken = jnp.asarray(segments.steps)
     if segments.saves is None:
-        saved, saved_steps = jax.tree.map(lambda leaf: leaf[None], state.players), taken[None]
+        saved, saved_steps = jax.tree.map(lambda leaf: leaf[None], seen(state)), taken[None]
     else:
         count = segments.saves
         if segments.rows is not None:  # what is left at zero may be no place for a game
             done = jnp.arange(count) < segments.steps // segments.every
             saved = jax.tree.map(
-                lambda old, end: jax.vmap(lambda one, row: jnp.where(one, row, end))(done, old), saved, state.players
+                lambda old, end: jax.vmap(lambda one, row: jnp.where(one, row, end))(done, old), saved, seen(state)
             )
-        saved = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:count]]), begin.players, saved)
+        saved = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:count]]), seen(begin), saved)
         saved_steps = jnp.arange(count + 1) * segments.every
+    at_end = game_at(game, state)
     start = _trees.norm(begin.players)
     bound = thresholds[1] * jnp.maximum(1, start)
     if classify:
@@ -443,7 +448,7 @@ def _run_of_update(
         travelled = _distances(state.players, begin.players)
         floor, (half, late) = rounding_floor(sizes), watch.ends
         probes = probe_sizes(quarters, travelled, sizes, floor, thresholds[0])
-        fields, variation = _fields(game, (begin.players, half, late, state.players), probes, key)
+        fields, variation = _fields(at_end, (begin.players, half, late, state.players), probes, key)
         evidence = Evidence(
             times=jnp.asarray(segments.middles, dtype),
             amplitudes=segments.gathered(amplitudes),
@@ -487,7 +492,7 @@ def _run_of_update(
     else:
         travelled = _distance(state.players, begin.players)
         summary, open_ = _only_divergence(travelled, start, thresholds[1]), None
-        residual = _residual(game, state.players, key)
+        residual = _residual(at_end, state.players, key)
     no = jnp.zeros(len(state.players), bool)
     rest = residual, taken, taken, no, jnp.zeros((), bool)
     return _finish(game, state, saved, saved_steps, measures, key, summary, *rest), summary, open_

@@ -26,6 +26,7 @@ from dynamics.simulation.maps import _run_update, _run_with_any_steps, _Schedule
 from dynamics.simulation.result import Measure, Run
 from dynamics.simulation.second_look import _decided
 from dynamics.updates.base import State, Update, check_memory_of
+from dynamics.updates.with_variables import for_game
 
 
 def simulate(
@@ -49,6 +50,10 @@ def simulate(
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Run:
     """Run a game under an update for so many steps, or along a flow until some time.
+
+    A game with variables (networks with BatchNorm, spectral normalisation) is played by the update within
+    `dynamics.updates.WithVariables`: they are in `run.state.memory.variables`, and each save's losses and measures are
+    taken with those at that step. A flow holds them as they are in the game.
 
     Compiled; works under `jax.jit` and `jax.vmap`, and can be differentiated in forward mode. Numbers in the game and
     in the method follow the players' dtype. A game that blows up ends as `diverged` and disturbs nobody.
@@ -98,6 +103,7 @@ def simulate(
     """
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
+    method = for_game(game, method)
     state = start_state(game, method, players)
     dtype = _trees.float_dtype(state.players)
     game, method = jax.tree.map(partial(_number_of_type, dtype=dtype), (game, method))
@@ -173,6 +179,7 @@ def simulate_lane(
     Turns are counted by a loop of the last quarter's own: counting them costs as much as a step of a small game, and
     nobody asks for those of the other quarters.
     """
+    update = for_game(game, update)
     state = start_state(game, update, players)
     dtype = _trees.float_dtype(state.players)
     game, update = _trees.cast((game, update), dtype)

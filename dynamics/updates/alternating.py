@@ -6,10 +6,10 @@ from jaxtyping import PRNGKeyArray
 from dynamics.directions import Direction, Gradient
 from dynamics.game import Game, Players
 from dynamics.optimisers import AnyOptimiser, sgd
-from dynamics.updates.base import Projection, State, Steppers, Update, alternating_step, check_order
+from dynamics.updates.base import Projection, State, Steppers, ThreadedUpdate, Update, alternating_step, check_order
 
 
-class Alternating(Update):
+class Alternating(ThreadedUpdate):
     r"""One player after the other: $x^+ = x + h_0\, d_0(x, y)$, then $y^+ = y + h_1\, d_1(x^+, y)$.
 
     Args:
@@ -57,6 +57,9 @@ class Alternating(Update):
         return State(players, self.steppers.init(players))
 
     def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
+        return self.threaded_step(game, state, key)[0]
+
+    def threaded_step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> tuple[State, Game]:
         return alternating_step(self.steppers, self.direction, self.order, self.repeats, game, state, key)
 
     @classmethod

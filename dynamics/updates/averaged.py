@@ -8,11 +8,11 @@ from jaxtyping import Array, PRNGKeyArray
 from dynamics._checks import as_leaf, check_kind, check_number
 from dynamics.game import Game, Players
 from dynamics.optimisers import sgd
-from dynamics.updates.base import State, Update
+from dynamics.updates.base import State, ThreadedUpdate, Update, threaded_step
 from dynamics.updates.simultaneous import Simultaneous
 
 
-class Averaged(Update):
+class Averaged(ThreadedUpdate):
     r"""The average of the iterates of another update; the players that are reported and judged are the average.
 
     Without a decay the uniform average of all iterates, the start included: $\bar z_t = \frac1{t+1}\sum_{s=0}^t z_s$.
@@ -57,7 +57,11 @@ class Averaged(Update):
         return State(players, _Memory(self.inner_update.init(game, players), count))
 
     def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
-        inner, count = self.inner_update.step(game, state.memory.inner, key), state.memory.count
+        return self.threaded_step(game, state, key)[0]
+
+    def threaded_step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> tuple[State, Game]:
+        inner, game = threaded_step(self.inner_update, game, state.memory.inner, key)
+        count = state.memory.count
         if self.decay is None:
             count = count + 1
 
@@ -65,7 +69,7 @@ class Averaged(Update):
             weight = 1 / count.astype(mean.dtype) if self.decay is None else 1 - self.decay
             return mean + weight * (new - mean)
 
-        return State(jax.tree.map(average, state.players, inner.players), _Memory(inner, count))
+        return State(jax.tree.map(average, state.players, inner.players), _Memory(inner, count)), game
 
     @classmethod
     def example(cls, players: int = 2) -> Update:

@@ -16,7 +16,7 @@ from dynamics._checks import as_leaf, check_number, described
 from dynamics._methods import WithMethods
 from dynamics._trees import replaced
 from dynamics.directions import Direction
-from dynamics.game import Game, Players
+from dynamics.game import Game, Players, advanced
 from dynamics.optimisers import AnyOptimiser, as_transformation, check_optimiser, first_memory, optimiser_step
 
 Projection = Callable[[PyTree], PyTree]
@@ -61,6 +61,25 @@ class Update(WithMethods):
     @abstractmethod
     def example(cls, players: int = 2) -> "Update":
         """An instance with unequal rates for so many players, for the catalogue and the conformance tests."""
+
+
+class ThreadedUpdate(Update):
+    """An update of several parts, each of which sees the variables of the game that the part before has left."""
+
+    @abstractmethod
+    def threaded_step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> tuple[State, Game]:
+        """The state after one step, and the game with the variables that the step leaves."""
+
+
+def threaded_step(update: Update, game: Game, state: State, key: PRNGKeyArray | None = None) -> tuple[State, Game]:
+    """The state after one step of any update, and the game with the variables that the step leaves.
+
+    Of an update that is no `ThreadedUpdate` the variables are the same throughout the step, and then updated once, by
+    the losses at the players before the step, with the step's key.
+    """
+    if isinstance(update, ThreadedUpdate):
+        return update.threaded_step(game, state, key)
+    return update.step(game, state, key), advanced(game, state.players, key)
 
 
 class Clip(eqx.Module):
@@ -231,12 +250,13 @@ def alternating_step(
     game: Game,
     state: State,
     key: PRNGKeyArray | None,
-) -> State:
-    """One player after the other, each seeing what the earlier ones have done."""
+) -> tuple[State, Game]:
+    """One player after the other, each seeing what the earlier ones have done, to the game's variables too."""
     players, memory = state.players, state.memory
     for index, player in enumerate(sub_steps(order, repeats)):
         own_key = None if key is None else jax.random.fold_in(key, index)
         aim = direction(game, players, own_key)[player]
         own, own_memory = steppers.advance(game, players, memory[player], player, aim, own_key)
+        game = advanced(game, players, own_key)
         players, memory = replaced(players, player, own), replaced(memory, player, own_memory)
-    return State(players, memory)
+    return State(players, memory), game

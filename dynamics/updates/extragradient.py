@@ -7,12 +7,13 @@ from jaxtyping import Array, PRNGKeyArray
 
 from dynamics._checks import as_rates
 from dynamics.directions import Direction, Gradient
-from dynamics.game import Game, Players
+from dynamics.game import Game, Players, advanced
 from dynamics.optimisers import AnyOptimiser, sgd
 from dynamics.updates.base import (
     Projection,
     State,
     Steppers,
+    ThreadedUpdate,
     Update,
     alternating_step,
     check_order,
@@ -22,7 +23,7 @@ from dynamics.updates.base import (
 )
 
 
-class Extragradient(Update):
+class Extragradient(ThreadedUpdate):
     r"""Look ahead, then move from where you are: $x^+ = x + h\, d(x + \gamma\, d(x))$.
 
     Simultaneous by default. With an `order` they move one by one (Gauss-Seidel): each looks ahead from, and moves at,
@@ -89,9 +90,13 @@ class Extragradient(Update):
         return State(players, self.steppers.init(players))
 
     def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
+        return self.threaded_step(game, state, key)[0]
+
+    def threaded_step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> tuple[State, Game]:
         ahead = _AtExtrapolatedPoint(self.direction, self.extrapolation, self.steppers.projections)
         if self.order is None:
-            return joint_step(self.steppers, ahead, game, state, key)
+            after = joint_step(self.steppers, ahead, game, state, key)
+            return after, advanced(game, state.players, key)
         return alternating_step(self.steppers, ahead, self.order, self._repeats, game, state, key)
 
     @classmethod

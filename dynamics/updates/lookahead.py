@@ -1,23 +1,24 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics._checks import as_leaf, check_kind, check_number, check_whole
-from dynamics.game import Game, Players
+from dynamics.game import Game, Players, variables_of, with_variables
 from dynamics.optimisers import sgd
 from dynamics.updates.alternating import Alternating
-from dynamics.updates.base import State, Update
+from dynamics.updates.base import State, ThreadedUpdate, Update, threaded_step
 
 
-class Lookahead(Update):
+class Lookahead(ThreadedUpdate):
     r"""Lookahead: some steps of another update, then all players go back part of the way, together.
 
     One step is one whole cycle: k steps of the inner update from z to $z_k$, then $z^+ = z + a\,(z_k - z)$. The memory
-    of the inner update is kept as it is after the k steps, as in the authors' code: only the players go back. With M
-    the Jacobian of the inner update on players and memory, that of a cycle is $(I-S) + S M^k$, where S is a on the
-    players and 1 on the memory. Without memory an eigenvalue $\mu$ of M becomes $1 - a + a\mu^k$; with memory there is
-    no such rule for single eigenvalues. Wraps any update, itself too (nested lookahead).
+    of the inner update is kept as it is after the k steps, as in the authors' code, and so are a game's variables: only
+    the players go back. With M the Jacobian of the inner update on players and memory, that of a cycle is
+    $(I-S) + S M^k$, where S is a on the players and 1 on the memory. Without memory an eigenvalue $\mu$ of M becomes
+    $1 - a + a\mu^k$; with memory there is no such rule for single eigenvalues. Wraps any update, itself too (nested
+    lookahead).
 
     With a key every inner step draws its own minibatch.
     Source: Zhang, Lucas, Hinton, Ba, Lookahead Optimizer, 2019; for games Chavdarova, Pagliardini, Stich, Fleuret,
@@ -54,13 +55,18 @@ class Lookahead(Update):
         return self.inner_update.init(game, players)
 
     def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
-        def body(state: State, index: Array) -> tuple[State, None]:
-            own_key = None if key is None else jax.random.fold_in(key, index)
-            return self.inner_update.step(game, state, own_key), None
+        return self.threaded_step(game, state, key)[0]
 
-        fast, _ = jax.lax.scan(body, state, jnp.arange(self.steps))
+    def threaded_step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> tuple[State, Game]:
+        def body(carry: tuple[State, PyTree], index: Array) -> tuple[tuple[State, PyTree], None]:
+            state, variables = carry
+            own_key = None if key is None else jax.random.fold_in(key, index)
+            state, after = threaded_step(self.inner_update, with_variables(game, variables), state, own_key)
+            return (state, variables_of(after)), None
+
+        (fast, variables), _ = jax.lax.scan(body, (state, variables_of(game)), jnp.arange(self.steps))
         players = jax.tree.map(lambda slow, new: slow + self.weight * (new - slow), state.players, fast.players)
-        return State(players, fast.memory)
+        return State(players, fast.memory), with_variables(game, variables)
 
     @classmethod
     def example(cls, players: int = 2) -> Update:

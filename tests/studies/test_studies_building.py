@@ -26,6 +26,7 @@ NEEDED = {
     "PastExtrapolation": {"optimisers": SGD, "extrapolation": 0.1},
     "Averaged": {"inner_update": {"name": "Simultaneous", "optimisers": SGD}},
     "Lookahead": {"inner_update": {"name": "Alternating", "optimisers": SGD}},
+    "WithVariables": {"inner_update": {"name": "Alternating", "optimisers": SGD}},
     "AlternatingFlow": {"step": 0.1},
     "GapAwareFlow": {"ideal_loss": "game", "absolute_width": 0.1},
     "NoisyFlow": {"flow": {"name": "Flow", "rates": [1.0, 2.0]}, "scale": [0.1, 0.2]},
@@ -366,7 +367,8 @@ def test_the_study_of_all_methods_has_every_method():
     names = {type(method).__name__ for method in found} | {
         type(method.direction).__name__ for method in found if hasattr(method, "direction")
     }
-    left_out = {"FictitiousPlay", "ModifiedFlow", "Noisy", "NoisyFlow"}
+    # Of a game without variables `WithVariables` is the update inside it.
+    left_out = {"FictitiousPlay", "ModifiedFlow", "Noisy", "NoisyFlow", "WithVariables"}
     members = {name for room in ("updates", "flows", "directions") for name in catalogue.members(room)}
     assert members - names == left_out
     text = str(study.data["method"])

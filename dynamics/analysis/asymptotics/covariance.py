@@ -21,6 +21,7 @@ from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import State, Update
+from dynamics.updates.with_variables import for_game
 
 GROUPS = 16  # of draws; their spread tells the error of what is computed from all of them
 
@@ -119,6 +120,7 @@ def stationary_covariance(
     >>> [round(float(std), 2) for std in spread.stds]  # h s / sqrt(1 - (1 - h)^2 - (2 h)^2) = 0.129
     [0.13, 0.13]
     """
+    method = for_game(game, method)
     report = stability(game, method, at)
     if fades(report):
         raise ValueError(

@@ -25,6 +25,7 @@ from dynamics.simulation import simulate
 from dynamics.updates import Simultaneous
 from dynamics.updates.base import State, Update
 from dynamics.updates.runge_kutta import TABLEAUS
+from dynamics.updates.with_variables import for_game
 
 BLOCKS = 20  # stretches of a run whose means give the standard errors
 LONGEST_STEP = 0.02  # of a flow, unless the caller says otherwise
@@ -145,6 +146,7 @@ def lyapunov_exponents(
     """
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
+    method = for_game(game, method)
     players = as_point(players, "players")
     dtype = _trees.float_dtype(players)
     if isinstance(method, Update):

@@ -30,6 +30,7 @@ from dynamics.analysis.stability.verdict import _check_fixed_point, _no_equilibr
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.updates.base import COUNTER_LIMIT, Update
+from dynamics.updates.with_variables import for_game
 
 BESIDE = 0.05  # how far from an equilibrium, beside the distance to the known ones, a start still means it
 
@@ -58,6 +59,7 @@ def parts_of(built: Any) -> tuple[Game, Update | AbstractFlow, Players | None]:
             f"the second thing build returned is {method!r}; expected an update (dynamics.updates) or a flow "
             "(dynamics.flows)"
         )
+    method = for_game(game, method)
     return game, method, None if len(built) == 2 or built[2] is None else as_players(built[2], "the start")
 
 

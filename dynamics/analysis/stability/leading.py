@@ -294,6 +294,7 @@ def leading_stability(
         require_equilibrium: raise where the step moves the state by more than rounding explains.
     """
     boundary = boundary_of(method)
+    game = rest.at(game)
     operator = StateOperator(game, rest.of(method), rest.state, key)
     probing, solving, bounding, others = jax.random.split(jax.random.key(leading.seed), 4)
     scales, gain, field, moved, length = _prepared(operator, leading.scaled, probing)

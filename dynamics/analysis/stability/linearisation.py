@@ -263,6 +263,7 @@ class _Point:
         self.game, method = _trees.cast((game, method), dtype)
         if rest is None:
             rest = rest_state(self.game, method, players, key, _trees.cast(gradient_noise, dtype), counts)
+        self.game = rest.at(self.game)
         self.rest, state, method = rest, rest.state, rest.of(method)
         if limit:
             state = State(state.players, jax.tree.map(above_zero, state.memory))

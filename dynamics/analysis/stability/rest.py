@@ -17,6 +17,7 @@ from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, ShiftedGradients
 from dynamics.updates.base import COUNTER_LIMIT, State, Update
 from dynamics.updates.simultaneous import Simultaneous
+from dynamics.updates.with_variables import game_at
 
 SETTLING_STEPS = 20_000
 COUNTS = 4096  # counters at which it is looked at whether a step still depends on its number
@@ -49,6 +50,10 @@ class Rest(NamedTuple):
     def of(self, method: Update | AbstractFlow) -> Update | AbstractFlow:
         """The method with its autonomous memory held: a map of `state`, or a flow."""
         return Held(method, self.autonomous) if jax.tree.leaves(self.autonomous) else method
+
+    def at(self, game: Game) -> Game:
+        """The game with its variables at rest, where it has some."""
+        return game_at(game, State(self.state.players, eqx.combine(self.state.memory, self.autonomous)))
 
 
 class Held(Update):

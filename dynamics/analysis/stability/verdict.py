@@ -64,6 +64,7 @@ from dynamics.analysis.stability.rest import Repeated, Rest, above_zero, held_st
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import COUNTER_LIMIT, State, Update, check_memory_of
+from dynamics.updates.with_variables import for_game
 
 COMPUTED = 10  # a margin of so many computed errors decides without a proof
 DIRECTIONS = 12  # eigenvectors along which the map is probed
@@ -236,6 +237,7 @@ def stability(
     """
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
+    method = for_game(game, method)
     if isinstance(at, State):
         return _at_state(game, method, at, key, bool(require_equilibrium), gradient_noise, leading)
     require_equilibrium = require_equilibrium is None or require_equilibrium
@@ -257,7 +259,7 @@ def stability(
     with precisely(game, method, players, key, noise) as (game, method, exact, noise):
         linear, rest = _linear_at_rest(game, method, exact, key, noise)
         if exact is not players and np.all(_residual_vanishes(linear, players, accuracy)[0]):
-            exact = _newton(_trees.cast(game, _trees.float_dtype(exact)), exact, key, NEWTON_STEPS)[0]
+            exact = _newton(_trees.cast(rest.at(game), _trees.float_dtype(exact)), exact, key, NEWTON_STEPS)[0]
             linear, rest = _linear_at_rest(game, method, exact, key, noise)
         return stability_of(linear, game, method, exact, key, noise, require_equilibrium, accuracy, rest, players)
 
@@ -369,7 +371,7 @@ def stability_of(
             _check_fixed_point(linear, game, method, players, key, accuracy)
     dimension = 0
     if at_rest:  # through any other point there is no manifold of equilibria
-        game = _trees.cast(game, _trees.float_dtype(players))
+        game = _trees.cast(at_rest_state().at(game), _trees.float_dtype(players))
         dimension = manifold_dimension(game, players, linear.game_jacobian, key)
     sizes = [_trees.size(player) for player in players]
     if not settles:

@@ -179,7 +179,10 @@ class Rewriter:
                 self.games.in_condition = True
                 (results,) = self.closed(loop.condition, [*for_condition, *self.unflat(entries, avals)])
                 self.games.in_condition = outer_condition
-                return jnp.asarray(results.data[()])
+                answer = jnp.asarray(results.data[()])
+                if answer.ndim:
+                    raise Unsupported("a loop that ends for each game by itself")
+                return answer
 
             return self.games.numbers.inside(work)
 
