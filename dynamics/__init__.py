@@ -19,6 +19,7 @@ _MODULES = (
     "catalogue",
     "checks",
     "claims",
+    "data",
     "directions",
     "distributions",
     "ensembles",

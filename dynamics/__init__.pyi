@@ -3,6 +3,7 @@
 from dynamics import catalogue as catalogue
 from dynamics import checks as checks
 from dynamics import claims as claims
+from dynamics import data as data
 from dynamics import directions as directions
 from dynamics import distributions as distributions
 from dynamics import ensembles as ensembles

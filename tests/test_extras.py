@@ -9,13 +9,14 @@ import pytest
 from test_types import PROJECT
 
 EXTRAS = {
+    "data": ("scikit_learn",),
     "flax": ("flax",),
     "haiku": ("dm_haiku",),
     "stores": ("google_crc32c", "zarr"),
     "workers": ("cloudpickle",),
     "notebooks": ("ipykernel", "ipywidgets"),
 }
-IMPORTED = {"dm_haiku": "haiku"}  # packages whose module has another name
+IMPORTED = {"dm_haiku": "haiku", "scikit_learn": "sklearn"}  # packages whose module has another name
 MODULES = [IMPORTED.get(module, module) for modules in EXTRAS.values() for module in modules]
 
 BUILD = """
@@ -79,6 +80,17 @@ except ImportError as error:
 """
     expected = f'{use} needs {module}, which is not installed; pip install "dynamics[{module}]"'
     assert run_without([module], code).strip() == expected
+
+
+def test_the_digits_need_their_extra():
+    code = """
+try:
+    dy.data.digits()
+except ImportError as error:
+    print(error, dy.data.ring.__name__)
+"""
+    expected = 'dynamics.data.digits needs sklearn, which is not installed; pip install "dynamics[data]" ring'
+    assert run_without(["sklearn"], code).strip() == expected
 
 
 def test_an_error_within_a_package_is_not_hidden(tmp_path, monkeypatch):

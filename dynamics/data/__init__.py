@@ -1,0 +1,9 @@
+"""Data sets to train on, and batches of them that resume at the same place."""
+
+from dynamics.data.batches import Batches as Batches
+from dynamics.data.dataset import DataSet as DataSet
+from dynamics.data.images import digits as digits
+from dynamics.data.images import stacked_digits as stacked_digits
+from dynamics.data.synthetic import grid as grid
+from dynamics.data.synthetic import mixture as mixture
+from dynamics.data.synthetic import ring as ring
