@@ -25,6 +25,7 @@ _MODULES = (
     "ensembles",
     "flows",
     "games",
+    "metrics",
     "networks",
     "objectives",
     "optimisers",

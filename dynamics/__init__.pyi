@@ -9,6 +9,7 @@ from dynamics import distributions as distributions
 from dynamics import ensembles as ensembles
 from dynamics import flows as flows
 from dynamics import games as games
+from dynamics import metrics as metrics
 from dynamics import networks as networks
 from dynamics import objectives as objectives
 from dynamics import optimisers as optimisers
