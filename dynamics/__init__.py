@@ -35,6 +35,7 @@ _MODULES = (
     "schedules",
     "strategies",
     "studies",
+    "training",
     "updates",
 )
 _NAMES = {
@@ -68,6 +69,7 @@ _NAMES = {
     "stationary_covariance": "dynamics.analysis",
     "sweep": "dynamics.ensembles",
     "timescale_threshold": "dynamics.analysis",
+    "train": "dynamics.training",
     "transient_growth": "dynamics.analysis",
 }
 

@@ -19,6 +19,7 @@ from dynamics import scalars as scalars
 from dynamics import schedules as schedules
 from dynamics import strategies as strategies
 from dynamics import studies as studies
+from dynamics import training as training
 from dynamics import updates as updates
 from dynamics.analysis import alignment as alignment
 from dynamics.analysis import basins as basins
@@ -51,6 +52,7 @@ from dynamics.optimisers import Optimiser as Optimiser
 from dynamics.simulation import Outcome as Outcome
 from dynamics.simulation import Run as Run
 from dynamics.simulation import simulate as simulate
+from dynamics.training import train as train
 
 __version__: str
 __all__: list[str]

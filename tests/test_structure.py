@@ -137,6 +137,7 @@ ALLOWED_LOOPS = {
     "analysis/equilibria/newton.py": {"optx.root_find"},
     "analysis/equilibria/search.py": {"optx.root_find"},
     "directions/unrolled.py": {"jax.lax.scan"},
+    "training/loop.py": {"jax.lax.while_loop"},
     "recurrence.py": {"jax.lax.while_loop"},  # a run that goes on for a while
 }
 

@@ -24,6 +24,7 @@ from dynamics._names import nearest
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Source, source_of
 from dynamics.compiler import fallback
+from dynamics.compiler.fingerprints import fingerprint, hash_of
 from dynamics.ensembles import refinement, tables
 from dynamics.ensembles.cells import (
     FLOW_SAMPLES,
@@ -38,7 +39,7 @@ from dynamics.ensembles.cells import (
 from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
 from dynamics.ensembles.fixed_step import whole_steps
 from dynamics.ensembles.progress import Progress, Shown
-from dynamics.ensembles.store import Store, StoreError, check_installed, fingerprint, hash_of
+from dynamics.ensembles.store import Store, StoreError, check_installed
 from dynamics.ensembles.work import Chunk, Values, Work, as_arguments
 from dynamics.ensembles.workers import Remote, WorkerError, check_executor, workers_of
 from dynamics.flows.noisy import NoisyFlow

@@ -15,7 +15,6 @@ are missing metadata; metadata that somebody has changed are reported and left a
 
 import contextlib
 import dataclasses
-import enum
 import errno
 import hashlib
 import json
@@ -32,7 +31,8 @@ import jax
 import numpy as np
 
 from dynamics._extras import optional
-from dynamics.compiler.jaxprs import is_literal
+from dynamics._files import write_files
+from dynamics.compiler.fingerprints import hash_of
 from dynamics.ensembles import tables
 from dynamics.ensembles.designs import Cells
 from dynamics.outcomes import Outcome
@@ -138,60 +138,6 @@ def layout_of(shape: tuple[int, ...], lanes: int, wanted: int) -> Layout:
 
 
 # What a sweep computes
-
-
-def fingerprint(jaxpr: Any, numbers: Any) -> str:
-    """Hash of a program and of the numbers in it, the same in every process.
-
-    Args:
-        jaxpr: the program, with its constants.
-        numbers: a pytree with what it is given.
-    """
-    known: dict[int, str] = {}
-
-    def text(value: Any) -> str:
-        if hasattr(value, "eqns"):
-            if id(value) not in known:
-                known[id(value)] = hashlib.sha256(program(value).encode()).hexdigest()
-            return known[id(value)]
-        if isinstance(value, (np.ndarray, jax.Array)):
-            return hash_of(value)
-        if isinstance(value, (tuple, list)):
-            return "(" + ",".join(text(part) for part in value) + ")"
-        if isinstance(value, dict):
-            return "{" + ",".join(f"{key}:{text(part)}" for key, part in sorted(value.items())) + "}"
-        if value is None or isinstance(value, (str, int, float, complex, np.generic, np.dtype, enum.Enum)):
-            return repr(value)
-        return type(value).__name__  # functions, shardings and the like, which say where they lie in memory
-
-    def program(value: Any) -> str:
-        closed = hasattr(value, "consts")
-        jaxpr, constants = (value.jaxpr, value.consts) if closed else (value, ())
-        places: dict[Any, int] = {}
-
-        def name(atom: Any) -> str:
-            if is_literal(atom):
-                return f"{text(atom.val)}:{atom.aval}"
-            return f"{places.setdefault(atom, len(places))}:{atom.aval}"
-
-        lines = [" ".join(map(name, (*jaxpr.constvars, *jaxpr.invars))), *map(text, constants)]
-        for equation in jaxpr.eqns:
-            # The names of functions say nothing about what is computed.
-            parameters = {key: parameter for key, parameter in equation.params.items() if key != "name"}
-            inputs, outputs = " ".join(map(name, equation.invars)), " ".join(map(name, equation.outvars))
-            lines.append(f"{equation.primitive} {inputs} -> {outputs} {text(parameters)}")
-        return "\n".join([*lines, " ".join(map(name, jaxpr.outvars))])
-
-    given = [leaf for leaf in jax.tree.leaves(numbers) if isinstance(leaf, (np.ndarray, np.generic, jax.Array))]
-    return hashlib.sha256(text([jaxpr, *given]).encode()).hexdigest()
-
-
-def hash_of(values: Any) -> str:
-    """Hash of an array: numbers to the bit, type and shape."""
-    if hasattr(values, "dtype") and jax.dtypes.issubdtype(values.dtype, jax.dtypes.prng_key):
-        return f"{values.dtype} {hash_of(jax.random.key_data(values))}"
-    values = np.asarray(values)
-    return f"{values.dtype}{list(values.shape)} {hashlib.sha256(values.tobytes()).hexdigest()}"
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], path: Path, cells: Cells) -> list[str]:
@@ -711,31 +657,6 @@ def _runs(process: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def write_files(files: list[tuple[Path, bytes]]) -> None:
-    """Write files aside, bring them to the disk, and then give them their names, in this order."""
-    asides = [file.with_name(f".{file.name}.part") for file, _ in files]
-    try:
-        for aside, (_, content) in zip(asides, files, strict=True):
-            with open(aside, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-        for aside, (file, _) in zip(asides, files, strict=True):
-            os.replace(aside, file)
-    except BaseException:
-        for aside in asides:
-            with contextlib.suppress(OSError):
-                aside.unlink()
-        raise
-    if fcntl is not None:  # elsewhere folders cannot be opened
-        for folder in {file.parent for file, _ in files}:
-            number = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(number)
-            finally:
-                os.close(number)
 
 
 def _fill(dtype: np.dtype, is_data: bool) -> Any:

@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import dynamics
-from dynamics.ensembles.store import Lock, StoreError, read_record, record_of, write_files
+from dynamics._files import write_files
+from dynamics.ensembles.store import Lock, StoreError, read_record, record_of
 from dynamics.studies.results import Cell, Portrait
 from dynamics.studies.schema import Study, StudyError
 

@@ -19,8 +19,9 @@ import xarray as xr
 
 import dynamics as dy
 from dynamics import optimisers
+from dynamics.compiler.fingerprints import fingerprint
 from dynamics.ensembles import StoreError, seeds, store
-from dynamics.ensembles.store import fingerprint, layout_of
+from dynamics.ensembles.store import layout_of
 
 KILL = Path(__file__).resolve().parents[2] / "benchmarks" / "kill.py"
 RATES = np.linspace(0.05, 2.05, 30)

@@ -1,0 +1,8 @@
+"""Training on data: batches in, averages, metrics and checkpoints along the way."""
+
+from dynamics.training.callbacks import Callback as Callback
+from dynamics.training.callbacks import CSVLog as CSVLog
+from dynamics.training.generating import generate as generate
+from dynamics.training.loop import train as train
+from dynamics.training.result import Ending as Ending
+from dynamics.training.result import Training as Training
