@@ -136,6 +136,8 @@ ALLOWED_LOOPS = {
     "analysis/equilibria/minima.py": {"jax.lax.fori_loop"},  # along a valley, and to the lowest point of a sphere
     "analysis/equilibria/newton.py": {"optx.root_find"},
     "analysis/equilibria/search.py": {"optx.root_find"},
+    "analysis/spectra/krylov.py": {"jax.lax.fori_loop"},  # over the rows of a basis
+    "analysis/spectra/bounds.py": {"jax.lax.fori_loop"},  # over the powers of a matrix
     "directions/unrolled.py": {"jax.lax.scan"},
     "recurrence.py": {"jax.lax.while_loop"},  # a run that goes on for a while
 }

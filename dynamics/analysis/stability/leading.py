@@ -373,11 +373,8 @@ def leading_stability(
     if not np.all(pairs.converged):
         notes.append(Note.not_converged.filled(count=int(np.sum(~pairs.converged)), products=pairs.products))
     worst = float(boundary.bound(values))
-    vectors = pairs.vectors * np.asarray(scales)
-    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    if left is not None:
-        left = left / np.asarray(scales)
-        left = left / np.linalg.norm(left, axis=1, keepdims=True)
+    vectors = _units(pairs.vectors * np.asarray(scales))
+    left = None if left is None else _units(left / np.asarray(scales))
     with np.errstate(divide="ignore"):
         rate = float(boundary.rate(worst))
     return LeadingStability(
@@ -498,6 +495,13 @@ def _quotients(
     apart = jnp.linalg.norm(ahead - back, axis=2) / lengths
     wrong = jnp.linalg.norm((ahead + back) / 2 - slopes, axis=2) / lengths
     return images[: len(basis)] / scales - shift * basis, apart, wrong, noise
+
+
+def _units(vectors: np.ndarray) -> np.ndarray:
+    """Unit vectors, row by row; NaN stays where no vector is known."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def _range(lower: float, upper: float) -> str:

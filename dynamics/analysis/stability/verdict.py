@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import equinox as eqx
 import jax
@@ -181,6 +181,32 @@ class Stability:
         }
 
 
+@overload
+def stability(
+    game: Game,
+    method: Update | AbstractFlow,
+    at: Any = None,
+    *,
+    key: PRNGKeyArray | None = None,
+    require_equilibrium: bool | None = None,
+    gradient_noise: Any = None,
+    leading: None = None,
+) -> Stability: ...
+
+
+@overload
+def stability(
+    game: Game,
+    method: Update | AbstractFlow,
+    at: Any = None,
+    *,
+    key: PRNGKeyArray | None = None,
+    require_equilibrium: bool | None = None,
+    gradient_noise: Any = None,
+    leading: int | Leading,
+) -> LeadingStability: ...
+
+
 def stability(
     game: Game,
     method: Update | AbstractFlow,
@@ -190,7 +216,7 @@ def stability(
     require_equilibrium: bool | None = None,
     gradient_noise: Any = None,
     leading: int | Leading | None = None,
-) -> Stability | LeadingStability:
+) -> Any:
     """The spectrum of the Jacobian of the exact map that is iterated, or of the flow, and what follows from it.
 
     The Jacobian is taken by automatic differentiation through the whole state: alternation, inner steps, extrapolation
