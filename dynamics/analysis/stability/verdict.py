@@ -322,7 +322,7 @@ def _at_state(
     unmoved = defect_vanishes(
         linear, _residual_vanishes(linear, exact, accuracy)[1], float(linear.epsilon), accuracy, report.boundary
     )[0]
-    if np.all(unmoved):
+    if np.all(unmoved) and not has(report.notes, Note.no_equilibrium):
         return report
     notes = [note for note in report.notes if getattr(note, "note", None) is not Note.no_equilibrium]
     return dataclasses.replace(report, notes=(Note.given_state.filled(moved=moved), *notes))
