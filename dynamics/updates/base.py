@@ -40,8 +40,8 @@ def check_memory_of(method: Any, game: Game, state: State) -> None:
 
     if kinds(state) != kinds(expected):
         raise ValueError(
-            f"the state has the memory {described(state.memory)}, which {type(method).__name__} does not know, as it has "
-            f"{described(expected.memory)} at these players; go on with the method that made the state, or pass "
+            f"the state has the memory {described(state.memory)}, which {type(method).__name__} does not know, as it "
+            f"has {described(expected.memory)} at these players; go on with the method that made the state, or pass "
             "run.final to begin anew"
         )
 
