@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compiled
 
 import dynamics as dy
 from dynamics import optimisers
@@ -210,23 +211,6 @@ class Counting(dy.Game):
 
 
 COUNT: list[int] = []
-
-
-class compiled:
-    """Counts the programs that are compiled within a `with` statement."""
-
-    def __enter__(self):
-        self.count, self.active = 0, True
-
-        def listen(event, duration, **_):
-            if self.active and event == "/jax/core/compile/backend_compile_duration":
-                self.count += 1
-
-        jax.monitoring.register_event_duration_secs_listener(listen)
-        return self
-
-    def __exit__(self, *_):
-        self.active = False
 
 
 def updates(scale):

@@ -177,7 +177,7 @@ def test_any_training_step(dtype):
         players = [state["generator"], state["discriminator"]]
         memory = list(state["memory"])
         for number in (0, 1):
-            gradient = jax.grad(lambda own, n=number: game.losses(_with(players, n, own))[n])(players[number])
+            gradient = jax.grad(lambda player, n=number: game.losses(_with(players, n, player))[n])(players[number])
             change, memory[number] = optimisers[number].update(gradient, memory[number])
             players[number] = optax.apply_updates(players[number], change)
         return {"generator": players[0], "discriminator": players[1], "memory": tuple(memory)}
