@@ -130,10 +130,10 @@ MUTANTS = (
     Mutant(
         "updates.base:alternating_step",
         PLAYER,
-        "enumerate(turns(order, repeats))",
-        "enumerate(turns(order[::-1], repeats))",
+        "enumerate(sub_steps(order, repeats))",
+        "enumerate(sub_steps(order[::-1], repeats))",
     ),
-    Mutant("updates.base:turns", PLAYER, "range(repeats[player])", "range(repeats[-1 - player])"),
+    Mutant("updates.base:sub_steps", PLAYER, "range(repeats[player])", "range(repeats[-1 - player])"),
     Mutant("updates.base:Steppers.advance", SIGN, "jax.tree.map(jnp.negative, direction)", "direction"),
     Mutant(
         "updates.base:Steppers.advance",
@@ -144,7 +144,12 @@ MUTANTS = (
     Mutant(
         "updates.base:Steppers.advance", PLAYER, "game.losses(players, key)[player]", "game.losses(players, key)[0]"
     ),
-    Mutant("updates.base:moved", HALF, "_trees.add_scaled(own, rate, aim)", "_trees.add_scaled(own, rate / 2, aim)"),
+    Mutant(
+        "updates.base:moved",
+        HALF,
+        "_trees.add_scaled(parameters, rate, direction)",
+        "_trees.add_scaled(parameters, rate / 2, direction)",
+    ),
     Mutant(
         "updates.extragradient:_AtExtrapolatedPoint.__call__",
         STALE,
@@ -154,13 +159,13 @@ MUTANTS = (
     Mutant(
         "updates.extragradient:_AtExtrapolatedPoint.__call__",
         SIGN,
-        "moved(players, self.rates, aims)",
-        "moved(players, tuple(-r for r in self.rates), aims)",
+        "moved(players, self.rates, directions)",
+        "moved(players, tuple(-r for r in self.rates), directions)",
     ),
     Mutant(
         "updates.past_extrapolation:PastExtrapolation.step",
         STALE,
-        "_Memory(after.memory, aims, started)",
+        "_Memory(after.memory, directions, started)",
         "_Memory(after.memory, last, started)",
     ),
     Mutant(
@@ -176,13 +181,18 @@ MUTANTS = (
         "end + shift(end, given) - flat",
     ),
     Mutant(
-        "updates.lookahead:Lookahead.step",
+        "updates.lookahead:Lookahead.threaded_step",
         HALF,
         "slow + self.weight * (new - slow)",
         "slow + self.weight / 2 * (new - slow)",
     ),
-    Mutant("updates.lookahead:Lookahead.step", STALE, "jnp.arange(self.steps)", "jnp.arange(self.steps - 1)"),
-    Mutant("updates.averaged:Averaged.step", HALF, "mean + weight * (new - mean)", "mean + weight / 2 * (new - mean)"),
+    Mutant("updates.lookahead:Lookahead.threaded_step", STALE, "jnp.arange(self.steps)", "jnp.arange(self.steps - 1)"),
+    Mutant(
+        "updates.averaged:Averaged.threaded_step",
+        HALF,
+        "mean + weight * (new - mean)",
+        "mean + weight / 2 * (new - mean)",
+    ),
     Mutant(
         "updates.runge_kutta:explicit_step",
         STALE,
@@ -192,8 +202,8 @@ MUTANTS = (
     Mutant(
         "updates.ode_gan:ODEGAN.step",
         PLAYER,
-        "game.field(replaced(old, self.discriminator, own), key)[self.generator]",
-        "game.field(replaced(old, self.discriminator, own), key)[self.discriminator]",
+        "game.field(replaced(old, self.discriminator, parameters), key)[self.generator]",
+        "game.field(replaced(old, self.discriminator, parameters), key)[self.discriminator]",
     ),
     Mutant("updates.ode_gan:ODEGAN.step", HALF, "_trees.dot(gradient, gradient)", "_trees.dot(gradient, gradient) / 2"),
     Mutant("updates.fictitious_play:_best", SIGN, "jnp.argmax(values)", "jnp.argmin(values)"),
@@ -233,14 +243,14 @@ MUTANTS = (
     Mutant(
         "directions.competitive_gradient:CompetitiveGradient.__call__",
         SIGN,
-        "_trees.add_scaled(first, -two, upper(moves[1]))",
-        "_trees.add_scaled(first, two, upper(moves[1]))",
+        "_trees.add_scaled(first, -second_root, upper(moves[1]))",
+        "_trees.add_scaled(first, second_root, upper(moves[1]))",
     ),
     Mutant(
         "directions.competitive_gradient:CompetitiveGradient.__call__",
         PLAYER,
-        "_trees.scaled(one, first), _trees.scaled(two, second)",
-        "_trees.scaled(two, first), _trees.scaled(one, second)",
+        "_trees.scaled(first_root, first), _trees.scaled(second_root, second)",
+        "_trees.scaled(second_root, first), _trees.scaled(first_root, second)",
     ),
     Mutant(
         "directions.opponent_shaping:_shaping",
@@ -261,8 +271,8 @@ MUTANTS = (
     Mutant(
         "directions.stackelberg:Stackelberg.__call__",
         SIGN,
-        "_trees.add_scaled(field[leader], 1, mixed(answer))",
-        "_trees.add_scaled(field[leader], -1, mixed(answer))",
+        "_trees.add_scaled(field[leader], 1, mixed(response))",
+        "_trees.add_scaled(field[leader], -1, mixed(response))",
     ),
     Mutant(
         "directions.stackelberg:Stackelberg.__call__",
@@ -274,14 +284,14 @@ MUTANTS = (
     Mutant(
         "directions.local_symplectic_surgery:LocalSymplecticSurgery.__call__",
         SIGN,
-        "(value + turned) / 2",
-        "(value - turned) / 2",
+        "(value + adjustment) / 2",
+        "(value - adjustment) / 2",
     ),
     Mutant(
         "directions.local_symplectic_surgery:LocalSymplecticSurgery.__call__",
         HALF,
-        "(value + turned) / 2",
-        "value + turned",
+        "(value + adjustment) / 2",
+        "value + adjustment",
     ),
     Mutant("directions.crossing_the_curl:CrossingTheCurl.__call__", TRANSPOSE, "(b - a) / 2", "(a - b) / 2"),
     Mutant("directions.crossing_the_curl:CrossingTheCurl.__call__", HALF, "(b - a) / 2", "(b - a)"),
@@ -306,7 +316,7 @@ MUTANTS = (
     Mutant(
         "directions.unrolled:Unrolled.__call__",
         STALE,
-        "replaced(point, self.player, own), key)[self.player]",
+        "replaced(point, self.player, parameters), key)[self.player]",
         "replaced(players, self.player, players[self.player]), key)[self.player]",
     ),
     Mutant(
@@ -317,7 +327,7 @@ MUTANTS = (
     ),
     # Flows
     Mutant("flows.alternating:AlternatingFlow.field", SIGN, "v + d - self.step / 2 * s", "v + d + self.step / 2 * s"),
-    Mutant("flows.flow:scale_by_rates", PLAYER, "zip(rates, aims", "zip(rates[::-1], aims"),
+    Mutant("flows.flow:scale_by_rates", PLAYER, "zip(rates, directions", "zip(rates[::-1], directions"),
     # Objectives and penalties
     Mutant("objectives.non_saturating:NonSaturating.generator", SIGN, "softplus(-score)", "softplus(score)"),
     Mutant("objectives.minimax:Minimax.generator", SIGN, "-as_sample(fake)", "as_sample(fake)"),

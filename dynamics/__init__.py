@@ -54,6 +54,7 @@ _NAMES = {
     "examine": "dynamics.analysis",
     "find_equilibria": "dynamics.analysis",
     "find_equilibrium": "dynamics.analysis",
+    "from_step": "dynamics.training_step",
     "kreiss_constant": "dynamics.analysis",
     "lyapunov_exponents": "dynamics.analysis",
     "numerical_abscissa": "dynamics.analysis",

@@ -53,6 +53,7 @@ from dynamics.simulation import Outcome as Outcome
 from dynamics.simulation import Run as Run
 from dynamics.simulation import simulate as simulate
 from dynamics.training import train as train
+from dynamics.training_step import from_step as from_step
 
 __version__: str
 __all__: list[str]

@@ -140,3 +140,14 @@ def _is_hidden(character: str) -> bool:
 
 def _escape(character: str) -> str:
     return ascii(character)[1:-1]
+
+
+def complex_text(value: complex, digits: int = 6) -> str:
+    """A complex number to so many digits; a real one where the imaginary part is rounding.
+
+    >>> complex_text(0.5 - 2j), complex_text(0.25 + 1e-17j)
+    ('0.5-2i', '0.25')
+    """
+    if abs(value.imag) < 1e-14 * (1 + abs(value)):
+        return f"{value.real:.{digits}g}"
+    return f"{value.real:.{digits}g}{value.imag:+.{digits}g}i"

@@ -64,6 +64,12 @@ def size(tree: PyTree) -> int:
     return sum(math.prod(leaf.shape) if hasattr(leaf, "shape") else 1 for leaf in jax.tree.leaves(tree))
 
 
+def float_size(tree: PyTree) -> int:
+    """Number of floating-point numbers in the tree; of arrays, or of their shapes and dtypes alone."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")]
+    return sum(math.prod(leaf.shape) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact))
+
+
 def float_dtype(tree: PyTree) -> Any:
     """The common floating dtype of the tree's leaves; the default one for a tree without numbers."""
     dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(tree) if eqx.is_array(leaf) or isinstance(leaf, float)]

@@ -4,12 +4,14 @@ Players of unequal sizes and odd structures, general-sum, nonlinear, with a non-
 L_i = z' M_i z / 2 + b_i' z + c_i' sin(W z), z the concatenation of all players.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
+from dynamics import _trees
 from dynamics.game import Game
 
 SIZES = {2: (2, 3), 3: (2, 3, 1)}
@@ -138,3 +140,18 @@ def same(found, expected, dtype=np.float64, scale=1.0):
     assert all(leaf.dtype == dtype for leaf in leaves)
     bound = scale * tolerance(dtype) * (1 + np.max(np.abs(expected)))
     np.testing.assert_allclose(flat(found), expected, rtol=0, atol=bound)
+
+
+def ends(updates, steps, dtype):
+    """The players after so many steps of each of these updates, by name, in one program; of two players."""
+
+    @eqx.filter_jit
+    def run(updates, game, players):
+        def body(i, states):
+            return {name: updates[name].step(game, state) for name, state in states.items()}
+
+        states = {name: update.init(game, players) for name, update in updates.items()}
+        return jax.lax.fori_loop(0, steps, body, states)
+
+    states = run(*_trees.cast((updates, make(2)), dtype), start(2, dtype))
+    return {name: state.players for name, state in states.items()}

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compiled
 
 import dynamics as dy
 from dynamics import optimisers
@@ -136,6 +137,8 @@ ALLOWED_LOOPS = {
     "analysis/equilibria/minima.py": {"jax.lax.fori_loop"},  # along a valley, and to the lowest point of a sphere
     "analysis/equilibria/newton.py": {"optx.root_find"},
     "analysis/equilibria/search.py": {"optx.root_find"},
+    "analysis/spectra/krylov.py": {"jax.lax.fori_loop"},  # over the rows of a basis
+    "analysis/spectra/bounds.py": {"jax.lax.fori_loop"},  # over the powers of a matrix
     "directions/unrolled.py": {"jax.lax.scan"},
     "training/loop.py": {"jax.lax.while_loop"},
     "recurrence.py": {"jax.lax.while_loop"},  # a run that goes on for a while
@@ -209,23 +212,6 @@ class Counting(dy.Game):
 
 
 COUNT: list[int] = []
-
-
-class compiled:
-    """Counts the programs that are compiled within a `with` statement."""
-
-    def __enter__(self):
-        self.count, self.active = 0, True
-
-        def listen(event, duration, **_):
-            if self.active and event == "/jax/core/compile/backend_compile_duration":
-                self.count += 1
-
-        jax.monitoring.register_event_duration_secs_listener(listen)
-        return self
-
-    def __exit__(self, *_):
-        self.active = False
 
 
 def updates(scale):

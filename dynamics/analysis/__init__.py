@@ -45,8 +45,11 @@ from dynamics.analysis.nonnormal.numerical_range import numerical_abscissa as nu
 from dynamics.analysis.nonnormal.numerical_range import numerical_radius as numerical_radius
 from dynamics.analysis.nonnormal.pseudospectra import Pseudospectrum as Pseudospectrum
 from dynamics.analysis.nonnormal.pseudospectra import pseudospectrum as pseudospectrum
+from dynamics.analysis.stability.leading import FieldOperator as FieldOperator
 from dynamics.analysis.stability.leading import Leading as Leading
 from dynamics.analysis.stability.leading import LeadingStability as LeadingStability
+from dynamics.analysis.stability.leading import StateOperator as StateOperator
+from dynamics.analysis.stability.leading import SymmetricPart as SymmetricPart
 from dynamics.analysis.stability.linearisation import Linearisation as Linearisation
 from dynamics.analysis.stability.linearisation import linearise as linearise
 from dynamics.analysis.stability.verdict import Stability as Stability

@@ -40,9 +40,9 @@ def check_memory_of(method: Any, game: Game, state: State) -> None:
 
     if kinds(state) != kinds(expected):
         raise ValueError(
-            f"the state has the memory {described(state.memory)}, which {type(method).__name__} does not know: at "
-            f"these players it has {described(expected.memory)}. Go on with the method that made it (run.state), or "
-            "begin anew with the players alone (run.final)"
+            f"the state has the memory {described(state.memory)}, which {type(method).__name__} does not know, as it "
+            f"has {described(expected.memory)} at these players; go on with the method that made the state, or pass "
+            "run.final to begin anew"
         )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
-from test_structure import compiled
+from compilations import compiled
 
 import dynamics as dy
 from dynamics import optimisers

@@ -13,6 +13,7 @@ import optax
 import pytest
 import sweeps
 import xarray as xr
+from compilations import compiled
 
 import dynamics as dy
 from dynamics import optimisers
@@ -385,23 +386,6 @@ def test_seeds_starts_and_minibatches():
 
 
 # One program, any chunk
-
-
-class compiled:
-    """Counts the programs that are compiled within a `with` statement."""
-
-    def __enter__(self):
-        self.count, self.active = 0, True
-
-        def listen(event, duration, **_):
-            if self.active and event == "/jax/core/compile/backend_compile_duration":
-                self.count += 1
-
-        jax.monitoring.register_event_duration_secs_listener(listen)
-        return self
-
-    def __exit__(self, *_):
-        self.active = False
 
 
 def test_one_program_serves_all(monkeypatch):

@@ -1,7 +1,6 @@
 """More optimisers against plain NumPy loops of the published algorithms, and their spectra on bilinear games."""
 
 import asymmetric
-import equinox as eqx
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -149,21 +148,11 @@ def by_hand(make):
 @pytest.fixture(scope="module", params=[np.float32, np.float64], ids=lambda dtype: dtype.__name__)
 def ends(request):
     """The end of a run with every optimiser, in one program."""
-    from dynamics import _trees
 
     dtype = request.param
     updates = {name: Simultaneous(*(ours(rate) for rate in RATES[:2])) for name, (ours, _) in CASES.items()}
 
-    @eqx.filter_jit
-    def run(updates, game, players):
-        def body(i, states):
-            return {name: updates[name].step(game, state) for name, state in states.items()}
-
-        states = {name: update.init(game, players) for name, update in updates.items()}
-        return jax.lax.fori_loop(0, STEPS, body, states)
-
-    states = run(*_trees.cast((updates, asymmetric.make(2)), dtype), asymmetric.start(2, dtype))
-    return dtype, {name: state.players for name, state in states.items()}
+    return dtype, asymmetric.ends(updates, STEPS, dtype)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -236,7 +236,6 @@ def by_hand_with(makers, players, alternating=False):
 @pytest.fixture(scope="module", params=DTYPES, ids=lambda dtype: dtype.__name__)
 def paths(request):
     """The end of a run with every optimiser, ours and optax's own, in one program."""
-    from dynamics import _trees
 
     dtype = request.param
     updates = {
@@ -246,16 +245,7 @@ def paths(request):
         if make is not None
     }
 
-    @eqx.filter_jit
-    def run(updates, game, players):
-        def body(i, states):
-            return {name: updates[name].step(game, state) for name, state in states.items()}
-
-        states = {name: update.init(game, players) for name, update in updates.items()}
-        return jax.lax.fori_loop(0, STEPS, body, states)
-
-    states = run(*_trees.cast((updates, asymmetric.make(2)), dtype), asymmetric.start(2, dtype))
-    return dtype, {name: state.players for name, state in states.items()}
+    return dtype, asymmetric.ends(updates, STEPS, dtype)
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)

@@ -163,8 +163,7 @@ def lyapunov_exponents(
     if not limit > 0:
         raise ValueError(f"limit is {limit}; expected a positive number")
     first_start = jax.tree.map(lambda leaf: leaf[0], players) if batch and _has_runs(players) else players
-    state = eqx.filter_eval_shape(update.init, game, first_start)
-    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating))
+    size = _trees.float_size(eqx.filter_eval_shape(update.init, game, first_start))
     count = size if count is None else as_whole("count", count)
     if count > size:
         raise ValueError(f"count is {count}; expected a whole number from 1 to {size}, the numbers in the state")

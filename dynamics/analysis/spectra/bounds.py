@@ -71,7 +71,8 @@ def radius_bound(
     while done < products:
         number = min(STRETCH, products - done)
         vectors, norms = _powers(operator, basis, vectors, jnp.asarray(number))
-        growth = np.log(np.asarray(norms, float)[:number])  # -inf where nothing is left
+        with np.errstate(divide="ignore"):
+            growth = np.log(np.asarray(norms, float)[:number])  # -inf where nothing is left
         for row in growth:
             logs = logs + row
             done += 1

@@ -15,6 +15,7 @@ from jaxtyping import Array, Complex, Float, PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._plain import plain_fields
+from dynamics._text import complex_text
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.spectra.bounds import Bound, radius_bound
 from dynamics.analysis.spectra.krylov import Eigenpairs, Measure, krylov_schur
@@ -29,6 +30,7 @@ from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import State, Update
 
+PROBES = 4  # random directions for the scales of memory
 DIRECTIONS = 4  # along which difference quotients are taken
 ROUNDING = 16  # units of eps ||J|| that the products and the linearisation itself may be wrong by
 QUOTIENTS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # distances at which difference quotients are taken, relative
@@ -49,7 +51,7 @@ class StateOperator(Operator):
 
     @property
     def size(self) -> int:
-        return _trees.size(eqx.filter(self.state, eqx.is_inexact_array))
+        return _trees.float_size(self.state)
 
     @property
     def dtype(self) -> Any:
@@ -259,7 +261,7 @@ class LeadingStability:
             self.eigenvalues, self.residuals, self.errors, self.converged, strict=True
         ):
             known = f"error about {error:.1g}" if math.isfinite(error) else f"residual {residual:.1g}"
-            lines.append(f"  {_complex(value)}  ({known}{'' if done else ', not converged'})")
+            lines.append(f"  {complex_text(value, 8)}  ({known}{'' if done else ', not converged'})")
         return "\n".join([*lines, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
@@ -324,7 +326,7 @@ def leading_stability(
 
     scaled = Scaled(operator, scales, jnp.asarray(shift, operator.dtype))
     pairs = krylov_schur(scaled, leading.count, measure, key=solving, **options)
-    products = pairs.products + 5 + len(copies(operator.state.players, operator.state.memory))
+    products = pairs.products + PROBES + len(copies(operator.state.players, operator.state.memory))
     pairs, smooth = _verified(operator, scaled, pairs, measure, others)
     products += len(pairs.values) + DIRECTIONS
     values = pairs.values + shift
@@ -332,30 +334,24 @@ def leading_stability(
     norm = pairs.norm + abs(shift)
     epsilon = float(jnp.finfo(operator.dtype).eps)
     rounding = ROUNDING * epsilon * norm
-    outside = boundary.distance(values) - pairs.residuals - rounding
-    conditions, left = np.full(len(values), np.nan), None
-    seems_unstable = bool(np.any(outside > 0))
-    if leading.conditions or (leading.conditions is None and seems_unstable):
-        conditions, left, spent = _conditions(scaled, pairs, measure, others, options)
-        products += spent
-    errors = np.where(np.isnan(conditions), np.inf, conditions * (pairs.residuals + rounding))
     bound = Bound(math.inf, leading.failure, 0)
     inside = bool(np.all(boundary.distance(values) < 0))
     if leading.bound and boundary.discrete and inside and leading.target == "outermost":
-        unshifted = Scaled(operator, scales)
         bound = radius_bound(
-            unshifted,
+            Scaled(operator, scales),
             key=bounding,
             without=pairs.basis,
             products=leading.bound,
             failure=leading.failure,
-            below=1 - (1 - float(np.max(np.abs(values)))) / 2,
+            below=(1 + float(np.max(np.abs(values)))) / 2,
         )
         products += bound.products
-        if bound.radius < 1 and np.any(np.isinf(errors)):
-            conditions, left, spent = _conditions(scaled, pairs, measure, others, options)
-            products += spent
-            errors = np.where(np.isnan(conditions), np.inf, conditions * (pairs.residuals + rounding))
+    conditions, left = np.full(len(values), np.nan), None
+    seems_unstable = bool(np.any(boundary.distance(values) > pairs.residuals + rounding))
+    if leading.conditions or bound.radius < 1 or (leading.conditions is None and seems_unstable):
+        conditions, left, spent = _conditions(scaled, pairs, measure, others, options)
+        products += spent
+    errors = np.where(np.isnan(conditions), np.inf, conditions * (pairs.residuals + rounding))
     outward = boundary.outward(values)
     certain = np.isfinite(errors)
     lower = float(np.max((outward - errors)[certain], initial=boundary.least))
@@ -373,11 +369,8 @@ def leading_stability(
     if not np.all(pairs.converged):
         notes.append(Note.not_converged.filled(count=int(np.sum(~pairs.converged)), products=pairs.products))
     worst = float(boundary.bound(values))
-    vectors = pairs.vectors * np.asarray(scales)
-    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    if left is not None:
-        left = left / np.asarray(scales)
-        left = left / np.linalg.norm(left, axis=1, keepdims=True)
+    vectors = _units(pairs.vectors * np.asarray(scales))
+    left = None if left is None else _units(left / np.asarray(scales))
     with np.errstate(divide="ignore"):
         rate = float(boundary.rate(worst))
     return LeadingStability(
@@ -440,7 +433,7 @@ def _prepared(operator: StateOperator, scaled: bool, key: PRNGKeyArray) -> tuple
     defect = value - flat if isinstance(operator.method, Update) else value
     field = operator.game.field(operator.state.players, operator.key)
     memory = eqx.filter(operator.state.memory, eqx.is_inexact_array)
-    directions = jax.random.normal(key, (4, flat.size), flat.dtype)
+    directions = jax.random.normal(key, (PROBES, flat.size), flat.dtype)
     scales, image = memory_scales(operator.product(), operator.state.players, memory, directions)
     scales = scales if scaled else jnp.ones_like(scales)
     return scales, jnp.linalg.norm(image), _trees.norm(field), jnp.linalg.norm(defect), jnp.linalg.norm(flat)
@@ -500,11 +493,14 @@ def _quotients(
     return images[: len(basis)] / scales - shift * basis, apart, wrong, noise
 
 
+def _units(vectors: np.ndarray) -> np.ndarray:
+    """Unit vectors, row by row; NaN stays where no vector is known."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return vectors / np.where(lengths > 0, lengths, 1)
+
+
 def _range(lower: float, upper: float) -> str:
     if not math.isfinite(upper):
         return f"at least {lower:.8g}" if math.isfinite(lower) else "not known"
     return f"between {lower:.8g} and {upper:.8g}"
-
-
-def _complex(value: complex) -> str:
-    return f"{value.real:.8g}" if value.imag == 0 else f"{value.real:.8g}{value.imag:+.8g}i"

@@ -72,7 +72,10 @@ class Note(enum.Enum):
         "Not decided: the {name} is between {lower:.8g} and {upper:.8g}. More products (leading=Leading(products=..., "
         "bound=...)) or float64 narrow this, unless the linear part does not decide."
     )
-    not_converged = "{count} of the eigenvalues have not converged after {products} products."
+    not_converged = (
+        "{count} of the eigenvalues have larger residuals than asked for after {products} products: the budget was too "
+        "small, or rounding is larger than that."
+    )
     automatic = (
         "A dense Jacobian of {size} numbers takes {gigabytes:.3g} GB and about {minutes:.2g} minutes: only leading "
         "eigenvalues were computed. leading=... says how many."

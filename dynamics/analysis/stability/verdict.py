@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import equinox as eqx
 import jax
@@ -16,6 +16,7 @@ from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics._compiling import sharing
 from dynamics._plain import plain
+from dynamics._text import complex_text
 from dynamics.analysis.equilibria.newton import (
     EquilibriumError,
     _newton,
@@ -160,7 +161,7 @@ class Stability:
             lines.append(f"largest stable Euler step {self.largest_step:.6g}")
         if self.period > 1:
             lines.append(f"repeats after {self.period} steps, of which the eigenvalues are together:")
-        shown = ", ".join(_complex(value) for value in self.eigenvalues[:8])
+        shown = ", ".join(complex_text(value) for value in self.eigenvalues[:8])
         more = f", ... ({len(self.eigenvalues)} in all)" if len(self.eigenvalues) > 8 else ""
         return "\n".join([*lines, f"eigenvalues {shown}{more}", *self.notes])
 
@@ -181,6 +182,32 @@ class Stability:
         }
 
 
+@overload
+def stability(
+    game: Game,
+    method: Update | AbstractFlow,
+    at: Any = None,
+    *,
+    key: PRNGKeyArray | None = None,
+    require_equilibrium: bool | None = None,
+    gradient_noise: Any = None,
+    leading: None = None,
+) -> Stability: ...
+
+
+@overload
+def stability(
+    game: Game,
+    method: Update | AbstractFlow,
+    at: Any = None,
+    *,
+    key: PRNGKeyArray | None = None,
+    require_equilibrium: bool | None = None,
+    gradient_noise: Any = None,
+    leading: int | Leading,
+) -> LeadingStability: ...
+
+
 def stability(
     game: Game,
     method: Update | AbstractFlow,
@@ -190,7 +217,7 @@ def stability(
     require_equilibrium: bool | None = None,
     gradient_noise: Any = None,
     leading: int | Leading | None = None,
-) -> Stability | LeadingStability:
+) -> Any:
     """The spectrum of the Jacobian of the exact map that is iterated, or of the flow, and what follows from it.
 
     The Jacobian is taken by automatic differentiation through the whole state: alternation, inner steps, extrapolation
@@ -246,7 +273,7 @@ def stability(
     if noise is not None and isinstance(method, AbstractFlow):
         raise ValueError("gradient_noise is for updates; a flow has no gradient noise in its memory")
     game, method = sharing((game, method))
-    size = _trees.size(eqx.filter(eqx.filter_eval_shape(method.init, game, players), _is_floating))
+    size = _trees.float_size(eqx.filter_eval_shape(method.init, game, players))
     asked, notes = _leading(size, leading, noise)
     if asked is not None:
         dtype = _trees.float_dtype(players)
@@ -282,7 +309,7 @@ def _at_state(
     state = State(point, state.memory)
     check_memory_of(method, game, state)
     game, method = sharing((game, method))
-    asked, notes = _leading(_trees.size(eqx.filter(state, eqx.is_inexact_array)), leading, None)
+    asked, notes = _leading(_trees.float_size(state), leading, None)
     if asked is not None:
         dtype = _trees.float_dtype(point)
         game, method = _trees.cast((game, method), dtype)
@@ -296,7 +323,7 @@ def _at_state(
     unmoved = defect_vanishes(
         linear, _residual_vanishes(linear, exact, accuracy)[1], float(linear.epsilon), accuracy, report.boundary
     )[0]
-    if np.all(unmoved):
+    if np.all(unmoved) and not has(report.notes, Note.no_equilibrium):
         return report
     notes = [note for note in report.notes if getattr(note, "note", None) is not Note.no_equilibrium]
     return dataclasses.replace(report, notes=(Note.given_state.filled(moved=moved), *notes))
@@ -314,10 +341,6 @@ def _leading(size: int, leading: int | Leading | None, noise: Any) -> tuple[Lead
         return leading if isinstance(leading, Leading) else Leading(leading), ()
     gigabytes, minutes = 4 * 8 * size**2 / 1e9, 25 * (size / 3000) ** 3 / 60
     return Leading(), (Note.automatic.filled(size=size, gigabytes=gigabytes, minutes=minutes),)
-
-
-def _is_floating(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
 
 
 def _linear_at_rest(game, method, players, key, noise) -> tuple[Linearisation, Rest]:
@@ -866,9 +889,3 @@ def largest_euler_step(values: np.ndarray) -> float:
 
 def _numbers(array: np.ndarray) -> list:
     return np.where(np.isfinite(array), array, None).tolist()
-
-
-def _complex(value: complex) -> str:
-    if abs(value.imag) < 1e-14 * (1 + abs(value)):
-        return f"{value.real:.6g}"
-    return f"{value.real:.6g}{value.imag:+.6g}i"

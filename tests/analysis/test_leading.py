@@ -1,0 +1,237 @@
+"""Stability at a state in training, and of large states by leading eigenvalues."""
+
+import dataclasses
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import dynamics as dy
+from dynamics.analysis import FieldOperator, Leading, SymmetricPart
+from dynamics.analysis.stability.linearisation import on_vectors
+from dynamics.updates import State
+
+ADAM = dy.updates.Alternating(optax.adam(2e-3, 0.5, eps=1e-6), optax.adam(1e-3, 0.5, eps=1e-6))
+
+
+@functools.cache
+def trained(dtype):
+    """A small GAN after some training with Adam, in this precision: game, update and state."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    generator, start = dy.split_module(eqx.nn.MLP(2, 2, 4, 1, jax.nn.tanh, key=keys[0]))
+    discriminator, other = dy.split_module(eqx.nn.MLP(2, "scalar", 5, 1, jax.nn.softplus, key=keys[1]))
+    game = dy.GAN(
+        generator,
+        discriminator,
+        dy.distributions.ring(4, nodes=1),
+        jax.random.normal(keys[2], (16, 2), dtype),
+        penalty=dy.penalties.R1(0.2),
+    )
+    players = jax.tree.map(lambda leaf: leaf.astype(dtype), (start, other))
+    return game, dy.simulate(game, ADAM, players, steps=200, save_every="last", classify=False).state
+
+
+def differences(game, update, state):
+    """The Jacobian of the real step by central differences, in the order of the report."""
+    flat, moved = on_vectors(update, state, None)
+    step = jax.jit(lambda vector: moved(game, vector))
+    sizes = 1e-6 * np.maximum(np.abs(np.asarray(flat)), 1e-8)  # a mean square stays positive
+    columns = [(step(flat + d) - step(flat - d)) / (2 * size) for size, d in zip(sizes, np.diag(sizes), strict=True)]
+    return np.stack(columns, axis=1)
+
+
+def test_the_jacobian_at_a_state_is_that_of_the_step_from_it():
+    """With the memory that it has: at rest, with the same players, the Jacobian is another one."""
+    game = dy.games.DiracGAN()
+    update = dy.updates.Simultaneous(optax.adam(0.05, 0.5, 0.9), optax.sgd(0.1, 0.9))
+    state = dy.simulate(game, update, (1.0, 0.5), steps=7, save_every="last", classify=False).state
+    report = dy.stability(game, update, state)
+    np.testing.assert_allclose(report.jacobian, differences(game, update, state), atol=1e-6)
+    assert "taken as it is" in report.notes[0]
+    rest = dy.stability(game, update, state.players, require_equilibrium=False)
+    assert rest.jacobian.shape != report.jacobian.shape or np.max(np.abs(rest.jacobian - report.jacobian)) > 1e-3
+    with pytest.raises(dy.analysis.EquilibriumError):
+        dy.stability(game, update, state, require_equilibrium=True)
+
+
+def test_a_state_at_rest_is_judged_as_its_players_are():
+    game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
+    update = dy.updates.Alternating(optax.sgd(0.1, 0.5), optax.sgd(0.2))
+    state = update.init(game, (jnp.asarray(0.0), jnp.asarray(0.0)))
+    report, expected = dy.stability(game, update, state), dy.stability(game, update)
+    np.testing.assert_allclose(report.radius, expected.radius, rtol=1e-12)
+    assert report.verdict == expected.verdict == "stable" and not report.notes
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_leading_eigenvalues_are_those_of_the_dense_jacobian(dtype):
+    game, state = trained(dtype)
+    dense = dy.stability(_as(game, jnp.float64), ADAM, _as(state, jnp.float64))
+    report = dy.stability(game, ADAM, state, leading=Leading(6, conditions=True, bound=0))
+    assert np.all(report.converged) and report.size == len(dense.eigenvalues)
+    assert np.all(np.isfinite(report.errors)) and np.max(report.errors) < (1e-3 if dtype == jnp.float32 else 1e-8)
+    for value, error in zip(report.eigenvalues, report.errors, strict=True):
+        assert np.min(np.abs(dense.eigenvalues - value)) <= error
+    count = len(report.eigenvalues)
+    outermost = np.sort(np.abs(dense.eigenvalues))[::-1][:count]
+    np.testing.assert_allclose(np.abs(report.eigenvalues), outermost, atol=np.max(report.errors))
+    assert report.lower <= dense.radius <= report.upper
+    for value, vector, left in zip(report.eigenvalues, report.vectors, report.left_vectors, strict=True):
+        scale = np.linalg.norm(dense.jacobian, 2)
+        assert np.linalg.norm(dense.jacobian @ vector - value * vector) < 1e-3 * scale
+        assert np.linalg.norm(left.conj() @ dense.jacobian - value * left.conj()) < 1e-3 * scale
+    np.testing.assert_allclose(report.shares().sum(axis=1), 1, rtol=1e-5)
+    assert report.describe().count("\n") >= count and report.to_dict()["vectors"] is None
+
+
+def _as(tree, dtype):
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+
+def test_without_scales_float32_admits_that_it_does_not_know():
+    game, state = trained(jnp.float32)
+    report = dy.stability(game, ADAM, state, leading=Leading(4, scaled=False, bound=0))
+    scaled = dy.stability(game, ADAM, state, leading=Leading(4, bound=0))
+    assert report.norm > 10 * scaled.norm and scaled.norm < 10
+
+
+def quadratic(radius_of_rates, size=30, seed=0):
+    random = np.random.default_rng(seed)
+    change = np.linalg.qr(random.standard_normal((size, size)))[0]
+    curvature = change @ np.diag(random.uniform(0.5, 1.0, size)) @ change.T
+    coupling = 0.3 * random.standard_normal((size, size)) / np.sqrt(size)
+    game = dy.games.Quadratic([[curvature, coupling], [-coupling.T, 0.7 * curvature]])
+    return game, dy.updates.Simultaneous(optax.sgd(radius_of_rates), optax.sgd(0.8 * radius_of_rates))
+
+
+def test_stable_needs_the_bound_and_says_its_probability():
+    game, update = quadratic(0.5)
+    dense = dy.stability(game, update)
+    assert dense.verdict == "stable"
+    report = dy.stability(game, update, leading=Leading(4, bound=600))
+    assert report.verdict == "stable" and dense.radius <= report.upper < 1 and "1e-06" in report.describe()
+    assert np.sort(np.abs(dense.eigenvalues))[::-1][len(report.eigenvalues)] <= report.others
+    without = dy.stability(game, update, leading=Leading(4, bound=0))
+    assert without.verdict == "marginal" and "Not decided" in without.notes[-1]
+
+
+def test_unstable_and_not_decided():
+    game, update = quadratic(3.0)
+    dense, report = dy.stability(game, update), dy.stability(game, update, leading=3)
+    assert dense.verdict == report.verdict == "unstable"
+    np.testing.assert_allclose(report.radius, dense.radius, rtol=1e-9)
+    assert report.lower <= dense.radius
+    bilinear = dy.games.Bilinear(np.diag(np.linspace(0.5, 2.0, 8)))
+    turning = dy.updates.Alternating(optax.sgd(0.1), optax.sgd(0.1))
+    assert dy.stability(bilinear, turning, leading=4).verdict == "marginal"
+
+
+def test_flows_and_rotation():
+    game, _ = quadratic(1.0)
+    flow = dy.flows.Flow()
+    dense = dy.stability(game, flow)
+    report = dy.stability(game, flow, leading=4)
+    np.testing.assert_allclose(report.abscissa, dense.abscissa, rtol=1e-8)
+    assert report.verdict == "marginal"  # nothing bounds the other eigenvalues of a flow
+    turning = dy.stability(game, flow, leading=Leading(2, target="rotation"))
+    np.testing.assert_allclose(turning.rotation, np.max(dense.eigenvalues.imag), rtol=1e-8)
+
+
+def test_blocks_and_parts_of_the_field():
+    game, _ = quadratic(1.0, size=3)
+    players = dy.analysis.find_equilibrium(game, (jnp.ones(3), jnp.ones(3))).players
+    blocks = dy.stability(game, dy.flows.Flow(), players).blocks
+    whole = np.block([list(row) for row in blocks])
+    np.testing.assert_allclose(FieldOperator(game, players).as_matrix(), whole, atol=1e-12)
+    np.testing.assert_allclose(FieldOperator(game, players, player=1).as_matrix(2), blocks[1][1], atol=1e-12)
+    field = FieldOperator(game, players)
+    for sign in (1, -1):
+        np.testing.assert_allclose(SymmetricPart(field, sign).as_matrix(), (whole + sign * whole.T) / 2, atol=1e-12)
+    np.testing.assert_allclose(field.as_scipy().rmatvec(np.ones(6)), whole.T @ np.ones(6), atol=1e-12)
+    np.testing.assert_allclose(field.as_lineax().mv(jnp.ones(6)), whole @ np.ones(6), atol=1e-12)
+
+
+def test_a_wrong_derivative_gets_no_verdict():
+    """By the Jacobian alone this map contracts."""
+
+    def step(state, batch, key):  # a staircase of tiny steps, flat everywhere
+        return {"x": 0.5 * state["x"] + jnp.floor(1e12 * state["x"]) / 1e12}
+
+    loop = dy.from_step(step, {"x": jnp.linspace(1.0, 2.0, 5)})
+    report = dy.stability(*loop, leading=Leading(2, bound=200))
+    assert report.smoothness == "inconsistent" and report.verdict == "marginal"
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_any_training_step(dtype):
+    """The step of a GAN written out, with optax's memory in the state, against the update that it is."""
+    game, state = trained(dtype)
+    optimisers = [optax.adam(2e-3, 0.5, eps=1e-6), optax.adam(1e-3, 0.5, eps=1e-6)]
+
+    def train_step(state, batch, key):
+        players = [state["generator"], state["discriminator"]]
+        memory = list(state["memory"])
+        for number in (0, 1):
+            gradient = jax.grad(lambda player, n=number: game.losses(_with(players, n, player))[n])(players[number])
+            change, memory[number] = optimisers[number].update(gradient, memory[number])
+            players[number] = optax.apply_updates(players[number], change)
+        return {"generator": players[0], "discriminator": players[1], "memory": tuple(memory)}
+
+    whole = {"generator": state.players[0], "discriminator": state.players[1], "memory": tuple(state.memory)}
+    loop = dy.from_step(train_step, whole, players=lambda s: (s["generator"], s["discriminator"]))
+    tolerance = 2e-5 if dtype == jnp.float32 else 1e-10
+    mine, theirs = (dy.stability(*where, leading=Leading(4, bound=0)) for where in (loop, (game, ADAM, state)))
+    np.testing.assert_allclose(np.abs(mine.eigenvalues), np.abs(theirs.eigenvalues), atol=tolerance)
+    new = loop.update.step(loop.game, loop.state)
+    expected = ADAM.step(game, state)
+    np.testing.assert_allclose(ravel_pytree(new.players)[0], ravel_pytree(expected.players)[0], rtol=1e-5)
+    assert jax.tree.structure(loop.whole(new)) == jax.tree.structure(whole)
+
+
+def _with(players, number, player):
+    return tuple(player if place == number else other for place, other in enumerate(players))
+
+
+def test_exponents_and_runs_of_a_training_step():
+    loop = dy.from_step(lambda state, batch, key: batch * state, jnp.asarray([1.0, 2.0]), batch=jnp.asarray(0.5))
+    result = dy.lyapunov_exponents(loop.game, loop.update, loop.state.players, steps=50)
+    np.testing.assert_allclose(result.exponents, np.log(0.5) * np.ones(2), rtol=1e-9)
+    run = dy.simulate(*loop, steps=3)
+    np.testing.assert_allclose(run.final[0], [0.125, 0.25], rtol=1e-12)
+
+
+def test_bad_input():
+    game, update = quadratic(0.5, size=2)
+    state = update.init(game, game.equilibria()[0])
+    with pytest.raises(ValueError, match="memory of a State is as it is"):
+        dy.stability(game, update, state, gradient_noise=0.1)
+    with pytest.raises(ValueError, match="the state has the memory"):
+        dy.stability(game, ADAM, state)
+    with pytest.raises(ValueError, match="count is 0"):
+        dy.stability(game, update, leading=0)
+    with pytest.raises(ValueError, match="target is 'largest'"):
+        Leading(target="largest")
+    with pytest.raises(ValueError, match="failure is 2"):
+        Leading(failure=2)
+    with pytest.raises(ValueError, match="leading"):
+        dy.stability(game, update, leading=2, gradient_noise=0.1)
+    with pytest.raises(ValueError, match="returned"):
+        dy.from_step(lambda state, batch, key: (state, 0.0), jnp.ones(2))
+    with pytest.raises(TypeError, match="train_step"):
+        dy.from_step(lambda state: state, jnp.ones(2))
+
+
+def test_large_states_are_not_written_out():
+    """Beyond the size at which the dense Jacobian pays, and with a note that says so."""
+    game, update = quadratic(0.5, size=20)
+    wide = dataclasses.replace(Leading(3, bound=50))
+    assert isinstance(dy.stability(game, update, leading=wide), dy.analysis.LeadingStability)
+    loop = dy.from_step(lambda state, batch, key: 0.5 * state, jnp.ones(3000))
+    report = dy.stability(*loop)
+    assert isinstance(report, dy.analysis.LeadingStability) and "3000 numbers" in report.describe()
+    assert isinstance(loop.state, State) and report.verdict == "stable"
