@@ -27,8 +27,9 @@ from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
 from dynamics._text import printable, readable, reason, shortened, shown
 
-ROOMS = ("games", "objectives", "penalties", "directions", "updates", "flows", "optimisers", "studies", "claims")
+ROOMS = ("games", "objectives", "penalties", "directions", "updates", "flows", "optimisers", "studies", "experiments", "claims")
 DEFAULT_STUDY = "flagship"
+EXPERIMENTS = ("ring", "digits")  # those of dynamics.experiments, whose import takes seconds
 LONGEST_MESSAGE = 400  # letters
 EXAMPLE_BYTES = 1_000  # of memory that an example of a claim takes, at the least
 FEW = 3  # cells up to which `stability` tells everything about each
@@ -250,14 +251,17 @@ def _parser() -> _Parser:
     )
     _common(judge)
 
-    text = "Predict and simulate every cell of a study; write a report, pictures and data into a folder."
+    text = (
+        "Predict and simulate every cell of a study, or train a GAN on data; write a report, pictures and data into a "
+        "folder."
+    )
     run = commands.add_parser("run", help="predict, simulate, report", description=text)
     run.add_argument(
         "study",
         nargs="?",
         default=DEFAULT_STUDY,
         metavar="STUDY",
-        help=f"name of a built-in study, or path of a TOML file (default {DEFAULT_STUDY})",
+        help=f"name of a built-in study or experiment, or path of a TOML file (default {DEFAULT_STUDY})",
     )
     run.add_argument("--out", type=_folder, metavar="DIR", help="folder for the results (default results/STUDY)")
     run.add_argument("--quiet", action="store_true", help="no progress")
@@ -269,7 +273,7 @@ def _parser() -> _Parser:
     run.add_argument(
         "--store", type=_folder, metavar="PATH", help="folder that keeps what is done, should the run be interrupted"
     )
-    run.add_argument("--resume", action="store_true", help="go on with the unfinished work in --store")
+    run.add_argument("--resume", action="store_true", help="go on with the unfinished work in --store, or the training in --out")
     _common(run)
 
     text = "Search for counterexamples to published claims; write a report and pictures of those found into a folder."
@@ -306,9 +310,8 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         type=_precision,
-        default=64,
         metavar="BITS",
-        help="floating-point numbers of 32 or 64 bits (default 64)",
+        help="floating-point numbers of 32 or 64 bits (default 64 for studies, 32 for experiments)",
     )
     _plugins(parser)
 
@@ -395,6 +398,10 @@ def _members(room: str) -> dict[str, str]:
         from dynamics import studies
 
         return dict(studies.builtin())
+    if room == "experiments":
+        from dynamics import catalogue, experiments
+
+        return {name: catalogue.summary(member) for name, member in experiments.CATALOGUE.items()}
     if room == "claims":
         from dynamics import claims
 
@@ -433,6 +440,8 @@ def _run(options: argparse.Namespace) -> int:
     # A folder that cannot be written should be found out before JAX is imported, and long before anything is computed.
     if options.out is not None:
         _probe(options.out)
+    if options.study in EXPERIMENTS:
+        return _experiment(options)
     if options.resume and options.store is None:
         raise Failure("--resume goes on with what a store holds; name it with --store PATH")
     if options.devices and options.workers:
@@ -460,6 +469,54 @@ def _run(options: argparse.Namespace) -> int:
         _say(f"The report, the pictures and the data are in {out}{os.sep}")
     _raise_problems(problems, out)
     return 1 if options.strict and unexplained else 0
+
+
+def _experiment(options: argparse.Namespace) -> int:
+    """Train what `dynamics.experiments` has under this name."""
+    for name in ("workers", "devices", "store"):
+        if getattr(options, name) is not None:
+            raise Failure(f"--{name} is for studies, and {options.study} is an experiment; it keeps what is done in --out")
+    out = options.out or Path("results") / options.study
+    _probe(out)
+    options.precision = options.precision or 32
+    jax = _import_jax()
+    jax.config.update("jax_enable_x64", options.precision == 64)
+    _check_device()
+    _find_plugins(options)
+    from dynamics import catalogue, experiments, training
+    from dynamics.reports import experiments as report
+
+    try:
+        _interruptible(catalogue.plug_in, options.plugins)
+        settings = experiments.settings(options.study, options.settings)
+        experiment = _interruptible(partial(experiments.CATALOGUE[options.study], **settings))
+    except (ImportError, ValueError, TypeError) as error:
+        raise Failure(str(error)) from error
+    problems: list[tuple[str, Exception]] = []
+    with _cannot_write(out):
+        if not options.resume:
+            training.forget(out / report.CHECKPOINTS)
+        log = training.CSVLog(out / report.LOG)
+        with _progress(options.quiet) as progress:
+            try:
+                result = _interruptible(
+                    partial(
+                        experiment.train,
+                        directory=out / report.CHECKPOINTS,
+                        callbacks=[log],
+                        progress=progress or False,
+                    )
+                )
+            except ValueError as error:
+                raise Failure(str(error)) from error
+        report.write(experiment, result, out, command=_command(options), problems=problems)
+    if options.json:
+        _print_json({**report.to_json(experiment, result), "output": str(out)})
+    else:
+        _say(report.summary(experiment, result))
+        _say(f"The report, the pictures and the data are in {out}{os.sep}")
+    _raise_problems(problems, out)
+    return 1 if options.strict and result.ending is not training.Ending.finished else 0
 
 
 def _raise_problems(problems: Sequence[tuple[str, Exception]], out: Path) -> None:
@@ -577,6 +634,7 @@ def _set_devices(count: int) -> None:
 
 def _load(options: argparse.Namespace, devices: int | None = None) -> Any:
     """Set the precision, which must come before anything is computed, and load the study."""
+    options.precision = options.precision or 64
     jax = _import_jax()
     jax.config.update("jax_enable_x64", options.precision == 64)
     if devices is not None:

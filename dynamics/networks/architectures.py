@@ -174,22 +174,22 @@ class ImageDiscriminator(eqx.Module):
 class ResidualBlock(eqx.Module):
     """Two 3 x 3 convolutions beside a shortcut, at twice or half as many pixels in the end."""
 
-    one: eqx.nn.Conv2d
-    two: eqx.nn.Conv2d
+    first: eqx.nn.Conv2d
+    second: eqx.nn.Conv2d
     shortcut: eqx.nn.Conv2d | None
     scale: str = eqx.field(static=True)
 
     def __init__(self, inputs: int, outputs: int, scale: str, *, key: PRNGKeyArray):
         keys = jax.random.split(key, 3)
-        self.one = eqx.nn.Conv2d(inputs, outputs, 3, padding=1, key=keys[0])
-        self.two = eqx.nn.Conv2d(outputs, outputs, 3, padding=1, key=keys[1])
+        self.first = eqx.nn.Conv2d(inputs, outputs, 3, padding=1, key=keys[0])
+        self.second = eqx.nn.Conv2d(outputs, outputs, 3, padding=1, key=keys[1])
         self.shortcut = None if inputs == outputs else eqx.nn.Conv2d(inputs, outputs, 1, use_bias=False, key=keys[2])
         self.scale = scale
 
     def __call__(self, image: Array) -> Array:
         if self.scale == "up":
             image = image.repeat(2, axis=1).repeat(2, axis=2)
-        branch = self.two(_leaky(self.one(_leaky(image))))
+        branch = self.second(_leaky(self.first(_leaky(image))))
         total = (image if self.shortcut is None else self.shortcut(image)) + 0.1 * branch
         if self.scale == "down":
             channels, height, breadth = total.shape

@@ -12,6 +12,7 @@ from dynamics.plots._portraits import phase_portrait, phase_portraits
 from dynamics.plots._rates import rates
 from dynamics.plots._spectra import spectra, spectrum
 from dynamics.plots._style import save
+from dynamics.plots._training import samples, training
 from dynamics.plots._trajectory import trajectory
 
 __all__ = [
@@ -24,9 +25,11 @@ __all__ = [
     "phase_portraits",
     "pseudospectra",
     "rates",
+    "samples",
     "save",
     "spectra",
     "spectrum",
+    "training",
     "trajectory",
     "transient",
 ]

@@ -121,6 +121,11 @@ class Checkpoints:
         return Progress(carry, header["step"], header["finite"], header["names"], history)
 
 
+def forget(directory: str | Path) -> None:
+    """Delete the checkpoint in a folder, if there is one, so that a training there begins anew."""
+    (Path(directory) / NAME).unlink(missing_ok=True)
+
+
 def _difference(name: str, there: Any, here: Any) -> str:
     """A name, and the values where they are short."""
     shown = [json.dumps(value) for value in (there, here)]

@@ -1,0 +1,51 @@
+"""Trainings that are ready to run: data, networks, update, metrics and pictures belong together.
+
+`dynamics run ring` runs one at the command line; `CATALOGUE` has all of them by name.
+"""
+
+import inspect
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from dynamics._names import nearest
+from dynamics._text import shown
+
+from dynamics.experiments.digits import digits as digits
+from dynamics.experiments.experiment import Experiment as Experiment
+from dynamics.experiments.ring import ring as ring
+
+CATALOGUE: Mapping[str, Callable[..., Experiment]] = MappingProxyType({"ring": ring, "digits": digits})
+
+
+def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Arguments of an experiment from texts such as `steps=100`, as the command line has them.
+
+    Raises:
+        ValueError: no argument of this experiment, or a value of another kind.
+
+    >>> settings("ring", ["steps=100", "rate=1e-2"])
+    {'steps': 100, 'rate': 0.01}
+    """
+    defaults = {key: parameter.default for key, parameter in inspect.signature(CATALOGUE[name]).parameters.items()}
+    chosen: dict[str, Any] = {}
+    for text in texts:
+        key, _, value = (part.strip() for part in text.partition("="))
+        if key not in defaults:
+            known = ", ".join(defaults)
+            raise ValueError(f"--set {shown(key)}: {name} has {known}{nearest(key, list(defaults))}")
+        try:
+            chosen[key] = tomllib.loads(f"value = {value}")["value"]
+        except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+            raise ValueError(f"--set {key} is {shown(value)}; expected {_kind(defaults[key])}") from error
+        if isinstance(defaults[key], float) and type(chosen[key]) is int:
+            chosen[key] = float(chosen[key])
+        if type(chosen[key]) is not type(defaults[key]):
+            raise ValueError(f"--set {key} is {shown(value)}; expected {_kind(defaults[key])}")
+    return chosen
+
+
+def _kind(default: Any) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+    return f"{kinds[type(default)]}, e.g. {str(default).lower()}"
