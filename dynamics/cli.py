@@ -27,7 +27,18 @@ from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
 from dynamics._text import printable, readable, reason, shortened, shown
 
-ROOMS = ("games", "objectives", "penalties", "directions", "updates", "flows", "optimisers", "studies", "experiments", "claims")
+ROOMS = (
+    "games",
+    "objectives",
+    "penalties",
+    "directions",
+    "updates",
+    "flows",
+    "optimisers",
+    "studies",
+    "experiments",
+    "claims",
+)
 DEFAULT_STUDY = "flagship"
 EXPERIMENTS = ("ring", "digits")  # those of dynamics.experiments, whose import takes seconds
 LONGEST_MESSAGE = 400  # letters
@@ -273,7 +284,9 @@ def _parser() -> _Parser:
     run.add_argument(
         "--store", type=_folder, metavar="PATH", help="folder that keeps what is done, should the run be interrupted"
     )
-    run.add_argument("--resume", action="store_true", help="go on with the unfinished work in --store, or the training in --out")
+    run.add_argument(
+        "--resume", action="store_true", help="go on with the unfinished work in --store, or the training in --out"
+    )
     _common(run)
 
     text = "Search for counterexamples to published claims; write a report and pictures of those found into a folder."
@@ -475,7 +488,9 @@ def _experiment(options: argparse.Namespace) -> int:
     """Train what `dynamics.experiments` has under this name."""
     for name in ("workers", "devices", "store"):
         if getattr(options, name) is not None:
-            raise Failure(f"--{name} is for studies, and {options.study} is an experiment; it keeps what is done in --out")
+            raise Failure(
+                f"--{name} is for studies, and {options.study} is an experiment; it keeps what is done in --out"
+            )
     out = options.out or Path("results") / options.study
     _probe(out)
     options.precision = options.precision or 32

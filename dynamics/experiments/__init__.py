@@ -11,7 +11,6 @@ from typing import Any
 
 from dynamics._names import nearest
 from dynamics._text import shown
-
 from dynamics.experiments.digits import digits as digits
 from dynamics.experiments.experiment import Experiment as Experiment
 from dynamics.experiments.ring import ring as ring

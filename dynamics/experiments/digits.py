@@ -18,7 +18,7 @@ from dynamics.updates import Alternating
 def digits(
     *,
     seed: int = 0,
-    steps: int = 6000,
+    steps: int = 8000,
     rate: float = 1e-3,
     penalty: float = 1.0,
     width: int = 12,

@@ -6,8 +6,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dynamics._checks import described
-from dynamics.plots._style import BLUE, GREY, INK, SERIES, VERMILLION, Picture, dress, grid_of_panels, heading
-from dynamics.plots._style import legend_below, line, mark, padded
+from dynamics.plots._style import (
+    BLUE,
+    GREY,
+    INK,
+    SERIES,
+    VERMILLION,
+    Picture,
+    dress,
+    grid_of_panels,
+    heading,
+    legend_below,
+    line,
+    mark,
+    padded,
+)
 
 SMALL = 4.0  # size of a point
 
