@@ -17,6 +17,7 @@ gc.set_threshold(200_000, 50, 100)
 
 import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 
@@ -43,3 +44,12 @@ def pytest_runtest_teardown(item):
     if finished % TESTS_BETWEEN_CLEARINGS == 0:
         eqx.clear_caches()
         jax.clear_caches()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """`slow_cases("float32")` marks some cases of a parametrised test as slow, by their identifiers."""
+    for item in items:
+        cases = {case for marker in item.iter_markers("slow_cases") for case in marker.args}
+        if cases and item.callspec.id in cases:
+            item.add_marker(pytest.mark.slow)

@@ -106,6 +106,7 @@ def test_c_solves_flows_and_quadratic_games(compiled):
         np.testing.assert_allclose(end[:, :8], quadratic.reference(code, 128), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no CUDA compiler")
 def test_cuda_finds_what_c_finds(compiled, tmp_path):

@@ -208,6 +208,7 @@ def test_alternating_negative_momentum_is_stable_iff(h, b, both):
     assert (radius(matrix) < 1) == (h < limit)
 
 
+@pytest.mark.slow
 def test_thresholds_of_turns():
     def threshold(make, low, high):
         return dy.critical(lambda h: (dy.games.Bilinear(1.0), make(h)), low, high).value

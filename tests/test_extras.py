@@ -52,7 +52,8 @@ print(chart.outcome.values.tolist(), cli.main(["list", "games"]))
     assert "[0, 0, 0, 0, 0]" in printed and "DiracGAN" in printed
 
 
-@pytest.mark.parametrize("module", ["google_crc32c", "zarr", "cloudpickle"])
+@pytest.mark.slow_cases("google_crc32c", "cloudpickle")
+@pytest.mark.parametrize("module", ["google_crc32c", "cloudpickle"])
 def test_a_missing_package_is_named_with_its_extra(module):
     code = """
 import tempfile

@@ -298,6 +298,7 @@ def test_the_adjusted_example_at_the_published_rates():
     np.testing.assert_allclose(stable[[0, -1]], [0.057, 0.141], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_optimism_at_half_the_coupling_is_best_at_a_rate_of_one():
     found = dy.best(lambda h: (Bilinear(0.5), Simultaneous(optimistic(h), optimistic(h))), {"h": (0.3, 1.2)})
     assert found.parameters["h"] == pytest.approx(1.0, abs=1e-5)

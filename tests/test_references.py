@@ -293,6 +293,7 @@ def test_linear_game_drift_spectra():
     assert_prints([generators[1].real, abs(generators[1].imag)], "-0.00081013 0.99767638")
 
 
+@pytest.mark.slow
 def test_linear_game_drift_trajectories():
     game, start = linear_game(-0.09, -0.09), (0.07, -0.09)
     maps = [dy.stability(game, dirac_update(kind)).radius for kind in (0, 1)]
@@ -521,6 +522,7 @@ def test_printed_radii_on_a_bilinear_game():
     assert_prints(simultaneous, "1.0007430334 1.0029999583 1.0200536742")
 
 
+@pytest.mark.slow
 def test_critical_parameters_on_a_bilinear_game():
     def consensus(weight):
         return BILINEAR, dy.updates.Simultaneous(*both(sgd(0.2)), direction=dy.directions.Consensus(weight))

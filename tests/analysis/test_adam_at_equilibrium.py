@@ -18,6 +18,7 @@ def twice(optimiser):
     return Simultaneous(optimiser, optimiser)
 
 
+@pytest.mark.slow_cases("0.0-1e-08-0.0-49999.0")
 @pytest.mark.parametrize(
     "b1, eps, eps_root, radius",
     [
@@ -39,6 +40,7 @@ def test_published_radii(b1, eps, eps_root, radius):
     assert any("learning rate / eps" in note for note in report.notes) == (eps_root == 0)
 
 
+@pytest.mark.slow
 def test_the_smallest_stable_eps_is_a_quarter_of_the_rate():
     def build(eps):
         return GAME, twice(optimisers.adam(RATE, 0.0, 0.999, eps))
@@ -82,6 +84,7 @@ def test_whole_spectrum_on_an_asymmetric_game(eps, noise):
     same_spectrum(report.eigenvalues, expected)
 
 
+@pytest.mark.slow
 def test_noise_per_player_and_alternating_turns():
     """Effective steps per player; the second player sees the first one's move."""
     noise, b2 = (0.1, 0.4), 0.9
@@ -95,6 +98,7 @@ def test_noise_per_player_and_alternating_turns():
     same_spectrum(report.eigenvalues, [*np.linalg.eigvals(two @ one), b2, b2, 0.0, 0.0], 20 * RATE**2)
 
 
+@pytest.mark.slow_cases("amsgrad", "adamw", "bare")
 @pytest.mark.parametrize(
     "optimiser",
     [
@@ -121,6 +125,7 @@ def test_relatives_have_a_finite_spectrum_that_the_map_confirms(optimiser):
         assert float(jnp.hypot(*run.final)) < np.hypot(*state[:2])
 
 
+@pytest.mark.slow
 def test_float32():
     optimiser = optimisers.adam(RATE, 0.5, 0.999, 1e-8)
     zero = np.zeros((), np.float32)

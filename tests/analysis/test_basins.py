@@ -69,6 +69,7 @@ def test_chunks_decide_about_nothing():
     assert parts.names == whole.names and parts.marks == whole.marks
 
 
+@pytest.mark.slow
 def test_one_parameter_has_a_line_of_starts():
     result = basins(ONE, FLOW, (-2.0,), (2.0,), points=81, until=60.0)
     x = np.linspace(-2, 2, 81)
@@ -174,6 +175,7 @@ def test_runs_that_go_round_are_cycling_even_through_a_target():
     assert result.labels[2, 2] == 0
 
 
+@pytest.mark.slow
 def test_where_runs_come_to_rest_is_found():
     unknown = dy.Game.from_losses(TWO.function)
     options = dict(points=(14, 10), steps=400)
@@ -206,6 +208,7 @@ def test_too_few_steps_leave_runs_undecided():
     assert result.kinds[-1] == "undecided" and result.counts[-1] == 4
 
 
+@pytest.mark.slow
 def test_every_run_draws_its_own_minibatches_whatever_the_chunk():
     def losses(p, key=None):
         noise = 0.0 if key is None else 0.3 * jax.random.normal(key)

@@ -175,6 +175,7 @@ def test_which_equilibrium(known, start, at, point):
     assert ("equilibrium_0" in chart) == ("Newton" in chart.attrs["prediction"])
 
 
+@pytest.mark.slow
 def test_the_second_of_the_known_ones_for_all_six():
     """Stability changes at p = 2 at -1, and at p = -2 at 1: at 0 never."""
     step = dy.updates.Simultaneous(optimisers.sgd(0.1), optimisers.sgd(0.1))
@@ -243,6 +244,7 @@ def test_never_a_number_where_there_is_no_equilibrium(name):
         call(in_wells((0.3,), None))
 
 
+@pytest.mark.slow
 def test_charts_and_sweeps_predict_nothing_where_there_is_no_equilibrium():
     axes = {"p": [0.5, 2.0]}
     for found in (dy.stability_chart(beyond, axes), dy.sweep(beyond, axes, steps=4)):
@@ -296,6 +298,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow_cases("momentum-float64")
 @pytest.mark.parametrize(
     "name, dtype",
     [
@@ -330,6 +333,7 @@ def test_random_games_cell_by_cell(name, dtype):
     assert {Predicted.none, Predicted.stable, Predicted.unstable} <= set(verdicts) and verdicts.count(None) < 6
 
 
+@pytest.mark.slow
 def test_a_manifold_of_equilibria_is_found_and_left_out():
     """Only the sum of the first player's numbers counts: from every start another point of a line."""
 
@@ -376,6 +380,7 @@ def test_shortened_refined_and_stored_sweeps_find_the_same(tmp_path):
 # What is left out is said
 
 
+@pytest.mark.slow
 def test_predictions_that_are_left_out_are_announced():
     def wide(rate):
         game = dy.Game.from_losses(lambda players, key=None: (jnp.sum(jnp.cosh(players[0])),))
@@ -392,6 +397,7 @@ def test_predictions_that_are_left_out_are_announced():
     np.testing.assert_allclose(named.predicted_radius, 0.9, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_games_that_know_their_equilibria_are_not_searched():
     def build(rate):
         return dy.games.DiracGAN(penalty=dy.penalties.R1(0.3)), sgd(rate), (1.0, 1.0)

@@ -81,6 +81,7 @@ def assert_known(found, kind):
     assert found.minima[0].kind in ("strict", "none") or found.degenerate
 
 
+@pytest.mark.slow_cases("2", "1")
 @pytest.mark.parametrize("size", [1, 2])
 def test_random_bent_losses(size):
     rng = np.random.default_rng(size)
@@ -122,6 +123,7 @@ def test_a_fourth_power_is_a_strict_nash_point():
     assert zero_sum(lambda x, y: -(x**4) + x * y - y**2 / 2).kind == "strict local minimax, not Nash"
 
 
+@pytest.mark.slow
 def test_the_dirac_gan_is_at_a_flat_nash_point():
     """The generator's loss does not depend on it when the discriminator is 0."""
     game = dy.games.DiracGAN(objective=dy.objectives.NonSaturating(), penalty=dy.penalties.R1(0.3))

@@ -39,6 +39,7 @@ def test_what_cannot_be_told_is_left_out():
     assert "two time scales" not in alone.describe()
 
 
+@pytest.mark.slow
 def test_transients_are_told_of_one_isolated_smooth_map_only():
     """Not of memory that stays where it is put, and not of one piece of a kinked map; a player may be empty."""
 

@@ -237,6 +237,7 @@ PLANAR = {
 LONG = ("polynomial", "market")
 
 
+@pytest.mark.slow_cases("torus")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in PLANAR])
 def test_all_equilibria_of_a_planar_game_are_found(name):
     game, field, box, count = PLANAR[name]
@@ -406,6 +407,7 @@ class Plane(dy.Game):
         return cls(*jnp.eye(3)[0]), (jnp.asarray(0.1), jnp.asarray(0.2))
 
 
+@pytest.mark.slow
 def test_a_line_of_equilibria_is_returned_as_one_point():
     (point,) = find_equilibria(Plane(*jnp.eye(3)[1]), ((-2, -2), (2, 3)))
     assert point.condition == float("inf")

@@ -61,6 +61,7 @@ def test_a_bootstrapped_target():
 SGD = optax.sgd(0.1), optax.sgd(0.23)
 
 
+@pytest.mark.slow_cases("ProximalPoint")
 @pytest.mark.parametrize(
     "method",
     [
@@ -79,6 +80,7 @@ def test_the_jacobian_is_that_of_the_step(method):
     assert report.smoothness == "smooth" and report.proved
 
 
+@pytest.mark.slow
 def test_everywhere_a_jacobian_is_taken():
     """Sweep, chart, critical parameter, sensitivity, exponents: all have 1 - h + 1.5 h."""
 

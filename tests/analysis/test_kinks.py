@@ -65,6 +65,7 @@ def _nearby(game, method, directions):
     return one_sided_jacobians(game, method, dy.game.as_players(game.equilibria()[0]), None, jnp.asarray(directions))
 
 
+@pytest.mark.slow
 def test_gap_aware_scheduling_has_equal_one_sided_jacobians():
     """The multiplier has a kink at the ideal loss, but it multiplies a field that vanishes there."""
     game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))

@@ -68,6 +68,7 @@ def test_a_state_at_rest_is_judged_as_its_players_are():
     assert report.verdict == expected.verdict == "stable" and not report.notes
 
 
+@pytest.mark.slow_cases("float32")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_leading_eigenvalues_are_those_of_the_dense_jacobian(dtype):
     game, state = trained(dtype)
@@ -93,6 +94,7 @@ def _as(tree, dtype):
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree)
 
 
+@pytest.mark.slow
 def test_without_scales_float32_admits_that_it_does_not_know():
     game, state = trained(jnp.float32)
     report = dy.stability(game, ADAM, state, leading=Leading(4, scaled=False, bound=0))
@@ -167,6 +169,7 @@ def test_a_wrong_derivative_gets_no_verdict():
     assert report.smoothness == "inconsistent" and report.verdict == "marginal"
 
 
+@pytest.mark.slow_cases("float64", "float32")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_any_training_step(dtype):
     """The step of a GAN written out, with optax's memory in the state, against the update that it is."""
@@ -226,6 +229,7 @@ def test_bad_input():
         dy.from_step(lambda state: state, jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_large_states_are_not_written_out():
     """Beyond the size at which the dense Jacobian pays, and with a note that says so."""
     game, update = quadratic(0.5, size=20)

@@ -103,6 +103,7 @@ class LazyPenalty(Update):
         return cls(jnp.asarray(0.1), 2)
 
 
+@pytest.mark.slow_cases("4-0.45")
 @pytest.mark.parametrize("every, largest", [(1, 4.0), (4, 0.450)])
 def test_lazy_penalties_have_the_known_largest_step(every, largest):
     """Penalty weight 1, non-saturating Dirac-GAN, simultaneous: 4.0, and .450 with every fourth step."""
@@ -112,6 +113,7 @@ def test_lazy_penalties_have_the_known_largest_step(every, largest):
         assert (report.verdict, report.period) == (verdict, every)
 
 
+@pytest.mark.slow_cases("MultiSteps")
 @pytest.mark.parametrize("wrapped", [
     lambda: optax.MultiSteps(optax.sgd(0.3), 3).gradient_transformation(),
     lambda: optax.chain(optax.apply_every(3), optax.sgd(0.1)),
@@ -148,6 +150,7 @@ def test_schedules_that_come_to_rest_are_held_there():
         same_spectrum(report.eigenvalues, product(0.1), 1e-8)
 
 
+@pytest.mark.slow
 def test_hyper_parameters_in_the_state_are_no_coordinates():
     plain = dy.stability(GAME, twice(optax.adamw(1e-2, eps=0.5)))
     kept = dy.stability(GAME, twice(optax.inject_hyperparams(optax.adamw)(1e-2, eps=0.5)))
@@ -200,6 +203,7 @@ def test_memory_that_neither_rests_nor_repeats_decides_nothing():
         dy.analysis.transient_growth(report)
 
 
+@pytest.mark.slow
 def test_floating_counters_and_flags():
     counter = dy.stability(GAME, Counting(0.0, lambda t: t + 1, lambda t: jnp.where(t % 2 == 0, 0.1, 2.5)))
     flag = dy.stability(GAME, Counting(1.0, lambda t: -t, lambda t: jnp.where(t > 0, 0.1, 2.5)))
@@ -229,6 +233,7 @@ def test_a_running_maximum_under_noise_is_no_kink():
     np.testing.assert_allclose(report.radius, max(np.abs(np.linalg.eigvals(momentum)).max(), 0.999), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_in_single_precision():
     point = as_players((np.zeros(2, np.float32), np.float32(0)))
     for rates in ((0.1, 2.5), (0.1, 0.1, 1.9)):
@@ -237,6 +242,7 @@ def test_in_single_precision():
         np.testing.assert_allclose(report.radius, np.abs(product(*rates)).max() ** (1 / len(rates)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_charts_and_sweeps_follow_the_period():
     def build(scale, every):
         rates = optax.sgd(lambda count: jnp.where(count % every == 0, 1.7, 0.1))
@@ -255,6 +261,7 @@ def test_charts_and_sweeps_follow_the_period():
                 np.testing.assert_allclose(found.predicted_rate.values[i, j], np.log(radius), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_chart_gives_no_verdict_where_nothing_repeats():
     def build(scale):
         return dy.games.Quadratic([[scale, 1.0], [-1.0, 1.0]]), twice(
@@ -265,6 +272,7 @@ def test_a_chart_gives_no_verdict_where_nothing_repeats():
     assert np.all(chart.predicted_verdict.values == -1) and np.all(np.isnan(chart.predicted_radius.values))
 
 
+@pytest.mark.slow
 def test_other_questions_follow_the_period_or_say_why_not():
     def build(scale):
         return (

@@ -100,6 +100,7 @@ def test_a_manifold_is_left_out_of_the_slope():
     np.testing.assert_allclose(found.slope, h * SIGMA**2 / np.sqrt(1 + (h * SIGMA) ** 2), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_adam_at_a_vanishing_gradient():
     """With v = 0 only rate / eps counts."""
 
@@ -159,6 +160,7 @@ def test_multiple_eigenvalues():
 # The best
 
 
+@pytest.mark.slow_cases("optimistic")
 @pytest.mark.parametrize(
     "build, bounds, expected, reach",
     [
@@ -227,6 +229,7 @@ def kinked(step):
     return dy.Game.from_losses(losses, [(0.0,)]), dy.updates.Simultaneous(optimisers.sgd(step))
 
 
+@pytest.mark.slow
 def test_memory_that_stays_where_it_is_put_is_left_out():
     """Of AMSGrad on x^2/2 the running maximum is kept; besides, 1 - rate / eps, and the decay of the squares."""
 

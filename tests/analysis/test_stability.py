@@ -69,6 +69,7 @@ def prescribed(rng, reals, pairs, jordan=None):
     return mix @ form @ np.linalg.inv(mix)
 
 
+@pytest.mark.slow_cases("30")
 @pytest.mark.parametrize("size", [2, 5, 12, 30])
 def test_prescribed_spectra(size):
     rng = np.random.default_rng(size)
@@ -200,6 +201,7 @@ MEMORIES = {
 }
 
 
+@pytest.mark.slow_cases("gap-aware", "optimistic")
 @pytest.mark.parametrize("name", MEMORIES)
 def test_memory_is_part_of_the_state(name):
     """The Jacobian is that of the map on players and memory; the radius is the measured contraction."""

@@ -227,6 +227,7 @@ def test_stackelberg_points_of_general_sum_games():
     assert shifted.leaderships[0].total_gradient == pytest.approx(1) and shifted.minimax == "no"
 
 
+@pytest.mark.slow
 def test_losses_that_are_flat_leave_strictness_undecided():
     found = dy.classify(dy.games.DiracGAN())
     assert found.nash == "undecided" and found.minimax == "undecided"

@@ -72,6 +72,7 @@ def test_a_kink_in_a_thin_cone_is_seen(slope, angle, force):
     assert any(np.min(np.abs(np.linalg.eigvals(piece) - inside)) < 1e-4 for piece in report.pieces.jacobians)
 
 
+@pytest.mark.slow
 def test_a_sweep_and_a_chart_see_the_cone_too():
     def build(slope, angle):
         return Cone(slope, angle, jnp.asarray(-1.0)), CONE_METHOD, (0.3, 0.2)
@@ -272,6 +273,7 @@ def test_extreme_scales(method, scale):
         assert report.verdict == "marginal" or scale == 1e-30 and report.verdict == "marginal"
 
 
+@pytest.mark.slow_cases("losses6", "losses5")
 @pytest.mark.parametrize(
     "losses",
     [

@@ -94,6 +94,7 @@ def test_a_point_that_does_not_rest_is_said_to_be_none():
     assert any("is no equilibrium of the game" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_kinks_are_undecided_for_time_scales_and_concepts():
     pair = game(lambda x, y: 2 * kink(x) + x * y, lambda x, y: y**2 / 2 - x * y)
     assert dy.stability(pair, Flow(), (0.0, 0.0)).smoothness == "kinked"

@@ -359,6 +359,7 @@ def test_what_a_plugin_prints_is_not_in_the_document(capsys, folder):
     assert len(json.loads(out)["cells"]) == 1 and err == "hello\n"
 
 
+@pytest.mark.slow
 def test_warnings_take_a_line_and_name_the_plugin(folder):
     pathlib.Path("plugin_that_warns.py").write_text("import warnings\nwarnings.warn('beware\\n\\x1b[31m')\n")
     done = ended("stability", "nonsense", "--plugin", "plugin_that_warns")
@@ -417,6 +418,7 @@ def ended(*arguments, **variables):
     )
 
 
+@pytest.mark.slow
 def test_a_terminal_that_knows_only_ascii():
     plain = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = ended("list", "directions", **plain)
@@ -556,6 +558,7 @@ def no_eigenvalues(monkeypatch):
     monkeypatch.setattr(prediction, "text", lambda cells, detail: "")
 
 
+@pytest.mark.slow
 def test_studies_damaged_at_random(capsys, folder, made_up, no_eigenvalues):
     seen = try_studies(damaged_data().map(as_toml), capsys, 50)
     assert seen[2] > 20 and seen[0] > 3

@@ -407,6 +407,7 @@ def tiny(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_real_run_and_its_repetition(tiny, capsys):
     assert cli.main(["run", "tiny.toml", "--json", "--quiet"]) == 0
     out, err = capsys.readouterr()
@@ -448,6 +449,7 @@ def test_real_stability(tiny, capsys):
     assert (ended.returncode, ended.stderr) == (0, "") and "radius 1.0198" in ended.stdout
 
 
+@pytest.mark.slow
 def test_stability_in_detail(tiny, capsys):
     assert cli.main(["stability", "tiny.toml", "--detail"]) == 0
     parts = capsys.readouterr().out.strip().split("\n\n")

@@ -195,6 +195,7 @@ def nothing_remembered():
     forget()
 
 
+@pytest.mark.slow_cases("_jax-jax.ffi.ffi_lowering")
 @pytest.mark.parametrize("module, path", [fault(*one) for one in FAULTS])
 def test_a_name_that_is_gone_or_fails(module, path, plain, nothing_remembered, monkeypatch):
     error, hits = (AttributeError, RuntimeError)[len(path[-1]) % 2], []
@@ -263,6 +264,7 @@ def test_a_failure_while_the_program_runs(plain, monkeypatch):
     assert calls == [True, False] + [False] * (len(calls) - 2)
 
 
+@pytest.mark.slow
 def test_broken_code_is_refused_before_it_runs(plain, nothing_remembered, monkeypatch):
     """What LLVM cannot read, functions that are nowhere, and calls that are not as XLA describes them."""
     registered, place = jit._registered, jit.place
@@ -410,6 +412,7 @@ for number, fault in enumerate((
 """
 
 
+@pytest.mark.slow
 def test_what_fails_when_it_is_imported():
     ended = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -47,6 +47,7 @@ def test_the_readme_shows_what_the_command_prints():
             assert output == block, command
 
 
+@pytest.mark.slow
 def test_other_games_and_names_that_are_none():
     of_a_matrix, whole, left, no_game, no_update = printed(
         "MatchingPennies --update Extragradient --pass batch --pass call",

@@ -196,6 +196,7 @@ def test_what_xla_would_simplify_stays():
 # Shapes, loops and branches
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(matrix=arrays.arrays(float, (3, 4, LANES), elements=st.floats(-3, 3)))
 def test_arrays_of_games(matrix):

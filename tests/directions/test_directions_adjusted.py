@@ -189,6 +189,7 @@ def test_the_length_of_surgery_is_bounded_by_the_condition_of_the_jacobian(norma
     assert (normal or longest > 0.9 * most) and longest <= most + 1e-9
 
 
+@pytest.mark.slow
 def test_surgery_repels_from_the_spurious_attractor_and_keeps_the_nash_equilibrium():
     game = SpuriousAttractor()
     update = Simultaneous(sgd(0.01), sgd(0.01), direction=LocalSymplecticSurgery())

@@ -290,6 +290,7 @@ def equilibrium():
     return jnp.zeros(2), jnp.zeros(3)
 
 
+@pytest.mark.slow
 @hypothesis.given(
     seed=st.integers(0, 2**32 - 1),
     eta=st.floats(0.05, 5.0),

@@ -132,6 +132,7 @@ def test_files_exchanged(finished, tmp_path):
     check(path, "rate/zarr.json", whole, files)
 
 
+@pytest.mark.slow
 def test_a_chunk_of_another_sweep_does_not_count(finished, tmp_path):
     """Two sweeps with the same cells and variables, and other numbers."""
     original, whole, files = finished

@@ -95,6 +95,7 @@ def test_a_grid_is_a_loop_over_simulate_and_stability():
     assert {0, 2} <= set(np.unique(found.outcome))
 
 
+@pytest.mark.slow
 def test_pytree_players_side_by_side():
     axes = {"rate": np.linspace(0.05, 0.2, 3), "pull": [0.5, -1.0, 2.0], "memory": 0.3}
     found = dy.sweep(lopsided, axes, steps=200, design="zip")
@@ -113,6 +114,7 @@ def test_pytree_players_side_by_side():
     assert found.outcome.equals(single.outcome)
 
 
+@pytest.mark.slow
 def test_a_bare_optimiser_is_swept_too():
     def bare(rate, weight):
         game, _, players = dirac(rate, weight)
@@ -125,6 +127,7 @@ def test_a_bare_optimiser_is_swept_too():
         np.testing.assert_allclose(found[name][:3], expected[name][:3], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_flows():
     def build(ratio, weight):
         flow = dy.flows.Flow(rates=(1.0, ratio))
@@ -167,6 +170,7 @@ def test_noisy_flows_need_a_key_and_a_step():
 # Verdicts of many at once
 
 
+@pytest.mark.slow
 def test_verdicts_are_those_of_stability():
     """Defective, singular, marginal and ordinary Jacobians in one batch."""
     rng = np.random.default_rng(0)
@@ -255,6 +259,7 @@ def test_manifolds_of_equilibria_are_told_from_flat_directions():
     assert found.predicted_verdict.values.tolist() == [[0, 1], [2, 1], [2, 1]]
 
 
+@pytest.mark.slow
 def test_memory_that_stays_where_it_is_put():
     def build(rate):
         method = dy.updates.Simultaneous(dy.Optimiser(optax.amsgrad, rate, eps=0.1))
@@ -268,6 +273,7 @@ def test_memory_that_stays_where_it_is_put():
     assert found.predicted_verdict.values.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_memory_that_vanishes_at_the_equilibrium():
     def build(rate, first):
         adam = optimisers.adam(rate, first)
@@ -297,6 +303,7 @@ def test_a_kink_is_reported_as_such():
 # What is found along the way
 
 
+@pytest.mark.slow
 def test_steps_to_tolerance():
     rates = np.array([0.02, 0.1, 0.9, 1.0, 1.9, 2.1, 1e-4])
     found = dy.sweep(linear, {"rate": rates}, steps=640, tolerance=1e-3, predict=False).steps_to_tolerance
@@ -388,6 +395,7 @@ def test_seeds_starts_and_minibatches():
 # One program, any chunk
 
 
+@pytest.mark.slow
 def test_one_program_serves_all(monkeypatch):
     sweeps.small_blocks(monkeypatch, 6)
     calls = []
@@ -411,6 +419,7 @@ def test_one_program_serves_all(monkeypatch):
     equal(first, longer.isel(rate=slice(None, None, 2)))
 
 
+@pytest.mark.slow_cases("float64")
 @pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64])
 def test_chunks_do_not_matter(monkeypatch, dtype):
     sweeps.small_blocks(monkeypatch, 6)
@@ -497,6 +506,7 @@ def test_interruption_before_anything_is_done(monkeypatch):
     assert caught.value.partial.outcome.values.tolist() == [-1, -1]
 
 
+@pytest.mark.slow
 def test_the_bar_counts_cells_and_outcomes(capsys):
     dy.sweep(linear, {"rate": [0.1, 1e30, 0.2]}, steps=100, progress=True)
     shown = capsys.readouterr().err
@@ -627,6 +637,7 @@ print(len(jax.local_devices()))
 """
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_gives_the_same_bits():
     done = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -57,6 +57,7 @@ def test_settled_cells_have_the_numbers_of_the_shorter_run_and_the_others_those_
     assert dy.Outcome.converged in early.outcome.values[~stopped]
 
 
+@pytest.mark.slow
 def test_early_stops_do_not_depend_on_chunks_and_are_kept(tmp_path, monkeypatch):
     sweeps.small_blocks(monkeypatch, 6)
     whole = dy.sweep(build, AXES, steps=STEPS, stop_early=True)
@@ -66,6 +67,7 @@ def test_early_stops_do_not_depend_on_chunks_and_are_kept(tmp_path, monkeypatch)
         dy.sweep(build, AXES, steps=STEPS, store=tmp_path / "early.zarr")
 
 
+@pytest.mark.slow
 def test_short_runs_are_not_shortened():
     assert set(np.unique(dy.sweep(build, AXES, steps=100, stop_early=True, predict=False).get("duration", 100))) == {
         100
@@ -75,6 +77,7 @@ def test_short_runs_are_not_shortened():
 SOLVERS = [diffrax.Tsit5(), *[pytest.param(one, marks=pytest.mark.slow) for one in (diffrax.Heun(), diffrax.Euler())]]
 
 
+@pytest.mark.slow_cases("solver0")
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_steps_of_one_length_are_those_of_diffrax(solver):
     axes = {"weight": np.linspace(0.1, 1.0, 5), "speed": np.linspace(0.5, 2.0, 3)}
@@ -139,6 +142,7 @@ def test_whole_numbers_of_steps_are_known_in_both_precisions():
         assert whole_steps(dtype(1.0), options) == 1000
 
 
+@pytest.mark.slow
 def test_a_chunk_is_one_program_and_exchanges_nothing_with_the_host():
     given = {name: np.full((2, 8), values[3]) for name, values in AXES.items()}
     plan = running._recipe(build, resolve(AXES, "grid", None), 64, None, None, None, False, (1e-3, 1e6), None, {})

@@ -77,6 +77,7 @@ def begin(path, chunks=2):
 # The same bits
 
 
+@pytest.mark.slow
 def test_a_store_changes_nothing(tmp_path):
     def build(rate, weight, seed, start_key):
         game = dy.games.DiracGAN(penalty=dy.penalties.R1(weight), noise=0.1, batch_size=2)

@@ -78,6 +78,7 @@ class Inline(concurrent.futures.Executor):
 # The same bits
 
 
+@pytest.mark.slow
 def test_processes_change_nothing(pool, tmp_path):
     weight = jnp.asarray(0.3)  # what a closure refers to travels, in its precision
 
@@ -116,6 +117,7 @@ def test_processes_change_nothing(pool, tmp_path):
     equal(here, dy.sweep(build, axes, **common))  # the random numbers are those of every default generator
 
 
+@pytest.mark.slow
 def test_generators_that_draw_for_a_whole_batch():
     """rbg's numbers depend on the batch under `jax.vmap`; those of a sweep, and of its second look, may not."""
     key = jax.random.key(2, impl="rbg")

@@ -77,6 +77,7 @@ def slopes(name, order, until, burn, counts):
     return -np.diff(np.log(errors), axis=0) / np.diff(np.log(counts))[:, None]
 
 
+@pytest.mark.slow_cases("simultaneous")
 @pytest.mark.parametrize(
     "name", ["simultaneous", *[pytest.param(n, marks=pytest.mark.slow) for n in ("alternating", "extragradient")]]
 )
@@ -196,6 +197,7 @@ def test_the_drift_of_rosca_in_common_time(alternate):
         asymmetric.same(found, drift)
 
 
+@pytest.mark.slow_cases("consensus")
 @pytest.mark.parametrize(
     "order, repeats, direction",
     [((2, 0, 1), (1, 2, 1), None), ((1, 0), (1, 2), dy.directions.Consensus(0.2))],
@@ -217,6 +219,7 @@ def linear_game(epsilon, sign):
 EQUAL = {name: Descent((1.0, 1.0), name == "alternating") for name in ("simultaneous", "alternating")}
 
 
+@pytest.mark.slow_cases("alternating--0.00162-0.9819006561-stable", "simultaneous-0.19838-1.0017386561-unstable")
 @pytest.mark.parametrize(
     "name, trace, determinant, verdict",
     [("simultaneous", 0.19838, 1.0017386561, "unstable"), ("alternating", -0.00162, 0.9819006561, "stable")],

@@ -143,6 +143,7 @@ def test_momentum_is_an_autoregression_of_second_order():
 CHAINS = 2000
 
 
+@pytest.mark.slow
 def test_many_chains_have_the_covariance():
     """Alternating, momentum, unequal rates and inner steps."""
     update = Alternating(
@@ -242,6 +243,9 @@ KEY = jax.random.key(0)
 AMSGRAD = dy.Optimiser(optax.amsgrad, 0.2, b1=0.0, eps=2.0)
 
 
+@pytest.mark.slow_cases(
+    "<lambda>-ValueError-stays where it is put in 2", "<lambda>-ValueError-noise has no linear response"
+)
 @pytest.mark.parametrize(
     "make, error, message",
     [

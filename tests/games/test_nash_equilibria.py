@@ -83,6 +83,7 @@ def by_supports(first, second):
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5))
 def test_random_games(seed, rows, columns):

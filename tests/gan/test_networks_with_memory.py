@@ -65,6 +65,7 @@ def test_memory_is_refused_with_its_place(name):
         as_players((1.0, parameters))
 
 
+@pytest.mark.slow
 def test_layers_without_memory_pass():
     network = eqx.nn.Sequential(
         [linear(), eqx.nn.LayerNorm(2), eqx.nn.GroupNorm(1, 2), eqx.nn.WeightNorm(linear(1)), eqx.nn.Dropout(0.5),

@@ -71,6 +71,13 @@ def assert_close(tree, other, tolerance):
         np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.slow_cases(
+    "equinox-discriminator first",
+    "flax nnx-together",
+    "flax linen-together",
+    "haiku-together",
+    "flax linen-discriminator first",
+)
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_steps_are_those_of_a_plain_loop(name, order):

@@ -38,6 +38,7 @@ def on_vectors(update, game, players, key=None):
     return flat, step, np.arange(flat.size) >= flat.size - size
 
 
+@pytest.mark.slow_cases("flax nnx", "haiku", "flax linen")
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_variables_are_in_the_jacobian(name):
     pair = pair_of(name)
@@ -91,6 +92,7 @@ def spectral_wasserstein(dtype):
     return game, _trees.cast((jnp.asarray([0.3, -0.2]), parameters), dtype)
 
 
+@pytest.mark.slow_cases("float32")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_vectors_of_spectral_normalisation_are_stable_and_seen(dtype):
     game, players = spectral_wasserstein(dtype)
@@ -129,6 +131,7 @@ def test_a_run_goes_on_from_its_state():
         dy.simulate(pair.game, Simultaneous(*SGD), state, steps=2, key=key)
 
 
+@pytest.mark.slow
 def test_losses_along_a_run_have_their_variables():
     game, players = spectral_wasserstein(np.float64)
     start = (
@@ -157,6 +160,7 @@ def test_lyapunov_exponents_are_the_logs_of_the_eigenvalues():
     np.testing.assert_allclose(result.exponents, np.log(moduli), atol=2e-2)
 
 
+@pytest.mark.slow
 def test_a_sweep_carries_variables():
     game, players = spectral_wasserstein(np.float64)
     start = jax.tree.map(lambda leaf: leaf + 0.1, players)
@@ -240,6 +244,7 @@ def test_the_update_of_a_game_without_variables_stays_as_it_is():
         WithVariables(0.1)
 
 
+@pytest.mark.slow_cases("equinox")
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_penalties_and_samples_are_in_inference_mode(name):
     pair = pair_of(name)
@@ -331,6 +336,7 @@ def test_a_module_that_holds_its_first_state_needs_no_other():
     assert len(jax.tree.leaves(parameters)) == 2
 
 
+@pytest.mark.slow
 def test_layers_without_memory_and_functions_without_state():
     module = eqx.nn.MLP(2, "scalar", 3, 1, key=KEY)
     transformed = hk.transform(lambda x: hk.nets.MLP([3, 1])(x))

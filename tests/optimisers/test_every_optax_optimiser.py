@@ -45,6 +45,7 @@ SMOOTH = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_in_one_program_against_the_real_step():
     """One player has a coordinate for each, together in `multi_transform`; the real step is iterated from its memory.
 

@@ -141,6 +141,7 @@ def test_single_runs_and_reports():
         check_complete(plots.spectrum(dy.stability(game, method)))
 
 
+@pytest.mark.slow
 def test_trajectory_of_many_coordinates_and_of_a_flow():
     matrix = np.arange(40.0).reshape(8, 5) % 7 - 3
     run = dy.simulate(
@@ -151,6 +152,7 @@ def test_trajectory_of_many_coordinates_and_of_a_flow():
     assert "12 of 13" in " ".join(text.get_text() for text in figure.axes[0].texts)
 
 
+@pytest.mark.slow
 def test_trajectory_needs_one_run_saved_along_the_way():
     game = dy.games.Bilinear(1.0)
     update = dy.updates.Simultaneous(optax.sgd(0.1), optax.sgd(0.1))
@@ -172,6 +174,7 @@ def test_a_notebook_shows_the_picture_itself():
     assert plots.phase_portrait(study_samples.portrait())._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_drawing_touches_nothing_global():
     code = """
 import sys, matplotlib

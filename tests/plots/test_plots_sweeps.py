@@ -223,6 +223,7 @@ def test_what_is_refused():
         plots.chart({})
 
 
+@pytest.mark.slow
 def test_a_store_that_is_not_finished_can_be_drawn(tmp_path):
     def build(rate, weight):
         return dy.games.Quadratic([[1.0]]), dy.updates.Simultaneous(optimisers.sgd(rate)), (weight,)

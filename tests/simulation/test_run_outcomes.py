@@ -196,6 +196,7 @@ def test_random_maps_against_their_exponents(kind, share):
         assert outcome(run) == "cycling" and float(run.period) == period
 
 
+@pytest.mark.slow
 def test_a_sweep_and_basins_follow_the_same_rule():
     values = np.array([2.8, 3.2, 3.5, 3.7, 3.83, 3.9])
 
@@ -242,6 +243,7 @@ def roessler(c):
     )
 
 
+@pytest.mark.slow_cases("game0-200.0-converged-nan")
 @pytest.mark.parametrize(
     "game, until, expected, period",
     [
@@ -267,6 +269,7 @@ def test_turns_of_a_flow_do_not_alias(until):
     np.testing.assert_allclose(run.period, 4 * np.pi, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_undecided_run_says_what_would_decide():
     game = dy.games.Bilinear(1.0)
     run = simulate(game, FLOW, (1.0, 0.0), until=50.0, save_every="last")
@@ -280,6 +283,7 @@ def test_an_undecided_run_says_what_would_decide():
     assert outcome(more) == outcome(simulate(damped, sgd(0.1), (1.0, 0.5), steps=20_000, save_every="last"))
 
 
+@pytest.mark.slow
 def test_a_stiff_flow_says_where_it_stopped_and_what_helps():
     game = dy.Game.from_losses(lambda p, key=None: (1e7 * p[0] ** 2 / 2, (p[1] - jnp.cos(p[0])) ** 2 / 2))
     run = simulate(game, FLOW, (1.0, 2.0), until=100.0, save_every="last", max_steps=2000)
@@ -298,6 +302,7 @@ def softplus(players, key=None):
     return jax.nn.softplus(-players[0]), players[1] ** 2 / 2
 
 
+@pytest.mark.slow_cases("start0")
 @pytest.mark.parametrize("start", [(0.0, 1e5), (-1000.0, 1e5), (-1000.0, 0.0)])
 def test_players_on_the_way_to_infinity_do_not_converge(start):
     """log(1 + e^-x) falls for ever: x grows like log t."""
@@ -364,6 +369,7 @@ class Rooted(dy.Game):
         return cls("norm")
 
 
+@pytest.mark.slow_cases("norm-4", "root-None")
 @pytest.mark.parametrize("kind, step", [("root", None), ("norm", 4)])
 def test_a_gradient_that_is_not_a_number_is_told_with_player_and_step(kind, step):
     start = jnp.ones(1), jnp.asarray([1.0, 0.0])

@@ -89,6 +89,7 @@ def test_a_key_draws_a_new_batch_every_step():
     np.testing.assert_allclose(asymmetric.flat(run.final), asymmetric.flat(states[-1].players), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_flow_saves():
     flow = dy.flows.Flow()
     run = simulate(BILINEAR, flow, (1.0, 0.0), until=2.0, save_every=0.7)
@@ -158,6 +159,7 @@ def test_alternating_cycles_with_the_period_of_its_rotation(h):
         assert abs(float(run.rate)) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_limit_cycle():
     """A weakly nonlinear centre: radius sqrt(4/3) and period 2 pi to first order (averaging)."""
     run = simulate(dy.games.AlmostBilinear(0.1), dy.flows.Flow(), (0.1, 0.1), until=400.0)
@@ -199,6 +201,7 @@ def test_float32_stays_float32():
 # Flows: accuracy, solvers, failures
 
 
+@pytest.mark.slow_cases("Kvaerno5")
 @pytest.mark.parametrize(
     "solver, accuracy",
     [(None, 1e-6), (diffrax.Dopri8(), 1e-6), (diffrax.Kvaerno5(), 1e-5)],
@@ -259,6 +262,7 @@ def test_a_solver_that_runs_out_of_steps_leaves_the_outcome_open():
 STARTS = jnp.asarray([[1.0, 0.5], [1e3, -2.0], [0.0, 0.0], [-0.3, 4.0]])
 
 
+@pytest.mark.slow
 def test_a_batch_of_starts_agrees_with_each_alone_to_rounding():
     """Compiled alone or in a batch, a step may be fused differently: points agree to a few units in the last place."""
     game, update = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3)), alternating(0.2, 0.3)
@@ -350,6 +354,7 @@ def test_progress(method, duration, capfd):
     assert captured.out == "" and "100" in captured.err
 
 
+@pytest.mark.slow
 def test_forward_mode_derivatives():
     def end(h):
         return simulate(BILINEAR, sgd(h), (1.0, 0.0), steps=20).final

@@ -71,6 +71,7 @@ def test_a_normal_matrix_has_no_surprises(kind):
     np.testing.assert_allclose(result.smallest, np.abs(z[..., None] - values).min(axis=-1), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_turning_for_ever():
     """A centre with the half-axes 1 and 2 stretches by 2; equal half-axes stretch nothing."""
     centre = np.array([[0.0, 4.0], [-1.0, 0.0]])
