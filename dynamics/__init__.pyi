@@ -7,6 +7,7 @@ from dynamics import data as data
 from dynamics import directions as directions
 from dynamics import distributions as distributions
 from dynamics import ensembles as ensembles
+from dynamics import experiments as experiments
 from dynamics import flows as flows
 from dynamics import games as games
 from dynamics import metrics as metrics
@@ -34,6 +35,7 @@ from dynamics.analysis import kreiss_constant as kreiss_constant
 from dynamics.analysis import lyapunov_exponents as lyapunov_exponents
 from dynamics.analysis import numerical_abscissa as numerical_abscissa
 from dynamics.analysis import numerical_radius as numerical_radius
+from dynamics.analysis import path_angle as path_angle
 from dynamics.analysis import potential_and_hamiltonian as potential_and_hamiltonian
 from dynamics.analysis import pseudospectrum as pseudospectrum
 from dynamics.analysis import sensitivity as sensitivity

@@ -6,6 +6,8 @@ from dynamics.analysis.asymptotics.covariance import Covariance as Covariance
 from dynamics.analysis.asymptotics.covariance import stationary_covariance as stationary_covariance
 from dynamics.analysis.asymptotics.lyapunov import LyapunovExponents as LyapunovExponents
 from dynamics.analysis.asymptotics.lyapunov import lyapunov_exponents as lyapunov_exponents
+from dynamics.analysis.asymptotics.path_angle import PathAngle as PathAngle
+from dynamics.analysis.asymptotics.path_angle import path_angle as path_angle
 from dynamics.analysis.bifurcation.best import Best as Best
 from dynamics.analysis.bifurcation.best import best as best
 from dynamics.analysis.bifurcation.critical import Bifurcation as Bifurcation

@@ -5,5 +5,7 @@ from dynamics.training.callbacks import CSVLog as CSVLog
 from dynamics.training.checkpoints import forget as forget
 from dynamics.training.generating import generate as generate
 from dynamics.training.loop import train as train
+from dynamics.training.monitor import Monitor as Monitor
+from dynamics.training.monitor import Reading as Reading
 from dynamics.training.result import Ending as Ending
 from dynamics.training.result import Training as Training

@@ -138,6 +138,8 @@ class Leading:
         failure: probability with which the bound may be wrong.
         scaled: whether memory is scaled, see `dynamics.analysis.spectra.scaling`.
         seed: of the random starts.
+        start: first vector of the eigenvalue solver, on the flat state with players first, shape (n,); `None`: random.
+            That of a state nearby saves products.
     """
 
     count: int = 6
@@ -150,6 +152,7 @@ class Leading:
     failure: float = 1e-6
     scaled: bool = True
     seed: int = 0
+    start: Any = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
         as_whole("count", self.count)
@@ -325,7 +328,8 @@ def leading_stability(
         return of_values(values + shift)
 
     scaled = Scaled(operator, scales, jnp.asarray(shift, operator.dtype))
-    pairs = krylov_schur(scaled, leading.count, measure, key=solving, **options)
+    start = None if leading.start is None else jnp.asarray(leading.start, operator.dtype) / scales
+    pairs = krylov_schur(scaled, leading.count, measure, key=solving, start=start, **options)
     products = pairs.products + PROBES + len(copies(operator.state.players, operator.state.memory))
     pairs, smooth = _verified(operator, scaled, pairs, measure, others)
     products += len(pairs.values) + DIRECTIONS

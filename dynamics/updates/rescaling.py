@@ -1,0 +1,65 @@
+"""An update with other rates, whatever its optimisers are: what they return is multiplied."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import optax
+from jaxtyping import PyTree
+
+from dynamics._checks import as_leaf
+from dynamics.optimisers import Optimiser
+from dynamics.updates.base import Steppers, Update
+
+
+def rescaled(update: Update, factors: Sequence[Any]) -> Update:
+    """The same update with the step of every player's optimiser multiplied by a factor; a state serves both.
+
+    For optimisers that multiply by their rate last (SGD, momentum, Adam, ...) this is another learning rate. It is the
+    same with the wrapped parts of an update; extrapolation with rates of its own keeps these. Factors are array leaves:
+    another one compiles nothing.
+
+    Args:
+        update: with an optimiser per player somewhere in it.
+        factors: one per player.
+
+    Raises:
+        TypeError: there is no optimiser in the update.
+        ValueError: not one factor per player.
+
+    >>> import jax.numpy as jnp
+    >>> from dynamics.games import Bilinear
+    >>> from dynamics.updates import Simultaneous
+    >>> update = rescaled(Simultaneous(optax.sgd(0.5), optax.sgd(0.25)), (0.5, 2.0))
+    >>> state = update.init(Bilinear(1.0), (jnp.asarray(1.0), jnp.asarray(2.0)))
+    >>> [float(x) for x in update.step(Bilinear(1.0), state).players]
+    [0.5, 2.5]
+    """
+    count = 0
+
+    def with_factors(node: Any) -> Any:
+        nonlocal count
+        if not isinstance(node, Steppers):
+            return node
+        count += 1
+        if len(factors) != len(node.optimisers):
+            raise ValueError(f"{len(factors)} factors for {len(node.optimisers)} players; expected one per player")
+        pairs = zip(node.optimisers, factors, strict=True)
+        return Steppers(tuple(Optimiser(_times, inner, as_leaf(factor)) for inner, factor in pairs), node.projections)
+
+    changed = jax.tree.map(with_factors, update, is_leaf=lambda node: isinstance(node, Steppers))
+    if not count:
+        raise TypeError(f"{type(update).__name__} has no optimiser of each player; expected e.g. Simultaneous")
+    return changed
+
+
+def _times(inner: Any, factor: Any) -> optax.GradientTransformation:
+    """An optimiser whose changes are multiplied by a factor, with the same memory."""
+
+    def update(gradient: PyTree, memory: PyTree, player: PyTree = None, **extra: Any) -> tuple[PyTree, PyTree]:
+        changes, memory = inner.update(gradient, memory, player, **extra)
+        return jax.tree.map(lambda change: (factor * change).astype(change.dtype), changes), memory
+
+    if isinstance(inner, optax.GradientTransformationExtraArgs):
+        return optax.GradientTransformationExtraArgs(inner.init, update)
+    return optax.GradientTransformation(inner.init, update)
