@@ -3,6 +3,7 @@
 import gc
 import importlib.metadata
 import os
+import pathlib
 
 import hypothesis
 
@@ -33,15 +34,20 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=100
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deterministic"))
 
 # Every compiled program keeps some memory mappings, of which Linux grants a process 65,530; beyond that the compiler
-# crashes. Dropping the programs now and then keeps each process of the suite far below, and its memory small.
-TESTS_BETWEEN_CLEARINGS = 150
+# crashes. Dropping all programs where half of them are used keeps each process of the suite far below.
+MOST_MAPPINGS = 32_000
+TESTS_BETWEEN_LOOKS = 25
+MAPPINGS = pathlib.Path("/proc/self/maps")
 finished = 0
 
 
 def pytest_runtest_teardown(item):
     global finished
     finished += 1
-    if finished % TESTS_BETWEEN_CLEARINGS == 0:
+    if finished % TESTS_BETWEEN_LOOKS:
+        return
+    crowded = MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS if MAPPINGS.exists() else finished % 150 == 0
+    if crowded:
         eqx.clear_caches()
         jax.clear_caches()
 

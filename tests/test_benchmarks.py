@@ -55,6 +55,7 @@ def test_quick_run_from_end_to_end(tmp_path):
     assert "### Planar games" in text and "| Dirac-GAN | f64 |" in text
 
 
+@pytest.mark.slow_cases("bilinear-alternating-float32")
 @needs_compiler
 @pytest.mark.parametrize(
     "game, method, kind", [("non_saturating", "simultaneous", np.float64), ("bilinear", "alternating", np.float32)]

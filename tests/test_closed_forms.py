@@ -400,6 +400,7 @@ def test_dirac_gan_alternating(repeats, h, k, weight):
     assert (radius(bare) < 1 + 1e-6) == (strength < 4)
 
 
+@pytest.mark.slow_cases("0.3")
 @pytest.mark.parametrize("weight", [0.3, 0.85, 1.7])
 def test_critical_step_of_the_regularised_dirac_gan(weight):
     def step(make):

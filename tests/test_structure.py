@@ -232,6 +232,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow_cases("flow", "gap-aware flow")
 @pytest.mark.parametrize("name", METHODS)
 def test_changed_numbers_compile_nothing(name):
     def once(scale):

@@ -67,6 +67,7 @@ def test_no_module_uses_at_import_what_is_imported_on_first_use():
                 assert not names, f"{path}: from dynamics import {names}; write import dynamics.name as name"
 
 
+@pytest.mark.slow
 def test_a_study_beside_a_sweep(tmp_path):
     """At once in two threads, and the same numbers as one after the other."""
     (tmp_path / "small.toml").write_text(small_toml(portrait=False))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from dynamics import distributions
+import dynamics.distributions as distributions
 from dynamics._checks import Numbers, as_leaf, as_whole
 from dynamics._memory import check_memory, counted
 from dynamics.data.dataset import DataSet

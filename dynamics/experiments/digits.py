@@ -6,7 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from dynamics import data, distributions, metrics, objectives, penalties
+import dynamics.data as data
+import dynamics.distributions as distributions
+import dynamics.metrics as metrics
+import dynamics.objectives as objectives
+import dynamics.penalties as penalties
 from dynamics._keys import key_of
 from dynamics.experiments.experiment import Experiment, falling_adam
 from dynamics.gan import GAN

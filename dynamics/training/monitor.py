@@ -281,7 +281,7 @@ class Monitor:
         >>> from dynamics.updates import Simultaneous
         >>> game = Quadratic(jnp.diag(jnp.array([1.0, 2.0])))
         >>> update = Simultaneous(optax.sgd(0.1), optax.sgd(0.1))
-        >>> state = update.init(game, (jnp.ones(1), jnp.ones(1)))
+        >>> state = update.init(game, (jnp.asarray(1.0), jnp.asarray(1.0)))
         >>> round(Monitor(game, update, leading=2).largest_factor(state), 1)  # 0.1 x 2 x 10 = 2
         10.0
         """
@@ -356,7 +356,7 @@ class Stretched(Update):
                 lambda a, b: a + (factor * (b - a)).astype(b.dtype) if eqx.is_inexact_array(b) else b, old, moved
             )
 
-        players = map(stretched, self.factors, state.players, new.players, strict=True)
+        players = map(stretched, self.factors, state.players, new.players)
         return State(tuple(players), new.memory)
 
     @classmethod

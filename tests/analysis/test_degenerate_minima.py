@@ -148,6 +148,7 @@ VALLEYS = {  # losses of two numbers, and their minimum at 0
 }
 
 
+@pytest.mark.slow_cases("cusps", "bent valley that goes up")
 @pytest.mark.parametrize("name", VALLEYS)
 def test_valleys(name):
     value, kind = VALLEYS[name]

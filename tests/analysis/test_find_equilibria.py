@@ -303,6 +303,7 @@ def test_all_equilibria_of_random_polynomial_games_are_found():
     assert counts == [7, 4, 6, 5]
 
 
+@pytest.mark.slow
 def test_the_zero_sum_quartic_has_the_origin_alone():
     value = np.zeros((5, 5))
     value[1, 1], value[2, 0], value[0, 2], value[4, 0], value[0, 4] = 1, -0.5, 0.5, 0.25, -0.25
@@ -314,6 +315,7 @@ def test_the_zero_sum_quartic_has_the_origin_alone():
     assert_complete(find_equilibria(game, ((-3, -3), (4, 4))), enclosures)
 
 
+@pytest.mark.slow
 def test_few_starts_find_the_same_with_the_help_of_deflation():
     game, field = random_cubic(0)
     many = positions(find_equilibria(game, ((-3, -3), (3, 3))))
@@ -414,6 +416,7 @@ def test_a_line_of_equilibria_is_returned_as_one_point():
     assert sum(map(float, point.players)) == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_circle_of_equilibria_is_one_point_beside_its_centre():
     found = find_equilibria(Plane(*jnp.eye(3)[0]), ((-2, -2), (2, 2)))
     radii = np.linalg.norm(positions(found), axis=1)

@@ -125,6 +125,7 @@ def test_one_step_with_several_gradients(wrapped):
     assert report.period == 3 and report.verdict == "stable"
 
 
+@pytest.mark.slow
 def test_smooth_schedules_with_and_without_a_period():
     h = 0.1
     cosine = dy.stability(GAME, twice(optax.sgd(lambda count: h * (1.2 + jnp.cos(2 * jnp.pi * count / 12)))))

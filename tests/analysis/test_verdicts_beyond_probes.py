@@ -113,6 +113,7 @@ def test_only_known_functions_are_taken_as_smooth_by_their_names():
         assert len(gaps(smooth)(0.0)) == 0
 
 
+@pytest.mark.slow
 def test_a_relu_network_in_single_precision():
     """Smallest pre-activation about 1e-3: well inside one smooth piece, which float64 and float32 agree about."""
     generator, theta = dy.split_module(eqx.nn.MLP(2, 2, 6, 1, key=jax.random.key(0)))
@@ -135,6 +136,7 @@ def test_a_kink_next_to_the_point_is_not_at_it():
     assert report.smoothness == "stiff" and report.verdict == "stable" and abs(report.radius - 0.9) < 1e-12
 
 
+@pytest.mark.slow
 def test_noise_counts_at_a_kink():
     """RMSProp under noise s steps about h / s: both pieces of the one-sided curvature are unstable then."""
 
@@ -150,6 +152,7 @@ def test_noise_counts_at_a_kink():
 # Points
 
 
+@pytest.mark.slow
 @given(
     scale=st.sampled_from([1e-8, 1.0, 1e8]),
     offset=st.sampled_from([1e-3, 0.3, 1.5]),
@@ -235,6 +238,7 @@ def test_half_precision_is_refused_by_all(kind):
             call()
 
 
+@pytest.mark.slow
 def test_smooth_networks_of_hundreds_of_numbers_get_a_verdict_in_single_precision():
     generator, theta = dy.split_module(eqx.nn.MLP(2, 2, 24, 1, jax.nn.tanh, key=jax.random.key(0)))
     critic, psi = dy.split_module(eqx.nn.MLP(2, "scalar", 40, 1, jax.nn.tanh, key=jax.random.key(1)))

@@ -193,6 +193,7 @@ def test_strategies_of_matrices_keep_their_promises(size):
     assert claims.search(make(check, compiled=False, **domain), 100).verdict == "holds"
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_report_and_prints_data(tmp_path, capsys):
     command = [
         "claims",

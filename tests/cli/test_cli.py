@@ -15,7 +15,7 @@ import xarray
 from processes import INTERRUPTIBLE
 
 import dynamics
-from dynamics import catalogue, claims, cli, optimisers, studies
+from dynamics import catalogue, claims, cli, experiments, optimisers, studies
 from dynamics._text import readable
 from dynamics.reports import studies as report
 
@@ -109,7 +109,8 @@ def test_list_names_every_member_in_one_line(room, capsys, fake):
     if room in ("studies", "claims"):
         names = studies.builtin() if room == "studies" else claims.catalogue()
     else:
-        names = optimisers.CATALOGUE if room == "optimisers" else catalogue.members(room)
+        catalogues = {"optimisers": optimisers.CATALOGUE, "experiments": experiments.CATALOGUE}
+        names = catalogues[room] if room in catalogues else catalogue.members(room)
     assert cli.main(["list", room]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(names)

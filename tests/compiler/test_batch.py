@@ -76,6 +76,7 @@ def test_every_game(name):
     same_as_vmap(partial(trajectory, game, update, point), SHIFTS)
 
 
+@pytest.mark.slow_cases("Alternating")
 @pytest.mark.parametrize("name", members("updates"))
 def test_every_update(name):
     game, point = make(3), start(3)
@@ -83,6 +84,7 @@ def test_every_update(name):
     same_as_vmap(partial(trajectory, game, update, point), SHIFTS)
 
 
+@pytest.mark.slow_cases("CurvatureExploitation", "LOLA")
 @pytest.mark.parametrize("name", members("directions"))
 def test_every_direction(name):
     game, point = make(2), start(2)
@@ -247,6 +249,7 @@ def test_small_rates_keep_their_digits():
     np.testing.assert_allclose(moved, -1e-8, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_whole_run_is_machine_code():
     update = dy.updates.Alternating(dy.optimisers.sgd(0.1), dy.optimisers.sgd(0.2))
 

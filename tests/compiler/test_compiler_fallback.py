@@ -195,6 +195,9 @@ def nothing_remembered():
     forget()
 
 
+@pytest.mark.slow_cases(
+    "_jax-jax.ffi.register_ffi_target", "jit-llvm.create_mcjit_compiler", "_jax-jax.ffi.include_dir"
+)
 @pytest.mark.slow_cases("_jax-jax.ffi.ffi_lowering")
 @pytest.mark.parametrize("module, path", [fault(*one) for one in FAULTS])
 def test_a_name_that_is_gone_or_fails(module, path, plain, nothing_remembered, monkeypatch):
@@ -229,6 +232,7 @@ def faulty_rules():
         yield pytest.param(llvm_rules, name, id=f"lowering-rules-{name}", marks=pytest.mark.slow)
 
 
+@pytest.mark.slow_cases("lowering-rules-while", "lowering-rules-reshape", "operations-tanh")
 @pytest.mark.parametrize("where, name", [*faulty_rules()])
 def test_a_rule_that_fails(where, name, plain, monkeypatch):
     hits = []
@@ -330,6 +334,7 @@ def test_errors_of_the_caller_are_raised_without_a_warning():
         dy.sweep(build, AXES, steps=20, predict=False)
 
 
+@pytest.mark.slow
 def test_the_compiler_turned_off(plain, monkeypatch, caplog, tmp_path):
     caplog.set_level(logging.INFO, logger="dynamics")
     found, told = swept(store=tmp_path / "run.zarr")

@@ -254,6 +254,7 @@ def test_branches():
         agree(chosen, jnp.asarray(which), numbers(np.float64) * 0.01)
 
 
+@pytest.mark.slow
 def test_a_game_does_not_depend_on_its_neighbours():
     def simulated(x, rate):
         return jax.lax.fori_loop(0, 50, lambda i, x: x - rate * jnp.sin(x) * jnp.tanh(x), x)

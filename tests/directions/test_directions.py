@@ -76,6 +76,7 @@ def test_the_field_by_hand_is_minus_the_gradient_of_the_losses_by_hand():
 LONG = ("CompetitiveGradient", "Stackelberg")  # to compile
 
 
+@pytest.mark.slow_cases("2-FollowTheRidge")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in members("directions")]
 )

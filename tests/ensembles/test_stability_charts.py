@@ -210,6 +210,7 @@ def dirac(rate, weight, turn):
     return dy.games.DiracGAN(penalty=dy.penalties.R1(weight + 0 * turn)), update, (1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_rows_of_a_grid_are_the_cells_side_by_side():
     rates, weights = np.linspace(0.05, 3, 3), np.linspace(0, 2, 400)
     grid = dy.stability_chart(dirac, {"turn": [0.0, 1.0], "rate": rates, "weight": weights})
@@ -255,6 +256,7 @@ def test_comparisons_inside_smooth_functions_leave_the_closed_form_to_decide(own
     dy.stability_chart(build, {"rate": np.linspace(0.07, 3, 20), "weight": np.linspace(0.01, 2, 20)})
 
 
+@pytest.mark.slow
 def test_larger_states_are_judged_as_sweeps_do():
     def build(rate, memory, key):
         matrix = jnp.array([[1.0, 2.0], [-1.0, 0.5]]) + 0.1 * jax.random.normal(key, (2, 2))

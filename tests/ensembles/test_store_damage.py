@@ -98,6 +98,7 @@ def check(path, name, whole, files):
     sweeps.equal(xr.open_zarr(path, chunks=None), whole)
 
 
+@pytest.mark.slow_cases("flipped")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_file_damaged(damage, finished, tmp_path):
     original, whole, files = finished
@@ -147,6 +148,7 @@ def test_a_chunk_of_another_sweep_does_not_count(finished, tmp_path):
         swept(path)
 
 
+@pytest.mark.slow
 def test_edited_metadata(finished, tmp_path):
     original, whole, files = finished
     path = tmp_path / "run.zarr"

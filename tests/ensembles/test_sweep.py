@@ -464,6 +464,7 @@ print(found[0].attrs["dtype"])
     assert small != large and (same, dtype) == ("True", "float32")
 
 
+@pytest.mark.slow
 def test_a_cell_that_blows_up_disturbs_nobody():
     found = dy.sweep(linear, {"rate": [0.1, 1e30, 0.2]}, steps=100, predict=False)
     calm = dy.sweep(linear, {"rate": [0.1, 0.15, 0.2]}, steps=100, predict=False)

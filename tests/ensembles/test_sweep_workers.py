@@ -133,6 +133,7 @@ def test_generators_that_draw_for_a_whole_batch():
     assert not np.array_equal(together.player_0, dy.sweep(build, axes, steps=20, key=jax.random.key(2)).player_0)
 
 
+@pytest.mark.slow
 def test_threads_change_nothing(whole):
     with concurrent.futures.ThreadPoolExecutor(3) as executor:
         equal(whole, small(executor=executor))
@@ -188,6 +189,7 @@ def test_a_worker_computes_in_the_precision_of_the_caller(whole):
 # What goes wrong
 
 
+@pytest.mark.slow
 def test_what_a_worker_cannot_do(pool):
     def build(rate):
         if isinstance(rate, jax.core.Tracer):

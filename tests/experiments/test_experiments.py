@@ -55,6 +55,7 @@ def test_the_ring_at_the_command_line(tmp_path, capsys, monkeypatch):
     assert code == 2 and "holds another training" in errors
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_where_it_is_interrupted(tmp_path):
     experiment = experiments.ring(**SMALL["ring"])
 

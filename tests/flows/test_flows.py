@@ -88,6 +88,7 @@ def test_extragradient_and_the_optimistic_method_tend_to_the_flow():
         assert 0.9 < order < 1.15
 
 
+@pytest.mark.slow_cases("order3-repeats3-direction3")
 @pytest.mark.parametrize(
     "order, repeats, direction",
     [
@@ -179,6 +180,7 @@ def test_the_gap_aware_field(player):
     np.testing.assert_allclose(moved.memory, (by_hand.losses(z)[player] - 1.44) / 0.25, rtol=1e-12)
 
 
+@pytest.mark.slow_cases("ModifiedFlow-3-float64")
 @pytest.mark.parametrize("players, dtype", [(2, np.float32), (3, np.float64)])
 @pytest.mark.parametrize("name", members("flows"))
 def test_conformance(name, players, dtype):
@@ -197,6 +199,7 @@ def test_conformance(name, players, dtype):
     asymmetric.same(jax.tree.map(lambda leaf: leaf[1], together.players), asymmetric.flat(tangent.players), dtype)
 
 
+@pytest.mark.slow
 def test_simulated_flow_against_the_matrix_exponential():
     """A linear game of three players, with unequal rates."""
     game = dy.games.Quadratic([[1.0, 2.0, -1.0], [-2.0, 0.5, 0.3], [0.4, 0.2, 0.7]])

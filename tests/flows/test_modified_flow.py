@@ -231,6 +231,7 @@ def test_the_published_linear_game(name, trace, determinant, verdict):
     assert report.verdict == verdict
 
 
+@pytest.mark.slow_cases("alternating-end1-(-0.09081+1.003992j)", "simultaneous-end0-(0.00919+1.018j)")
 @pytest.mark.parametrize(
     "name, end, eigenvalue",
     [

@@ -86,6 +86,7 @@ def test_bad_input_is_refused(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_a_classifier_tells_modes_apart_and_is_the_same_for_the_same_key():
     data = dy.data.ring(jax.random.key(0), 400, modes=3, std=0.1)
     one, again = (metrics.train_classifier(data, jax.random.key(1), width=8, steps=300, rate=0.01) for _ in range(2))

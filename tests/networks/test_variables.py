@@ -111,6 +111,7 @@ def test_the_vectors_of_spectral_normalisation_are_stable_and_seen(dtype):
     assert np.abs(naive - quotients).max() > 1e-2  # what is held fixed in the losses moves the map
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_state():
     pair = pair_of("flax linen")
     update = Simultaneous(optax.adam(0.01), optax.adam(0.01))
@@ -244,6 +245,7 @@ def test_the_update_of_a_game_without_variables_stays_as_it_is():
         WithVariables(0.1)
 
 
+@pytest.mark.slow_cases("flax nnx")
 @pytest.mark.slow_cases("equinox")
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_penalties_and_samples_are_in_inference_mode(name):
@@ -263,6 +265,7 @@ def test_penalties_and_samples_are_in_inference_mode(name):
     np.testing.assert_allclose(fake.values, np.stack(evaluated), atol=1e-12)
 
 
+@pytest.mark.slow_cases("equinox", "flax nnx")
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_random_numbers_need_a_key(name):
     pair = pair_of(name)

@@ -114,6 +114,7 @@ def test_what_needs_more_than_a_gradient_says_so(optimiser, needs, instead, ask)
     assert instead in str(raised.value)
 
 
+@pytest.mark.slow
 def test_sharpness_aware_descent_is_a_method_of_period_two():
     """A step up with one rate, then one down from where it began: I - h H (I + r H)."""
     h, r, matrix = 0.1, 0.05, np.array([[1.0, 2.0], [-2.0, 1.0]])

@@ -130,6 +130,7 @@ def test_portrait_on_an_uneven_grid():
     check_complete(plots.phase_portrait(dataclasses.replace(portrait, x=uneven, y=uneven)))
 
 
+@pytest.mark.slow
 def test_single_runs_and_reports():
     game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
     update = dy.updates.Alternating(optax.sgd(0.1), optax.sgd(0.2))

@@ -243,6 +243,7 @@ def roessler(c):
     )
 
 
+@pytest.mark.slow_cases("game1-200.0-chaotic-nan")
 @pytest.mark.slow_cases("game0-200.0-converged-nan")
 @pytest.mark.parametrize(
     "game, until, expected, period",
@@ -302,6 +303,7 @@ def softplus(players, key=None):
     return jax.nn.softplus(-players[0]), players[1] ** 2 / 2
 
 
+@pytest.mark.slow_cases("start1")
 @pytest.mark.slow_cases("start0")
 @pytest.mark.parametrize("start", [(0.0, 1e5), (-1000.0, 1e5), (-1000.0, 0.0)])
 def test_players_on_the_way_to_infinity_do_not_converge(start):

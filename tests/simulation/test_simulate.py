@@ -188,6 +188,7 @@ def test_a_slow_drift_is_not_rest():
     assert outcome(simulate(BILINEAR, sgd(1e-6), start, steps=40)) == "undecided"
 
 
+@pytest.mark.slow
 def test_float32_stays_float32():
     start = (np.float32(1.0), np.float32(0.5))
     game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
@@ -280,6 +281,7 @@ def test_a_batch_of_starts_agrees_with_each_alone_to_rounding():
         np.testing.assert_allclose(alone.rate, together.rate[i], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_of_learning_rates():
     rates = jnp.asarray([0.02, 0.1, 0.5])
 
@@ -321,6 +323,7 @@ def test_a_batch_has_no_description():
 # Going on, progress, derivatives
 
 
+@pytest.mark.slow
 def test_going_on_equals_one_long_run():
     game = dy.games.DiracGAN()
     update = dy.updates.Alternating(optimisers.momentum(0.1, -0.3), optimisers.adam(0.05))
@@ -337,6 +340,7 @@ def test_going_on_equals_one_long_run():
         np.testing.assert_allclose(a, b, atol=1e-7)
 
 
+@pytest.mark.slow_cases("method1-duration1")
 @pytest.mark.parametrize("method, duration", [(sgd(0.1), dict(steps=70)), (dy.flows.Flow(), dict(until=5.0))])
 def test_progress(method, duration, capfd):
     """A bar on the error stream, alone and in a batch; the numbers are the same."""

@@ -46,6 +46,7 @@ def plain_loop(game, update, players, data, steps, decay):
     return state, average
 
 
+@pytest.mark.slow_cases("float32")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_steps_are_those_of_the_update_on_the_batches(dtype):
     game, update, players, data = small(dtype)
@@ -116,6 +117,7 @@ def test_games_without_data_take_their_own():
     assert len(training.steps) == 26  # every 2 steps
 
 
+@pytest.mark.slow
 def test_a_gan_within_a_game_gets_the_batches():
     game = dy.games.RingGAN(jax.random.key(0), width=3, depth=1, latents=8, batch_size=5)
     data = dy.data.Batches(jnp.zeros((10, 2)), 5, KEY)
@@ -311,6 +313,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         train(steps=1, every=1, directory=tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_networks_with_variables_resume_as_well(tmp_path):
     class Normalised(eqx.Module):
         first: eqx.nn.Linear

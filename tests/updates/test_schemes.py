@@ -130,6 +130,7 @@ def test_the_derivative_of_the_proximal_point_is_that_of_the_implicit_function()
     np.testing.assert_allclose(slopes, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow_cases("100.0")
 @pytest.mark.slow_cases("0.01")
 @pytest.mark.parametrize("size", [0.01, 100.0])
 def test_proximal_point_on_the_bilinear_game(size):
