@@ -3,6 +3,7 @@
 import json
 
 import asymmetric
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from compilations import compiled
 
 import dynamics as dy
 from dynamics import optimisers
-from dynamics.analysis import lyapunov_exponents
+from dynamics.analysis import StateOperator, lyapunov_exponents
 
 # Three scalar players whose matrix has real eigenvalues and is far from normal.
 SHEAR = np.array([[1.0, 2.0, -1.0], [0.5, 1.5, 3.0], [-1.0, 0.3, 1.0]])
@@ -60,6 +61,29 @@ def test_the_largest_alone_are_the_first_of_all():
     expected = log_moduli(np.eye(3) - np.diag(rates) @ MATRIX)
     result = lyapunov_exponents(GAME, sgd(*rates), START, steps=400, warm_up=400, count=2)
     np.testing.assert_allclose(result.exponents, expected[:2], rtol=1e-9)
+
+
+def test_a_run_goes_on_from_its_state():
+    # Adam from rest and Adam from the memory of a run have different exponents over a few steps.
+    game, players = asymmetric.make(2), asymmetric.start(2)
+    update = dy.updates.Alternating(optimisers.adam(0.05, b1=0.5), optimisers.sgd(0.1))
+    start = dy.simulate(game, update, players, steps=7, save_every="last").state
+    resumed = lyapunov_exponents(game, update, start, steps=1, warm_up=0, count=1)
+    again = lyapunov_exponents(game, update, start.players, steps=1, warm_up=0, count=1)
+    size = jax.flatten_util.ravel_pytree(eqx.filter(start, eqx.is_inexact_array))[0].size
+    first = np.linalg.qr(np.random.default_rng(0).standard_normal((size, 1)))[0]
+    jacobian = np.asarray(StateOperator(game, update, start).as_matrix())
+    assert resumed.exponents[0] == pytest.approx(np.log(np.linalg.norm(jacobian @ first)), rel=1e-9)
+    assert abs(resumed.exponents[0] - again.exponents[0]) > 1e-3
+    end = dy.simulate(game, update, start, steps=1, save_every="last").final
+    for mine, other in zip(jax.tree.leaves(resumed.final), jax.tree.leaves(end), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-12)
+    for arguments in ({"batch": True}, {}):
+        method = update if arguments else dy.flows.Flow()
+        with pytest.raises(ValueError, match="players is a State"):
+            lyapunov_exponents(game, method, start, steps=1, **arguments)
+    with pytest.raises(ValueError, match="the state has the memory"):
+        lyapunov_exponents(game, sgd(0.1, 0.1), start, steps=1)
 
 
 def test_alternating_descent_on_a_bilinear_game_keeps_all_distances():

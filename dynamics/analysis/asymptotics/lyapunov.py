@@ -23,7 +23,7 @@ from dynamics.game import Game, Players
 from dynamics.outcomes import Outcome
 from dynamics.simulation import simulate
 from dynamics.updates import Simultaneous
-from dynamics.updates.base import State, Update
+from dynamics.updates.base import State, Update, check_memory_of
 from dynamics.updates.runge_kutta import TABLEAUS
 from dynamics.updates.with_variables import for_game
 
@@ -118,7 +118,8 @@ def lyapunov_exponents(
     Args:
         game: the game.
         method: an update (with `steps`) or a flow (with `until`).
-        players: starting point, a tuple with a number, array or pytree per player.
+        players: starting point, a tuple with a number, array or pytree per player; of an update also a `State`, whose
+            memory the run begins with: `run.state`, or the last result of `dynamics.from_step`.
         steps: number of steps of an update over which the mean is taken.
         until: likewise the time of a flow.
         count: how many exponents, the largest ones; default all, as many as the state has numbers.
@@ -134,7 +135,7 @@ def lyapunov_exponents(
 
     Raises:
         TypeError: the method is no update and no flow.
-        ValueError: a number is out of bounds, or the flow has noise of its own.
+        ValueError: a number is out of bounds, the flow has noise of its own, or a state is that of another method.
 
     >>> import optax
     >>> from dynamics.games import Bilinear
@@ -147,6 +148,9 @@ def lyapunov_exponents(
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
     method = for_game(game, method)
+    if isinstance(players, State):
+        method = _resumed(game, method, players, batch)
+        players = players.players
     players = as_point(players, "players")
     dtype = _trees.float_dtype(players)
     if isinstance(method, Update):
@@ -175,6 +179,35 @@ def lyapunov_exponents(
         if not np.isneginf(logs).any():
             break
     return _result(boundary_of(method).kind, outcome, np.asarray(logs, float), final, size, tangents, length)
+
+
+class Resumed(Update):
+    """An update whose first state has the memory that is given."""
+
+    inner_update: Update
+    memory: PyTree
+
+    def init(self, game: Game, players: Players) -> State:
+        return State(players, self.memory)
+
+    def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
+        return self.inner_update.step(game, state, key)
+
+    @classmethod
+    def example(cls, players: int = 2) -> Update:
+        inner = Simultaneous.example(players)
+        return cls(inner, inner.steppers.init((jnp.zeros(()),) * players))
+
+
+def _resumed(game: Game, method: Update | AbstractFlow, state: State, batch: bool) -> Update:
+    """The method, beginning with the memory of a state."""
+    if not isinstance(method, Update) or batch:
+        raise ValueError(
+            "players is a State, which a single run of an update can begin with; expected a tuple of players for "
+            + ("a batch" if batch else "a flow")
+        )
+    check_memory_of(method, game, state)
+    return Resumed(method, state.memory)
 
 
 def _steps_of_flow(flow, steps, until, warm_up, step, key) -> tuple[int, int, float]:
