@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 import dynamics as dy
 from dynamics.analysis import FieldOperator, Leading, SymmetricPart
+from dynamics.analysis.spectra.scaling import dense_memory_scales
 from dynamics.analysis.stability.linearisation import on_vectors
 from dynamics.updates import State
 
@@ -75,6 +76,7 @@ def test_leading_eigenvalues_are_those_of_the_dense_jacobian(dtype):
     dense = dy.stability(_as(game, jnp.float64), ADAM, _as(state, jnp.float64))
     report = dy.stability(game, ADAM, state, leading=Leading(6, conditions=True, bound=0))
     assert np.all(report.converged) and report.size == len(dense.eigenvalues)
+    assert dense.verdict == "unstable" and dense.error < 1e-9  # in the units of the memory
     assert np.all(np.isfinite(report.errors)) and np.max(report.errors) < (1e-3 if dtype == jnp.float32 else 1e-8)
     for value, error in zip(report.eigenvalues, report.errors, strict=True):
         assert np.min(np.abs(dense.eigenvalues - value)) <= error
@@ -92,6 +94,31 @@ def test_leading_eigenvalues_are_those_of_the_dense_jacobian(dtype):
 
 def _as(tree, dtype):
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+
+def test_the_units_of_memory_do_not_count_at_a_state():
+    """Heavy ball on a quadratic game whose velocity is written in units of 1e-9: the same report."""
+    game = dy.games.Quadratic([[1.0, 2.0], [-2.0, 1.0]])
+    reports = []
+    for unit in (1.0, 1e-9):
+
+        def train_step(state, batch, key, unit=unit):
+            players = state["x"], state["y"]
+            field = game.field(players)
+            new = {}
+            for name, player, direction in zip("xy", players, field, strict=True):
+                velocity = 0.5 * state["v" + name] * unit + 0.1 * direction
+                new[name], new["v" + name] = player + velocity, velocity / unit
+            return new
+
+        start = {"x": 1.0, "y": 0.5, "vx": 0.1 / unit, "vy": -0.2 / unit}
+        loop = dy.from_step(train_step, start, players=lambda state: (state["x"], state["y"]))
+        reports.append(dy.stability(*loop))
+    first, second = reports
+    np.testing.assert_allclose(second.eigenvalues, first.eigenvalues, rtol=1e-12)
+    assert first.verdict == second.verdict == "stable" and second.error < 1e-12
+    jacobian = np.array([[1.0, 0.0, 2e8], [0.0, 1.0, 0.0], [3e-8, 4e-8, 0.5]])
+    np.testing.assert_array_equal(dense_memory_scales(jacobian, 2), [1.0, 1.0, 2.0**-26])
 
 
 @pytest.mark.slow

@@ -52,6 +52,28 @@ def memory_scales(product: Product, players: PyTree, memory: PyTree, direction: 
     return scales, answers[-1]
 
 
+def dense_memory_scales(jacobian: Any, players: int) -> np.ndarray:
+    r"""The same scales from a Jacobian that is written down, as powers of two: $D^{-1} J D$ has no rounding of its own.
+
+    Args:
+        jacobian: of a step, shape (n, n), players first.
+        players: how many of the n numbers are players'.
+
+    Returns:
+        shape (n,); 1 for players, and for memory that acts in one direction alone.
+    """
+    matrix = np.asarray(jacobian, float)
+    scales = np.ones(len(matrix))
+    with np.errstate(all="ignore"):
+        out = np.linalg.norm(matrix[:players, players:], axis=0)
+        into = np.linalg.norm(matrix[players:, :players], axis=1)
+        exponents = np.round(np.log2(into / out) / 2)
+    most = np.log2(LARGEST)
+    usable = np.isfinite(exponents)
+    scales[players:][usable] = np.exp2(np.clip(exponents[usable], -most, most))
+    return scales
+
+
 def _positive(values: Array) -> Array:
     return jnp.maximum(values, jnp.maximum(jnp.max(values) / LARGEST, jnp.finfo(values.dtype).tiny * 1e6))
 

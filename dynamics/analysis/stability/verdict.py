@@ -26,6 +26,7 @@ from dynamics.analysis.equilibria.newton import (
     vanishes,
 )
 from dynamics.analysis.equilibria.precision import as_point, precisely
+from dynamics.analysis.spectra.scaling import dense_memory_scales
 from dynamics.analysis.stability.boundary import IMAGINARY_AXIS, UNIT_CIRCLE, Boundary, boundary_of
 from dynamics.analysis.stability.certificates import (
     SMALLEST,
@@ -318,7 +319,9 @@ def _at_state(
         rest = _held(game, method, State(exact, memory), key)
         linear = jax.device_get(_linearise(game, method, exact, key, limit=False, rest=rest))
         accuracy = accuracy_of(point)
-        report = stability_of(linear, game, method, exact, key, None, require_equilibrium, accuracy, rest, point)
+        scales = dense_memory_scales(linear.jacobian, _trees.size(exact)) if boundary_of(method).discrete else None
+        options = dict(accuracy=accuracy, rest=rest, point=point, scales=scales)
+        report = stability_of(linear, game, method, exact, key, None, require_equilibrium, **options)
     moved = _norm(linear.defect)
     unmoved = defect_vanishes(
         linear, _residual_vanishes(linear, exact, accuracy)[1], float(linear.epsilon), accuracy, report.boundary
@@ -360,11 +363,13 @@ def stability_of(
     accuracy: float | None = None,
     rest: Rest | None = None,
     point: Players | None = None,
+    scales: np.ndarray | None = None,
 ) -> Stability:
     """The report of a linearisation that was made with `limit=False`; arguments as in `stability`.
 
     `accuracy` is that of the players, relative to 1 + their size; `None`: the root of their machine epsilon. `rest` is
-    that of the method under this noise, where it is known; `point` is what the report names, if not the players.
+    that of the method under this noise, where it is known; `point` is what the report names, if not the players. In
+    units of `scales`, one per coordinate of the state, rounding is measured.
     """
     point = players if point is None else point
     accuracy = accuracy_of(players) if accuracy is None else accuracy
@@ -408,12 +413,12 @@ def stability_of(
     directions = None
     if smooth in ("kinked", "discontinuous", "stiff") or linear.switching > 0:
         directions, smooth = _closer_look(problem, linear, smooth, limit=vanishing)
-    judged = _judge_eigenvalues(linear, boundary, dimension, kept, smooth)
+    judged = _judge_eigenvalues(linear, boundary, dimension, kept, smooth, scales)
     if smooth == "kinked" and not judged.neutral and not vanishing:
         pieces = _pieces(problem, linear, directions)
         if pieces is not None and len(pieces.jacobians) == 1 and np.max(linear.kinks) < FAINT:
             # One Jacobian in all directions: the probes saw the rounding of what the map solves inside.
-            judged = _judge_eigenvalues(linear, boundary, dimension, kept, "smooth")
+            judged = _judge_eigenvalues(linear, boundary, dimension, kept, "smooth", scales)
         elif pieces is not None:
             judged = _judge_pieces(pieces, boundary, judged)
     notes = list(judged.notes)
@@ -776,9 +781,16 @@ def _rest_state(game, method, players, key=None, noise=None) -> Rest:
 
 
 def _judge_eigenvalues(
-    linear: Linearisation, boundary: Boundary, dimension: int, kept: int, smoothness: str
+    linear: Linearisation,
+    boundary: Boundary,
+    dimension: int,
+    kept: int,
+    smoothness: str,
+    scales: np.ndarray | None = None,
 ) -> _Judged:
     jacobian, epsilon = np.asarray(linear.jacobian), float(linear.epsilon)
+    if scales is not None:  # powers of two: a similar matrix without rounding
+        jacobian = jacobian * scales / scales[:, None]
     if smoothness == "not differentiable":
         nothing = np.full(len(jacobian), complex(float("nan"), float("nan")))
         return _Judged(nothing, smoothness=smoothness, notes=(Note.not_differentiable.filled(),))
