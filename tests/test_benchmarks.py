@@ -89,6 +89,7 @@ def test_c_finds_what_a_sweep_finds(compiled, game, method, kind):
     np.testing.assert_allclose(found.final[:, :8][:, near], reference[:, near], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_c_solves_flows_and_quadratic_games(compiled):
     problems, native = load("problems"), load("native")
@@ -124,6 +125,7 @@ def test_cuda_finds_what_c_finds(compiled, tmp_path):
         np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_benchmark_says_so():
     if any(device.platform == "gpu" for device in jax.devices()):
         pytest.skip("there is a GPU")
@@ -161,6 +163,12 @@ def test_the_attack_knows_a_wrong_verdict(monkeypatch):
     assert sum(row["wrong"] for row in verdicts.attack((2,), games=4)) > 5
 
 
+@pytest.mark.slow_cases(
+    "consensus:Consensus-missing transpose-consensus/jacobian",
+    "opponent_shaping:_shaping-factor one half-opponent-shaping/lola",
+    "game:_field-swapped player-bilinear/unrolled",
+    "updates.base:alternating_step-stale gradient-bilinear/alternating",
+)
 @pytest.mark.parametrize(
     "place, kind, catcher",
     [

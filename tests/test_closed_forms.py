@@ -246,6 +246,7 @@ def test_consensus_and_symplectic_adjustment(name, s, t, u, v, h, weight):
     assert (radius(step) < 1) == (h < limit)
 
 
+@pytest.mark.slow
 @given(*bilinear, steps, numbers(-1, 1))
 def test_manifold_of_equilibria_of_a_wide_matrix(s, t, u, v, h, extra):
     matrix = np.hstack([np.asarray(matrix_of((s, t), (u, v))), np.full((2, 1), extra)])
@@ -400,6 +401,7 @@ def test_dirac_gan_alternating(repeats, h, k, weight):
     assert (radius(bare) < 1 + 1e-6) == (strength < 4)
 
 
+@pytest.mark.slow_cases("0.85")
 @pytest.mark.slow_cases("0.3")
 @pytest.mark.parametrize("weight", [0.3, 0.85, 1.7])
 def test_critical_step_of_the_regularised_dirac_gan(weight):

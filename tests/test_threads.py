@@ -41,6 +41,7 @@ print(json.dumps([found.get(number, f"{name}: never done") for number, name in e
 """
 
 
+@pytest.mark.slow_cases("strategies.updates sweep simulate plots games studies stability sweep")
 @pytest.mark.parametrize(
     "names",
     [

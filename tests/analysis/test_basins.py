@@ -79,6 +79,7 @@ def test_one_parameter_has_a_line_of_starts():
     assert len(result.axes) == 1 and result.axis_names == ("player 0",)
 
 
+@pytest.mark.slow
 def test_random_starts_estimate_volumes_in_any_dimension():
     """Players of sizes 2 and 1: a double well in the first number, bowls in the others."""
 

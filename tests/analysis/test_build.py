@@ -140,6 +140,7 @@ def in_wells(known, start):
     return build
 
 
+@pytest.mark.slow_cases("a start on an unknown one", "a start right beside an unknown one")
 @pytest.mark.parametrize(
     "known, start, at, point",
     [

@@ -148,6 +148,7 @@ VALLEYS = {  # losses of two numbers, and their minimum at 0
 }
 
 
+@pytest.mark.slow_cases("positive quartic", "bent valley that goes down", "mixed quartic")
 @pytest.mark.slow_cases("cusps", "bent valley that goes up")
 @pytest.mark.parametrize("name", VALLEYS)
 def test_valleys(name):
@@ -156,6 +157,7 @@ def test_valleys(name):
     assert_known(dy.classify(game, at=(np.zeros(2), 0.0)), kind)
 
 
+@pytest.mark.slow
 def test_points_that_are_known_up_to_rounding():
     """A degenerate point is found to a root of the rounding only: the sign of the Hessian there means nothing."""
     for power, kind in ((4, "strict"), (3, "none")):

@@ -237,6 +237,7 @@ PLANAR = {
 LONG = ("polynomial", "market")
 
 
+@pytest.mark.slow_cases("Forsaken", "spurious")
 @pytest.mark.slow_cases("torus")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in PLANAR])
 def test_all_equilibria_of_a_planar_game_are_found(name):
@@ -362,6 +363,7 @@ class Wells(dy.Game):
         return cls(), ({"a": jnp.asarray(0.1)}, (jnp.asarray(0.2),), jnp.asarray(0.3))
 
 
+@pytest.mark.slow_cases("float64", "float32")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_three_players_of_any_structure_and_precision(dtype):
     high = ({"a": jnp.asarray(2.0, dtype)}, (jnp.asarray(2.0, dtype),), jnp.asarray(2.0, dtype))
@@ -425,6 +427,7 @@ def test_a_circle_of_equilibria_is_one_point_beside_its_centre():
     assert conditions[int(np.argmin(radii))] == pytest.approx(1) and max(conditions) == float("inf")
 
 
+@pytest.mark.slow
 def test_a_degenerate_point_is_returned_once():
     (point,) = find_equilibria(Plane(*jnp.eye(3)[2]), ((-2, -1), (1, 2)))
     np.testing.assert_allclose(positions([point]), 0, atol=1e-4)
@@ -433,6 +436,7 @@ def test_a_degenerate_point_is_returned_once():
 # ---------------------------------------------------------------- programs and bad input
 
 
+@pytest.mark.slow
 def test_other_numbers_and_more_equilibria_compile_nothing():
     box = ((-3, -3), (3, 3))
     find_equilibria(random_cubic(0)[0], box)

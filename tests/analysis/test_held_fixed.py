@@ -135,6 +135,7 @@ def branched(function):
     return lambda x: jax.lax.cond(x < 3, function, lambda y: y**2, x)
 
 
+@pytest.mark.slow_cases("scanned")
 @pytest.mark.parametrize("wrap", [scanned, looped, branched, jax.jit, jax.checkpoint], ids=lambda wrap: wrap.__name__)
 def test_the_pass_reaches_into(wrap):
     gradient = jax.grad(inside(wrap))
@@ -219,6 +220,7 @@ def test_difference_quotients_that_contradict_forbid_a_verdict():
     assert any("lying" in note for note in report.notes)
 
 
+@pytest.mark.slow_cases("float32")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_spectral_normalisation_with_a_detached_vector(dtype):
     """The largest singular value by stop_gradient, as flax and equinox have it: against the real step."""

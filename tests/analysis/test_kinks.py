@@ -19,6 +19,7 @@ def slopes(right, left):
     return dy.Game.from_losses(lambda p, key=None: (jnp.where(p[0] > 0, right, left) * p[0] ** 2 / 2,), [(0.0,)])
 
 
+@pytest.mark.slow_cases("-1.0-1.0-unstable")
 @pytest.mark.parametrize(
     "right, left, verdict",
     [(1.0, 3.0, "stable"), (3.0, 1.0, "stable"), (1.0, -1.0, "unstable"), (-1.0, 1.0, "unstable")],
@@ -82,6 +83,7 @@ def test_gap_aware_scheduling_has_equal_one_sided_jacobians():
     np.testing.assert_allclose(report.radius, dy.stability(game, plain).radius, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_gap_aware_scheduling_away_from_its_ideal_loss_rescales_the_rate():
     """At the equilibrium the loss is log 4; with another V* the discriminator's rate is multiplied there."""
     game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
@@ -132,6 +134,7 @@ def test_expanding_directions_are_real_eigenvectors_beyond_the_boundary():
     np.testing.assert_allclose(np.abs([ray for _, ray in rays]), [[1, 0], [1, 0]])
 
 
+@pytest.mark.slow
 def test_a_ray_that_alternates_between_two_pieces():
     """x -> -2 x on the right and -0.8 x on the left: neither has an expanding direction, two steps multiply by 1.6."""
     report = dy.stability(slopes(3.0, 1.8), dy.updates.Simultaneous(optax.sgd(1.0)))

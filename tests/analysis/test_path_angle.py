@@ -11,6 +11,7 @@ import dynamics as dy
 from tests.training.trainings import small
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6))
 def test_a_linear_field_has_the_known_cosine(seed):
     random = np.random.default_rng(seed)
@@ -36,6 +37,7 @@ def test_a_field_that_goes_round_has_a_bump_beside_its_centre():
     assert abs(result.attraction) < 0.1 and "bump" in result.describe()
 
 
+@pytest.mark.slow_cases("float32", "float64")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_networks_and_minibatches(dtype):
     game, update, players, _ = small(dtype)

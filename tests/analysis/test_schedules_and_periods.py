@@ -51,6 +51,7 @@ def same_spectrum(found, expected, tolerance=1e-10):
         assert abs(found.pop(nearest) - value) < tolerance * (1 + abs(value))
 
 
+@pytest.mark.slow_cases("(2.5, 0.1, 0.1, 0.1)", "(0.1, 0.1, 1.9)")
 @pytest.mark.parametrize("rates", [(0.1, 2.5), (2.5, 0.1, 0.1, 0.1), (0.1, 0.1, 1.9)], ids=str)
 def test_a_schedule_that_goes_round_is_judged_over_its_period(rates):
     report = dy.stability(GAME, twice(optax.sgd(cycle(*rates))))
@@ -72,6 +73,7 @@ def test_the_rate_per_step_is_that_of_a_run():
     np.testing.assert_allclose(dy.stability(GAME, update).rate, measured, atol=0.02)
 
 
+@pytest.mark.slow
 def test_slingshot_is_a_shrinking_identity_after_two_steps():
     """Rates (h, -h), then (-h, h), on f = sigma x y: (1 - h^2 sigma^2) I (Shugart and Altschuler 2025)."""
     sigma, h = 1.3, 0.2
@@ -113,6 +115,7 @@ def test_lazy_penalties_have_the_known_largest_step(every, largest):
         assert (report.verdict, report.period) == (verdict, every)
 
 
+@pytest.mark.slow_cases("apply_every")
 @pytest.mark.slow_cases("MultiSteps")
 @pytest.mark.parametrize("wrapped", [
     lambda: optax.MultiSteps(optax.sgd(0.3), 3).gradient_transformation(),
@@ -165,6 +168,7 @@ def test_a_second_copy_of_the_players_is_a_coordinate():
     assert dy.stability(GAME, Averaged(twice(optax.sgd(2.5)))).verdict == "unstable"
 
 
+@pytest.mark.slow
 def test_schedule_free_descent_rests_at_an_equilibrium():
     """z' = z + h g(y), x' = x + (z' - x) / t, y = b x + (1 - b) z: for late t, the matrix times (1 - b) h."""
     h, b = 0.1, 0.9
@@ -213,6 +217,7 @@ def test_floating_counters_and_flags():
         same_spectrum(report.eigenvalues[: len(MATRIX)], product(0.1, 2.5), 1e-9)
 
 
+@pytest.mark.slow
 def test_slow_memory_is_at_rest_where_it_settles():
     """Adadelta under noise s: the mean square of its own steps takes about s^2 / eps steps to grow to s^2.
 
@@ -226,6 +231,7 @@ def test_slow_memory_is_at_rest_where_it_settles():
     same_spectrum(fast, product(h * rho), 1e-3)
 
 
+@pytest.mark.slow
 def test_a_running_maximum_under_noise_is_no_kink():
     report = dy.stability(GAME, twice(optax.amsgrad(0.02, b1=0.5)), gradient_noise=0.1)
     held = 0.02 / (0.1 * np.sqrt(1 + 2.0**-10) + 1e-8)

@@ -28,6 +28,7 @@ def plain(step):
 # Derivatives
 
 
+@pytest.mark.slow_cases("0.3")
 @pytest.mark.parametrize("weight", [0.3, 1.7])
 def test_the_weight_of_a_penalty_in_closed_form(weight):
     r"""$\lambda = -g/2 \pm \sqrt{g^2/4 - 1/4}$."""
@@ -160,6 +161,7 @@ def test_multiple_eigenvalues():
 # The best
 
 
+@pytest.mark.slow_cases("critical damping", "two time scales")
 @pytest.mark.slow_cases("optimistic")
 @pytest.mark.parametrize(
     "build, bounds, expected, reach",
@@ -199,6 +201,7 @@ def test_the_best_in_closed_form(build, bounds, expected, reach):
     assert found.evaluations > 100 and found.describe().startswith(next(iter(bounds)))
 
 
+@pytest.mark.slow
 def test_the_best_heavy_ball():
     """Polyak: rate 4 / (sqrt L + sqrt m)^2 and momentum ((sqrt k - 1) / (sqrt k + 1))^2 for k = L / m."""
 

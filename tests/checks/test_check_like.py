@@ -39,6 +39,7 @@ def check(method, like):
     return checks.check_update(method, only=["like"], like=like)["like"]
 
 
+@pytest.mark.slow
 def test_the_right_method_passes():
     found = check(lambda rate: Ahead(rate, rate), Extragradient)
     assert found.outcome == "pass" and found.value["equal"] and found.value["largest"] < 1e-12

@@ -256,6 +256,7 @@ def test_strict_turns_unexplained_disagreements_into_an_exit_code(fake):
     assert cli.main(["run", "sample", "--quiet", "--strict"]) == 0
 
 
+@pytest.mark.slow
 def test_a_second_run_replaces_the_first_and_nothing_else(fake, tmp_path):
     folder = tmp_path / "kept"
     folder.mkdir()

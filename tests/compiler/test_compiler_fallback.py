@@ -289,6 +289,7 @@ def test_broken_code_is_refused_before_it_runs(plain, nothing_remembered, monkey
         assert len(told) == 1 and words in told[0], (name, told)
 
 
+@pytest.mark.slow
 def test_a_program_that_can_be_lowered_in_no_way(plain, monkeypatch):
     def unsupported(*_):
         raise Unsupported("a loop")

@@ -114,6 +114,7 @@ def arrays_of(dtype, blocks=BLOCKS, lanes=LANES):
 QUICK = ["non-saturating, R1, alternating", "hinge, R1, consensus", "bilinear, rk4", "sines, alternating, Adam"]
 
 
+@pytest.mark.slow_cases("non-saturating, R1, alternating")
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES])
 def test_the_kernel_computes_what_the_plain_program_does(name):
     *parts, dtypes = CASES[name]

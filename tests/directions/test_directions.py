@@ -99,6 +99,7 @@ def test_conformance(name, players):
     asymmetric.same(jax.tree.map(lambda leaf: leaf[1], together), asymmetric.flat(one))
 
 
+@pytest.mark.slow_cases("LocalSymplecticSurgery")
 @pytest.mark.parametrize("name", members("directions"))
 def test_at_an_equilibrium_nobody_wants_to_move(name):
     found = members("directions")[name]()(dy.games.Bilinear([[1.0, 2.0], [0.0, 1.0]]), (jnp.zeros(2), jnp.zeros(2)))

@@ -133,6 +133,7 @@ def equilibrium():
     return z, game.jacobian(z)
 
 
+@pytest.mark.slow
 def test_jacobians_at_an_equilibrium():
     """In a general-sum game; the symmetric part of A for surgery (Mazumdar, Jordan, Sastry 2019)."""
     z, a = equilibrium()
@@ -176,6 +177,7 @@ def test_surgery_of_a_singular_jacobian_takes_the_shortest_solution():
         assert np.isfinite(found).all()
 
 
+@pytest.mark.slow_cases("True")
 @pytest.mark.parametrize("normal", [True, False])
 def test_the_length_of_surgery_is_bounded_by_the_condition_of_the_jacobian(normal):
     """No longer than the field where J is normal; else up to (1 + k)/2 times as long, k = |J| |J^-1|."""

@@ -124,6 +124,7 @@ IMPLICIT = {
 }
 
 
+@pytest.mark.slow_cases("competitive")
 @pytest.mark.parametrize("name", IMPLICIT)
 def test_both_solvers_agree_with_explicit_inverses(name):
     make, by_hand = IMPLICIT[name]
@@ -144,6 +145,7 @@ def test_iteration_in_single_precision(name):
         np.testing.assert_allclose(asymmetric.flat(found), by_hand(z), rtol=0, atol=2e-3 * (1 + abs(by_hand(z)).max()))
 
 
+@pytest.mark.slow_cases("CompetitiveGradient")
 @pytest.mark.parametrize(
     "direction",
     [pytest.param(Stackelberg(), marks=pytest.mark.slow), CompetitiveGradient(), FollowTheRidge(solver="dense")],
@@ -169,6 +171,7 @@ def factor(direction, sigma, h):
     return report.eigenvalues
 
 
+@pytest.mark.slow_cases("0.5-0.2-1.3")
 @pytest.mark.slow_cases("0.1-0.3-2.0")
 @pytest.mark.parametrize("h, weight, sigma", [(0.1, 0.3, 2.0), (0.5, 0.2, 1.3)])
 def test_shaping_of_a_bilinear_game(h, weight, sigma):
@@ -179,6 +182,7 @@ def test_shaping_of_a_bilinear_game(h, weight, sigma):
         np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(expected), rtol=1e-12)
 
 
+@pytest.mark.slow_cases("30.0")
 @pytest.mark.parametrize("eta", [0.01, 0.5, 1.0, 30.0])
 def test_competitive_gradient_contracts_every_bilinear_game(eta):
     """1 / sqrt(1 + eta^2 s^2) for every step, as the proximal point method."""
@@ -209,6 +213,7 @@ def tandem():
     return Quadratic([np.full((2, 2), 2.0)] * 2, [[-2.0, 0.0], [0.0, -2.0]], shapes=((), ()))
 
 
+@pytest.mark.slow_cases("start1")
 @pytest.mark.slow_cases("start0")
 @pytest.mark.parametrize("start", [(0.9, -0.4), (2.0, 1.5)])
 def test_only_lola_misses_the_equilibria_of_the_tandem_game(start):
@@ -324,6 +329,7 @@ def test_the_bound_on_the_competitive_step_is_sharp_without_coupling():
         assert (report.verdict == "stable") is stable
 
 
+@pytest.mark.slow
 @hypothesis.given(seed=st.integers(0, 2**32 - 1), ratio=st.floats(0.1, 10.0))
 def test_leader_and_follower_settle_at_strict_local_minimax_points_only(seed, ratio):
     """Both methods have the spectrum {1 - h S} and {1 - k C} at every critical point, whatever its kind."""
@@ -364,6 +370,7 @@ def test_no_spurious_attractor(kind):
     assert dy.stability(game, dy.updates.Simultaneous(*rates, direction=method)).verdict == "stable"
 
 
+@pytest.mark.slow
 def test_the_ridge_in_a_general_sum_game_leaves_the_equilibria_where_they_are():
     """Spectrum {1 - h S} and {1 - k D} with S = A - B D^-1 C, not symmetric, for the Hessian [[A, B], [C, D]]."""
     rng = np.random.default_rng(5)

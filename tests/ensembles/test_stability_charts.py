@@ -171,6 +171,7 @@ def check_cell(cell, game, method, at=None):
     np.testing.assert_allclose(cell.predicted_rotation, report.rotation, rtol=0, atol=10 * scale)
 
 
+@pytest.mark.slow_cases("planar")
 @pytest.mark.slow_cases("flow")
 @pytest.mark.parametrize("build", [planar, flow])
 def test_cells_are_those_of_stability(build):

@@ -289,6 +289,7 @@ def test_memory_that_vanishes_at_the_equilibrium():
             np.testing.assert_allclose(cell.predicted_radius, report.radius, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_kink_is_reported_as_such():
     def build(rate, bend):
         game = dy.Game.from_losses(lambda p, key=None: (p[0] ** 2 + bend * jnp.maximum(p[0], 0) ** 2,), [(0.0,)])
@@ -359,6 +360,7 @@ def test_designs():
     assert np.all(counts == 1)  # one point in every box
 
 
+@pytest.mark.slow
 def test_a_drawn_design_with_other_axes_beside_it():
     axes = {"rate": uniform(0.05, 0.2), "weight": [0.0, 0.5, 1.0]}
     found = dy.sweep(dirac, axes, steps=10, design=("random", 3, 5), predict=False)

@@ -195,6 +195,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, whole):
     assert progress.seen == [6, 12, 18, 24, 30]
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_is_only_opened(tmp_path, whole, monkeypatch):
     path = tmp_path / "run.zarr"
     small(path)
@@ -270,6 +271,7 @@ def test_programs_are_told_apart_by_their_numbers():
     assert fingerprint(others[0], np.ones(2)) != fingerprint(others[0], np.zeros(2))
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_write_to_one_store(tmp_path, whole):
     path = tmp_path / "run.zarr"
 

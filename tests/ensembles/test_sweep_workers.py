@@ -175,6 +175,7 @@ def test_a_recipe_travels_once(whole, monkeypatch):
     assert [size > 0 for size in forgetful.sizes] == [True] + [False, True] * 4
 
 
+@pytest.mark.slow
 def test_a_worker_computes_in_the_precision_of_the_caller(whole):
     with jax.enable_x64(False):
         with concurrent.futures.ThreadPoolExecutor(1) as executor:

@@ -132,6 +132,7 @@ def logarithm_series(matrix_of, count, radius=0.02, nodes=64):
     return [sum(g / h**k for g, h in zip(generators, circle)).real / nodes for k in range(1, count + 1)]
 
 
+@pytest.mark.slow_cases("momentum-2")
 @pytest.mark.parametrize("name, order", [("simultaneous", 3), ("momentum", 2), ("optimistic", 2)])
 def test_the_terms_are_the_logarithm_of_a_linear_map(name, order):
     point = np.array([1.0, -0.7])
@@ -140,6 +141,7 @@ def test_the_terms_are_the_logarithm_of_a_linear_map(name, order):
         np.testing.assert_allclose(found, expected @ point, rtol=1e-7)
 
 
+@pytest.mark.slow_cases("0")
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_a_lower_order_has_the_first_terms_of_a_higher_one(order):
     game, point = dy.games.Quadratic(MATRIX), (jnp.asarray(1.0), jnp.asarray(-0.7))
@@ -254,6 +256,7 @@ def test_a_simulated_trajectory():
     np.testing.assert_allclose(run.final, (-0.04271774, 0.02660647), atol=2e-8)
 
 
+@pytest.mark.slow
 def test_stability_of_the_modified_flow_is_that_of_the_update():
     """Euler on x' = -epsilon x + y, y' = -x - epsilon y is stable when h (1 + epsilon^2) < 2 epsilon."""
     for epsilon, verdict in ((0.2, "stable"), (0.09, "unstable")):

@@ -255,6 +255,7 @@ def spectra(draw):
     return sizes, draw(st.permutations(values))
 
 
+@pytest.mark.slow
 @given(spectra(), st.integers(0, 100), st.sampled_from([0.0, 0.3, 1.0]))
 def test_with_spectrum_has_exactly_the_given_eigenvalues(spectrum_of, seed, non_normality):
     sizes, values = spectrum_of
@@ -435,6 +436,7 @@ def test_linear_wasserstein_with_penalties_and_noise_has_hand_derived_spectra():
     np.testing.assert_allclose(jacobian(noisy, game.equilibria()[0]), expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_linear_wasserstein_with_a_key_draws_around_the_exact_field():
     exact = LinearWasserstein([3.0, 4.0], std=1.0, nodes=2)
     drawn = LinearWasserstein([3.0, 4.0], std=1.0, noise=0.5, batch_size=20_000)

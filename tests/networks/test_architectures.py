@@ -10,6 +10,7 @@ from dynamics import _trees, networks
 KEY = jax.random.key(5)
 
 
+@pytest.mark.slow_cases("True-3", "False-3")
 @pytest.mark.slow_cases("True-1", "False-1")
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("residual", [False, True])

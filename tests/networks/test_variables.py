@@ -92,6 +92,7 @@ def spectral_wasserstein(dtype):
     return game, _trees.cast((jnp.asarray([0.3, -0.2]), parameters), dtype)
 
 
+@pytest.mark.slow_cases("float64")
 @pytest.mark.slow_cases("float32")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_vectors_of_spectral_normalisation_are_stable_and_seen(dtype):
@@ -245,6 +246,7 @@ def test_the_update_of_a_game_without_variables_stays_as_it_is():
         WithVariables(0.1)
 
 
+@pytest.mark.slow_cases("flax linen")
 @pytest.mark.slow_cases("flax nnx")
 @pytest.mark.slow_cases("equinox")
 @pytest.mark.parametrize("name", LIBRARIES)

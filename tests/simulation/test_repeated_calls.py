@@ -205,6 +205,7 @@ def quadratic(scale, matrix):
     )
 
 
+@pytest.mark.slow
 def test_losses_made_anew_compile_nothing():
     matrix, start = np.array([[1.0, 0.5], [0.0, 2.0]]), (np.ones(2), np.ones(2))
     runs, reports = [], []

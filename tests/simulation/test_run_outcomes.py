@@ -168,6 +168,7 @@ def iterated(step, z, count):
     return 0, total / count
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["logistic", "henon"]), st.floats(0, 1))
 def test_random_maps_against_their_exponents(kind, share):
     """Where the exponent is well on one side of 0, the outcome is that of the orbit, iterated with NumPy."""
@@ -243,6 +244,7 @@ def roessler(c):
     )
 
 
+@pytest.mark.slow_cases("game2-200.0-cycling-1.153")
 @pytest.mark.slow_cases("game1-200.0-chaotic-nan")
 @pytest.mark.slow_cases("game0-200.0-converged-nan")
 @pytest.mark.parametrize(
@@ -262,6 +264,7 @@ def test_flows_in_space(game, until, expected, period):
     np.testing.assert_allclose(run.period, period, rtol=2e-3)
 
 
+@pytest.mark.slow_cases("300.0")
 @pytest.mark.parametrize("until", [300.0, 9000.0])
 def test_turns_of_a_flow_do_not_alias(until):
     """The period of the Dirac-GAN is 4 pi for small amplitudes, however long the run."""
@@ -303,6 +306,7 @@ def softplus(players, key=None):
     return jax.nn.softplus(-players[0]), players[1] ** 2 / 2
 
 
+@pytest.mark.slow_cases("start2")
 @pytest.mark.slow_cases("start1")
 @pytest.mark.slow_cases("start0")
 @pytest.mark.parametrize("start", [(0.0, 1e5), (-1000.0, 1e5), (-1000.0, 0.0)])
@@ -335,6 +339,7 @@ def test_a_rate_that_decays_brings_players_to_rest_anywhere():
     assert outcome(run) == "stalled" and float(run.residual) > 8
 
 
+@pytest.mark.slow
 def test_degenerate_and_slow_equilibria_do_converge():
     quartic = dy.Game.from_losses(lambda p, key=None: (p[0] ** 4, (p[1] - 1) ** 2 / 2))
     assert outcome(simulate(quartic, sgd(0.1), (1.0, 3.0), steps=60_000, save_every="last")) == "converged"
@@ -394,6 +399,7 @@ def test_a_gradient_that_is_not_a_number_is_told_with_player_and_step(kind, step
     assert (found.outcome == Outcome.not_a_number).all()
 
 
+@pytest.mark.slow
 def test_an_infinite_gradient_is_told_from_growth():
     """A start on the singularity, against a game that grows from step to step until it overflows."""
     start = jnp.ones(1), jnp.asarray([0.25, 0.0])
@@ -404,6 +410,7 @@ def test_an_infinite_gradient_is_told_from_growth():
     assert outcome(run) == "diverged" and not run.failed.any()
 
 
+@pytest.mark.slow
 def test_a_flow_into_a_singularity():
     game = dy.Game.from_losses(lambda p, key=None: (p[0] ** 2 / 2, 2 * jnp.sqrt(p[1])))
     run = simulate(game, FLOW, (1.0, 0.5), until=10.0, save_every="last", max_steps=2000)

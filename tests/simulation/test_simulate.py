@@ -82,6 +82,7 @@ def test_any_number_of_steps(steps, classify):
     np.testing.assert_allclose(found, (1 + 0.1j) ** steps, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_key_draws_a_new_batch_every_step():
     game, update, key = asymmetric.make(2), alternating(0.07, 0.11), jax.random.key(3)
     states = step_by_step(update, game, asymmetric.start(2), 6, key)
@@ -130,6 +131,7 @@ def test_rates_of_maps(matrix, at):
         np.testing.assert_allclose(run.final, (at, -at), atol=1e-4)
 
 
+@pytest.mark.slow_cases("0.3")
 @pytest.mark.parametrize("damping", [0.3, -0.2])
 def test_rates_of_flows(damping):
     game = linear([[-damping, -1.0], [1.0, -damping]])
@@ -202,6 +204,7 @@ def test_float32_stays_float32():
 # Flows: accuracy, solvers, failures
 
 
+@pytest.mark.slow_cases("Dopri8", "Tsit5")
 @pytest.mark.slow_cases("Kvaerno5")
 @pytest.mark.parametrize(
     "solver, accuracy",
@@ -215,6 +218,7 @@ def test_the_rotation_of_the_bilinear_game(solver, accuracy):
     np.testing.assert_allclose(run.period, 2 * np.pi, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_euler_with_constant_steps_is_the_simultaneous_update():
     constant = dict(solver=diffrax.Euler(), stepsize_controller=diffrax.ConstantStepSize(), dt0=0.1)
     run = simulate(BILINEAR, dy.flows.Flow(), (1.0, 0.0), until=2.0, save_every="last", **constant)
@@ -243,6 +247,7 @@ def test_the_linear_regime_of_a_regularised_gan():
     np.testing.assert_allclose(np.array(run.final) / size, (theta, psi), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_blow_up_in_finite_time_is_divergence():
     """x' = x^2 from 1 ends at time 1."""
     game = dy.Game.from_losses(lambda players, key=None: (-(players[0] ** 3) / 3,))

@@ -292,6 +292,7 @@ def test_many_cells_of_different_games_do_not_share(tmp_path, monkeypatch):
     assert [len(group) for group in engine._groups(engine.prepare(study))] == [1, 1]
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_stability(tmp_path):
     """Also where a memory of squares vanishes, and where a maximum stays wherever it is put."""
     study = studies.load(write(tmp_path, METHODS[1], DIRAC, steps=50))

@@ -38,6 +38,7 @@ def test_eigenvalues_are_those_of_the_dense_jacobian(dtype):
     assert abs(reading.radius - abs(expected[0])) < tolerance
 
 
+@pytest.mark.slow
 def test_norms_alignment_and_gap_are_what_they_say():
     game, update, state = trained()
     reading = Monitor(game, update, leading=0)(7, state)
@@ -88,9 +89,15 @@ def test_tracks_follow_the_vectors():
     assert data.step_norms.dims == ("step", "player") and data.radius.dims == ("step",)
 
 
-@pytest.mark.parametrize("optimiser", [optax.adam(0.05, 0.5), optax.sgd(0.1, 0.9), dy.optimisers.adam(0.02)])
-@pytest.mark.parametrize("scheme", [dy.updates.Simultaneous, dy.updates.Alternating, dy.updates.Extragradient])
-def test_rescaled_updates_are_those_with_other_rates(optimiser, scheme):
+@pytest.mark.parametrize(
+    "scheme, optimiser",
+    [
+        (dy.updates.Simultaneous, optax.adam(0.05, 0.5)),
+        (dy.updates.Alternating, optax.sgd(0.1, 0.9)),
+        (dy.updates.Extragradient, dy.optimisers.adam(0.02)),
+    ],
+)
+def test_rescaled_updates_are_those_with_other_rates(scheme, optimiser):
     game, _, players, _ = small()
     plain = dy.optimisers.sgd(0.1)
     extra = {"extrapolation": 0.1} if scheme is dy.updates.Extragradient else {}
@@ -114,6 +121,7 @@ def test_changes_are_the_spectra_of_the_changed_steps():
     assert "1.00995" in warning and reading.describe().endswith(warning)
 
 
+@pytest.mark.slow
 def test_the_largest_factor_is_the_known_one():
     game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
     sgd = optax.sgd(0.1)
@@ -162,6 +170,7 @@ def test_anybodys_loop():
     assert moved == pytest.approx(0.5 * float(loop.update.step(loop.game, loop.state).players[1] - 2.0), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_callback_of_train_with_minibatches():
     game, update, players, data = small()
     watch = Monitor(game, update, leading=0, every=2, key=KEY)

@@ -441,6 +441,7 @@ def test_fictitious_play_by_hand(order):
     np.testing.assert_allclose(np.stack(found) * 41, np.stack(counts), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_fictitious_play_is_not_differentiable_at_a_mixed_equilibrium():
     half = np.array([0.5, 0.5])
     report = dy.stability(matrix_game(PENNIES, -PENNIES), FictitiousPlay(), at=(half, half), require_equilibrium=False)
