@@ -224,8 +224,16 @@ class Monitor:
         )
 
     def _spectrum(
-        self, game: Game, update: Update, state: State, key: PRNGKeyArray | None, near: Any = None
+        self,
+        game: Game,
+        update: Update,
+        state: State,
+        key: PRNGKeyArray | None,
+        near: Any = None,
+        factors: Sequence[float] | None = None,
     ) -> LeadingStability:
+        """The leading eigenvalues with rates times `factors`; other factors are other numbers of one program."""
+        update = with_factors(update, (1.0,) * len(state.players) if factors is None else factors)
         count = min(self.leading, _trees.float_size(state))
         near = self._vectors if near is None else near
         start = near.real.sum(axis=0) if near.shape[1:] == (_trees.float_size(state),) and len(near) else None
@@ -240,7 +248,7 @@ class Monitor:
         changes = []
         for player in range(count):
             factors = [0.5 if other == player else 1.0 for other in range(count)]
-            other = self._spectrum(game, with_factors(update, factors), state, key, report.vectors)
+            other = self._spectrum(game, update, state, key, report.vectors, factors)
             changes.append(Change(player, 0.5, other.radius, complex(other.eigenvalues[0])))
         return tuple(changes)
 
@@ -291,7 +299,7 @@ class Monitor:
 
         def radius(factor: float) -> float:
             factors = [factor if player in moved else 1.0 for player in range(len(state.players))]
-            return self._spectrum(game, with_factors(update, factors), state, key, np.zeros((0, 0))).radius
+            return self._spectrum(game, update, state, key, np.zeros((0, 0)), factors).radius
 
         now = radius(1.0)
         limit = max(1.0, 1.001 * now) if limit is None else float(limit)

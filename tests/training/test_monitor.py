@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import compiled
 
 import dynamics as dy
 from dynamics.analysis import StateOperator
@@ -25,6 +26,7 @@ def trained(dtype=None, steps=30):
     return game, update, run.state
 
 
+@pytest.mark.slow_cases("float32")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_eigenvalues_are_those_of_the_dense_jacobian(dtype):
     game, update, state = trained(dtype)
@@ -122,6 +124,17 @@ def test_changes_are_the_spectra_of_the_changed_steps():
 
 
 @pytest.mark.slow
+def test_other_rates_compile_nothing():
+    game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
+    update = dy.updates.Simultaneous(optax.sgd(0.1), optax.adam(0.1))
+    watch = Monitor(game, update, leading=2)
+    watch(0, update.init(game, (jnp.asarray(0.1), jnp.asarray(0.2))))
+    with compiled() as programs:
+        reading = watch(1, update.init(game, (jnp.asarray(0.3), jnp.asarray(0.2))))
+        watch.largest_factor(update.init(game, (jnp.asarray(0.3), jnp.asarray(0.2))), limit=2.0)
+    assert programs.count == 0 and reading.changes
+
+
 def test_the_largest_factor_is_the_known_one():
     game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
     sgd = optax.sgd(0.1)
