@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SAME = 0.5  # overlap from which an eigenvector is taken for one of the reading before
 ROTATING = 3.0  # |Im| / |Re - 1| from which a pair counts as rotation
-UNBALANCED = 100.0  # ratio of the players' relative step lengths from which a note is made
+UNBALANCED = 100.0  # ratio of how far numbers of two players move, from which a note is made
 WON = 0.5  # share of the ideal loss below which the discriminator has nearly won
 
 
@@ -204,6 +204,7 @@ class Monitor:
                 changes = self._changes(game, update, state, key, report)
                 seconds["changes"] = time.perf_counter() - began
         outermost = complex("nan") if report is None else complex(report.eigenvalues[0])
+        counts = np.array([_trees.size(player) for player in state.players])
         relative = steps / np.where(sizes > 0, sizes, np.nan)
         return Reading(
             step=step,
@@ -219,7 +220,7 @@ class Monitor:
             rotation=abs(float(np.angle(outermost))),
             turning=_turning(outermost),
             changes=changes,
-            warnings=tuple(_warnings(game, gradients, steps, relative, losses, gap, report, changes)),
+            warnings=tuple(_warnings(game, gradients, steps, counts, losses, report, changes)),
             seconds=seconds,
         )
 
@@ -432,7 +433,7 @@ def _doubtful(report: LeadingStability) -> bool:
     return _beyond(report) or _turning(complex(report.eigenvalues[0])) > ROTATING
 
 
-def _warnings(game, gradients, steps, relative, losses, gap, report, changes) -> list[str]:
+def _warnings(game, gradients, steps, counts, losses, report, changes) -> list[str]:
     lines: list[str] = []
     if not np.isfinite(losses).all() or not np.isfinite(steps).all() or not np.isfinite(gradients).all():
         return ["losses, gradients or the step are not finite numbers: the training has broken down"]
@@ -448,12 +449,12 @@ def _warnings(game, gradients, steps, relative, losses, gap, report, changes) ->
             for c in changes
         ]
         lines.append("; ".join([*what, *effects]))
-    known = relative[np.isfinite(relative) & (relative > 0)]
-    if len(known) > 1 and known.max() > UNBALANCED * known.min():
-        fast, slow = int(np.nanargmax(relative)), int(np.nanargmin(relative))
+    paces = steps / np.sqrt(counts)
+    if len(paces) > 1 and 0 < paces.min() < paces.max() / UNBALANCED:
+        fast, slow = int(np.argmax(paces)), int(np.argmin(paces))
         lines.append(
-            f"player {fast} moves by {relative[fast]:.2g} of its norm in a step and player {slow} by "
-            f"{relative[slow]:.2g}: they are {known.max() / known.min():.0f} times apart"
+            f"a number of player {fast} moves by {paces[fast]:.2g} in this step and one of player {slow} by "
+            f"{paces[slow]:.2g}, root mean square: they are {paces[fast] / paces[slow]:.0f} times apart"
         )
     ideal = _ideal(game)
     if ideal is not None and ideal > 0 and losses[1] < WON * ideal:

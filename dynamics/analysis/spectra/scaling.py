@@ -22,6 +22,9 @@ def memory_scales(product: Product, players: PyTree, memory: PyTree, direction: 
     parameters come from one product, the r of all memory from three products with random directions; no type of
     optimiser is asked for. Memory of other shapes keeps the scale 1.
 
+    Where what flows into memory is rounding alone (a bias before a batch norm has no gradient), $r_i$ is no less than that
+    rounding over the machine epsilon: smaller scales would blow it up. It is seen from how far products are from linear.
+
     Args:
         product: with J, on the players and, behind them, the floating part of the memory.
         players: a tuple of pytrees.
@@ -38,8 +41,14 @@ def memory_scales(product: Product, players: PyTree, memory: PyTree, direction: 
     index = jnp.arange(size)
     of_players = jnp.where(index < count, direction[:-1], 0)
     of_parts = (index >= begins[:, None]) & (index < ends[:, None])
-    answers = jax.lax.map(product, jnp.concatenate([of_players, of_parts.astype(direction.dtype), direction[-1:]]))
+    combined = jnp.stack([of_players.sum(axis=0), 3 * of_players[0]])
+    answers = jax.lax.map(
+        product, jnp.concatenate([of_players, of_parts.astype(direction.dtype), combined, direction[-1:]])
+    )
     into = jnp.sqrt(jnp.mean(answers[: probes - 1] ** 2, axis=0))
+    expected = jnp.stack([answers[: probes - 1].sum(axis=0), 3 * answers[0]])
+    noise = jnp.max(jnp.abs(answers[-3:-1] - expected), axis=0) / 3
+    into = jnp.maximum(into, noise / jnp.finfo(direction.dtype).eps)
     scales = jnp.ones(size, direction.dtype)
     for number, (begin, length, targets) in enumerate(parts):
         response = jnp.abs(answers[probes - 1 + number])

@@ -31,6 +31,7 @@ from dynamics.game import Game, Players
 from dynamics.updates.base import State, Update
 
 PROBES = 4  # random directions for the scales of memory
+COMBINATIONS = 2  # of these, from which rounding is seen
 DIRECTIONS = 4  # along which difference quotients are taken
 ROUNDING = 16  # units of eps ||J|| that the products and the linearisation itself may be wrong by
 QUOTIENTS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # distances at which difference quotients are taken, relative
@@ -330,7 +331,7 @@ def leading_stability(
     scaled = Scaled(operator, scales, jnp.asarray(shift, operator.dtype))
     start = None if leading.start is None else jnp.asarray(leading.start, operator.dtype) / scales
     pairs = krylov_schur(scaled, leading.count, measure, key=solving, start=start, **options)
-    products = pairs.products + PROBES + len(copies(operator.state.players, operator.state.memory))
+    products = pairs.products + PROBES + COMBINATIONS + len(copies(operator.state.players, operator.state.memory))
     pairs, smooth = _verified(operator, scaled, pairs, measure, others)
     products += len(pairs.values) + DIRECTIONS
     values = pairs.values + shift
