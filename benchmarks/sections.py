@@ -269,7 +269,8 @@ def outcomes(bench: Bench) -> Rows:
         native, swept = problem.native(bench.code(kind), True, 1), sweep(problem).run()[1]
         row = dict(section="outcomes", game=game, method=method, precision=np.dtype(kind).name, games=games)
         row |= dict(steps=steps, differ=differences(native, swept))
-        row |= dict(counts=np.bincount(native.outcome, minlength=4).tolist())
+        seen = native.outcome[native.outcome >= 0]  # all but those in doubt, at which the library looks again
+        row |= dict(counts=np.bincount(seen, minlength=4).tolist(), in_doubt=len(native.outcome) - len(seen))
         yield [row]
 
 

@@ -8,6 +8,8 @@ A verdict may be marginal; it may never be wrong. Truth never comes from the lib
   gradient. Truth: eigenvalues of central difference quotients of the real step.
 * kinked: quadratic potentials with other curvatures inside random cones, some of them thin, on either side of 0. The
   map is homogeneous: truth is the growth of long runs from many directions, those of the cones' axes among them.
+* jumping: linear fields of two to four numbers with another matrix inside a cone that acts alike along the cone's very
+  axis, and has an eigenvector beside it, within the cone. Truth: its eigenvalue, where a run along it leaves.
 * points: coordinates of scales from 1e-8 to 1e8, some of which are no equilibrium. Truth: the exact equilibrium.
 * mixed: players, or arithmetic on the way, in float32 beside float64, with margins of 1e-2 to 1e-12. Truth: the map in
   rational numbers.
@@ -291,6 +293,52 @@ def kinked(rng, games):
             )
 
 
+# Jumping --------------------------------------------------------------------------------------------------------------
+
+
+class Jumping(dy.Game):
+    """A linear field, with another matrix inside a cone; players are numbers."""
+
+    form: jax.Array  # (n, n), symmetric: the cone is where it is positive
+    inside: jax.Array  # (n, n)
+    outside: jax.Array  # (n, n)
+
+    def losses(self, players, key=None):
+        z = jnp.stack(players)
+        field = stop_gradient(jnp.where(z @ self.form @ z > 0, self.inside @ z, self.outside @ z))
+        return tuple(-player * entry for player, entry in zip(players, field, strict=True))
+
+    def equilibria(self):
+        return ((jnp.zeros(()),) * len(self.form),)
+
+    @classmethod
+    def example(cls):
+        return cls(jnp.diag(jnp.array([1.0, -9.0])), -jnp.eye(2), -jnp.eye(2)), (jnp.ones(()), jnp.ones(()))
+
+
+def jumping_game(rng, size, growth):
+    """A game whose matrix in a cone has the eigenvalue `growth` within it, and acts on the axis as outside."""
+    slope = 10 ** rng.uniform(0.3, 2.5)
+    turned = (
+        np.linalg.qr(rng.normal(size=(size, size)))[0] if rng.random() < 0.5 else np.eye(size)[rng.permutation(size)]
+    )
+    form = turned @ np.diag([1.0, *(-(slope**2) * rng.uniform(0.5, 1, size - 1))]) @ turned.T
+    outside = -np.diag(rng.uniform(0.5, 1.5, size)) + rng.normal(size=(size, size)) * 0.1
+    across = turned[:, 1:] @ rng.normal(size=size - 1)
+    across *= rng.uniform(0.1, 0.7) / slope / np.linalg.norm(across)
+    vector = turned[:, 0] + across
+    inside = outside + np.outer(growth * vector - outside @ vector, across) / (across @ across)
+    return Jumping(*map(jnp.asarray, (form, inside, outside)))
+
+
+def jumping(rng, games):
+    for number in range(games):
+        size, growth = 2 + number % 3, rng.uniform(-2, 3)
+        game = jumping_game(rng, size, growth)
+        update = Simultaneous(*[dy.optimisers.sgd(0.1)] * size)
+        yield f"{size} numbers", ask(game, update), "unstable" if growth > 0 else None, f"growth {growth}"
+
+
 # Points ---------------------------------------------------------------------------------------------------------------
 
 
@@ -466,6 +514,7 @@ def wrapped(rng, games):
 FAMILIES = {
     "held": held,
     "kinked": kinked,
+    "jumping": jumping,
     "points": points,
     "mixed": mixed,
     "scheduled": scheduled,

@@ -269,8 +269,9 @@ def _check_shapes(game: Game, players: Players) -> bool:
 def _check_players(game: Game, players: Players) -> bool:
     """Compare with an equilibrium and with the losses, and tell whether there is an equilibrium."""
     known = _check_shapes(game, players)
+    cast = _trees.cast(game, _trees.float_dtype(players))  # as for a step
     try:
-        losses = jax.eval_shape(partial(_losses_of, game), players)
+        losses = jax.eval_shape(partial(_losses_of, cast), players)
     except (TypeError, ValueError, IndexError) as error:
         shapes = jax.tree.map(jnp.shape, players)
         raise ValueError(f"{type(game).__name__} cannot take players of shapes {shapes}: {error}") from error

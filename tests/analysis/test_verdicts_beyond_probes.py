@@ -72,6 +72,45 @@ def test_a_kink_in_a_thin_cone_is_seen(slope, angle, force):
     assert any(np.min(np.abs(np.linalg.eigvals(piece) - inside)) < 1e-4 for piece in report.pieces.jacobians)
 
 
+class Wedge(dy.Game):
+    """Inside the cone |y| > k |x| the field is another one, though not along its axis, and pulls along (1, k + 1)."""
+
+    slope: jax.Array
+    force: jax.Array
+
+    def losses(self, players, key=None):
+        x, y = players
+        slope, force = self.slope, self.force
+        inside = y**2 > (slope * x) ** 2
+        first = x**2 / 2 + force / (2 * slope**2) * jax.nn.relu(y**2 - (slope * x) ** 2)
+        return first, y**2 / 2 - force * (slope + 1) * x * jnp.where(inside, y, 0.0)
+
+    def equilibria(self):
+        return ((jnp.zeros_like(self.slope), jnp.zeros_like(self.slope)),)
+
+    @classmethod
+    def example(cls):
+        return cls(jnp.asarray(9.0), jnp.asarray(3.0)), (jnp.asarray(1.0), jnp.asarray(1.0))
+
+
+def test_a_field_that_jumps_beside_the_axis_of_a_cone_is_seen():
+    """Along the axes and the ends of the gap's curvature all is smooth; along (1, k + 1) the step multiplies by 1.2."""
+
+    def build(slope, force):
+        return Wedge(jnp.asarray(slope), jnp.asarray(force)), CONE_METHOD, (1e-4, 1e-4 * (slope + 1.01))
+
+    for slope in (4.0, 9.0, 200.0):
+        game, update, _ = build(slope, 3.0)
+        after = update.step(game, update.init(game, (jnp.asarray(1.0), jnp.asarray(slope + 1)))).players
+        np.testing.assert_allclose(after, [1.2, 1.2 * (slope + 1)], rtol=1e-12)
+        report = dy.stability(game, update)
+        assert report.smoothness == "kinked" and report.verdict == "unstable"
+        assert report.radius == pytest.approx(1.2, rel=1e-9)
+    axes = {"slope": [4.0, 9.0], "force": [0.5, 3.0]}
+    for dataset in (dy.sweep(build, axes, steps=300), dy.stability_chart(build, axes)):
+        assert np.all(dataset.predicted_verdict == [[0, 1], [0, 1]]) and np.all(dataset.predicted_smoothness == 2)
+
+
 @pytest.mark.slow
 def test_a_sweep_and_a_chart_see_the_cone_too():
     def build(slope, angle):

@@ -22,8 +22,9 @@ def memory_scales(product: Product, players: PyTree, memory: PyTree, direction: 
     parameters come from one product, the r of all memory from three products with random directions; no type of
     optimiser is asked for. Memory of other shapes keeps the scale 1.
 
-    Where what flows into memory is rounding alone (a bias before a batch norm has no gradient), $r_i$ is no less than that
-    rounding over the machine epsilon: smaller scales would blow it up. It is seen from how far products are from linear.
+    Where what flows into memory is rounding alone (a bias before a batch norm has no gradient), $r_i$ is no less than
+    that rounding over the machine epsilon: smaller scales would blow it up. It is seen from how far products are from
+    linear.
 
     Args:
         product: with J, on the players and, behind them, the floating part of the memory.

@@ -197,6 +197,31 @@ def probe_closely(
     return Closely(kinks, errors, rounding)
 
 
+def _within_cones(one: Array, other: Array, value: Array, other_value: Array, random: Array) -> Float[Array, "6 n"]:
+    """Directions beside two ends of a gap's curvature, to the same side of it: what jumps may vanish along the ends.
+
+    Half of the way to the edge of the cone around an end: towards the other end, away from it, and anywhere.
+
+    Args:
+        one, other: unit vectors.
+        value, other_value: the curvature along them.
+        random: any unit vector.
+    """
+    largest = 1 / jnp.finfo(one.dtype).eps
+    sizes = [jnp.maximum(jnp.abs(number), jnp.finfo(one.dtype).tiny) for number in (value, other_value)]
+    around_one, around_other = (jnp.minimum(jnp.sqrt(sizes[a] / sizes[b]), largest) / 2 for a, b in ((0, 1), (1, 0)))
+    return jnp.stack(
+        [
+            one + around_one * other,
+            one - around_one * other,
+            one + jnp.minimum(1, around_one) * random,
+            other + around_other * one,
+            other - around_other * one,
+            other + jnp.minimum(1, around_other) * random,
+        ]
+    )
+
+
 def switch_directions(
     game: Game,
     method: Update | AbstractFlow,
@@ -210,7 +235,8 @@ def switch_directions(
     """Directions that lead to either side of the switches next to a point, one by one and several at once; traceable.
 
     Along the slopes of the gaps of up to `SWITCHES` switches, and in the order of their distances; along the ends of
-    their curvature where the slopes vanish, and along sums of the slopes with all combinations of signs.
+    their curvature where the slopes vanish, and along sums of the slopes with all combinations of signs. Beside each of
+    these goes another one to the same side: what jumps from side to side may vanish along the very axis of a side.
     """
     point = _Point(game, method, players, key, gradient_noise, limit, rest)
     distances, flat = gaps(point.function), point.flat
@@ -229,12 +255,19 @@ def switch_directions(
     signs = np.array([(1, *rest) for rest in itertools.product((1, -1), repeat=SWITCHES - 1)])
     # Into the cell of the pieces with these signs: where slopes are independent, a solution of slopes @ d = signs.
     cells = jnp.asarray(signs[:, : len(nearest)], flat.dtype) @ jnp.linalg.pinv(slopes, rtol=1e-6).T
-    ends = [slopes, cells]
+    random = np.random.default_rng(11).standard_normal((len(nearest) + len(cells) + 1, flat.size))
+    beside = allowed * jnp.asarray(random, flat.dtype)
+    beside = beside / jnp.maximum(jnp.linalg.norm(beside, axis=1, keepdims=True), jnp.finfo(flat.dtype).tiny)
+    inside = jnp.concatenate([slopes, cells])  # along which unit slopes rise by 1; half of that is left beside them
+    ends = [slopes, cells, jnp.where(jnp.any(inside != 0, axis=1, keepdims=True), inside + beside[:-1] / 2, 0)]
     if flat.size <= LARGEST_CURVATURE:
 
         def curvature(number: Array) -> Array:
             values, vectors = jnp.linalg.eigh(jax.hessian(gap)(flat, number) * allowed * allowed[:, None])
-            return jnp.stack([vectors[:, 0], vectors[:, -1]])
+            least, most = vectors[:, 0], vectors[:, -1]
+            return jnp.concatenate(
+                [jnp.stack([least, most]), _within_cones(least, most, values[0], values[-1], beside[-1])]
+            )
 
         ends.append(jax.lax.map(curvature, nearest).reshape(-1, flat.size))
     return jnp.concatenate(ends)
@@ -350,7 +383,11 @@ class _Point:
             ends.append(end)
             shift = end @ curve(end)
         axes = np.eye(self.flat.size)[self.is_player][:AXES].astype(self.flat.dtype)
-        along = jnp.concatenate([axes, jnp.stack([slope, *ends])])
+        random = allowed * jnp.asarray(np.random.default_rng(11).standard_normal(self.flat.size), self.flat.dtype)
+        random = random / jnp.maximum(jnp.linalg.norm(random), jnp.finfo(random.dtype).tiny)
+        cones = _within_cones(*ends, *(end @ curve(end) for end in ends), random)
+        beside = slope + jnp.linalg.norm(slope) * random / 2
+        along = jnp.concatenate([axes, jnp.stack([slope, *ends, beside]), cones])
         lengths = jnp.linalg.norm(along, axis=1, keepdims=True)
         return jnp.where((lengths > 0) & jnp.isfinite(lengths), along / jnp.where(lengths > 0, lengths, 1), 0)
 

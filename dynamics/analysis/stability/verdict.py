@@ -70,7 +70,7 @@ from dynamics.updates.with_variables import for_game
 
 COMPUTED = 10  # a margin of so many computed errors decides without a proof
 DIRECTIONS = 12  # eigenvectors along which the map is probed
-PROBED = 64  # directions of a closer look
+PROBED = 128  # directions of a closer look
 NEWTON_STEPS = 20
 LARGEST_DENSE = 2000  # numbers in a state whose Jacobian is computed whole
 FAINT = 1e3  # kinks below so many rounding errors may be rounding after all
