@@ -65,6 +65,7 @@ _NAMES = {
     "pseudospectrum": "dynamics.analysis",
     "sensitivity": "dynamics.analysis",
     "simulate": "dynamics.simulation",
+    "spectra_over_batches": "dynamics.analysis",
     "spectrum_path": "dynamics.analysis",
     "split_module": "dynamics.networks.splitting",
     "stability": "dynamics.analysis",

@@ -33,6 +33,8 @@ from dynamics.analysis.equilibria.newton import (
 from dynamics.analysis.equilibria.search import find_equilibria as find_equilibria
 from dynamics.analysis.examination import Examination as Examination
 from dynamics.analysis.examination import examine as examine
+from dynamics.analysis.minibatches import SpectraOverBatches as SpectraOverBatches
+from dynamics.analysis.minibatches import spectra_over_batches as spectra_over_batches
 from dynamics.analysis.nonnormal.decomposition import PotentialAndHamiltonian as PotentialAndHamiltonian
 from dynamics.analysis.nonnormal.decomposition import potential_and_hamiltonian as potential_and_hamiltonian
 from dynamics.analysis.nonnormal.distance import Distance as Distance
