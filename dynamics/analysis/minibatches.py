@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float, PRNGKeyArray
+from jaxtyping import Complex, Float
 
 from dynamics import _trees
 from dynamics._checks import as_whole, described
@@ -68,7 +68,7 @@ def spectra_over_batches(
     game: Game,
     update: Update,
     at: Players | State,
-    keys: PRNGKeyArray | Array,
+    keys: Any,
     *,
     leading: int = 4,
     steps: int = 500,

@@ -52,7 +52,7 @@ class Reading:
 
     Attributes:
         step: number of the step.
-        gradient_norms: of every player's own gradient.
+        gradient_norms: of the gradient of every player's loss by its parameters.
         step_norms: how far every player's step goes.
         relative_steps: that relative to the player's norm.
         alignment: cosine of player i's step with minus the gradient of player j's loss by the parameters of i; on the

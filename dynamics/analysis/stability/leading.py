@@ -243,7 +243,7 @@ class LeadingStability:
         """The curve that decides: the unit circle for a map, the imaginary axis for a flow."""
         return boundary_of(self.kind)
 
-    def shares(self) -> Float[np.ndarray, "k players+1"]:
+    def shares(self) -> Float[np.ndarray, "k parts"]:
         """How much of every right vector (squared norm) belongs to each player, and to the memory."""
         edges = np.cumsum([0, *(_trees.size(player) for player in self.players), 0])
         edges[-1] = self.size
