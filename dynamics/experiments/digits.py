@@ -53,12 +53,9 @@ def digits(
     settings = dict(locals())
     real = data.digits()
     order, first, second, training = jax.random.split(key_of(seed), 4)
-    shuffled = data.DataSet(
-        real.values[(mixed := jax.random.permutation(order, real.count))],
-        real.labels[mixed],
-        name=real.name,
-        modes=real.modes,
-    )
+    assert real.labels is not None
+    rows = jax.random.permutation(order, real.count)
+    shuffled = data.DataSet(real.values[rows], real.labels[rows], name=real.name, modes=real.modes)
     generator, theta = image_generator(latent_size, width=width, residual=residual, key=first)
     discriminator, psi = image_discriminator(width=width, residual=residual, key=second)
     game = GAN(

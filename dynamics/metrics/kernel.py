@@ -66,9 +66,9 @@ def kernel_distance(
     within, other, between = of_real.sum(), of_fake.sum(), cross_real.sum()
     value = within / (n * (n - 1)) + other / (m * (m - 1)) - 2 * between / (n * m)
 
-    def variance(count: int, others: int, within: np.ndarray, cross: np.ndarray) -> float:
+    def variance(count: int, others: int, rows: np.ndarray, cross: np.ndarray) -> float:
         """Of the estimates that leave one sample out; what all of them share is left out as well."""
-        left = (within.sum() - 2 * within) / ((count - 1) * (count - 2))
+        left = (rows.sum() - 2 * rows) / ((count - 1) * (count - 2))
         left = left - 2 * (between - cross) / ((count - 1) * others)
         return float((count - 1) / count * ((left - left.mean()) ** 2).sum())
 

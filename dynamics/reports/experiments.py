@@ -121,8 +121,9 @@ def _pictures(experiment: Experiment, training: Training) -> dict[str, Callable[
     def samples(path: Path) -> None:
         fake = experiment.samples(training.averaged_players)
         centres = None if experiment.data.centres is None else np.asarray(experiment.data.centres)
-        options = {"rows": experiment.rows} if experiment.rows else {"centres": centres}
-        figure = plots.samples(fake, experiment.real_samples(), title=experiment.title, subtitle=said, **options)
+        titles = {"title": experiment.title, "subtitle": said}
+        rows = max(1, experiment.rows)
+        figure = plots.samples(fake, experiment.real_samples(), centres=centres, rows=rows, **titles)
         plots.save(figure, path)
 
     def curves(path: Path) -> None:
