@@ -150,7 +150,7 @@ class Monitor:
         self.leading, self.every = as_whole("leading", leading, 0), as_whole("every", every)
         self.key, self.advise = key, advise
         self.readings: list[Reading] = []
-        self._vectors = np.zeros((0, 0), complex)
+        self._vectors, self._tracks = np.zeros((0, 0), complex), ()
         self._next_track = 0
 
     def __call__(self, step: int, state: Any, values: Any = None, *, batch: Any = None) -> Reading | None:
@@ -237,7 +237,11 @@ class Monitor:
         update = with_factors(update, (1.0,) * len(state.players) if factors is None else factors)
         count = min(self.leading, _trees.float_size(state))
         near = self._vectors if near is None else near
-        start = near.real.sum(axis=0) if near.shape[1:] == (_trees.float_size(state),) and len(near) else None
+        start = None
+        if len(near) and near.shape[1] == _trees.float_size(state):
+            # From these vectors alone the solver would not see what they have no part in.
+            random = np.random.default_rng(0).standard_normal(near.shape[1])
+            start = near.real.sum(axis=0) + random / np.linalg.norm(random)
         leading = Leading(count, bound=0, conditions=False, start=start)
         return stability(game, update, state, key=key, leading=leading)  # pyright: ignore[reportReturnType]
 
@@ -261,12 +265,12 @@ class Monitor:
             overlaps = np.abs(before.conj() @ vectors.T)
             for old, new in zip(*scipy.optimize.linear_sum_assignment(-overlaps), strict=True):
                 if overlaps[old, new] > SAME:
-                    tracks[new] = self.readings[-1].tracks[old]
+                    tracks[new] = self._tracks[old]
         for place, track in enumerate(tracks):
             if track < 0:
                 tracks[place], self._next_track = self._next_track, self._next_track + 1
-        self._vectors = vectors
-        return tuple(tracks)
+        self._vectors, self._tracks = vectors, tuple(tracks)
+        return self._tracks
 
     def largest_factor(
         self, state: State, *, players: Sequence[int] | None = None, limit: float | None = None, most: float = 64.0

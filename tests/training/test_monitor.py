@@ -88,6 +88,9 @@ def test_tracks_follow_the_vectors():
     assert first.tracks == (0, 1) and second.tracks == (1, 0)
     data = watch.to_xarray()
     np.testing.assert_allclose(data.eigenvalues.sel(track=1).real, [1.025, 1 + 0.025 * np.cosh(2.0)])
+    # A state that is broken in between has no spectrum, and the tracks go on after it.
+    broken = update.init(Bent(), (jnp.asarray(jnp.nan), jnp.asarray(0.0)))
+    assert watch(2, broken).tracks == () and watch(3, states[1]).tracks == (1, 0)
     assert data.step_norms.dims == ("step", "player") and data.radius.dims == ("step",)
 
 
