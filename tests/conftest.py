@@ -37,8 +37,8 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=100
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deterministic"))
 
 # Every compiled program keeps some memory mappings, of which Linux grants a process 65,530; beyond that the compiler
-# crashes. Dropping all programs where half of them are used keeps each process of the suite far below.
-MOST_MAPPINGS = 32_000
+# crashes, and memory: dropping all programs where a quarter of them is used keeps each process far below.
+MOST_MAPPINGS = 16_000
 TESTS_BETWEEN_LOOKS = 25
 MAPPINGS = pathlib.Path("/proc/self/maps")
 finished = 0

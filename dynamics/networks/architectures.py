@@ -42,9 +42,9 @@ def fully_connected(
     >>> function(parameters, jnp.ones(2)).shape
     ()
     """
-    sizes = [as_whole(name, value) for name, value in (("inputs", inputs), ("width", width), ("depth", depth))]
     last = "scalar" if outputs is None else as_whole("outputs", outputs)
-    return split_module(eqx.nn.MLP(sizes[0], last, *sizes[1:], activation, key=key))
+    inputs, width, depth = as_whole("inputs", inputs), as_whole("width", width), as_whole("depth", depth)
+    return split_module(eqx.nn.MLP(inputs, last, width, depth, activation, key=key))
 
 
 def image_generator(
@@ -73,8 +73,8 @@ def image_generator(
     >>> function(parameters, jnp.ones(16)).shape
     (1, 8, 8)
     """
-    sizes = _sizes(latent_size=latent_size, channels=channels, width=width)
-    return split_module(ImageGenerator(*sizes, residual, key=key))
+    latent_size, channels = as_whole("latent_size", latent_size), as_whole("channels", channels)
+    return split_module(ImageGenerator(latent_size, channels, as_whole("width", width), residual, key=key))
 
 
 def image_discriminator(
@@ -99,11 +99,8 @@ def image_discriminator(
     >>> function(parameters, jnp.ones((3, 8, 8))).shape
     ()
     """
-    return split_module(ImageDiscriminator(*_sizes(channels=channels, width=width), residual, key=key))
-
-
-def _sizes(**sizes: int) -> list[int]:
-    return [as_whole(name, value) for name, value in sizes.items()]
+    channels, width = as_whole("channels", channels), as_whole("width", width)
+    return split_module(ImageDiscriminator(channels, width, residual, key=key))
 
 
 def _leaky(values: Array) -> Array:
@@ -114,8 +111,8 @@ class ImageGenerator(eqx.Module):
     """What `image_generator` splits."""
 
     first: eqx.nn.Linear
-    blocks: tuple[eqx.Module, ...]
-    last: eqx.Module | None
+    blocks: tuple["eqx.nn.ConvTranspose2d | ResidualBlock", ...]
+    last: eqx.nn.Conv2d | None
 
     def __init__(self, latent_size: int, channels: int, width: int, residual: bool, *, key: PRNGKeyArray):
         keys = jax.random.split(key, 4)
@@ -143,8 +140,8 @@ class ImageGenerator(eqx.Module):
 class ImageDiscriminator(eqx.Module):
     """What `image_discriminator` splits."""
 
-    first: eqx.Module | None
-    blocks: tuple[eqx.Module, ...]
+    first: eqx.nn.Conv2d | None
+    blocks: tuple["eqx.nn.Conv2d | ResidualBlock", ...]
     last: eqx.nn.Linear
 
     def __init__(self, channels: int, width: int, residual: bool, *, key: PRNGKeyArray):

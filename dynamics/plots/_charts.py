@@ -370,7 +370,9 @@ class _Picture:
         if not here.all():
             self.present.add(_NOT_DONE)
             axes.scatter(x[~here], y[~here], s=size, facecolor="none", edgecolor=_HATCH, linewidths=0.6)
-        edge = dict(linewidths=0) if scale is None and self.kinds else dict(linewidths=0.3, edgecolors="#9AA0A6")
+        edge: dict[str, Any] = (
+            dict(linewidths=0) if scale is None and self.kinds else dict(linewidths=0.3, edgecolors="#9AA0A6")
+        )
         axes.scatter(x[here], y[here], s=size, c=colours[here] / 255, zorder=2, **edge)
         for values, set_scale, set_limits in ((x, axes.set_xscale, axes.set_xlim), (y, axes.set_yscale, axes.set_ylim)):
             if style.is_geometric(np.sort(values)):
@@ -469,7 +471,9 @@ class _Picture:
         if "no value" in self.present:
             handles.append(style.patch("no value", _NOTHING, _HATCH))
         if _NOT_DONE in self.present:
-            face = dict(facecolor=style.PAPER, edgecolor=_HATCH, hatch="" if self.scattered else "/////", linewidth=0.6)
+            face: dict[str, Any] = dict(
+                facecolor=style.PAPER, edgecolor=_HATCH, hatch="" if self.scattered else "/////", linewidth=0.6
+            )
             handles.append(Patch(label="not done yet", **face))
         if "boundary" in self.present:
             handles.append(style.line("predicted stability boundary", style.INK, width=1.5))
@@ -568,7 +572,7 @@ class _Picture:
         return handles
 
 
-_LINE = dict(colors=[style.INK], linewidths=1.5, zorder=3)
+_LINE: dict[str, Any] = dict(colors=[style.INK], linewidths=1.5, zorder=3)
 
 
 def _figure(count: int, width: float, height: float) -> tuple[Figure, np.ndarray]:

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import equinox as eqx
 
@@ -19,7 +19,7 @@ class Callback(Protocol):
     callback writes should replace what it has written for that step and later ones, as `CSVLog` does.
     """
 
-    def __call__(self, step: int, state: State, values: Mapping[str, float]) -> None:
+    def __call__(self, step: int, state: State, values: Mapping[str, float], /) -> Any:
         """Called with the number of steps taken, the state, and the losses `loss_0`, ... and metrics by name."""
 
 

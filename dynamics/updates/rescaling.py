@@ -56,9 +56,9 @@ def rescaled(update: Update, factors: Sequence[Any]) -> Update:
 def _times(inner: Any, factor: Any) -> optax.GradientTransformation:
     """An optimiser whose changes are multiplied by a factor, with the same memory."""
 
-    def update(gradient: PyTree, memory: PyTree, player: PyTree = None, **extra: Any) -> tuple[PyTree, PyTree]:
-        changes, memory = inner.update(gradient, memory, player, **extra)
-        return jax.tree.map(lambda change: (factor * change).astype(change.dtype), changes), memory
+    def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any) -> tuple[PyTree, PyTree]:
+        changes, state = inner.update(updates, state, params, **extra_args)
+        return jax.tree.map(lambda change: (factor * change).astype(change.dtype), changes), state
 
     if isinstance(inner, optax.GradientTransformationExtraArgs):
         return optax.GradientTransformationExtraArgs(inner.init, update)

@@ -167,7 +167,8 @@ def _whole_pairs(values: np.ndarray, order: np.ndarray, count: int) -> int:
 
 def _invariant_basis(matrix: np.ndarray, count: int, measure: Measure) -> np.ndarray:
     """Orthonormal columns that span the invariant subspace of so many eigenvalues of largest measure; whole pairs."""
-    schur, vectors = scipy.linalg.schur(matrix, output="real")
+    lapack: Any = scipy.linalg.lapack
+    schur, vectors = scipy.linalg.schur(matrix, output="real")[:2]
     values = np.diag(schur).astype(complex)
     for place in np.flatnonzero(np.diag(schur, -1)):
         height = np.sqrt(abs(schur[place, place + 1])) * np.sqrt(abs(schur[place + 1, place]))
@@ -175,7 +176,7 @@ def _invariant_basis(matrix: np.ndarray, count: int, measure: Measure) -> np.nda
     order = np.argsort(-measure(values), kind="stable")
     select = np.zeros(len(values), np.int32)
     select[order[: _whole_pairs(values, order, count)]] = 1
-    _, reordered, *_, number, _, _, info = scipy.linalg.lapack.dtrsen(select, schur, vectors, job=b"N")
+    _, reordered, *_, number, _, _, info = lapack.dtrsen(select, schur, vectors, job=b"N")
     if info == 0:
         return reordered[:, :number]
     # Too close to reorder: an orthonormal basis of the eigenvectors, or of as many as are independent.

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -20,8 +20,19 @@ class Operator(eqx.Module):
     An operator is a pytree: one with other numbers in its arrays shares the compiled programs of this one.
     """
 
-    size: eqx.AbstractVar[int]  # number of rows and of columns
-    dtype: eqx.AbstractVar[Any]  # of the vectors, float32 or float64
+    if TYPE_CHECKING:  # for whom these are no arguments of `__init__`
+
+        @property
+        def size(self) -> int:
+            """Number of rows and of columns."""
+
+        @property
+        def dtype(self) -> Any:
+            """Of the vectors, float32 or float64."""
+
+    else:
+        size: eqx.AbstractVar[int]
+        dtype: eqx.AbstractVar[Any]
 
     @abstractmethod
     def product(self) -> Product:
@@ -51,9 +62,8 @@ class Operator(eqx.Module):
         def multiply_transposed(vector: np.ndarray) -> np.ndarray:
             return np.asarray(self.transposed() @ np.ravel(vector))
 
-        return scipy.sparse.linalg.LinearOperator(
-            (self.size, self.size), matvec=multiply, rmatvec=multiply_transposed, dtype=np.dtype(self.dtype)
-        )
+        make: Any = scipy.sparse.linalg.LinearOperator
+        return make((self.size, self.size), matvec=multiply, rmatvec=multiply_transposed, dtype=np.dtype(self.dtype))
 
     def as_lineax(self) -> Any:
         """The operator for `lineax`, such as `lineax.linear_solve`."""

@@ -323,7 +323,9 @@ def leading_stability(
     if not at_rest:
         notes = (*notes, Note.given_state.filled(moved=float(moved)))
     shift, of_values = boundary.neutral, leading.measure(boundary)
-    options = dict(tolerance=leading.tolerance, basis=leading.basis, products=leading.products, verify=False)
+    options: dict[str, Any] = dict(
+        tolerance=leading.tolerance, basis=leading.basis, products=leading.products, verify=False
+    )
 
     def measure(values: np.ndarray) -> np.ndarray:
         return of_values(values + shift)
@@ -361,18 +363,18 @@ def leading_stability(
     certain = np.isfinite(errors)
     lower = float(np.max((outward - errors)[certain], initial=boundary.least))
     upper = max(float(np.max(outward + errors)), bound.radius)
-    notes = [*notes]
+    remarks = [*notes]
     verdict = Verdict.marginal
     if smooth != "smooth":
-        notes.append(Note[Smoothness.of(smooth).name].filled())
+        remarks.append(Note[Smoothness.of(smooth).name].filled())
     elif lower > boundary.neutral:
         verdict = Verdict.unstable
     elif upper < boundary.neutral:
         verdict = Verdict.stable
     if verdict is Verdict.marginal and smooth == "smooth":
-        notes.append(Note.undecided.filled(lower=lower, upper=upper, name=boundary.bound_name))
+        remarks.append(Note.undecided.filled(lower=lower, upper=upper, name=boundary.bound_name))
     if not np.all(pairs.converged):
-        notes.append(Note.not_converged.filled(count=int(np.sum(~pairs.converged)), products=pairs.products))
+        remarks.append(Note.not_converged.filled(count=int(np.sum(~pairs.converged)), products=pairs.products))
     worst = float(boundary.bound(values))
     vectors = _units(pairs.vectors * np.asarray(scales))
     left = None if left is None else _units(left / np.asarray(scales))
@@ -404,7 +406,7 @@ def leading_stability(
         players=rest.state.players,
         residual=float(field),
         moved=float(moved),
-        notes=tuple(notes),
+        notes=tuple(remarks),
     )
 
 

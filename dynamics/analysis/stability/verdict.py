@@ -282,7 +282,8 @@ def stability(
         if not bool(rest.rests):
             notes = (*notes, REASONS["memory"])
         rest = rest._replace(state=State(rest.state.players, jax.tree.map(above_zero, rest.state.memory)))
-        return leading_stability(*_trees.cast((game, method), dtype), rest, asked, key, notes, require_equilibrium)
+        game, method = _trees.cast((game, method), dtype)
+        return leading_stability(game, method, rest, asked, key, notes, require_equilibrium)
     accuracy = accuracy_of(players)
     with precisely(game, method, players, key, noise) as (game, method, exact, noise):
         linear, rest = _linear_at_rest(game, method, exact, key, noise)
@@ -320,7 +321,7 @@ def _at_state(
         linear = jax.device_get(_linearise(game, method, exact, key, limit=False, rest=rest))
         accuracy = accuracy_of(point)
         scales = dense_memory_scales(linear.jacobian, _trees.size(exact)) if boundary_of(method).discrete else None
-        options = dict(accuracy=accuracy, rest=rest, point=point, scales=scales)
+        options: dict[str, Any] = dict(accuracy=accuracy, rest=rest, point=point, scales=scales)
         report = stability_of(linear, game, method, exact, key, None, require_equilibrium, **options)
     moved = _norm(linear.defect)
     unmoved = defect_vanishes(
@@ -463,7 +464,7 @@ def _closer_look(problem: _Problem, linear: Linearisation, smooth: str, *, limit
             followed = followed / np.maximum(np.linalg.norm(followed, axis=1, keepdims=True), SMALLEST)
     directions = [vectors.real, vectors.imag, followed]
     where = problem.game, problem.method, problem.players
-    options = dict(gradient_noise=problem.noise, limit=limit, rest=problem.at_rest_state())
+    options: dict[str, Any] = dict(gradient_noise=problem.noise, limit=limit, rest=problem.at_rest_state())
     if linear.switching > 0:
         sides = _switch_directions(*where, problem.key, **options)
         directions.insert(0, np.asarray(sides))
@@ -662,7 +663,9 @@ def _report(
 ) -> Stability:
     game_jacobian, edges = np.asarray(linear.game_jacobian), np.cumsum([0, *sizes])
     parts = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
-    numbers = judged._asdict() | (judged.per_step(period) if period > 1 else {}) | dict(notes=tuple(notes))
+    numbers: dict[str, Any] = (
+        judged._asdict() | (judged.per_step(period) if period > 1 else {}) | dict(notes=tuple(notes))
+    )
     return Stability(
         kind=boundary.kind,
         jacobian=np.asarray(linear.jacobian),
