@@ -18,11 +18,8 @@ gc.set_threshold(200_000, 50, 100)
 
 import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
-import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
-# Dtypes and shapes that annotations of the library speak of are checked at every call, see `shapes.py`.
-jaxtyping.install_import_hook("dynamics", "shapes.checked")
 jax.config.update("jax_enable_x64", True)
 
 hypothesis.settings.register_profile(
