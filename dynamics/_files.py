@@ -2,12 +2,29 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+
+def aside(path: Path) -> Path:
+    """Where a file is until it is whole; the ending stays, for it says which kind of file."""
+    return path.with_name(f".{os.getpid()}.partial.{path.name}")
+
+
+def put_in_place(path: Path, make: Callable[[Path], Any]) -> None:
+    """Let a function write a file aside, and give it its name when it is whole."""
+    partial = aside(path)
+    try:
+        make(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_files(files: list[tuple[Path, bytes]]) -> None:

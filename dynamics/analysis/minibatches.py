@@ -16,6 +16,7 @@ from dynamics.analysis.asymptotics.lyapunov import LyapunovExponents, lyapunov_e
 from dynamics.analysis.stability.leading import Leading
 from dynamics.analysis.stability.verdict import stability
 from dynamics.game import Game, Players
+from dynamics.simulation import start_state
 from dynamics.updates.base import State, Update
 from dynamics.updates.with_variables import for_game
 
@@ -109,7 +110,7 @@ def spectra_over_batches(
     if not len(keys):
         raise ValueError("keys is empty; expected at least one random key")
     update = for_game(game, update)
-    state = at if isinstance(at, State) else update.init(game, jax.tree.map(jnp.asarray, tuple(at)))
+    state = start_state(game, update, at)
     size = _trees.float_size(state)
     count = min(count, size)
     values = np.full((len(keys), count), complex("nan"))

@@ -7,13 +7,9 @@ import jax
 import numpy as np
 
 import dynamics.data as data
-import dynamics.distributions as distributions
 import dynamics.metrics as metrics
-import dynamics.objectives as objectives
-import dynamics.penalties as penalties
 from dynamics._keys import key_of
-from dynamics.experiments.experiment import Experiment, falling_adam
-from dynamics.gan import GAN
+from dynamics.experiments.experiment import Experiment, falling_adam, penalised_gan
 from dynamics.metrics.classifier import Classifier
 from dynamics.networks.architectures import image_discriminator, image_generator
 from dynamics.updates import Alternating
@@ -58,14 +54,8 @@ def digits(
     shuffled = data.DataSet(real.values[rows], real.labels[rows], name=real.name, modes=real.modes)
     generator, theta = image_generator(latent_size, width=width, residual=residual, key=first)
     discriminator, psi = image_discriminator(width=width, residual=residual, key=second)
-    game = GAN(
-        generator,
-        discriminator,
-        shuffled.points(batch_size),
-        distributions.normal(np.zeros(latent_size), 1.0, batch_size=batch_size),
-        objective=objectives.NonSaturating(),
-        penalty=penalties.R1(penalty),
-    )
+    options = {"latent_size": latent_size, "batch_size": batch_size}
+    game = penalised_gan(generator, discriminator, shuffled, penalty=penalty, **options)
     adam = falling_adam(rate, steps)
 
     def quality(real_images: np.ndarray, fake: np.ndarray) -> dict[str, Any]:

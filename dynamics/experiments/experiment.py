@@ -9,9 +9,13 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
+import dynamics.distributions as distributions
+import dynamics.objectives as objectives
+import dynamics.penalties as penalties
 from dynamics._checks import as_whole
 from dynamics.data import Batches, DataSet
 from dynamics.game import Game, Players
+from dynamics.gan import GAN
 from dynamics.optimisers import Optimiser
 from dynamics.training import Training, generate, train
 from dynamics.updates.base import Update
@@ -88,6 +92,20 @@ class Experiment:
             return measure(real, samples)
 
         return metric
+
+
+def penalised_gan(
+    generator: Any, discriminator: Any, data: DataSet, *, latent_size: int, batch_size: int, penalty: float
+) -> GAN:
+    """A non-saturating GAN with R1 on the data, whose latents are standard normal."""
+    return GAN(
+        generator,
+        discriminator,
+        data.points(batch_size),
+        distributions.normal(np.zeros(latent_size), 1.0, batch_size=batch_size),
+        objective=objectives.NonSaturating(),
+        penalty=penalties.R1(penalty),
+    )
 
 
 def falling_adam(rate: float, steps: int) -> Optimiser:

@@ -6,13 +6,9 @@ import jax
 import numpy as np
 
 import dynamics.data as data
-import dynamics.distributions as distributions
 import dynamics.metrics as metrics
-import dynamics.objectives as objectives
-import dynamics.penalties as penalties
 from dynamics._keys import key_of
-from dynamics.experiments.experiment import Experiment, falling_adam
-from dynamics.gan import GAN
+from dynamics.experiments.experiment import Experiment, falling_adam, penalised_gan
 from dynamics.networks.architectures import fully_connected
 from dynamics.updates import Alternating
 
@@ -54,15 +50,8 @@ def ring(
     real = data.ring(points, modes=modes)
     generator, theta = fully_connected(LATENT, 2, width=width, key=first)
     discriminator, psi = fully_connected(2, None, width=width, key=second)
-    latent = distributions.normal(np.zeros(LATENT), 1.0, batch_size=batch_size)
-    game = GAN(
-        generator,
-        discriminator,
-        real.points(batch_size),
-        latent,
-        objective=objectives.NonSaturating(),
-        penalty=penalties.R1(penalty),
-    )
+    options = {"latent_size": LATENT, "batch_size": batch_size}
+    game = penalised_gan(generator, discriminator, real, penalty=penalty, **options)
     adam = falling_adam(rate, steps)
 
     def coverage(real_points: np.ndarray, fake: np.ndarray) -> dict[str, Any]:

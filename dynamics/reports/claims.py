@@ -1,7 +1,6 @@
 """Results of claims as a table, as data, and as a folder with a report and pictures."""
 
 import json
-import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 
 from dynamics import __version__
+from dynamics._files import put_in_place
 from dynamics._text import printable
 from dynamics.claims.base import registered
 from dynamics.claims.search import Result
@@ -153,13 +153,8 @@ def write(
 
 def write_data(results: Sequence[Result], folder: str | Path) -> Path:
     """Write the data of the results so far, in one move: a reader never sees half of it."""
-    path = Path(folder) / DATA
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(to_json(results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    path, text = Path(folder) / DATA, json.dumps(to_json(results), indent=1, allow_nan=False) + "\n"
+    put_in_place(path, lambda partial: partial.write_text(text, encoding="utf-8"))
     return path
 
 

@@ -1,7 +1,6 @@
 """Results of an experiment as a sentence, as plain data, and as a folder of files."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import jax
 import numpy as np
 
 from dynamics import _trees
-from dynamics._files import write_files
+from dynamics._files import put_in_place, write_files
 from dynamics._plain import plain
 from dynamics.experiments import Experiment
 from dynamics.training import Training
@@ -99,14 +98,10 @@ def write(
     write_files([(directory / name, text.encode()) for name, text in texts.items()])
     failed: list[tuple[str, Exception]] = []
     for name, draw in _pictures(experiment, training).items():
-        aside = directory / f".{name}"
         try:
-            draw(aside)
-            os.replace(aside, directory / name)
+            put_in_place(directory / name, draw)
         except Exception as error:
             failed.append((name, error))
-        finally:
-            aside.unlink(missing_ok=True)
     if problems is not None:
         problems += failed
     elif failed:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dynamics._files import aside, put_in_place
 from dynamics._plain import plain
 from dynamics._text import printable
 from dynamics.studies.results import Cell, Results
@@ -372,15 +373,11 @@ def write(
     failed: list[tuple[str, Exception]] = []
 
     def put(name: str, make: Callable[[Path], Any]) -> None:
-        aside = _partial(directory, name)
         try:
-            make(aside)
-            os.replace(aside, directory / name)
+            put_in_place(directory / name, make)
             written.append(directory / name)
         except Exception as error:
             failed.append((name, error))
-        finally:
-            aside.unlink(missing_ok=True)
 
     put("results.nc", lambda path: results.to_dataset().to_netcdf(path, engine="h5netcdf"))
     for name in _drawn(results):
@@ -415,12 +412,12 @@ def _put_numbers(texts: dict[str, str], directory: Path) -> list[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         try:
             for name, text in texts.items():
-                _write_text(_partial(directory, name), text)
+                _write_text(aside(directory / name), text)
             for name in texts:
-                os.replace(_partial(directory, name), directory / name)
+                os.replace(aside(directory / name), directory / name)
         finally:
             for name in texts:
-                _partial(directory, name).unlink(missing_ok=True)
+                aside(directory / name).unlink(missing_ok=True)
     except BaseException:
         with contextlib.suppress(OSError):
             for path in made:
@@ -431,11 +428,6 @@ def _put_numbers(texts: dict[str, str], directory: Path) -> list[Path]:
             if name not in texts:
                 (directory / name).unlink(missing_ok=True)
     return [directory / name for name in texts]
-
-
-def _partial(directory: Path, name: str) -> Path:
-    """Where a file is until it is whole; the ending stays, for it says which kind of file."""
-    return directory / f".{os.getpid()}.partial.{name}"
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -22,13 +22,18 @@ def _is_gan(node: Any) -> bool:
     return isinstance(node, GAN)
 
 
+def gans_in(game: Game) -> list[GAN]:
+    """All `GAN`s in a game: the game itself, or what it is made of."""
+    return [node for node in jax.tree.leaves(game, is_leaf=_is_gan) if _is_gan(node)]
+
+
 def gan_of(game: Game, what: str) -> GAN:
     """The only `GAN` in a game: the game itself, or what it is made of.
 
     Raises:
         TypeError: there is none, or several.
     """
-    gans = [node for node in jax.tree.leaves(game, is_leaf=_is_gan) if _is_gan(node)]
+    gans = gans_in(game)
     if len(gans) != 1:
         raise TypeError(
             f"{what} needs a game with one GAN in it, and {type(game).__name__} has {len(gans)}; expected a "

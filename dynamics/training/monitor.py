@@ -21,7 +21,7 @@ from dynamics._text import complex_text
 from dynamics.analysis.stability.leading import Leading, LeadingStability
 from dynamics.analysis.stability.verdict import stability
 from dynamics.game import Game
-from dynamics.gan import GAN
+from dynamics.training.generating import gans_in
 from dynamics.training_step import TrainingStep
 from dynamics.updates.base import State, Update
 from dynamics.updates.rescaling import rescaled
@@ -190,7 +190,7 @@ class Monitor:
         began = time.perf_counter()
         numbers = jax.device_get(_measured(game, update, state, key))
         gradients, steps, sizes, alignment, losses = (np.asarray(value, float) for value in numbers)
-        gap = _gap(game, losses)
+        ideal = _ideal(game)
         seconds = {"gradients": time.perf_counter() - began, "spectrum": 0.0, "changes": 0.0}
         report, changes, tracks = None, (), ()
         finite = bool(np.isfinite(steps).all() and np.isfinite(gradients).all())
@@ -212,7 +212,7 @@ class Monitor:
             step_norms=steps,
             relative_steps=relative,
             alignment=alignment,
-            gap=gap,
+            gap=math.nan if math.isnan(ideal) else float(losses[1]) - ideal,
             eigenvalues=np.zeros(0, complex) if report is None else report.eigenvalues,
             residuals=np.zeros(0) if report is None else report.residuals,
             tracks=tracks,
@@ -220,7 +220,7 @@ class Monitor:
             rotation=abs(float(np.angle(outermost))),
             turning=_turning(outermost),
             changes=changes,
-            warnings=tuple(_warnings(game, gradients, steps, counts, losses, report, changes)),
+            warnings=tuple(_warnings(ideal, gradients, steps, counts, losses, report, changes)),
             seconds=seconds,
         )
 
@@ -394,12 +394,7 @@ def _measured(game: Game, update: Update, state: State, key: PRNGKeyArray | None
     losses, pull = jax.vjp(lambda players: jnp.stack(at.losses(players, key)), players)
     slopes = jax.vmap(lambda weight: pull(weight)[0])(jnp.eye(len(players), dtype=losses.dtype))
     new = update.step(game, state, key).players
-    changes = [
-        ravel_pytree(
-            jax.tree.map(jnp.subtract, eqx.filter(b, eqx.is_inexact_array), eqx.filter(a, eqx.is_inexact_array))
-        )[0]
-        for a, b in zip(players, new, strict=True)
-    ]
+    changes = [ravel_pytree(jax.tree.map(jnp.subtract, b, a))[0] for a, b in zip(players, new, strict=True)]
     gradients = [jax.vmap(lambda slope: ravel_pytree(slope)[0])(slope) for slope in slopes]  # [player][loss, number]
     lengths = jnp.stack([jnp.linalg.norm(change) for change in changes])
     norms = jnp.stack([jnp.linalg.norm(gradient, axis=1) for gradient in gradients])
@@ -409,19 +404,10 @@ def _measured(game: Game, update: Update, state: State, key: PRNGKeyArray | None
     return jnp.diagonal(norms), lengths, _trees.norms(players), alignment, losses
 
 
-def _gap(game: Game, losses: np.ndarray) -> float:
-    ideal = _ideal(game)
-    return math.nan if ideal is None else float(losses[1]) - ideal
-
-
-def _ideal(game: Game) -> float | None:
-    """The ideal loss of the discriminator of the only GAN in a game."""
-    gans = [node for node in jax.tree.leaves(game, is_leaf=_is_gan) if _is_gan(node)]
-    return float(gans[0].objective.ideal_discriminator_loss) if len(gans) == 1 else None
-
-
-def _is_gan(node: Any) -> bool:
-    return isinstance(node, GAN)
+def _ideal(game: Game) -> float:
+    """The ideal loss of the discriminator of the only GAN in a game; NaN where there is no such."""
+    gans = gans_in(game)
+    return float(gans[0].objective.ideal_discriminator_loss) if len(gans) == 1 else math.nan
 
 
 def _turning(value: complex) -> float:
@@ -437,7 +423,7 @@ def _doubtful(report: LeadingStability) -> bool:
     return _beyond(report) or _turning(complex(report.eigenvalues[0])) > ROTATING
 
 
-def _warnings(game, gradients, steps, counts, losses, report, changes) -> list[str]:
+def _warnings(ideal, gradients, steps, counts, losses, report, changes) -> list[str]:
     lines: list[str] = []
     if not np.isfinite(losses).all() or not np.isfinite(steps).all() or not np.isfinite(gradients).all():
         return ["losses, gradients or the step are not finite numbers: the training has broken down"]
@@ -460,8 +446,7 @@ def _warnings(game, gradients, steps, counts, losses, report, changes) -> list[s
             f"a number of player {fast} moves by {paces[fast]:.2g} in this step and one of player {slow} by "
             f"{paces[slow]:.2g}, root mean square: they are {paces[fast] / paces[slow]:.0f} times apart"
         )
-    ideal = _ideal(game)
-    if ideal is not None and ideal > 0 and losses[1] < WON * ideal:
+    if ideal > 0 and losses[1] < WON * ideal:
         lines.append(
             f"the discriminator's loss {losses[1]:.4g} is far below {ideal:.4g}, the least where model and data are "
             "the same: it tells them apart nearly always"
