@@ -93,7 +93,9 @@ class Summary(NamedTuple):
 
 
 CLOSED = 0.02  # of the amplitude, within which an orbit comes back
+ALIKE = 0.05  # of the amplitude, within which that of two stretches of a run is constant
 WIDE = 0.1  # of the amplitude: more than the turns of a slow spiral differ by
+SHRINKING = 0.97  # of the amplitude a quarter before: three times in a row no attractor shows by chance
 FEWEST_CROSSINGS = 3  # in the last quarter, to count turns
 STEPS_IN_TURN = 10  # below which a point of crossing, between two steps, is not known as well as that
 
@@ -176,7 +178,7 @@ def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
     stopping = shrunk & (evidence.fields[3] >= 0.95 * evidence.fields[2])
     stalled = jnp.all((at_floor & ~drifting) | stopping) & numbers
 
-    alike = jnp.abs(quarters[3] - quarters[2]) <= 0.05 * quarters[2]
+    alike = jnp.abs(quarters[3] - quarters[2]) <= ALIKE * quarters[2]
     steady = jnp.all(alike | settled) & (evidence.crossings >= FEWEST_CROSSINGS) & ~jnp.all(settled)
     turn = (evidence.last - evidence.first) / jnp.maximum(evidence.crossings - 1, 1)
     # On a line every crossing is at the same point.
@@ -197,8 +199,9 @@ def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
     ).astype(jnp.int8)
     open_ = outcome == Outcome.undecided
     # What neither shrinks nor grows from quarter to quarter, or crosses its centre further apart than a spiral does,
-    # may be an attractor that was not seen whole.
-    apart = jnp.any(evidence.section > WIDE * quarters[3] + floor)
+    # may be an attractor that was not seen whole; what shrinks from each quarter to the next one is on its way to rest.
+    shrinking = (second < SHRINKING * first) & (third < SHRINKING * second) & (fourth < SHRINKING * third)
+    apart = jnp.any(evidence.section > WIDE * quarters[3] + floor) & ~shrinking
     wandering = (jnp.abs(fourth - third) <= 0.25 * third) & (apart | ((fourth - third) * (third - second) <= 0))
     moving = open_ & (steady | wandering) & (evidence.crossings >= FEWEST_CROSSINGS)
     infinite = ~jnp.isfinite(covered) & ~jnp.isfinite(widest)
@@ -207,7 +210,10 @@ def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
     # A run that grows is limited by the rounding at its start; at its end it may have overflowed.
     lowest = jnp.where(fourth <= first, evidence.floors[1], evidence.floors[0])
     rate = _slope(evidence, lowest, bound)
-    return Summary(outcome, rate, period, doubt, steady, _needed(evidence, tolerance, open_, turn, rate))
+    # Beats may hide a slow growth from two quarters; the slope over half of the run and a third quarter see more of it.
+    constant = steady & ~(jnp.abs(rate) * _length(evidence) / 4 > ALIKE)
+    constant &= jnp.all((jnp.abs(quarters[2] - quarters[1]) <= 2 * ALIKE * quarters[1]) | settled)
+    return Summary(outcome, rate, period, doubt, constant, _needed(evidence, tolerance, open_, turn, rate))
 
 
 def _norm(numbers: Float[Array, " players"]) -> Array:
@@ -225,10 +231,15 @@ def _creeping(evidence: Evidence) -> Array:
     return one_way & ((end * late) * (before - middle) >= 0.98 * (middle * early) * (middle - end))
 
 
+def _length(evidence: Evidence) -> Array:
+    """Steps, or time, of the whole run, more or less."""
+    return jnp.max(evidence.times) + evidence.times[0]
+
+
 def _needed(evidence: Evidence, tolerance: Array, open_: Array, turn: Array, rate: Array) -> Array:
     """Steps, or time, after which an undecided run should be decided if it goes on as it does."""
     _, _, third, fourth = (_norm(quarter) for quarter in evidence.quarters)
-    length = jnp.max(evidence.times) + evidence.times[0]  # more or less
+    length = _length(evidence)
     widest = jnp.maximum(jnp.max(evidence.amplitudes), _norm(evidence.travelled))
     shrinking = (rate < 0) & (fourth < 0.95 * third)
     # The last quarter is as wide as its beginning, at three quarters of the run.

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from dynamics import _trees
 from dynamics.game import Players
-from dynamics.outcomes import CLOSED, FEWEST_CROSSINGS, STEPS_IN_TURN, Doubt, Outcome, Summary
+from dynamics.outcomes import ALIKE, CLOSED, FEWEST_CROSSINGS, STEPS_IN_TURN, Doubt, Outcome, Summary
 from dynamics.updates.base import State
 
 FEWEST_STEPS = 512  # of a second look
@@ -65,6 +65,7 @@ class Look(NamedTuple):
     home: Array  # number of steps, with a part of one, from passing the first point closely to the next time; 0: uneven
     section_closed: Array  # whether all crossings of the centre are at one point
     section_round: Array  # whether they are where the chords of a circle, or an ellipse, cross a line
+    constant: Array  # whether the amplitude is that of the run's last quarter, as far as that can be seen
     crossings: Array
     first: Array
     last: Array
@@ -74,6 +75,14 @@ class Look(NamedTuple):
     steps: Array  # taken, with finite players
     players: Players  # there
     failed: Bool[Array, " players"]  # which players the step after that made not finite
+
+
+def most_steps(open_: Open) -> Array:
+    """How many steps a second look takes at most; for one run or for many."""
+    turn = jnp.where(jnp.isfinite(open_.turn), open_.turn, 0)
+    wanted = jnp.clip(TURNS * turn, FEWEST_STEPS, jnp.maximum(FEWEST_STEPS, open_.most)).astype(jnp.int32)
+    most = jnp.where(open_.doubt == Doubt.failure, open_.most.astype(jnp.int32), 0)
+    return jnp.where(open_.doubt == Doubt.motion, wanted, most)
 
 
 def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
@@ -86,10 +95,7 @@ def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
     open_ = jax.lax.stop_gradient(open_)
     amplitude, dtype = open_.amplitude, open_.amplitude.dtype
     eps = float(jnp.finfo(dtype).eps)
-    moving, failing = open_.doubt == Doubt.motion, open_.doubt == Doubt.failure
-    turn = jnp.where(jnp.isfinite(open_.turn), open_.turn, 0)
-    wanted = jnp.clip(TURNS * turn, FEWEST_STEPS, jnp.maximum(FEWEST_STEPS, open_.most))
-    count = jnp.where(moving, wanted.astype(jnp.int32), jnp.where(failing, open_.most.astype(jnp.int32), 0))
+    count = most_steps(open_)
     scale = jnp.where(amplitude > 0, amplitude, 1)
     relative = jnp.max(_trees.norms(open_.state.players) / scale)  # what rounding leaves of a small amplitude
     near = jnp.clip(jnp.maximum(eps**0.5, 1e3 * eps * relative), 0, 1e-2)
@@ -181,6 +187,8 @@ def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
             missed=missed,
             low=low,
             high=high,
+            lowest=jax.tree.map(jnp.minimum, carry["lowest"], after.players),
+            highest=jax.tree.map(jnp.maximum, carry["highest"], after.players),
             crossings=carry["crossings"] + upward,
             first=jnp.where(upward & ~begun, when, carry["first"]),
             last=jnp.where(upward, when, carry["last"]),
@@ -214,6 +222,8 @@ def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
             missed=no,
             low=open_.state.players,
             high=open_.state.players,
+            lowest=open_.state.players,
+            highest=open_.state.players,
             crossings=none,
             first=zero,
             last=zero,
@@ -224,15 +234,21 @@ def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
     )
     width = _trees.norms(jax.tree.map(jnp.subtract, end["high"], end["low"]))
     resolution = 64 * eps * _trees.norms(open_.state.players)
+    box = _trees.norms(jax.tree.map(jnp.subtract, end["highest"], end["lowest"]))
+    wider = box > (1 + ALIKE) * amplitude + resolution
+    narrower = (box < (1 - ALIKE) * amplitude - resolution) & (count >= open_.most)  # else it was not seen as long
     several = end["crossings"] >= FEWEST_CROSSINGS
     often = (end["closes"] > 0) & (3 * end["closes"] <= end["i"])
     turn = (end["last"] - end["first"]) / jnp.maximum(end["crossings"] - 1, 1)
     chord = (1 - jnp.cos(jnp.pi / jnp.maximum(turn, 2))) / 2  # how far inside of the curve it is
     even = (end["homes"] >= FEWEST_CROSSINGS) & (end["lap_most"] <= (1 + CLOSED) * end["lap_least"] + 1)
+    # To the end: a slow spiral passes closely for some turns, and then no more.
+    even &= end["i"] - end["home_at"] <= 1.5 * end["lap_most"] + 1
     return Look(
         home=jnp.where(even, end["home_at"] / jnp.maximum(end["homes"], 1), 0),
         section_round=several & jnp.all(width <= (chord + 0.1) * amplitude + resolution),
         closes=jnp.where(often & ~end["missed"], end["closes"], 0),
+        constant=~jnp.any(wider | narrower),
         growth=end["growth"] / jnp.maximum(count / WINDOWS, 1),
         section_closed=several
         & (turn >= STEPS_IN_TURN)
@@ -261,9 +277,9 @@ def decide(summary: Summary, look: Look, noisy: bool) -> Summary:
 
     * cycling: the players come back to the same point after the same number of steps, time and again, which is the
       period then; or they cross the centre at one point, or pass the first point closely at even intervals; or
-      neighbours stay neighbours, and the amplitude is constant (an invariant circle, several frequencies). Then the
-      period is the mean time of a turn if every turn takes as many steps up to one and the points of crossing are where
-      they are on a circle, and else NaN;
+      neighbours stay neighbours, and the amplitude is and stays constant (an invariant circle, several frequencies).
+      Then the period is the mean time of a turn if every turn takes as many steps up to one and the points of crossing
+      are where they are on a circle, and else NaN;
     * chaotic: neighbours part exponentially, in all of the windows but the first;
     * undecided: anything else. With noise, a motion without period is undecided as well.
 
@@ -278,7 +294,8 @@ def decide(summary: Summary, look: Look, noisy: bool) -> Summary:
     turn = (look.last - look.first) / jnp.maximum(look.crossings - 1, 1)
     even = (look.crossings >= FEWEST_CROSSINGS) & (look.longest - look.shortest <= 1) & look.section_round
     home = look.home > 0
-    round_ = look.section_closed | home | (summary.steady & staying & (even if noisy else True))
+    steady = summary.steady & look.constant
+    round_ = look.section_closed | home | (steady & staying & (even if noisy else True))
     outcome = jnp.select(
         [closes, parting, round_],
         [Outcome.cycling, Outcome.chaotic, Outcome.cycling],

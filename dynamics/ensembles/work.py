@@ -29,10 +29,12 @@ from dynamics.ensembles.cells import (
 from dynamics.ensembles.designs import Cells
 from dynamics.ensembles.prediction import Predictions, judge
 from dynamics.game import as_players
+from dynamics.recurrence import most_steps
 
 PLAIN = "without the compiler"  # among what a `Work` knows to be compiled: the compiler has failed
 
 Values = dict[str, np.ndarray]
+LOOKS = 16  # parts of a block in which cells get a second look: mostly there are few, and each takes its time
 PERIODS = 8  # different periods that the methods of a sweep's chunk are judged by
 
 
@@ -148,13 +150,16 @@ class Work:
         indices: np.ndarray,
         device: jax.Device,
     ) -> None:
-        """Look a second time at cells whose outcome is in doubt, a block of them at a time: one program for all."""
+        """Look a second time at cells whose outcome is in doubt, some of them at a time: one program for all."""
         open_ = np.flatnonzero(doubt[0].doubt)
         if not len(open_):
             return
+        # A block takes as long as its longest look: those of about one length together.
+        open_ = open_[np.argsort(np.asarray(most_steps(doubt[1]))[open_], kind="stable")]
         results |= {name: np.array(results[name]) for name in ("outcome", "period")}
-        for begin in range(0, len(open_), self.lanes):
-            rows = open_[np.minimum(np.arange(begin, begin + self.lanes), len(open_) - 1)]
+        size = -(-self.lanes // LOOKS)
+        for begin in range(0, len(open_), size):
+            rows = open_[np.minimum(np.arange(begin, begin + size), len(open_) - 1)]
             given = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (values, indices, *doubt))
             kind = "in doubt", recipe.duration, device
             lock = contextlib.nullcontext() if kind in self.compiled else _locks.tracing

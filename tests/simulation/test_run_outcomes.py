@@ -150,6 +150,33 @@ def test_two_frequencies_have_no_period():
     assert "no period" in run.describe()
 
 
+def test_slow_spirals_of_several_frequencies_are_no_cycles():
+    """Frequencies that grow or shrink by a tenth or so per quarter of the run, with beats; at constant amplitude."""
+    quarter, frequencies = 1000, np.array([0.011, 0.029, 0.047, 0.083])
+
+    def run_of(growth, key):
+        factor = jnp.exp(growth / quarter)
+        damping, turning = 1 - factor * jnp.cos(frequencies), factor * jnp.sin(frequencies)
+
+        def losses(players, key=None):
+            x, y = players
+            first = jnp.sum(damping * x**2 / 2 + turning * x * y - damping * y**2 / 2)
+            return first, -first
+
+        start = jax.random.normal(key, (2, 4))
+        run = simulate(dy.Game.from_losses(losses), UNIT_STEP, tuple(start), steps=4 * quarter, save_every="last")
+        return run.outcome, quarter * run.rate
+
+    rng = np.random.default_rng(0)
+    growth = rng.uniform(0.08, 0.4, (400, 4)) * rng.choice([-1, 1], (400, 4))
+    growth[:20] = 0
+    outcomes, rates = jax.jit(jax.vmap(run_of))(growth, jax.random.split(jax.random.key(0), len(growth)))
+    cycling = outcomes == Outcome.cycling
+    assert np.mean(cycling[:20]) >= 0.6  # beats may last as long as the run
+    assert np.mean(cycling[20:]) <= 0.02  # what grows may take the place of what shrinks at the same amplitude
+    assert not np.any(np.abs(rates[cycling]) > 0.05)
+
+
 def iterated(step, z, count):
     """Smallest number of steps after which the orbit closes up, 0 if none up to 64 does, and its exponent."""
     tangent, total = np.array([0.6, 0.8]), 0.0
