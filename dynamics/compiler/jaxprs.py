@@ -18,6 +18,13 @@ def primitives(jaxpr: Any) -> set[str]:
     return names.union(*(primitives(inner) for eqn in jaxpr.eqns for inner in subjaxprs(eqn)))
 
 
+def largest_array(jaxpr: Any) -> int:
+    """Numbers in the largest array that a program computes, or one of those that it holds."""
+    computed = (getattr(variable.aval, "size", 0) for eqn in jaxpr.eqns for variable in eqn.outvars)
+    held = (largest_array(inner) for eqn in jaxpr.eqns for inner in subjaxprs(eqn))
+    return max([0, *computed, *held])
+
+
 def depends(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
     """Which results depend on the arguments that are marked, or may do so."""
     depending = dict(zip(jaxpr.invars, flags, strict=True))

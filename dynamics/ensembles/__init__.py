@@ -5,6 +5,7 @@ from dynamics.ensembles.charts import stability_chart as stability_chart
 from dynamics.ensembles.designs import log_uniform as log_uniform
 from dynamics.ensembles.designs import seeds as seeds
 from dynamics.ensembles.designs import uniform as uniform
+from dynamics.ensembles.players import players_of as players_of
 from dynamics.ensembles.prediction import Predicted as Predicted
 from dynamics.ensembles.prediction import Smoothness as Smoothness
 from dynamics.ensembles.running import SweepInterrupted as SweepInterrupted

@@ -159,7 +159,7 @@ class Recipe(eqx.Module):
         if steps is None:
             return simulate(game, method, players, until=self.until, **common, **self.options), None
         update, every = self._update(method), steps // samples_of(steps)
-        run, *doubt = simulate_lane(game, update, players, steps=steps, save_every=every, **common)
+        run, *doubt = simulate_lane(game, update, players, steps=steps, save_every=every, apart=self.compiled, **common)
         if self.fixed_steps is not None:
             length = update.length.astype(run.rate.dtype)
             times = run.steps.astype(length.dtype) * length

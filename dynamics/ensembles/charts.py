@@ -31,6 +31,7 @@ from dynamics.compiler.switches import gaps
 from dynamics.ensembles import tables
 from dynamics.ensembles.cells import Built, Recipe, check_arguments, linear_blocks
 from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
+from dynamics.ensembles.players import variables_of
 from dynamics.ensembles.prediction import Predicted, Predictions, Smoothness, proved_planar
 from dynamics.ensembles.running import LARGEST_STATE, _recipe, predicted_at, why_no_prediction
 from dynamics.ensembles.work import as_arguments, judge_cells
@@ -128,9 +129,9 @@ def stability_chart(
     columns |= {f"predicted_{boundary.bound_name}": predictions.reach, "predicted_rotation": predictions.rotation}
     described = tables.described(kind, 0.0)
     if source is Source.search:
-        names = tables.player_names(example)
-        columns |= tables.certificate(chart.searched(), [name for name, _ in names])
-        described |= tables.equilibria_described(names)
+        variables = variables_of(example)
+        columns |= tables.certificate(chart.searched(), variables)
+        described |= tables.equilibria_described(variables)
     described["predicted_rotation"] = {
         "long_name": "angle by which the outermost eigenvalue turns",
         "units": f"rad/{boundary.symbol}",

@@ -25,6 +25,7 @@ from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Source, source_of
 from dynamics.compiler import fallback
 from dynamics.compiler.fingerprints import fingerprint, hash_of
+from dynamics.compiler.jaxprs import largest_array
 from dynamics.ensembles import refinement, tables
 from dynamics.ensembles.cells import (
     FLOW_SAMPLES,
@@ -38,6 +39,7 @@ from dynamics.ensembles.cells import (
 )
 from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
 from dynamics.ensembles.fixed_step import whole_steps
+from dynamics.ensembles.players import Variable, variables_of
 from dynamics.ensembles.progress import Progress, Shown
 from dynamics.ensembles.store import Store, StoreError, check_installed
 from dynamics.ensembles.work import Chunk, Values, Work, as_arguments
@@ -45,12 +47,13 @@ from dynamics.ensembles.workers import Remote, WorkerError, check_executor, work
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, as_players
 from dynamics.simulation import Measure, start_state
-from dynamics.updates.base import Update
+from dynamics.updates.base import State, Update
 
 if TYPE_CHECKING:
     import xarray as xr
 
 TRIAL = 20  # the first of so many parts of the run tells whether a cell is settled
+LARGEST_ARRAY = 512  # numbers in a game's step beyond which games of arrays, side by side, are slower than `jax.vmap`
 SHORTEST_TRIED = 1024  # steps of a run that is worth a trial
 LARGEST_STATE = 256  # beyond which a Jacobian per cell is no longer small
 LARGEST_SEARCH = 32  # numbers of the players beyond which Newton's method per cell takes longer than most runs
@@ -146,7 +149,8 @@ def sweep(
 
         * `outcome` (see `dynamics.Outcome`), `simulated_rate`, `period`, `residual`: as `dynamics.simulate` finds them
           with `save_every="last"`, or, where the number of steps has no divisor from 64 to 128, with `steps // 64`;
-        * `player_0`, `player_1`, ...: the players at the end, a variable per leaf;
+        * `player_0`, `player_1`, ...: the players at the end, a variable per leaf; of a network, which has more than two,
+          one variable with all of them end to end, see `dynamics.ensembles.players_of`;
         * `steps_to_tolerance`: when the distance to the end has fallen for good below `tolerance` times its largest
           value; NaN unless converged. It is interpolated between samples, of which updates have 64 to 128 and flows
           512: the attribute `resolution` is the time between two, a bound on its error;
@@ -251,7 +255,7 @@ class Plan:
     Attributes:
         cells: which ones.
         recipe: how one is built and run.
-        names: name and description of the variable of every leaf of the players.
+        players: their variables.
         kind: "map" or "flow".
         lanes: number of cells in a block.
         size: number of cells in a chunk; a store may make it another.
@@ -262,7 +266,7 @@ class Plan:
 
     cells: Cells
     recipe: Recipe
-    names: list[tuple[str, str]]
+    players: tuple[Variable, ...]
     kind: str
     lanes: int
     size: int
@@ -272,7 +276,7 @@ class Plan:
 
     def work(self, blocks: int) -> Work:
         """What its chunks have in common, when the cells of any lie in so many blocks."""
-        return Work(self.recipe, tuple(name for name, _ in self.names), self.kind, self.lanes, blocks)
+        return Work(self.recipe, self.players, self.kind, self.lanes, blocks)
 
     def traced(self) -> tuple[str, dict[str, Any]]:
         """Fingerprint of what two blocks compute, and the types and shapes of their variables; nothing is compiled."""
@@ -334,6 +338,8 @@ def _planned(
         recipe = recipe.changed(trial=None)
     if in_memory:
         _check_size(cells, CELL_BYTES + _trees.size(parts[2]) * _trees.float_dtype(parts[2]).itemsize)
+    if recipe.compiled and devices[0].platform == "cpu" and _largest_array(recipe, parts, state) > LARGEST_ARRAY:
+        recipe = recipe.changed(compiled=False)
     sizes = _trees.size(parts[2]), sum(np.size(leaf) for leaf in jax.tree.leaves(state))
     lanes = lanes_of(recipe, *sizes, cells.count, devices[0].platform)
     size = chunk_of(recipe, *sizes, cells.count, lanes, chunk, len(devices))
@@ -344,9 +350,10 @@ def _planned(
     counted = steps if is_map else fixed
     resolution = float(until) / (FLOW_SAMPLES - 1) if counted is None else counted // samples_of(counted)
     resolution = resolution if is_map or fixed is None else resolution * float(until) / fixed
-    names = tables.player_names(parts[2])
-    described = tables.described(kind, resolution) | {name: {"long_name": label} for name, label in names}
-    described |= tables.equilibria_described(names)
+    players = variables_of(parts[2])
+    described = tables.described(kind, resolution)
+    described |= {variable.name: variable.attributes for variable in players}
+    described |= tables.equilibria_described(players)
     tolerance, limit = (float(value) for value in thresholds)
     settings = {
         "design": cells.design,
@@ -362,7 +369,7 @@ def _planned(
     }
     attributes = tables.provenance(settings, _trees.float_dtype(parts[2]), recipe.key)
     attributes |= {"kind": kind, "prediction": prediction}
-    return Plan(cells, recipe, names, kind, lanes, size, devices, attributes, described)
+    return Plan(cells, recipe, players, kind, lanes, size, devices, attributes, described)
 
 
 def carry_out(
@@ -640,6 +647,16 @@ def _with_source(recipe: Recipe, extremes: list[Built], cells: Cells, state: Any
     if recipe.source is Source.named:
         recipe.named(as_arguments(cells.extremes()[0], cells, recipe.dtype))  # an error at the call
     return recipe, predicted_at(recipe, parts)
+
+
+def _largest_array(recipe: Recipe, parts: Built, state: State) -> int:
+    """Numbers in the largest array of a step of one game, as it is traced."""
+    game, method, _ = parts
+    if isinstance(method, Update):
+        step = jax.make_jaxpr(lambda state: method.step(game, state, recipe.key))(state)
+    else:
+        step = jax.make_jaxpr(lambda state: method.field(game, jnp.zeros(()), state))(state)
+    return largest_array(step.jaxpr)
 
 
 def why_no_prediction(game: Game, method: Any, state: Any) -> str:

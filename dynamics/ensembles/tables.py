@@ -14,6 +14,7 @@ import dynamics
 from dynamics.analysis.equilibria.newton import Search
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.ensembles.designs import Cells
+from dynamics.ensembles.players import Variable, columns_of, dimensions
 from dynamics.ensembles.prediction import Predicted, Smoothness
 from dynamics.outcomes import Outcome
 
@@ -64,9 +65,10 @@ class Table:
         columns = self.columns or {"outcome": np.full(self.cells.count, NOT_DONE, np.int8)}
         variables = {}
         for name, values in columns.items():
-            extra_dims = tuple(f"{name}_axis_{axis}" for axis in range(values.ndim - 1))
+            about = self.attributes.get(name, {})
+            extra_dims = dimensions(name, values.ndim - 1, about)
             shaped = values.reshape((*self.cells.shape, *values.shape[1:]))
-            variables[name] = ((*self.cells.dims, *extra_dims), shaped, self.attributes.get(name, {}))
+            variables[name] = ((*self.cells.dims, *extra_dims), shaped, about)
         along = self.cells.dims[0] if "cell" in self.cells.dims else None
         coordinates: dict[str, Any] = {
             name: ((along or name,) if axis.values.ndim else (), axis.values, axis.attributes)
@@ -121,38 +123,25 @@ def described(kind: str, resolution: float) -> dict[str, dict[str, Any]]:
     }
 
 
-def certificate(equilibria: Search, names: Iterable[str]) -> dict[str, Any]:
-    """The variables of the equilibria that Newton's method has found.
+def certificate(equilibria: Search, variables: tuple[Variable, ...]) -> dict[str, Any]:
+    """The variables of the equilibria that Newton's method has reached.
 
     Args:
-        found: arrays with a leading axis of cells.
-        names: of the variables of the players' leaves.
+        equilibria: arrays with a leading axis of cells.
+        variables: those of the players.
     """
-    rows = dict(zip(equilibrium_names(names), jax.tree.leaves(equilibria.players), strict=True))
+    values = columns_of(variables, equilibria.players, np.ndim(equilibria[-1]))
+    rows = {variable.of_equilibrium: value for variable, value in zip(variables, values, strict=True)}
     return rows | dict(zip(CERTIFICATE, equilibria[3:], strict=True))
 
 
-def equilibria_described(names: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
+def equilibria_described(variables: tuple[Variable, ...]) -> dict[str, dict[str, Any]]:
     """Long names of the variables of the equilibrium, from those of the players at the end."""
-    variables = equilibrium_names([name for name, _ in names])
-    labels = [label.removesuffix("at the end") + "at the equilibrium" for _, label in names]
-    return {name: {"long_name": label} for name, label in zip(variables, labels, strict=True)}
-
-
-def equilibrium_names(names: Iterable[str]) -> list[str]:
-    """Names of the variables of the equilibrium's leaves, from those of the players'."""
-    return ["equilibrium_" + name.removeprefix("player_") for name in names]
-
-
-def player_names(players: Any) -> list[tuple[str, str]]:
-    """Name and description of the variable of every leaf of the players."""
-    names = []
-    for path, _ in jax.tree_util.tree_leaves_with_path(players):
-        text = jax.tree_util.keystr(path, simple=True, separator="_")
-        name = "player_" + "".join(letter if letter.isalnum() else "_" for letter in text)
-        label = f"player {jax.tree_util.keystr(path[:1], simple=True)}{jax.tree_util.keystr(path[1:])} at the end"
-        names.append((name, label))
-    return _distinct(names)
+    return {
+        variable.of_equilibrium: variable.attributes
+        | {"long_name": variable.label.replace("at the end", "at the equilibrium")}
+        for variable in variables
+    }
 
 
 def measured(name: str, value: Any) -> list[str]:
@@ -161,18 +150,6 @@ def measured(name: str, value: Any) -> list[str]:
         jax.tree_util.keystr(path, simple=True, separator="_") for path, _ in jax.tree_util.tree_leaves_with_path(value)
     ]
     return [name + f"_{path}" * bool(path) for path in paths]
-
-
-def _distinct(names: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    taken: set[str] = set()
-    distinct = []
-    for name, label in names:
-        unique, number = name, 2
-        while unique in taken:
-            unique, number = f"{name}_{number}", number + 1
-        taken.add(unique)
-        distinct.append((unique, label))
-    return distinct
 
 
 def package_versions() -> dict[str, str]:

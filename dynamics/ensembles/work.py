@@ -27,6 +27,7 @@ from dynamics.ensembles.cells import (
     run_chunk,
 )
 from dynamics.ensembles.designs import Cells
+from dynamics.ensembles.players import Variable, columns_of
 from dynamics.ensembles.prediction import Predictions, judge
 from dynamics.game import as_players
 from dynamics.recurrence import most_steps
@@ -64,7 +65,7 @@ class Work:
 
     Attributes:
         recipe: how a cell is built and run.
-        names: of the variables of the players' leaves.
+        players: the variables of the players.
         kind: "map" or "flow".
         lanes: number of cells in a block.
         blocks: number of blocks in which the cells of any chunk lie.
@@ -72,7 +73,7 @@ class Work:
     """
 
     recipe: Recipe
-    names: tuple[str, ...]
+    players: tuple[Variable, ...]
     kind: str
     lanes: int
     blocks: int
@@ -220,7 +221,8 @@ class Work:
         """The variables of cells with these values from what `run_chunk` has found."""
         rows = {name: results[name] for name in ("outcome", "period", "residual", "steps_to_tolerance")}
         rows["simulated_rate"] = results["rate"]
-        rows |= dict(zip(self.names, jax.tree.leaves(results["final"]), strict=True))
+        of_players = columns_of(self.players, results["final"], np.ndim(results["outcome"]))
+        rows |= {variable.name: column for variable, column in zip(self.players, of_players, strict=True)}
         for name, value in results["measures"].items():
             rows |= dict(zip(tables.measured(name, value), jax.tree.leaves(value), strict=True))
         if "predicted" in results:
@@ -228,7 +230,7 @@ class Work:
             if values:
                 rows |= self._predicted(cells, values)
             if self.recipe.source is Source.search:
-                rows |= tables.certificate(cells.equilibria, self.names)
+                rows |= tables.certificate(cells.equilibria, self.players)
         if self.recipe.trial is not None:
             rows["duration"] = results["duration"]
         return rows

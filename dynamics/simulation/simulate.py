@@ -171,13 +171,15 @@ def simulate_lane(
     key: PRNGKeyArray | None,
     tolerance: Array,
     limit: Array,
+    apart: bool,
 ) -> tuple[Run, Summary, Open | None]:
-    """As `simulate`, for one of many games that run side by side: faster, but longer to compile.
+    """As `simulate`, for one of many games that run side by side.
 
     What is in doubt at the end is left so; `second_look` decides it.
 
-    Turns are counted by a loop of the last quarter's own: counting them costs as much as a step of a small game, and
-    nobody asks for those of the other quarters.
+    Args:
+        apart: whether a loop by itself counts the crossings of the last quarter. They cost as much as a step of a small
+            game, and those of the other quarters are of no use; but the step is compiled twice then.
     """
     update = for_game(game, update)
     state = start_state(game, update, players)
@@ -185,7 +187,7 @@ def simulate_lane(
     game, update = _trees.cast((game, update), dtype)
     thresholds = jnp.asarray(tolerance, dtype), jnp.asarray(limit, dtype)
     schedule = _Schedule(steps, save_every, False)
-    return _run_update(game, update, state, key, schedule, thresholds, (), True, diffrax.NoProgressMeter(), True)
+    return _run_update(game, update, state, key, schedule, thresholds, (), True, diffrax.NoProgressMeter(), apart)
 
 
 def _number_of_type(leaf: Any, dtype: Any) -> Any:

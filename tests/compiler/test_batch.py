@@ -255,7 +255,7 @@ def test_a_whole_run_is_machine_code():
 
     def run(weight):
         game = dy.games.DiracGAN(penalty=dy.penalties.R1(weight))
-        given = dict(steps=256, save_every=4, key=None, tolerance=1e-3, limit=1e6)
+        given = dict(steps=256, save_every=4, key=None, tolerance=1e-3, limit=1e6, apart=True)
         found, *doubt = simulate_lane(game, update, (1.0, 1.0), **given)
         return found.final, found.outcome, found.players, doubt
 
