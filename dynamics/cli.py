@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import sys
 import threading
 import time
@@ -41,6 +42,7 @@ ROOMS = (
 )
 DEFAULT_STUDY = "flagship"
 EXPERIMENTS = ("ring", "digits")  # those of dynamics.experiments, whose import takes seconds
+COMPARISONS = ("gap-aware",)  # likewise
 LONGEST_MESSAGE = 400  # letters
 EXAMPLE_BYTES = 1_000  # of memory that an example of a claim takes, at the least
 FEW = 3  # cells up to which `stability` tells everything about each
@@ -414,7 +416,10 @@ def _members(room: str) -> dict[str, str]:
     if room == "experiments":
         from dynamics import catalogue, experiments
 
-        return {name: catalogue.summary(member) for name, member in experiments.CATALOGUE.items()}
+        return {
+            name: catalogue.summary(member)
+            for name, member in (experiments.CATALOGUE | experiments.COMPARISONS).items()
+        }
     if room == "claims":
         from dynamics import claims
 
@@ -455,6 +460,8 @@ def _run(options: argparse.Namespace) -> int:
         _probe(options.out)
     if options.study in EXPERIMENTS:
         return _experiment(options)
+    if options.study in COMPARISONS:
+        return _comparison(options)
     if options.resume and options.store is None:
         raise Failure("--resume goes on with what a store holds; name it with --store PATH")
     if options.devices and options.workers:
@@ -486,27 +493,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _experiment(options: argparse.Namespace) -> int:
     """Train what `dynamics.experiments` has under this name."""
-    for name in ("workers", "devices", "store"):
-        if getattr(options, name) is not None:
-            raise Failure(
-                f"--{name} is for studies, and {options.study} is an experiment; it keeps what is done in --out"
-            )
-    out = options.out or Path("results") / options.study
-    _probe(out)
-    options.precision = options.precision or 32
-    jax = _import_jax()
-    jax.config.update("jax_enable_x64", options.precision == 64)
-    _check_device()
-    _find_plugins(options)
-    from dynamics import catalogue, experiments, training
+    out, experiment = _prepared(options)
+    from dynamics import training
     from dynamics.reports import experiments as report
 
-    try:
-        _interruptible(catalogue.plug_in, options.plugins)
-        settings = experiments.settings(options.study, options.settings)
-        experiment = _interruptible(partial(experiments.CATALOGUE[options.study], **settings))
-    except (ImportError, ValueError, TypeError) as error:
-        raise Failure(str(error)) from error
     problems: list[tuple[str, Exception]] = []
     with _cannot_write(out):
         if not options.resume:
@@ -532,6 +522,57 @@ def _experiment(options: argparse.Namespace) -> int:
         _say(f"The report, the pictures and the data are in {out}{os.sep}")
     _raise_problems(problems, out)
     return 1 if options.strict and result.ending is not training.Ending.finished else 0
+
+
+def _comparison(options: argparse.Namespace) -> int:
+    """Train what `dynamics.experiments` compares under this name."""
+    out, comparison = _prepared(options)
+    from dynamics import ensembles
+    from dynamics.reports import comparisons as report
+
+    problems: list[tuple[str, Exception]] = []
+    with _cannot_write(out):
+        cells = out / report.CELLS
+        if not options.resume:
+            shutil.rmtree(cells, ignore_errors=True)
+        with _progress(options.quiet) as progress:
+            try:
+                dataset = _interruptible(partial(comparison.run, store=cells, progress=progress or False))
+            except (ValueError, ImportError, ensembles.StoreError) as error:
+                raise Failure(str(error)) from error
+        report.write(comparison, dataset, out, command=_command(options), problems=problems)
+    if options.json:
+        _print_json({**report.to_json(comparison, dataset), "output": str(out)})
+    else:
+        _say(report.summary(comparison, dataset))
+        _say(f"The report, the picture and the data are in {out}{os.sep}")
+    _raise_problems(problems, out)
+    return 0
+
+
+def _prepared(options: argparse.Namespace) -> tuple[Path, Any]:
+    """The folder for the results, and what `dynamics.experiments` has under the name, with the settings given."""
+    for name in ("workers", "devices", "store"):
+        if getattr(options, name) is not None:
+            raise Failure(
+                f"--{name} is for studies, and {options.study} is an experiment; it keeps what is done in --out"
+            )
+    out = options.out or Path("results") / options.study
+    _probe(out)
+    options.precision = options.precision or 32
+    jax = _import_jax()
+    jax.config.update("jax_enable_x64", options.precision == 64)
+    _check_device()
+    _find_plugins(options)
+    from dynamics import catalogue, experiments
+
+    try:
+        _interruptible(catalogue.plug_in, options.plugins)
+        settings = experiments.settings(options.study, options.settings)
+        make = (experiments.CATALOGUE | experiments.COMPARISONS)[options.study]
+        return out, _interruptible(partial(make, **settings))
+    except (ImportError, ValueError, TypeError) as error:
+        raise Failure(str(error)) from error
 
 
 def _raise_problems(problems: Sequence[tuple[str, Exception]], out: Path) -> None:

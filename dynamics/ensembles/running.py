@@ -149,8 +149,8 @@ def sweep(
 
         * `outcome` (see `dynamics.Outcome`), `simulated_rate`, `period`, `residual`: as `dynamics.simulate` finds them
           with `save_every="last"`, or, where the number of steps has no divisor from 64 to 128, with `steps // 64`;
-        * `player_0`, `player_1`, ...: the players at the end, a variable per leaf; of a network, which has more than two,
-          one variable with all of them end to end, see `dynamics.ensembles.players_of`;
+        * `player_0`, `player_1`, ...: the players at the end, a variable per leaf; of a network, which has more than
+          two, one variable with all of them end to end, see `dynamics.ensembles.players_of`;
         * `steps_to_tolerance`: when the distance to the end has fallen for good below `tolerance` times its largest
           value; NaN unless converged. It is interpolated between samples, of which updates have 64 to 128 and flows
           512: the attribute `resolution` is the time between two, a bound on its error;

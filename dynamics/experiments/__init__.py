@@ -11,15 +11,19 @@ from typing import Any
 
 from dynamics._names import nearest
 from dynamics._text import shown
+from dynamics.experiments.comparison import Comparison as Comparison
+from dynamics.experiments.comparison import mean_and_error as mean_and_error
 from dynamics.experiments.digits import digits as digits
 from dynamics.experiments.experiment import Experiment as Experiment
+from dynamics.experiments.gap_aware import gap_aware as gap_aware
 from dynamics.experiments.ring import ring as ring
 
 CATALOGUE: Mapping[str, Callable[..., Experiment]] = MappingProxyType({"ring": ring, "digits": digits})
+COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType({"gap-aware": gap_aware})
 
 
 def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Arguments of an experiment from texts such as `steps=100`, as the command line has them.
+    """Arguments of an experiment or a comparison from texts such as `steps=100`, as the command line has them.
 
     Raises:
         ValueError: no argument of this experiment, or a value of another kind.
@@ -27,7 +31,10 @@ def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
     >>> settings("ring", ["steps=100", "rate=1e-2"])
     {'steps': 100, 'rate': 0.01}
     """
-    defaults = {key: parameter.default for key, parameter in inspect.signature(CATALOGUE[name]).parameters.items()}
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature((CATALOGUE | COMPARISONS)[name]).parameters.items()
+    }
     chosen: dict[str, Any] = {}
     for text in texts:
         key, _, value = (part.strip() for part in text.partition("="))

@@ -6,6 +6,7 @@ Every function returns a `matplotlib.figure.Figure`, built without pyplot; a not
 from dynamics.plots._basins import basins
 from dynamics.plots._charts import chart
 from dynamics.plots._claims import counterexample
+from dynamics.plots._comparison import comparison
 from dynamics.plots._nonnormal import eigenvalue_path, pseudospectra, transient
 from dynamics.plots._outcomes import outcome_chart
 from dynamics.plots._portraits import phase_portrait, phase_portraits
@@ -18,6 +19,7 @@ from dynamics.plots._trajectory import trajectory
 __all__ = [
     "basins",
     "chart",
+    "comparison",
     "counterexample",
     "eigenvalue_path",
     "outcome_chart",

@@ -1,0 +1,57 @@
+"""Pictures of comparisons: means with error bars over a setting, a line per variant."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dynamics.plots._style import (
+    SERIES,
+    Picture,
+    dress,
+    grid_of_panels,
+    heading,
+    is_geometric,
+    legend_below,
+    line,
+)
+
+LEAST_BAR = 1e-12  # of an error bar: matplotlib refuses what rounding makes negative
+
+
+def comparison(means: Any, *, axis: str, title: str = "Comparison", subtitle: str = "") -> Figure:
+    """Means of every measure over a setting, with their intervals: a panel per measure, a line per variant.
+
+    Args:
+        means: what `dynamics.experiments.Comparison.means` returned.
+        axis: the setting that is drawn to the right; the first value of any other one is shown.
+        title, subtitle: above the picture.
+
+    Raises:
+        ValueError: the means are not over such a setting.
+    """
+    if axis not in means.dims:
+        raise ValueError(f"axis is {axis!r}; expected one of {', '.join(map(str, means.dims))}")
+    means = means.isel({name: 0 for name in means.dims if name not in ("variant", axis)})
+    names = [str(name) for name in means.data_vars if f"{name}_low" in means]
+    down, across = grid_of_panels(len(names), 4)
+    figure = Picture(2.9 * across + 0.4, 2.3 * down + 0.9)
+    values = means[axis].values
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(down, across, place + 1)
+        dress(axes, name.replace("_", " "), axis)
+        for number, variant in enumerate(means["variant"].values):
+            mean, low, high = (
+                means[name + end].sel(variant=variant).transpose(axis).values for end in ("", "_low", "_high")
+            )
+            bars = np.maximum(np.stack([mean - low, high - mean]), LEAST_BAR)
+            colour = SERIES[number % len(SERIES)]
+            axes.errorbar(
+                values, mean, bars, color=colour, linewidth=1.4, elinewidth=0.9, capsize=2.5, marker="o", ms=3
+            )
+        if is_geometric(values):
+            axes.set_xscale("log")
+    handles = [line(str(variant), SERIES[n % len(SERIES)]) for n, variant in enumerate(means["variant"].values)]
+    legend_below(figure, handles)
+    heading(figure, title, subtitle)
+    return figure

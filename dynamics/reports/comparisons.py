@@ -1,0 +1,104 @@
+"""Results of a comparison as sentences, as plain data, and as a folder of files."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from dynamics._files import put_in_place, write_files
+from dynamics._plain import plain
+from dynamics.experiments.comparison import VARIANT, Comparison
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+PICTURE, CELLS = "comparison.png", "cells"
+FILES = ("results.json", "report.md", PICTURE)
+
+
+def to_json(comparison: Comparison, dataset: "xr.Dataset") -> dict[str, Any]:
+    """Settings, findings, and every measure of every training; what is not finite becomes `None`."""
+    names = [VARIANT, *comparison.axes, "seed"]
+    return plain(
+        {
+            "name": comparison.name,
+            "title": comparison.title,
+            "settings": dict(comparison.settings),
+            "device": jax.devices()[0].device_kind,
+            "axes": {name: dataset[name].values.tolist() for name in names},
+            "measures": {str(name): column.transpose(*names).values for name, column in dataset.data_vars.items()},
+            "findings": comparison.findings(dataset),
+        }
+    )
+
+
+def summary(comparison: Comparison, dataset: "xr.Dataset") -> str:
+    """What the numbers say, a line each."""
+    return "\n".join([f"{comparison.title}:", *(f"  {line}" for line in comparison.findings(dataset))])
+
+
+def markdown(comparison: Comparison, dataset: "xr.Dataset", command: str | None = None) -> str:
+    """The report: what the numbers say, the means with their intervals, how to do it again."""
+    means = comparison.means(dataset)
+    names = [str(name) for name in means.data_vars if f"{name}_low" in means]
+    heads = [VARIANT, *comparison.axes, *(name.replace("_", " ") for name in names)]
+    lines = [f"# {comparison.title}", "", *(f"- {line}" for line in comparison.findings(dataset)), ""]
+    lines += [f"![Means]({PICTURE})", "", "## Means", ""]
+    lines += [
+        f"Of {comparison.seeds} seeds and {comparison.steps} steps each; in brackets the interval of 95 % of the mean "
+        "(Student's t, and Wilson's score for shares).",
+        "",
+        "| " + " | ".join(heads) + " |",
+        "|" + "---|" * len(heads),
+    ]
+    stacked = means.stack(cell=(VARIANT, *comparison.axes))
+    for number in range(stacked.sizes["cell"]):
+        cell = stacked.isel(cell=number)
+        shown = [str(cell[VARIANT].item()), *(f"{float(cell[axis]):.3g}" for axis in comparison.axes)]
+        ends = ((float(cell[name]), float(cell[name + "_low"]), float(cell[name + "_high"])) for name in names)
+        shown += [f"{mean:.3g} ({low:.3g} to {high:.3g})" for mean, low, high in ends]
+        lines.append("| " + " | ".join(shown) + " |")
+    lines += ["", "## What was asked", "", *(f"- {name}: {value}" for name, value in comparison.settings.items())]
+    lines += ["", "The same numbers come, on the same kind of machine, from", "", "```bash"]
+    lines += [command or f"dynamics run {comparison.name}", "```"]
+    return "\n".join(lines) + "\n"
+
+
+def write(
+    comparison: Comparison,
+    dataset: "xr.Dataset",
+    directory: str | Path,
+    command: str | None = None,
+    problems: list[tuple[str, Exception]] | None = None,
+) -> None:
+    """Write numbers, report and picture into a folder; the numbers are on the disk before anything is drawn.
+
+    Args:
+        comparison, dataset: what was compared, and what came out.
+        directory: the folder, which is made where needed.
+        command: what was typed, for the report.
+        problems: gets the name of the picture that could not be written, with the exception; without it that is raised.
+
+    Raises:
+        OSError: the numbers cannot be written.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    numbers = json.dumps(to_json(comparison, dataset), indent=1, allow_nan=False) + "\n"
+    texts = {"results.json": numbers, "report.md": markdown(comparison, dataset, command)}
+    write_files([(directory / name, text.encode()) for name, text in texts.items()])
+    try:
+        put_in_place(directory / PICTURE, lambda path: _draw(comparison, dataset, path))
+    except Exception as error:
+        if problems is None:
+            raise
+        problems.append((PICTURE, error))
+
+
+def _draw(comparison: Comparison, dataset: "xr.Dataset", path: Path) -> None:
+    from dynamics import plots
+
+    said = f"means of {comparison.seeds} seeds and their intervals of 95 %"
+    axis = next(iter(comparison.axes))
+    plots.save(plots.comparison(comparison.means(dataset), axis=axis, title=comparison.title, subtitle=said), path)

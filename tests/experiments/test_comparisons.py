@@ -1,0 +1,137 @@
+"""Comparisons of trainings: means with error bars, reports and pictures, and the small run of one at the command line."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import dynamics as dy
+from dynamics import cli, experiments, plots
+from dynamics.experiments import Comparison, mean_and_error
+from dynamics.reports import comparisons as report
+
+RATES = np.array([0.05, 0.1])
+SMALL = {"gap-aware": {"seeds": 2, "rates": 2, "steps": 3, "width": 3, "batch_size": 4}}
+
+
+def build(rate, seed, scheme):
+    """A turn about the equilibrium from a random point at distance 1."""
+    angle = jax.random.uniform(seed, maxval=2 * jnp.pi)
+    sgd = dy.optimisers.sgd(rate)
+    return dy.games.Bilinear(1.0), scheme(sgd, sgd, rate), (jnp.cos(angle), jnp.sin(angle))
+
+
+def small(measured=None):
+    def measures(game, players):
+        del game
+        distance = float(np.hypot(*players))
+        return {"distance": distance, "outside": float(distance > 1.5)}
+
+    return Comparison(
+        name="small",
+        title="Two schemes",
+        variants={
+            "simultaneous": lambda rate, seed: build(
+                rate, seed, lambda first, second, _: dy.updates.Simultaneous(first, second)
+            ),
+            "extragradient": lambda rate, seed: build(
+                rate, seed, lambda first, second, step: dy.updates.Extragradient(first, second, extrapolation=step)
+            ),
+        },
+        axes={"rate": RATES},
+        seeds=3,
+        steps=100,
+        key=jax.random.key(0),
+        measures=measured or measures,
+        shares=("outside",),
+        findings=lambda dataset: [f"{dataset.sizes['seed']} seeds"],
+        settings={"seeds": 3},
+    )
+
+
+@pytest.fixture(scope="module")
+def compared():
+    comparison = small()
+    return comparison, comparison.run()
+
+
+def test_every_training_is_measured(compared):
+    """The distance grows by sqrt(1 + h^2) per step, and shrinks by sqrt((1 - h^2)^2 + h^2)."""
+    comparison, dataset = compared
+    assert dict(dataset.sizes) == {"variant": 2, "rate": 2, "seed": 3}
+    growth = np.stack([np.hypot(1, RATES), np.hypot(1 - RATES**2, RATES)]) ** 100
+    expected = np.broadcast_to(growth[..., None], (2, 2, 3))
+    np.testing.assert_allclose(dataset["distance"].transpose("variant", "rate", "seed"), expected, rtol=1e-4)
+    means = comparison.means(dataset)
+    np.testing.assert_allclose(means["distance"].transpose("variant", "rate"), growth, rtol=1e-4)
+    assert means["outside"].sel(variant="simultaneous").values.tolist() == [0, 1]
+    assert float(means["outside_low"].sel(variant="simultaneous")[1]) == pytest.approx(0.4385, abs=1e-3)  # 3 of 3
+
+
+def test_the_report_and_the_picture(compared, tmp_path):
+    comparison, dataset = compared
+    report.write(comparison, dataset, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(report.FILES)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["axes"]["variant"] == ["simultaneous", "extragradient"] and results["findings"] == ["3 seeds"]
+    assert np.shape(results["measures"]["distance"]) == (2, 2, 3)
+    text = (tmp_path / "report.md").read_text()
+    assert "dynamics run small" in text and "| extragradient | 0.1 |" in text and "- 3 seeds" in text
+    assert "  3 seeds" in report.summary(comparison, dataset)
+    with pytest.raises(ValueError, match="axis is 'weight'; expected one of"):
+        plots.comparison(comparison.means(dataset), axis="weight")
+
+
+@pytest.mark.slow
+def test_what_is_done_is_kept(tmp_path):
+    """An interruption while the second variant is measured: the first one's trainings are not run again."""
+    calls = []
+
+    def interrupted(game, players):
+        calls.append(players)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return {"x": float(players[0])}
+
+    comparison = small(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        comparison.run(store=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["variant-0", "variant-1"]
+    resumed, whole = comparison.run(store=tmp_path), comparison.run()
+    np.testing.assert_array_equal(resumed["x"], whole["x"])
+
+
+def test_intervals_against_scipy():
+    values = np.random.default_rng(0).normal(size=(4, 7))
+    mean, low, high = mean_and_error(values)
+    for row, *ends in zip(values, low, high, strict=True):
+        np.testing.assert_allclose(ends, scipy.stats.t.interval(0.95, 6, row.mean(), scipy.stats.sem(row)))
+    np.testing.assert_allclose(mean, values.mean(axis=1))
+    for count in range(8):
+        mean, low, high = mean_and_error(np.arange(7) < count, share=True)
+        interval = scipy.stats.binomtest(count, 7).proportion_ci(method="wilson")
+        np.testing.assert_allclose([low, high], [interval.low, interval.high], atol=1e-12)
+    with_gap = np.append(values[0], np.nan)
+    np.testing.assert_allclose(mean_and_error(with_gap), mean_and_error(values[0]))
+
+
+def test_the_command_line_knows_all_of_them():
+    assert set(cli.COMPARISONS) == set(experiments.COMPARISONS) == set(SMALL)
+    assert not set(cli.COMPARISONS) & set(cli.EXPERIMENTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(SMALL))
+def test_small_ones_at_the_command_line(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the suite's precision stays
+    sets = [text for key, value in SMALL[name].items() for text in ("--set", f"{key}={value}")]
+    arguments = ["run", name, "--out", str(tmp_path), "--quiet", "--precision", "64", *sets]
+    assert cli.main([*arguments, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert {path.name for path in tmp_path.iterdir()} == {*report.FILES, report.CELLS}
+    assert cli.main([*arguments, "--resume"]) == 0
+    assert results["findings"][0][:40] in capsys.readouterr().out
+    assert cli.main([*arguments, "--store", "elsewhere"]) == 2
