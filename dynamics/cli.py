@@ -42,7 +42,7 @@ ROOMS = (
 )
 DEFAULT_STUDY = "flagship"
 EXPERIMENTS = ("ring", "digits")  # those of dynamics.experiments, whose import takes seconds
-COMPARISONS = ("gap-aware",)  # likewise
+COMPARISONS = ("gap-aware", "rotation")  # likewise
 LONGEST_MESSAGE = 400  # letters
 EXAMPLE_BYTES = 1_000  # of memory that an example of a claim takes, at the least
 FEW = 3  # cells up to which `stability` tells everything about each

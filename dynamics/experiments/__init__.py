@@ -17,9 +17,10 @@ from dynamics.experiments.digits import digits as digits
 from dynamics.experiments.experiment import Experiment as Experiment
 from dynamics.experiments.gap_aware import gap_aware as gap_aware
 from dynamics.experiments.ring import ring as ring
+from dynamics.experiments.rotation import rotation as rotation
 
 CATALOGUE: Mapping[str, Callable[..., Experiment]] = MappingProxyType({"ring": ring, "digits": digits})
-COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType({"gap-aware": gap_aware})
+COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType({"gap-aware": gap_aware, "rotation": rotation})
 
 
 def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 VARIANT, SEED = "variant", "seed"  # dimensions of the dataset; means are taken over seeds
 ENDS = ("", "_low", "_high")  # after the name of a measure: its mean, and the interval's ends
-Measure = Callable[[Game, Players], Mapping[str, float]]
+Measure = Callable[[Game, Players, Players], Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Comparison:
         axes: values of the settings by name; the first one is drawn to the right.
         seeds: number of seeds.
         steps: of every training.
-        key: random key of the batches.
-        measures: a function `(game, players) -> {name: number}`, of every trained GAN.
+        key: random key of the batches; `None`: exact expectations.
+        measures: a function `(game, start, players) -> {name: number}`, of every trained GAN.
         shares: those of the measures that are yes or no (1 or 0): their error bars are those of a share.
         findings: from the dataset, what the numbers say, as sentences.
         settings: the arguments that made it, by name.
@@ -49,7 +49,7 @@ class Comparison:
     axes: Mapping[str, np.ndarray]
     seeds: int
     steps: int
-    key: PRNGKeyArray
+    key: PRNGKeyArray | None
     measures: Measure
     shares: tuple[str, ...]
     findings: Callable[["xr.Dataset"], list[str]]
@@ -104,7 +104,7 @@ class Comparison:
             values = {name: dataset[name].values[number] for name, number in cell.items()}
             game, _, start = build(**values | {SEED: jax.random.key(int(values[SEED]))})
             assert start is not None  # `dynamics.sweep` has refused it
-            for name, number in self.measures(game, players_of(dataset, start, **cell)).items():
+            for name, number in self.measures(game, start, players_of(dataset, start, **cell)).items():
                 columns.setdefault(name, np.full(shape, np.nan))[place] = number
         return {name: (names, column) for name, column in columns.items()}
 

@@ -25,8 +25,8 @@ def build(rate, seed, scheme):
 
 
 def small(measured=None):
-    def measures(game, players):
-        del game
+    def measures(game, start, players):
+        del game, start
         distance = float(np.hypot(*players))
         return {"distance": distance, "outside": float(distance > 1.5)}
 
@@ -90,7 +90,7 @@ def test_what_is_done_is_kept(tmp_path):
     """An interruption while the second variant is measured: the first one's trainings are not run again."""
     calls = []
 
-    def interrupted(game, players):
+    def interrupted(game, start, players):
         calls.append(players)
         if len(calls) == 8:
             raise KeyboardInterrupt
