@@ -4,9 +4,17 @@
 from dynamics.penalties.base import Penalty as Penalty
 from dynamics.penalties.r1 import R1 as R1
 from dynamics.penalties.r2 import R2 as R2
+from dynamics.penalties.approximate_r1 import ApproximateR1 as ApproximateR1
+from dynamics.penalties.approximate_r2 import ApproximateR2 as ApproximateR2
 from dynamics.penalties.wgan_gp import WGANGP as WGANGP
 from dynamics.penalties.dragan import DRAGAN as DRAGAN
 from dynamics.penalties.discriminator_gradient_norm import (
     DiscriminatorGradientNorm as DiscriminatorGradientNorm,
 )
+from dynamics.penalties.le_cam import LeCam as LeCam
+from dynamics.penalties.score_drift import ScoreDrift as ScoreDrift
+from dynamics.penalties.consistency import Consistency as Consistency
+from dynamics.penalties.entropy import Entropy as Entropy
+from dynamics.penalties.weight_decay import WeightDecay as WeightDecay
+from dynamics.penalties.scaled import Scaled as Scaled
 from dynamics.penalties.sum import Sum as Sum
