@@ -1,6 +1,5 @@
 """Distances that move samples to samples: Wasserstein distance, Sinkhorn divergence; and the energy distance."""
 
-import warnings
 from typing import Any
 
 import jax.numpy as jnp
@@ -96,7 +95,8 @@ def sinkhorn_divergence(real: Any, fake: Any, epsilon: float, *, iterations: int
 
     $S = T(x,y) - \frac12 T(x,x) - \frac12 T(y,y)$ with $T = \min_\pi\sum\pi_{ij}|x_i-y_j|^2 + \epsilon\,
     \mathrm{KL}(\pi\,\|\,1/(nm))$: from $W_2^2$ for a small $\epsilon$ to the squared distance of the means for a large
-    one. Not negative, and smooth in the samples. In JAX, in its precision, by ott-jax: the extra `transport`.
+    one. Not negative, and smooth in the samples. In JAX, in its precision, by ott-jax: the extra `transport`; its first
+    use takes some seconds.
     Source: Feydy, Sejourne, Vialard, Amari, Trouve, Peyre, Interpolating between Optimal Transport and MMD using
     Sinkhorn Divergences, 2019.
 
@@ -115,9 +115,7 @@ def sinkhorn_divergence(real: Any, fake: Any, epsilon: float, *, iterations: int
     if not 0 < epsilon < np.inf:
         raise ValueError(f"epsilon is {epsilon}; expected a finite number > 0")
     real, fake = as_pair(real, fake)
-    with warnings.catch_warnings():  # a package that it needs says at its import that it is no longer maintained
-        warnings.simplefilter("ignore", DeprecationWarning)
-        ott = optional("ott", "transport", "sinkhorn_divergence")
+    ott = optional("ott", "transport", "sinkhorn_divergence")
     points, others = jnp.asarray(real), jnp.asarray(fake)  # in JAX's precision
     threshold = max(1e-5, 100 * float(jnp.finfo(points.dtype).eps))
     value, output = ott.tools.sinkhorn_divergence.sinkhorn_divergence(

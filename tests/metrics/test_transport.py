@@ -116,6 +116,7 @@ def slow_sinkhorn(real, fake, epsilon):
 
 
 @pytest.mark.skipif(not has_ott, reason="ott-jax is not installed")
+@pytest.mark.filterwarnings("ignore:JAXopt is no longer maintained:DeprecationWarning")
 @pytest.mark.slow
 def test_sinkhorn_divergence_is_that_of_numpy_and_has_both_limits():
     random = np.random.default_rng(8)
