@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -33,6 +34,55 @@ class Penalty(eqx.Module):
             real, fake: the samples that the discriminator sees (instance noise included).
             key: for random numbers; `None`: the exact expectation.
         """
+
+
+class StatefulPenalty(Penalty):
+    """A penalty that keeps values from one step to the next, such as averages of scores.
+
+    A `GAN` has them among its variables, so that they are memory of the update (`dynamics.updates.WithVariables`), also
+    where the penalty is part of another one.
+    """
+
+    @property
+    @abstractmethod
+    def variables(self) -> PyTree:
+        """A pytree of arrays, as they are before the next step; without leaves: it keeps nothing."""
+
+    @abstractmethod
+    def with_variables(self, variables: PyTree) -> "StatefulPenalty":
+        """The same penalty with other variables, of the same structure, shapes and dtypes."""
+
+    @abstractmethod
+    def advanced(self, real: Sample, fake: Sample) -> "StatefulPenalty":
+        """The penalty after a computation of the losses with these scores of real and fake samples."""
+
+
+def stateful(penalty: Penalty | None) -> list[StatefulPenalty]:
+    """The penalties within one that keep something."""
+    nodes = jax.tree.leaves(penalty, is_leaf=_is_stateful)
+    return [node for node in nodes if _is_stateful(node) and jax.tree.leaves(node.variables)]
+
+
+def replace_stateful(penalty: Penalty | None, replace: Callable[[StatefulPenalty], StatefulPenalty]) -> Penalty | None:
+    """The penalty with another one in place of each within it that keeps something, in the order of `stateful`."""
+
+    def replaced(node: Any) -> Any:
+        return replace(node) if _is_stateful(node) and jax.tree.leaves(node.variables) else node
+
+    return jax.tree.map(replaced, penalty, is_leaf=_is_stateful)
+
+
+def check_stateless(owner: Any) -> None:
+    """Raise `TypeError` where a game that keeps nothing has a penalty that would."""
+    if found := stateful(owner.penalty):
+        raise TypeError(
+            f"{type(owner).__name__}.penalty has {type(found[0]).__name__}, which keeps values from step to step; "
+            "expected one that keeps nothing, e.g. LeCam without decay. A dynamics.GAN of the same parts can have it."
+        )
+
+
+def _is_stateful(node: Any) -> bool:
+    return isinstance(node, StatefulPenalty)
 
 
 def input_gradient(score: Score, parameters: PyTree, sample: PyTree) -> PyTree:
