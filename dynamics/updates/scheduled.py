@@ -35,6 +35,8 @@ class Scheduled(ThreadedUpdate):
         schedule: a function of the number of steps done before, a whole number in an array; those of optax are.
         where: a function `(game, update)` that picks a number, an array or a penalty of one of the two, for instance
             `lambda game, update: game.noise` or `lambda game, update: update.decay`; default all penalties of the game.
+        skip: whether penalties are left out, not computed, at steps at which the schedule is 0: saves the time of a
+            lazy penalty in a single run.
 
     Raises:
         TypeError: the inner update is none, the schedule no function or returns no number, or what is picked cannot be
@@ -55,8 +57,12 @@ class Scheduled(ThreadedUpdate):
     inner_update: Update
     schedule: Callable[[Array], Any]
     where: Place | None
+    skip: bool = eqx.field(static=True)
 
-    def __init__(self, inner_update: Update, schedule: Callable[[Array], Any], where: Place | None = None):
+    def __init__(
+        self, inner_update: Update, schedule: Callable[[Array], Any], where: Place | None = None, skip: bool = False
+    ):
+        self.skip = bool(skip)
         self.inner_update = inner_update
         self.schedule = as_callable(schedule, "schedule")
         self.where = None if where is None else as_callable(where, "where")
@@ -94,16 +100,33 @@ class Scheduled(ThreadedUpdate):
         factor = jnp.asarray(factor, float if dtype is None else dtype)
         both = game, self.inner_update
         if self.where is not None:
-            return _multiplied(both, self.where, factor)
+            return self._multiplied(both, self.where, factor)
         if not any(map(_is_penalty, jax.tree.leaves(game, is_leaf=_is_penalty))):
             raise ValueError(
                 f"{type(game).__name__} has no penalty for the schedule; give it one, or say which number is meant, "
                 "e.g. where=lambda game, update: game.weight"
             )
         scaled = jax.tree.map(
-            lambda node: _times(node, factor) if _is_penalty(node) else node, game, is_leaf=_is_penalty
+            lambda node: self._times(node, factor) if _is_penalty(node) else node, game, is_leaf=_is_penalty
         )
         return scaled, self.inner_update
+
+    def _multiplied(self, both: tuple[Game, Update], where: Place, factor: Array) -> tuple[Game, Update]:
+        picked = where(*both)
+        for node in picked if isinstance(picked, (tuple, list)) else [picked]:
+            if not (_is_penalty(node) or eqx.is_inexact_array(node)):
+                raise TypeError(
+                    f"where picks {described(node)}; expected a number of the game or the update that is an array, or "
+                    "a penalty, e.g. where=lambda game, update: game.penalty"
+                )
+        return eqx.tree_at(lambda both: where(*both), both, replace_fn=lambda node: self._times(node, factor))
+
+    def _times(self, node: Any, factor: Array) -> Any:
+        """A penalty or a number, times a number."""
+        if _is_penalty(node):
+            return Scaled(node, factor, self.skip)
+        product = node * factor
+        return product if node.weak_type else product.astype(node.dtype)  # weakly typed numbers follow the players
 
     @classmethod
     def example(cls, players: int = 2) -> Update:
@@ -126,22 +149,3 @@ def _first_rate(game: Game, update: Any) -> Array:
 
 def _is_penalty(node: Any) -> bool:
     return isinstance(node, Penalty)
-
-
-def _multiplied(both: tuple[Game, Update], where: Place, factor: Array) -> tuple[Game, Update]:
-    picked = where(*both)
-    for node in picked if isinstance(picked, (tuple, list)) else [picked]:
-        if not (_is_penalty(node) or eqx.is_inexact_array(node)):
-            raise TypeError(
-                f"where picks {described(node)}; expected a number of the game or the update that is an array, or a "
-                "penalty, e.g. where=lambda game, update: game.penalty"
-            )
-    return eqx.tree_at(lambda both: where(*both), both, replace_fn=lambda node: _times(node, factor))
-
-
-def _times(node: Any, factor: Array) -> Any:
-    """A penalty or a number, times a number."""
-    if _is_penalty(node):
-        return Scaled(node, factor)
-    product = node * factor
-    return product if node.weak_type else product.astype(node.dtype)  # weakly typed numbers follow the players

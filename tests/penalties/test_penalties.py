@@ -160,6 +160,12 @@ PENALTIES = {
     "ScoreDrift": (ScoreDrift(0.6), None, lambda t, p: 0.6 * (score(p, DATA) ** 2).mean()),
     "Entropy": (Entropy(log_density, 0.6), lambda t, p: 0.6 * log_density(t, fakes(t).T).mean(), None),
     "WeightDecay": (WeightDecay(0.6, 0.2), lambda t, p: 0.3 * t @ t, lambda t, p: 0.1 * p @ p),
+    "Scaled, left out": (Scaled(R1(0.6), 0.0, skip=True), None, None),
+    "Scaled, not left out": (
+        Scaled(R1(0.6), 2.0, skip=True),
+        None,
+        lambda t, p: 0.6 * (slope(p, DATA) ** 2).sum(-1).mean(),
+    ),
     "Scaled": (
         Scaled(WeightDecay(0.3, 0.1), -2.0),
         lambda t, p: -0.3 * t @ t,

@@ -75,6 +75,21 @@ def test_the_verdict_on_lazy_r1_is_that_of_the_product(k, h, gamma, alternating)
     np.testing.assert_allclose(np.exp(report.rate), radius ** (1 / k), rtol=1e-9)
 
 
+@pytest.mark.slow_cases("True")
+@pytest.mark.parametrize("alternating", [False, True])
+def test_a_penalty_that_is_left_out_changes_nothing(alternating):
+    scheme = Alternating if alternating else Simultaneous
+    game, start = dy.games.DiracGAN(penalty=R1(GAMMA)), (jnp.asarray(0.7), jnp.asarray(0.4))
+    lazy, skipping = (Scheduled(scheme(sgd(0.3), sgd(0.2)), Every(3), skip=skip) for skip in (False, True))
+    one, other = (run(update, game, start, 10).players for update in (lazy, skipping))
+    np.testing.assert_allclose(other, one, rtol=1e-14)
+    program = str(jax.make_jaxpr(skipping.step)(game, skipping.init(game, start)))
+    assert "cond[" in program and "cond[" not in str(jax.make_jaxpr(lazy.step)(game, lazy.init(game, start)))
+    reports = [dy.stability(game, update) for update in (lazy, skipping)]
+    assert reports[0].verdict == reports[1].verdict
+    np.testing.assert_allclose(reports[1].rate, reports[0].rate, rtol=1e-9)
+
+
 def test_the_largest_stable_step_of_lazy_r1():
     """0.450 for gamma = 1 and every fourth step, where the plain penalty allows 4."""
     game = dy.games.DiracGAN(penalty=R1(1.0))
@@ -186,6 +201,9 @@ def test_float32_players_stay_float32():
     update = Scheduled(Simultaneous(sgd(0.3), sgd(0.2)), optax.cosine_decay_schedule(1.0, 5))
     players = (jnp.asarray(0.7, jnp.float32), jnp.asarray(0.4, jnp.float32))
     game = dy.games.DiracGAN(penalty=R1(0.3))
+    state = update.step(game, update.init(game, players))
+    assert [player.dtype for player in state.players] == [np.float32] * 2
+    update = Scheduled(Simultaneous(sgd(0.3), sgd(0.2)), Every(2), skip=True)
     state = update.step(game, update.init(game, players))
     assert [player.dtype for player in state.players] == [np.float32] * 2
 
