@@ -25,6 +25,11 @@ from dynamics.penalties import Penalty
 STD = 1.2  # s, of the data of the linear-quadratic GAN
 COUPLINGS = {"dirac": 0.5, "quadratic": 2 * STD}
 Pair = tuple[complex, complex]
+NOTES = """\
+d: eigenvalues -d/2 +- sqrt(d^2/4 - k^2) of the flow at the equilibrium, with k = 1/2 in the Dirac-GAN, 2 s = 2.4 in
+the other. step: simultaneous gradient descent is stable with shorter ones. A lazy penalty, n times as strong at every
+n-th step alone (dynamics.updates.Scheduled), allows about 2/(n d) where n d is large; dynamics.stability judges it.\
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +78,7 @@ class Effect:
         verdict: of `dynamics.stability`.
         closed: formula, or a dash.
         error: largest distance from its values; NaN without.
+        step: up to which steps of simultaneous gradient descent are stable; 0: none are.
     """
 
     label: str
@@ -81,6 +87,7 @@ class Effect:
     verdict: str
     closed: str
     error: float
+    step: float
 
 
 def damped(damping: float, coupling: float) -> Pair:
@@ -236,7 +243,10 @@ def effect(case: Case, game: str) -> Effect:
             max(abs(a - b) for a, b in zip(values, order, strict=True))
             for order in (closed.values, closed.values[::-1])
         )
-    return Effect(case.label, name, values, str(report.verdict), closed.text if closed else "-", error)
+    step = float("nan") if values is None else 0.0
+    if values is not None and report.verdict == "stable":
+        step = min(-2 * value.real / abs(value) ** 2 for value in values)
+    return Effect(case.label, name, values, str(report.verdict), closed.text if closed else "-", error, step)
 
 
 def effects(some: Sequence[Case] | None = None) -> tuple[Effect, ...]:
@@ -249,8 +259,10 @@ def to_json(rows: Sequence[Effect]) -> list[dict[str, Any]]:
 
     def plain(row: Effect) -> dict[str, Any]:
         values = None if row.eigenvalues is None else [[value.real, value.imag] for value in row.eigenvalues]
-        error = None if np.isnan(row.error) else row.error
-        return dataclasses.asdict(row) | {"eigenvalues": values, "error": error}
+        numbers = {
+            name: None if np.isnan(value) else value for name, value in (("error", row.error), ("step", row.step))
+        }
+        return dataclasses.asdict(row) | {"eigenvalues": values} | numbers
 
     return [plain(row) for row in rows]
 
@@ -259,21 +271,17 @@ def text(rows: Sequence[Effect]) -> str:
     """The table as plain text, a game after the other."""
     lines = []
     for game in dict.fromkeys(row.game for row in rows):
-        table = [("penalty", "eigenvalues", "verdict", "closed form", "difference")]
+        table = [("penalty", "eigenvalues", "verdict", "step", "closed form", "difference")]
         for row in rows:
             if row.game == game:
                 values = "no linearisation" if row.eigenvalues is None else ", ".join(map(_short, row.eigenvalues))
                 error = "-" if np.isnan(row.error) else f"{row.error:.0e}"
-                table.append((row.label, values, row.verdict, row.closed, error))
+                step = "-" if np.isnan(row.step) else f"{row.step:.3g}"
+                table.append((row.label, values, row.verdict, step, row.closed, error))
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines += ["", game] if lines else [game]
         lines += ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip() for row in table]
-    notes = (
-        "",
-        "d: eigenvalues -d/2 +- sqrt(d^2/4 - k^2), with k = 1/2 in the Dirac-GAN and k = 2 s = 2.4 in the other; of "
-        "the flow, at the equilibrium.",
-    )
-    return "\n".join([*lines, *notes])
+    return "\n".join([*lines, "", NOTES])
 
 
 def _short(value: complex) -> str:

@@ -14,6 +14,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dynamics as dy
 from dynamics import metrics
 from dynamics.metrics import batched
 
@@ -185,6 +186,19 @@ def test_scalars_and_modes_of_many_sets():
     often = batched.mode_coverage(rows, centres, 0.3, within=4.0, least=4)
     expected = [metrics.mode_coverage(part, centres, 0.3, within=4.0, least=4)[:2] for part in rows]
     np.testing.assert_allclose(np.transpose(often), expected)
+
+
+def test_they_are_measures_of_a_simulation():
+    def energy(game, players):
+        return batched.energy_distance(*(sample.values for sample in game.samples(players)))
+
+    game, start = dy.GAN.example()
+    update = dy.updates.Simultaneous(dy.optimisers.sgd(0.1), dy.optimisers.sgd(0.2))
+    run = dy.simulate(game, update, start, steps=3, measures={"energy": energy}, classify=False)
+    expected = [
+        metrics.energy_distance(*(sample.values for sample in game.samples(players))) for players in (start, run.final)
+    ]
+    np.testing.assert_allclose(run.measures["energy"][jnp.asarray([0, -1])], expected, rtol=1e-10)
 
 
 def test_they_have_derivatives():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynamics import catalogue, cli
-from dynamics.penalties import R1, WGANGP, Entropy
+from dynamics.penalties import R1, Entropy
 from dynamics.reports import penalties
 
 CASES = penalties.cases()
@@ -36,6 +36,8 @@ def check(case):
         else:
             assert row.error < 1e-12
             growth = max(value.real for value in closed.values)
+            steps = 2 * np.abs([v.real for v in closed.values]) / np.abs(closed.values) ** 2
+            assert row.step == pytest.approx(steps.min() if growth < 0 else 0, abs=1e-12)
             assert row.verdict == ("stable" if growth < 0 else "unstable" if growth > 0 else "marginal")
 
 
@@ -53,14 +55,14 @@ def test_all_rows_agree_with_their_closed_forms(case):
 
 def test_the_table_as_text_and_as_data(monkeypatch, capsys):
     rows = (
-        penalties.Effect("R1", "Dirac-GAN", (-0.15 + 0.5j, -0.15 - 0.5j), "stable", "d = gamma", 1e-16),
-        penalties.Effect("WGANGP", "Dirac-GAN", None, "marginal", "-", math.nan),
+        penalties.Effect("R1", "Dirac-GAN", (-0.15 + 0.5j, -0.15 - 0.5j), "stable", "d = gamma", 1e-16, 1.2),
+        penalties.Effect("WGANGP", "Dirac-GAN", None, "marginal", "-", math.nan, math.nan),
     )
     monkeypatch.setattr(penalties, "effects", lambda: rows)
     assert cli.main(["list", "penalties", "--effects"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Dirac-GAN" and lines[1].split()[0] == "penalty"
-    assert lines[2].split() == ["R1", "-0.15+0.5i,", "-0.15-0.5i", "stable", "d", "=", "gamma", "1e-16"]
+    assert lines[2].split() == ["R1", "-0.15+0.5i,", "-0.15-0.5i", "stable", "1.2", "d", "=", "gamma", "1e-16"]
     assert "no linearisation" in lines[3] and lines[3].endswith("-")
     assert cli.main(["list", "penalties", "--effects", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
@@ -71,6 +73,6 @@ def test_the_table_as_text_and_as_data(monkeypatch, capsys):
 
 def test_a_penalty_without_a_closed_form_has_a_dash():
     row = penalties.effect(penalties.Case("both", R1(0.1)), "dirac")
+    assert row.step == pytest.approx(0.4)  # 4 gamma
     assert row.closed == "-" and math.isnan(row.error) and row.verdict == "stable"
     assert "both" in penalties.text([row])
-    assert penalties.effect(penalties.Case("two-sided", WGANGP()), "dirac").eigenvalues is None
