@@ -64,7 +64,8 @@ class GAN(StatefulGame):
             function of a key that returns a batch.
         latent: where latents come from, likewise.
         objective: what the players are paid.
-        penalty: a regulariser, or `None`; several: `dynamics.penalties.Sum`.
+        penalty: a regulariser, or `None`; several: `dynamics.penalties.Sum`. What it keeps from step to step, such as
+            the averages of `LeCam`, is kept as the networks' variables are.
         noise: instance noise, a `Distribution` of the samples' shape added to real and to fake samples.
         equilibria: known equilibria, a sequence of tuples of players.
 

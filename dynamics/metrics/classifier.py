@@ -38,6 +38,12 @@ class Classifier(eqx.Module):
         """The likeliest class of samples of shape (n, ...); shape (n,)."""
         return self._each(values, _scores).argmax(axis=1)
 
+    def probabilities(self, values: Any) -> np.ndarray:
+        """What it takes for the probability of each class, shape (n, classes), float64; for `inception_score`."""
+        scores = self._each(values, _scores).astype(np.float64)
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return weights / weights.sum(axis=1, keepdims=True)
+
     def stacked_labels(self, values: Any) -> np.ndarray:
         """Labels of images with several channels, shape (n, channels, ...): their classes as decimal digits."""
         total = 0
