@@ -4,10 +4,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics._checks import as_leaf, check_number, check_whole
-from dynamics.distributions import GaussianMixture, Sample
+from dynamics.distributions import Sample
 from dynamics.game import Players
 from dynamics.objectives.base import Objective
-from dynamics.penalties.base import Penalty, Score
+from dynamics.penalties.base import Penalty, Score, normal_steps
 from dynamics.scalars import half_square
 
 
@@ -54,8 +54,7 @@ def half_squared_difference(
 ) -> Array:
     r"""$\frac12 E\,(C(x+\sigma\epsilon)-C(x))^2/\sigma^2$ over samples and perturbations."""
     if key is None:
-        point = jnp.zeros_like(samples.values[0])
-        pairs = samples.product(GaussianMixture(point[None], 1.0, nodes).sample(), lambda x, step: (x, step))
+        pairs = samples.product(normal_steps(samples.values[0], 1.0, nodes), lambda x, step: (x, step))
     else:
         steps = jax.random.normal(key, samples.values.shape, samples.values.dtype)
         pairs = Sample((samples.values, steps), samples.weights)

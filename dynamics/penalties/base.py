@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from dynamics.distributions import Sample
+from dynamics.distributions import GaussianMixture, Sample
 from dynamics.game import Players
 from dynamics.objectives.base import Objective
 from dynamics.scalars import half_square, safe_norm
@@ -94,6 +94,12 @@ def gradient_norm(score: Score, parameters: PyTree, sample: PyTree) -> Array:
     r"""$\|\nabla_x C(x)\|$ at one sample, with derivative 0 where the gradient vanishes."""
     flat, _ = ravel_pytree(input_gradient(score, parameters, sample))
     return safe_norm(flat)
+
+
+def normal_steps(point: Array, std: Any, nodes: int) -> Sample:
+    """The nodes of a Gauss-Hermite quadrature of N(0, std^2 I), of the shape of a point."""
+    mean = jnp.zeros((1, point.size), point.dtype)
+    return GaussianMixture(mean, std, nodes).sample().each(lambda step: step.reshape(point.shape))
 
 
 def half_squared_gradient(score: Score, parameters: PyTree, samples: Sample) -> Array:

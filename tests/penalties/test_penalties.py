@@ -376,6 +376,23 @@ def test_samples_of_any_structure():
 
 
 @pytest.mark.parametrize(
+    "penalty", [DRAGAN(0.7, 0.9, 0.4, nodes=3), ApproximateR1(0.6, 0.3, 3), ApproximateR2(0.6, 0.3, 3)]
+)
+def test_quadratures_of_samples_of_any_shape(penalty):
+    """Images of 1 x 2 pixels are vectors of 2 numbers."""
+
+    def image_discriminator(psi, x):
+        return discriminator(psi, x[0])
+
+    def image_generator(theta, z):
+        return generator(theta, z)[None]
+
+    players = (jnp.asarray(THETA), jnp.asarray(PSI))
+    images = GAN(image_generator, image_discriminator, DATA[:, None], LATENT, Minimax(), penalty)
+    np.testing.assert_allclose(losses(images, players), losses(make(penalty), players), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
     "build, error, parts",
     [
         (lambda: R1(-0.1), ValueError, ["R1.weight is -0.1", "expected", ">= 0"]),
