@@ -71,13 +71,13 @@ class DriftRegularisation(Direction):
         weights = [self._of_players(name, count) for name in ("self_norm", "other_norm", "other_dot_product")]
 
         def direction(player: int) -> PyTree:
-            own, other, product = (weight[player] for weight in weights)
+            of_self, of_other, of_product = (weight[player] for weight in weights)
             pushed = jax.jvp(gradients, (players,), (_blocks.without(field, player),))[1][player]
-            found = _trees.add_scaled(field[player], -own, pulls[player][player])
+            total = _trees.add_scaled(field[player], -of_self, pulls[player][player])
             for index in range(count):
                 if index != player:
-                    found = _trees.add_scaled(found, -other, pulls[index][player])
-            return _trees.add_scaled(found, -product, pushed)
+                    total = _trees.add_scaled(total, -of_other, pulls[index][player])
+            return _trees.add_scaled(total, -of_product, pushed)
 
         return tuple(direction(player) for player in range(count))
 

@@ -92,8 +92,8 @@ def kernel_distance(real: ArrayLike, fake: ArrayLike, degree: int = 3, scale: An
             return (_product(x, y.T) / divisor + offset) ** degree
 
         def within(x: Array) -> Array:
-            own = (jnp.sum(jnp.square(x), axis=1) / divisor + offset) ** degree
-            return (jnp.sum(kernel(x, x)) - jnp.sum(own)) / (len(x) * (len(x) - 1))
+            diagonal = (jnp.sum(jnp.square(x), axis=1) / divisor + offset) ** degree
+            return (jnp.sum(kernel(x, x)) - jnp.sum(diagonal)) / (len(x) * (len(x) - 1))
 
         return within(real) + within(fake) - 2 * jnp.mean(kernel(real, fake))
 

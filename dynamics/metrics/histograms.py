@@ -93,7 +93,7 @@ def different_bins(
 
     Args:
         real, fake: samples or features, shape (n, ...) and (m, ...), all axes but the first being flattened. A
-            `Reference` as real: its bins are found once.
+            `Reference` as real: its bins are computed once.
         key: random key of the first centres.
         bins: number of bins, at most n.
         significance: alpha, > 0 and < 1.
@@ -103,8 +103,8 @@ def different_bins(
         ValueError: samples of different sizes, fewer real samples than bins, or a number out of bounds.
 
     >>> real, fake = [0.0, 0.1, 0.2, 9.0, 9.1, 9.2], [0.0] * 50 + [9.0]
-    >>> found = different_bins(real, fake, jax.random.key(0), bins=2)
-    >>> found.different, found.real.tolist(), sorted(found.fake.tolist())
+    >>> bins = different_bins(real, fake, jax.random.key(0), bins=2)
+    >>> bins.different, bins.real.tolist(), sorted(bins.fake.tolist())
     (2, [3, 3], [1, 50])
     """
     bins = as_whole("bins", bins)

@@ -1,4 +1,10 @@
-"""Regularisers of the players' losses: one file per penalty, one line in this catalogue."""
+"""Regularisers of the players' losses: one file per penalty, one line in this catalogue.
+
+Elsewhere: weights that depend on the step, such as lazy penalties (`dynamics.updates.Scheduled`); norms and products of
+all players' gradients (`dynamics.directions.DriftRegularisation`, `Consensus`); weight clipping
+(`dynamics.updates.Clip`); instance noise (`dynamics.GAN(noise=...)`); spectral normalisation
+(`dynamics.networks.spectrally_normalised`, or layers of other libraries).
+"""
 
 # ruff: noqa: I001 (the order of the imports is the order of the catalogue)
 from dynamics.penalties.base import Penalty as Penalty

@@ -74,9 +74,9 @@ def replace_stateful(penalty: Penalty | None, replace: Callable[[StatefulPenalty
 
 def check_stateless(owner: Any) -> None:
     """Raise `TypeError` where a game that keeps nothing has a penalty that would."""
-    if found := stateful(owner.penalty):
+    if keeping := stateful(owner.penalty):
         raise TypeError(
-            f"{type(owner).__name__}.penalty has {type(found[0]).__name__}, which keeps values from step to step; "
+            f"{type(owner).__name__}.penalty has {type(keeping[0]).__name__}, which keeps values from step to step; "
             "expected one that keeps nothing, e.g. LeCam without decay. A dynamics.GAN of the same parts can have it."
         )
 

@@ -51,14 +51,14 @@ def test_histogram_divergences_are_those_of_scipy():
     random = np.random.default_rng(1)
     real, fake = random.integers(1, 30, 12), random.integers(1, 30, (12,))
     p, q = real / real.sum(), fake / fake.sum()
-    found = metrics.histogram_divergences(real, fake)
-    assert found.kullback_leibler == pytest.approx(scipy.stats.entropy(p, q), rel=1e-12)
-    assert found.reverse == pytest.approx(scipy.stats.entropy(q, p), rel=1e-12)
-    assert found.jensen_shannon == pytest.approx(scipy.spatial.distance.jensenshannon(p, q) ** 2, rel=1e-10)
-    assert found.total_variation == pytest.approx(np.abs(p - q).sum() / 2)
-    assert found.kullback_leibler != pytest.approx(found.reverse, rel=1e-3)
+    result = metrics.histogram_divergences(real, fake)
+    assert result.kullback_leibler == pytest.approx(scipy.stats.entropy(p, q), rel=1e-12)
+    assert result.reverse == pytest.approx(scipy.stats.entropy(q, p), rel=1e-12)
+    assert result.jensen_shannon == pytest.approx(scipy.spatial.distance.jensenshannon(p, q) ** 2, rel=1e-10)
+    assert result.total_variation == pytest.approx(np.abs(p - q).sum() / 2)
+    assert result.kullback_leibler != pytest.approx(result.reverse, rel=1e-3)
     table = metrics.histogram_divergences(real.reshape(3, 4), fake.reshape(3, 4))
-    assert table == pytest.approx(found)
+    assert table == pytest.approx(result)
 
 
 def test_empty_bins_and_smoothing():
@@ -82,16 +82,16 @@ def test_different_bins_by_hand():
     random = np.random.default_rng(2)
     real, fake = (np.repeat(centres, many) + random.normal(size=many.sum()) for many in (counts, others))
     random.shuffle(real)
-    found = metrics.different_bins(real, fake, KEY, bins=6, significance=0.05)
-    assert found.real.tolist() == counts.tolist()
-    order = [int(np.flatnonzero(others == many)[0]) for many in found.fake]
+    result = metrics.different_bins(real, fake, KEY, bins=6, significance=0.05)
+    assert result.real.tolist() == counts.tolist()
+    order = [int(np.flatnonzero(others == many)[0]) for many in result.fake]
     assert sorted(order) == sorted(int(np.flatnonzero(others == many)[0]) for many in others)
     p, q, pooled = counts / 120, others / 120, (counts + others) / 240
     z = np.abs(p - q) / np.sqrt(pooled * (1 - pooled) * 2 / 120)
-    assert found.different == (z > 1.959964).sum() == 1 and found.share == pytest.approx(1 / 6)
+    assert result.different == (z > 1.959964).sum() == 1 and result.share == pytest.approx(1 / 6)
     assert metrics.different_bins(real, fake, KEY, bins=6, significance=0.3).different == (z > 1.036433).sum() == 3
     expected = metrics.histogram_divergences(counts, others).jensen_shannon
-    assert found.jensen_shannon == pytest.approx(expected)
+    assert result.jensen_shannon == pytest.approx(expected)
 
 
 def test_about_as_many_bins_differ_as_the_level_of_significance():
@@ -138,8 +138,8 @@ def test_density_and_coverage_are_those_of_plain_loops(k):
 def test_density_and_coverage_of_samples_of_the_data():
     """1, and 1 - prod (n - i) / (n + m - i), on average."""
     random, n, m, k = np.random.default_rng(6), 60, 40, 3
-    found = [metrics.density_coverage(random.normal(size=(n, 2)), random.normal(size=(m, 2)), k) for _ in range(200)]
-    values = np.array(found)
+    result = [metrics.density_coverage(random.normal(size=(n, 2)), random.normal(size=(m, 2)), k) for _ in range(200)]
+    values = np.array(result)
     expected = [1, 1 - np.prod([(n - i) / (n + m - i) for i in range(1, k + 1)])]
     assert np.all(np.abs(values.mean(0) - expected) < 4 * values.std(0) / np.sqrt(200))
     assert values.std(0).max() / np.sqrt(200) < 0.02
@@ -224,9 +224,9 @@ def test_classification_accuracy_trains_on_generated_and_tests_on_real_samples()
 
     real = dy.data.DataSet(np.array([[0.0], [1.0], [2.0], [3.0]]), labels=np.array([0, 0, 0, 1]), modes=3, name="real")
     fake = dy.data.DataSet(np.array([[0.0], [2.0]]), labels=np.array([0, 1]), modes=3, name="fake")
-    found = metrics.classification_accuracy(real, fake, KEY, train=train)
-    assert found.accuracy == 0.75 and seen == [("fake", KEY)]
-    np.testing.assert_allclose(found.per_class, [2 / 3, 1, np.nan])
+    result = metrics.classification_accuracy(real, fake, KEY, train=train)
+    assert result.accuracy == 0.75 and seen == [("fake", KEY)]
+    np.testing.assert_allclose(result.per_class, [2 / 3, 1, np.nan])
 
 
 @pytest.mark.slow

@@ -57,8 +57,8 @@ def test_the_distance_of_a_shift_is_its_length():
 def test_quantiles_of_gaussians_have_their_distance():
     """W_2^2 = (m - m')^2 + (s - s')^2, which the Frechet distance has, too."""
     quantiles = scipy.stats.norm.ppf((np.arange(4000) + 0.5) / 4000)
-    found = metrics.wasserstein_distance(1 + 2 * quantiles, 0.5 * quantiles - 1, 2)
-    assert found == pytest.approx(np.sqrt(4 + 1.5**2), rel=1e-3)
+    result = metrics.wasserstein_distance(1 + 2 * quantiles, 0.5 * quantiles - 1, 2)
+    assert result == pytest.approx(np.sqrt(4 + 1.5**2), rel=1e-3)
 
 
 def test_energy_distance_is_the_square_of_that_of_scipy():
@@ -123,8 +123,8 @@ def test_sinkhorn_divergence_is_that_of_numpy_and_has_both_limits():
     random = np.random.default_rng(8)
     real, fake = random.normal(size=(7, 2)), [1.0, 0.5] + random.normal(size=(7, 2))
     for epsilon in (0.3, 2.0):
-        found = metrics.sinkhorn_divergence(real, fake, epsilon)
-        assert found == pytest.approx(slow_sinkhorn(real, fake, epsilon), rel=1e-4)
+        result = metrics.sinkhorn_divergence(real, fake, epsilon)
+        assert result == pytest.approx(slow_sinkhorn(real, fake, epsilon), rel=1e-4)
     means = np.sum((real.mean(0) - fake.mean(0)) ** 2)
     assert metrics.sinkhorn_divergence(real, fake, 1e5) == pytest.approx(means, rel=1e-3)
     assert metrics.sinkhorn_divergence(real, fake, 0.05, iterations=100_000) == pytest.approx(
@@ -180,9 +180,9 @@ def test_scalars_and_modes_of_many_sets():
         expected = [metrics.wasserstein_distance(a, b, power) for a, b in zip(real[:, :9], fake)]
         np.testing.assert_allclose(batched.wasserstein_distance(real[:, :9], fake, power), expected, rtol=1e-12)
     rows, centres = sets()[0], np.array([[0.0, 0.0], [1.0, 1.0], [5.0, 5.0]])
-    found = jax.jit(batched.mode_coverage)(rows, centres, 0.3)
+    result = jax.jit(batched.mode_coverage)(rows, centres, 0.3)
     expected = [metrics.mode_coverage(part, centres, 0.3)[:2] for part in rows]
-    np.testing.assert_allclose(np.transpose(found), expected)
+    np.testing.assert_allclose(np.transpose(result), expected)
     often = batched.mode_coverage(rows, centres, 0.3, within=4.0, least=4)
     expected = [metrics.mode_coverage(part, centres, 0.3, within=4.0, least=4)[:2] for part in rows]
     np.testing.assert_allclose(np.transpose(often), expected)

@@ -61,8 +61,8 @@ def test_steps_are_those_of_numpy():
     for _ in range(4):
         state, by_hand = step(game, state), step_by_hand(*by_hand)
     theta, psi = state.players
-    for found, expected in zip((theta, psi["w"], psi["b"], *jax.tree.leaves(state.memory.variables)), by_hand):
-        np.testing.assert_allclose(found, expected, rtol=1e-9)
+    for computed, expected in zip((theta, psi["w"], psi["b"], *jax.tree.leaves(state.memory.variables)), by_hand):
+        np.testing.assert_allclose(computed, expected, rtol=1e-9)
 
 
 @pytest.mark.slow

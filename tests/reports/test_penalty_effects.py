@@ -21,8 +21,8 @@ def test_every_penalty_of_the_catalogue_is_in_the_table():
 @pytest.mark.parametrize("damping, coupling", [(0.3, 0.5), (1.0, 0.5), (3.0, 0.7)])
 def test_damped_pairs_are_those_of_the_matrix(damping, coupling):
     expected = np.linalg.eigvals([[0, -coupling], [coupling, -damping]])
-    found = penalties.damped(damping, coupling)
-    np.testing.assert_allclose(sorted(found, key=lambda v: (v.real, v.imag)), np.sort_complex(expected), atol=1e-7)
+    result = penalties.damped(damping, coupling)
+    np.testing.assert_allclose(sorted(result, key=lambda v: (v.real, v.imag)), np.sort_complex(expected), atol=1e-7)
 
 
 def check(case):
