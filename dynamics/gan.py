@@ -17,6 +17,7 @@ from dynamics.networks.splitting import SplitModule as SplitModule
 from dynamics.networks.splitting import split_module as split_module
 from dynamics.objectives import NonSaturating, Objective
 from dynamics.penalties import R1, Penalty
+from dynamics.penalties.base import replace_stateful, stateful
 
 
 class Keys(NamedTuple):
@@ -63,7 +64,8 @@ class GAN(StatefulGame):
             function of a key that returns a batch.
         latent: where latents come from, likewise.
         objective: what the players are paid.
-        penalty: a regulariser, or `None`; several: `dynamics.penalties.Sum`.
+        penalty: a regulariser, or `None`; several: `dynamics.penalties.Sum`. What it keeps from step to step, such as
+            the averages of `LeCam`, is kept as the networks' variables are.
         noise: instance noise, a `Distribution` of the samples' shape added to real and to fake samples.
         equilibria: known equilibria, a sequence of tuples of players.
 
@@ -123,9 +125,9 @@ class GAN(StatefulGame):
         check_kind(self, "noise", Distribution, "dynamics.distributions.normal(0.0, 0.5)")
 
     @property
-    def variables(self) -> tuple[PyTree, PyTree]:
-        """Those of generator and discriminator, `()` where it is no network."""
-        return self.kept
+    def variables(self) -> tuple[PyTree, ...]:
+        """Those of generator and discriminator, `()` where it is no network, and of penalties that keep something."""
+        return *self.kept, *(penalty.variables for penalty in stateful(self.penalty))
 
     def samples(self, players: Players, key: PRNGKeyArray | None = None) -> tuple[Sample, Sample]:
         """Real and fake samples with instance noise, in the players' dtype; of a network, in inference mode."""
@@ -198,10 +200,15 @@ class GAN(StatefulGame):
         return self.losses_of_scores(players, samples, scores, keys.penalty)
 
     def with_variables(self, variables: PyTree) -> "GAN":
-        return eqx.tree_at(lambda gan: gan.kept, self, variables)
+        of_networks, of_penalties = tuple(variables[:2]), iter(variables[2:])
+        penalty = replace_stateful(self.penalty, lambda penalty: penalty.with_variables(next(of_penalties)))
+        gan = eqx.tree_at(lambda gan: gan.kept, self, of_networks)
+        return gan if penalty is None else eqx.tree_at(lambda gan: gan.penalty, gan, penalty)
 
     def advanced(self, players: Players, key: PRNGKeyArray | None = None) -> "GAN":
-        return self.with_variables(self._pass(players, Keys.of(key))[2])
+        _, scores, of_networks = self._pass(players, Keys.of(key))
+        of_penalties = [penalty.advanced(*scores).variables for penalty in stateful(self.penalty)]
+        return self.with_variables((*of_networks, *of_penalties))
 
     def losses_of_scores(
         self,

@@ -1,16 +1,48 @@
 """How large a step is, over time: gap-aware scheduling, for our updates and for anyone's own optax training loop.
 
-Decay schedules are optax's own: pass one as the learning rate of any optax optimiser.
+Decay schedules are optax's own: pass one as the learning rate of any optax optimiser. `dynamics.updates.Scheduled` lets
+a schedule act on any number of the game or of the update, such as the weight of a penalty; `Every` makes that lazy.
 """
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from dynamics._checks import is_concrete
+from dynamics._checks import as_whole, is_concrete
+
+
+class Every(eqx.Module):
+    """Something at every k-th step alone, and k times as strongly: lazy regularisation. A schedule as those of optax.
+
+    k at steps 0, k, 2k, ... and 0 at all others: 1 on average. The steps of a method with it have the period k, and
+    `dynamics.stability` judges the product of their k Jacobians.
+    Source: Karras, Laine, Aittala, Hellsten, Lehtinen, Aila, Analyzing and Improving the Image Quality of StyleGAN,
+    2020, appendix B (k = 16 for the discriminator's R1).
+
+    Args:
+        interval: k, a whole number >= 1; an array leaf, so that another one compiles nothing.
+
+    Raises:
+        ValueError: the interval is no such number.
+
+    >>> [float(Every(3)(step)) for step in range(5)]
+    [3.0, 0.0, 0.0, 3.0, 0.0]
+    """
+
+    interval: Array = eqx.field(converter=lambda interval: _whole(interval))
+
+    def __call__(self, step: Any) -> Array:
+        """The factor at a step, counted from 0."""
+        return jnp.where(step % self.interval == 0, self.interval, 0) * 1.0
+
+
+def _whole(interval: Any) -> Array:
+    known = isinstance(interval, jax.Array) and not is_concrete(interval)
+    return jnp.asarray(interval if known else as_whole("Every.interval", interval), jnp.int32)
 
 
 class GapAwareState(NamedTuple):

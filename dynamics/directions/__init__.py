@@ -8,6 +8,7 @@ from dynamics.directions.consensus import Consensus as Consensus  # isort: skip
 from dynamics.directions.competitive_gradient import CompetitiveGradient as CompetitiveGradient
 from dynamics.directions.crossing_the_curl import CrossingTheCurl as CrossingTheCurl
 from dynamics.directions.curvature_exploitation import CurvatureExploitation as CurvatureExploitation
+from dynamics.directions.drift_regularisation import DriftRegularisation as DriftRegularisation
 from dynamics.directions.follow_the_ridge import FollowTheRidge as FollowTheRidge
 from dynamics.directions.hamiltonian_descent import HamiltonianDescent as HamiltonianDescent
 from dynamics.directions.jacobian_regularisation import JacobianRegularisation as JacobianRegularisation

@@ -58,14 +58,13 @@ def digits(
     game = penalised_gan(generator, discriminator, shuffled, penalty=penalty, **options)
     adam = falling_adam(rate, steps)
 
-    def quality(real_images: np.ndarray, fake: np.ndarray) -> dict[str, Any]:
-        classifier = classifier_of_digits()
-        features = classifier.features(real_images), classifier.features(fake)
-        labels = metrics.label_coverage(classifier.labels(fake), 10, np.asarray(real.labels))
-        kernel = metrics.kernel_distance(*features)
-        shares = metrics.precision_recall(*features)
+    def quality(reference: metrics.Reference, fake: np.ndarray) -> dict[str, Any]:
+        features = reference.features_of(fake)
+        labels = metrics.label_coverage(classifier_of_digits().labels(fake), 10, np.asarray(real.labels))
+        kernel = metrics.kernel_distance(reference, features)
+        shares = metrics.precision_recall(reference, features)
         return {
-            "frechet": metrics.frechet_distance(*features),
+            "frechet": metrics.frechet_distance(reference, features),
             "kernel": kernel.value,
             "kernel_error": kernel.standard_error,
             "precision": shares.precision,
@@ -88,6 +87,7 @@ def digits(
         steps=steps,
         rows=8,
         settings=settings,
+        features=lambda images: classifier_of_digits().features(images),
     )
 
 

@@ -16,12 +16,13 @@ from dynamics._checks import as_whole
 from dynamics.data import Batches, DataSet
 from dynamics.game import Game, Players
 from dynamics.gan import GAN
+from dynamics.metrics import Reference
 from dynamics.optimisers import Optimiser
 from dynamics.training import Training, generate, train
 from dynamics.updates.base import Update
 
 SAMPLES = 2048  # that metrics are taken of
-Measure = Callable[[np.ndarray, np.ndarray], Any]
+Measure = Callable[[Reference, np.ndarray], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +35,13 @@ class Experiment:
         data: all of the data, of which batches are made.
         batch_size: points in a batch.
         average: decay of the generator's average.
-        measures: functions `(real, fake)` of 2,048 real and as many generated samples, by name; each returns a number
-            or a named tuple of numbers.
+        measures: functions `(reference, fake)` of 2,048 real samples, as a `dynamics.metrics.Reference`, and as many
+            generated ones, by name; each returns a number or a named tuple of numbers.
         key: random key of everything after the start.
         steps: how many, unless something else is asked for.
         rows: samples of the pictures are shown as a grid with so many rows of images; 0: as points of the plane.
         settings: the arguments that made it, by name.
+        features: what the reference makes features of samples with; `None`: samples as they are.
     """
 
     name: str
@@ -55,10 +57,15 @@ class Experiment:
     steps: int
     rows: int
     settings: Mapping[str, Any]
+    features: Callable[[np.ndarray], np.ndarray] | None = None
 
     def batches(self) -> Batches:
         """The data in batches without replacement."""
         return Batches(self.data, self.batch_size, jax.random.fold_in(self.key, 0))
+
+    def reference(self) -> Reference:
+        """The real samples that generated ones are compared with."""
+        return Reference(self.real_samples(), self.features)
 
     def train(self, **options: Any) -> Training:
         """Train it; every argument of `dynamics.train` besides game, update and players can be given.
@@ -71,8 +78,10 @@ class Experiment:
             "key": jax.random.fold_in(self.key, 1),
             "data": self.batches(),
             "average": self.average,
-            "metrics": {name: self._metric(measure) for name, measure in self.measures.items()},
         }
+        if "metrics" not in options:
+            reference = self.reference()  # what is computed of real samples is computed once, for all measures
+            defaults["metrics"] = {name: self._metric(measure, reference) for name, measure in self.measures.items()}
         return train(self.game, self.update, self.players, **(defaults | options))
 
     def real_samples(self, count: int = SAMPLES) -> np.ndarray:
@@ -83,13 +92,11 @@ class Experiment:
         """Generated samples, always of the same latent points; with `training.averaged_players` of the average."""
         return np.asarray(generate(self.game, players, jax.random.fold_in(self.key, 2), count))
 
-    def _metric(self, measure: Measure) -> Callable[[Game, Players, PRNGKeyArray], Any]:
-        real = self.real_samples()
-
+    def _metric(self, measure: Measure, reference: Reference) -> Callable[[Game, Players, PRNGKeyArray], Any]:
         def metric(game: Game, players: Players, key: PRNGKeyArray) -> Any:
             del key  # the same latent points at every evaluation: what changes is the generator
             samples = np.asarray(generate(game, players, jax.random.fold_in(self.key, 2), SAMPLES))
-            return measure(real, samples)
+            return measure(reference, samples)
 
         return metric
 

@@ -54,13 +54,13 @@ def ring(
     game = penalised_gan(generator, discriminator, real, penalty=penalty, **options)
     adam = falling_adam(rate, steps)
 
-    def coverage(real_points: np.ndarray, fake: np.ndarray) -> dict[str, Any]:
-        del real_points
+    def coverage(reference: metrics.Reference, fake: np.ndarray) -> dict[str, Any]:
+        del reference
         covered = metrics.mode_coverage(fake, real.centres, real.spread, least=20)
         return {"modes": covered.modes, "high_quality": covered.high_quality}
 
-    def distance(real_points: np.ndarray, fake: np.ndarray) -> float:
-        return metrics.frechet_distance(real_points, fake)
+    def distance(reference: metrics.Reference, fake: np.ndarray) -> float:
+        return metrics.frechet_distance(reference, fake)
 
     return Experiment(
         name="ring",

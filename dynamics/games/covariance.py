@@ -10,7 +10,7 @@ from dynamics.game import Game, Losses, Players, as_players
 from dynamics.gan import GAN
 from dynamics.objectives import Objective, Wasserstein
 from dynamics.penalties import Penalty, Sum
-from dynamics.penalties.base import Score
+from dynamics.penalties.base import Score, check_stateless
 
 
 class Covariance(Game):
@@ -85,6 +85,7 @@ class Covariance(Game):
         check_number(self, "mu", minimum=0)
         check_kind(self, "objective", Objective, "dynamics.objectives.Wasserstein()")
         check_kind(self, "penalty", Penalty, "dynamics.penalties.R1(0.3)")
+        check_stateless(self)
         check_whole(self, "batch_size")
         if self.nodes is not None:
             check_whole(self, "nodes")

@@ -10,6 +10,7 @@ from dynamics.game import Game, Losses, Players, as_players
 from dynamics.gan import GAN
 from dynamics.objectives import NonSaturating, Objective
 from dynamics.penalties import R1, Penalty
+from dynamics.penalties.base import check_stateless
 
 
 class DiracGAN(Game):
@@ -61,6 +62,7 @@ class DiracGAN(Game):
     def __check_init__(self):
         check_kind(self, "objective", Objective, "dynamics.objectives.NonSaturating()")
         check_kind(self, "penalty", Penalty, "dynamics.penalties.R1(0.3)")
+        check_stateless(self)
         if self.noise is not None:
             check_number(self, "noise", minimum=0)
         check_whole(self, "nodes")

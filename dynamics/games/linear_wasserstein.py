@@ -9,6 +9,7 @@ from dynamics.game import Game, Losses, Players, as_players
 from dynamics.gan import GAN
 from dynamics.objectives import Objective, Wasserstein
 from dynamics.penalties import R1, Penalty
+from dynamics.penalties.base import check_stateless
 
 
 class LinearWasserstein(Game):
@@ -73,6 +74,7 @@ class LinearWasserstein(Game):
         check_finite(self.mean, "LinearWasserstein.mean")
         check_kind(self, "objective", Objective, "dynamics.objectives.Wasserstein()")
         check_kind(self, "penalty", Penalty, "dynamics.penalties.R1(0.3)")
+        check_stateless(self)
         check_whole(self, "nodes")
         check_whole(self, "batch_size")
         for name in ("std", "noise"):

@@ -8,6 +8,7 @@ from dynamics.game import Game, Losses, Players
 from dynamics.gan import GAN, split_module
 from dynamics.objectives import Objective
 from dynamics.penalties import Penalty
+from dynamics.penalties.base import check_stateless
 
 
 class RingGAN(Game):
@@ -71,6 +72,9 @@ class RingGAN(Game):
         points = Points(jax.random.normal(key, (latents, latent_size)), batch_size)
         data = ring(modes, radius, std, batch_size=batch_size)
         self.parts = GAN(generator, discriminator, data, points, objective, penalty, noise)
+
+    def __check_init__(self):
+        check_stateless(self)
 
     def start(self, key: PRNGKeyArray) -> Players:
         """Freshly initialised players: the parameters of both networks, as equinox modules."""

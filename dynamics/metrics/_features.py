@@ -29,22 +29,6 @@ def as_features(values: Any, name: str, least: int = 1) -> np.ndarray:
     return rows
 
 
-def as_pair(real: Any, fake: Any, least: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Real and fake samples as `as_features` makes them.
-
-    Raises:
-        TypeError: no arrays of real numbers.
-        ValueError: samples of different shapes, too few of them, or numbers that are not finite.
-    """
-    pair = as_features(real, "real", least), as_features(fake, "fake", least)
-    if pair[0].shape[1] != pair[1].shape[1]:
-        raise ValueError(
-            f"real has {pair[0].shape[1]} numbers per sample and fake {pair[1].shape[1]}; expected the same features "
-            "of both"
-        )
-    return pair
-
-
 def blocks(count: int) -> Iterator[slice]:
     """Slices that cover so many rows."""
     for begin in range(0, count, BLOCK):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from dynamics.metrics._features import as_pair
+from dynamics.metrics.reference import as_reference
 
 
 def frechet_distance(real: Any, fake: Any) -> float:
@@ -17,7 +17,8 @@ def frechet_distance(real: Any, fake: Any) -> float:
     a Local Nash Equilibrium, 2017, eq. 6.
 
     Args:
-        real, fake: features, shape (n, ...) and (m, ...), all axes but the first being flattened; n, m >= 2.
+        real, fake: features, shape (n, ...) and (m, ...), all axes but the first being flattened; n, m >= 2. A
+            `Reference` as real.
 
     Raises:
         TypeError: no arrays of real numbers.
@@ -26,9 +27,13 @@ def frechet_distance(real: Any, fake: Any) -> float:
     >>> frechet_distance([[0.0], [2.0]], [[3.0], [5.0]])  # equal variances, means apart by 3
     9.0
     """
-    real, fake = as_pair(real, fake, 2)
-    moments = [(rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False))) for rows in (real, fake)]
-    return frechet_distance_of_moments(*moments[0], *moments[1])
+    reference, fake = as_reference(real, fake, 2)
+    mean, covariance = reference.once("moments", lambda: _moments(reference.features))
+    return frechet_distance_of_moments(mean, covariance, *_moments(fake))
+
+
+def _moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False))
 
 
 def frechet_distance_of_moments(mean: Any, covariance: Any, other_mean: Any, other_covariance: Any) -> float:

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dynamics._checks import as_whole
-from dynamics.metrics._features import as_pair, blocks
+from dynamics.metrics._features import blocks
+from dynamics.metrics.reference import as_reference
 
 
 class KernelDistance(NamedTuple):
@@ -26,7 +27,8 @@ def kernel_distance(
     Jackknifing U-Statistics, 1969 (the error).
 
     Args:
-        real, fake: features, shape (n, ...) and (m, ...), all axes but the first being flattened; n, m >= 3.
+        real, fake: features, shape (n, ...) and (m, ...), all axes but the first being flattened; n, m >= 3. A
+            `Reference` as real.
         degree: of the kernel, a whole number >= 1.
         scale: what the inner product is divided by, > 0; `None`: the number of features.
         offset: what is added, >= 0.
@@ -40,7 +42,8 @@ def kernel_distance(
     24.333333333
     """
     degree = as_whole("degree", degree)
-    real, fake = as_pair(real, fake, 3)
+    reference, fake = as_reference(real, fake, 3)
+    real = reference.features
     scale = float(real.shape[1]) if scale is None else float(scale)
     if not 0 < scale < np.inf:
         raise ValueError(f"scale is {scale}; expected a finite number > 0")
@@ -61,7 +64,7 @@ def kernel_distance(
         return sums(one, one)[0] - ((one**2).sum(axis=1) / scale + offset) ** degree
 
     n, m = len(real), len(fake)
-    of_real, of_fake = inner(real), inner(fake)
+    of_real, of_fake = reference.once(("kernel", degree, scale, offset), lambda: inner(real)), inner(fake)
     cross_real, cross_fake = sums(real, fake)
     within, other, between = of_real.sum(), of_fake.sum(), cross_real.sum()
     value = within / (n * (n - 1)) + other / (m * (m - 1)) - 2 * between / (n * m)

@@ -8,3 +8,4 @@ from dynamics.networks.haiku_functions import from_haiku as from_haiku
 from dynamics.networks.linen_modules import from_linen as from_linen
 from dynamics.networks.network import Network as Network
 from dynamics.networks.nnx_modules import from_nnx as from_nnx
+from dynamics.networks.spectral import spectrally_normalised as spectrally_normalised

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics._checks import as_leaf, check_number, check_whole
-from dynamics.distributions import GaussianMixture, Sample
+from dynamics.distributions import Sample
 from dynamics.game import Players
 from dynamics.objectives.base import Objective
-from dynamics.penalties.base import Penalty, Score, gradient_norm
+from dynamics.penalties.base import Penalty, Score, gradient_norm, normal_steps
 
 
 class DRAGAN(Penalty):
@@ -54,5 +54,4 @@ def perturbed(samples: Sample, std: Array, nodes: int, key: PRNGKeyArray | None)
     if key is not None:
         noise = jax.random.normal(key, samples.values.shape, samples.values.dtype)
         return Sample(samples.values + std * noise, samples.weights)
-    point = jnp.zeros_like(samples.values[0])
-    return samples.product(GaussianMixture(point[None], std, nodes).sample(), jnp.add)
+    return samples.product(normal_steps(samples.values[0], std, nodes), jnp.add)

@@ -1,1 +1,1 @@
-"""Reports with pictures: of studies, and of searches for counterexamples to claims."""
+"""Reports with pictures: of studies, and of searches for counterexamples to claims; what penalties do."""

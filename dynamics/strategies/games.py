@@ -540,6 +540,7 @@ def shown(value: Any) -> str:
             if isinstance(entry, Steppers):
                 given += [*map(shown, entry.optimisers)]
                 given += [] if entry.projections is None else [f"projections={shown(entry.projections)}"]
+                given += [] if entry.factors is None else [f"factors={shown(entry.factors)}"]
             else:
                 given.append(f"{name}={shown(entry)}")
         return f"{type(value).__name__}({', '.join(given)})"

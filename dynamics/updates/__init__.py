@@ -15,4 +15,5 @@ from dynamics.updates.ode_gan import ODEGAN as ODEGAN
 from dynamics.updates.past_extrapolation import PastExtrapolation as PastExtrapolation
 from dynamics.updates.proximal_point import ProximalPoint as ProximalPoint
 from dynamics.updates.runge_kutta import RungeKutta as RungeKutta
+from dynamics.updates.scheduled import Scheduled as Scheduled
 from dynamics.updates.with_variables import WithVariables as WithVariables

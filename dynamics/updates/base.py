@@ -104,10 +104,17 @@ class Clip(eqx.Module):
 
 
 class Steppers(eqx.Module):
-    """One optimiser and one projection per player: turns directions into steps, for every update."""
+    """One optimiser and one projection per player: turns directions into steps, for every update.
+
+    Attributes:
+        optimisers: one per player.
+        projections: applied after each step.
+        factors: of what the optimisers return, one per player; `None`: nothing is multiplied. See `rescaling.rescaled`.
+    """
 
     optimisers: tuple[AnyOptimiser, ...]
     projections: tuple[Projection | None, ...] | None
+    factors: tuple[Array, ...] | None = None
 
     def __check_init__(self):
         if not self.optimisers:
@@ -140,6 +147,9 @@ class Steppers(eqx.Module):
             return game.losses(players, key)[player]
 
         changes, memory = optimiser_step(transformation, gradient, memory, players[player], loss)
+        if self.factors is not None:
+            factor = self.factors[player]
+            changes = jax.tree.map(lambda change: (factor * change).astype(change.dtype), changes)
         parameters = optax.apply_updates(players[player], changes)
         projection = None if self.projections is None else self.projections[player]
         return parameters if projection is None else projected(projection, parameters, player), memory

@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import optax
-from jaxtyping import PyTree
 
 from dynamics._checks import as_leaf
-from dynamics.optimisers import Optimiser
 from dynamics.updates.base import Steppers, Update
 
 
@@ -28,6 +25,7 @@ def rescaled(update: Update, factors: Sequence[Any]) -> Update:
         ValueError: not one factor per player.
 
     >>> import jax.numpy as jnp
+    >>> import optax
     >>> from dynamics.games import Bilinear
     >>> from dynamics.updates import Simultaneous
     >>> update = rescaled(Simultaneous(optax.sgd(0.5), optax.sgd(0.25)), (0.5, 2.0))
@@ -44,22 +42,11 @@ def rescaled(update: Update, factors: Sequence[Any]) -> Update:
         count += 1
         if len(factors) != len(node.optimisers):
             raise ValueError(f"{len(factors)} factors for {len(node.optimisers)} players; expected one per player")
-        pairs = zip(node.optimisers, factors, strict=True)
-        return Steppers(tuple(Optimiser(_times, inner, as_leaf(factor)) for inner, factor in pairs), node.projections)
+        before = (1.0,) * len(factors) if node.factors is None else node.factors
+        products = tuple(old * as_leaf(new) for old, new in zip(before, factors, strict=True))
+        return Steppers(node.optimisers, node.projections, products)
 
     changed = jax.tree.map(with_factors, update, is_leaf=lambda node: isinstance(node, Steppers))
     if not count:
         raise TypeError(f"{type(update).__name__} has no optimiser of each player; expected e.g. Simultaneous")
     return changed
-
-
-def _times(inner: Any, factor: Any) -> optax.GradientTransformation:
-    """An optimiser whose changes are multiplied by a factor, with the same memory."""
-
-    def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any) -> tuple[PyTree, PyTree]:
-        changes, state = inner.update(updates, state, params, **extra_args)
-        return jax.tree.map(lambda change: (factor * change).astype(change.dtype), changes), state
-
-    if isinstance(inner, optax.GradientTransformationExtraArgs):
-        return optax.GradientTransformationExtraArgs(inner.init, update)
-    return optax.GradientTransformation(inner.init, update)

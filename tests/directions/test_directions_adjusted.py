@@ -12,6 +12,7 @@ import dynamics as dy
 from dynamics.directions import (
     CrossingTheCurl,
     CurvatureExploitation,
+    DriftRegularisation,
     Gradient,
     HamiltonianDescent,
     JacobianRegularisation,
@@ -46,6 +47,18 @@ def regularised(game, z, weight):
         for other in game.parts:
             if other != own:
                 d[own] -= weight * a[other, own].T @ v[other]
+    return d
+
+
+def drift(game, z, own, other, product):
+    """Of both parts of a loss's gradient with respect to its player, from all second derivatives of the losses."""
+    v, d = game.field(z), game.field(z)
+    for i, part in enumerate(game.parts):
+        for j, rest in enumerate(game.parts):
+            weight = own[i] if i == j else other[i]
+            d[part] += weight * game.loss_hessian(z, j)[part, rest] @ v[rest]
+            if i != j:
+                d[part] += product[i] * game.loss_hessian(z, i)[part, rest] @ v[rest]
     return d
 
 
@@ -86,6 +99,7 @@ def unrolled(game, z, steps, step, player, higher_order):
     return d
 
 
+OWN, PRODUCT = (0.7, -0.2, 0.3), (-0.5, 0.9, 0.1)
 RHO, ETA = (0.8, 0.5, 0.6), (0.3, 0.2, 0.25)
 
 CASES = {
@@ -96,6 +110,10 @@ CASES = {
     ),
     "crossing": (lambda n: CrossingTheCurl(), crossing),
     "regularised": (lambda n: JacobianRegularisation(0.7), lambda g, z: regularised(g, z, 0.7)),
+    "drift": (
+        lambda n: DriftRegularisation(OWN[:n], 0.4, PRODUCT[:n]),
+        lambda g, z: drift(g, z, OWN, (0.4,) * 3, PRODUCT),
+    ),
     "hamiltonian": (lambda n: HamiltonianDescent(), hamiltonian),
     "curvature": (lambda n: CurvatureExploitation(RHO[:n], ETA[:n]), lambda g, z: curvature(g, z, RHO, ETA)),
     "unrolled": (lambda n: Unrolled(3, 0.2), lambda g, z: unrolled(g, z, 3, 0.2, 1, True)),
@@ -224,6 +242,46 @@ def test_jacobian_regularisation_of_a_zero_sum_game_is_unaligned_symplectic_adju
     np.testing.assert_allclose(asymmetric.flat(found), asymmetric.flat(expected), rtol=1e-12)
 
 
+def test_drift_regularisation_cancels_the_drift_of_simultaneous_descent():
+    """Halving the step divides the error of one step by 8 instead of 4 (Rosca, Wu, Dherin, Barrett 2021)."""
+    game, by_hand, z = asymmetric.make(2), asymmetric.ByHand(2), POINTS[0, :5]
+
+    def flow(h, steps=50):
+        point = z
+        for _ in range(steps):
+            a = by_hand.field(point)
+            b = by_hand.field(point + h / steps / 2 * a)
+            c = by_hand.field(point + h / steps / 2 * b)
+            d = by_hand.field(point + h / steps * c)
+            point = point + h / steps * (a + 2 * b + 2 * c + d) / 6
+        return point
+
+    def error(h, weight):
+        direction = DriftRegularisation(weight * h, 0.0, weight * h)
+        moved = z + h * asymmetric.flat(evaluate(direction, game, asymmetric.pack(z)))
+        return np.linalg.norm(moved - flow(h))
+
+    for weight, ratio in ((-0.5, 8), (0.0, 4), (0.5, 4)):
+        assert error(4e-3, weight) / error(2e-3, weight) == pytest.approx(ratio, rel=0.05)
+
+
+def test_drift_regularisation_of_a_zero_sum_game():
+    """The dot product is minus the other norm; norms of both kinds are consensus; of bilinear games -b s^2 +- i s."""
+
+    def value(x, y):
+        return jnp.sin(x["a"] @ y) + x["b"] ** 2 * y[0] + jnp.sum(y**3)
+
+    game, rng = dy.game.ZeroSum(value), np.random.default_rng(3)
+    players = {"a": jnp.asarray(rng.normal(size=2)), "b": jnp.asarray(0.7)}, jnp.asarray(rng.normal(size=2))
+    product, other = DriftRegularisation(0.0, 0.0, -0.4)(game, players), JacobianRegularisation(0.4)(game, players)
+    np.testing.assert_allclose(asymmetric.flat(product), asymmetric.flat(other), rtol=1e-12)
+    both, consensus = DriftRegularisation(0.4, 0.4)(game, players), dy.directions.Consensus(0.4)(game, players)
+    np.testing.assert_allclose(asymmetric.flat(both), asymmetric.flat(consensus), rtol=1e-12)
+    point = (jnp.asarray(0.0), jnp.asarray(0.0))
+    found = jacobian_of(DriftRegularisation(7.0, (0.0, 0.3)), Bilinear(1.5), point)
+    np.testing.assert_allclose(found, [[0, -1.5], [1.5, -0.3 * 1.5**2]], rtol=1e-14)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_unrolling_of_a_bilinear_game(steps):
     """The map and its largest stable step (Metz et al. 2017)."""
@@ -295,6 +353,11 @@ def test_power_iterations_find_the_smallest_eigenvalue():
         (lambda: LocalSymplecticSurgery(second=-1.0), r"second is -1; expected a finite number > 0"),
         (lambda: LocalSymplecticSurgery(solver="lu"), r"solver is 'lu'; expected one of"),
         (lambda: JacobianRegularisation(np.nan), r"weight is nan; expected a finite number >= 0"),
+        (lambda: DriftRegularisation(np.inf), r"DriftRegularisation.self_norm holds inf"),
+        (
+            lambda: DriftRegularisation(other_norm=np.ones((2, 2))),
+            r"other_norm has a weight of shape \(2,\); expected",
+        ),
         (lambda: CurvatureExploitation(smoothness=(1.0, 0.0)), r"smoothness is 0; expected numbers > 0"),
         (lambda: CurvatureExploitation(step=-0.1), r"step has the rate -0.1"),
         (lambda: CurvatureExploitation(iterations=0), r"iterations is 0; expected a whole number >= 1"),
@@ -309,6 +372,10 @@ def test_numbers_out_of_bounds(make, words):
 
 def test_players_that_do_not_exist():
     game, players = Bilinear(1.0), (jnp.asarray(1.0), jnp.asarray(1.0))
+    with pytest.raises(
+        ValueError, match="other_norm has 3 numbers for 2 players; expected one number, or one per player"
+    ):
+        DriftRegularisation(other_norm=(1.0, 2.0, 3.0))(game, players)
     with pytest.raises(ValueError, match="Unrolled.player is 2; expected one of 0 to 1"):
         Unrolled(player=2)(game, players)
     with pytest.raises(ValueError, match="smoothness has 3 rates for 2 players"):

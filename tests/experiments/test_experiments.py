@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from dynamics import cli, experiments
+from dynamics import cli, experiments, metrics
 from dynamics.reports import experiments as report
 
 SMALL = {
@@ -91,11 +91,15 @@ def test_the_digits(tmp_path):
     report.write(experiment, training, tmp_path, "dynamics run digits")
     assert {path.name for path in tmp_path.iterdir()} == FILES - {"log.csv", "checkpoints"}
     real = np.asarray(experiment.data.values)
-    quality = experiment.measures["quality"]
+    quality, reference = experiment.measures["quality"], metrics.Reference(real[:900], experiment.features)
     same, noise = (
-        quality(real[:900], real[900:]),
-        quality(real[:900], np.random.default_rng(0).uniform(-1, 1, (900, 1, 8, 8))),
+        quality(reference, real[900:]),
+        quality(reference, np.random.default_rng(0).uniform(-1, 1, (900, 1, 8, 8))),
     )
+    features = experiment.features(real[:900]), experiment.features(real[900:])
+    assert same["frechet"] == metrics.frechet_distance(*features)
+    assert (same["precision"], same["recall"]) == metrics.precision_recall(*features)
+    assert (same["kernel"], same["kernel_error"]) == metrics.kernel_distance(*features)
     assert same["classes"] == 10 and same["precision"] > 0.8 and same["recall"] > 0.8
     assert (
         noise["precision"] < 0.1 and noise["frechet"] > 20 * same["frechet"] and noise["kernel"] > 20 * same["kernel"]

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 import dynamics as dy
@@ -100,6 +101,11 @@ def test_a_classifier_tells_modes_apart_and_is_the_same_for_the_same_key():
     for weight, bias in layers[:-1]:
         rows = np.maximum(rows @ weight.T + bias, 0)
     np.testing.assert_allclose(features, rows, rtol=1e-4, atol=1e-5)
+    probabilities = one.probabilities(data.values)
+    scores = rows @ layers[-1][0].T + layers[-1][1]
+    np.testing.assert_allclose(probabilities, scipy.special.softmax(scores, axis=1), atol=1e-4)
+    assert (probabilities.argmax(axis=1) == one.labels(data.values)).all()
+    assert 2.7 < metrics.inception_score(probabilities).value <= 3
     with pytest.raises(ValueError, match="expected samples of 2 numbers"):
         one.labels(np.zeros((5, 3)))
 

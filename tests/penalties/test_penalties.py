@@ -10,7 +10,22 @@ import pytest
 from dynamics.distributions import Points, Sample, normal
 from dynamics.gan import GAN
 from dynamics.objectives import LeastSquares, Minimax, NonSaturating, Wasserstein
-from dynamics.penalties import DRAGAN, R1, R2, WGANGP, DiscriminatorGradientNorm, Sum
+from dynamics.penalties import (
+    DRAGAN,
+    R1,
+    R2,
+    WGANGP,
+    ApproximateR1,
+    ApproximateR2,
+    Consistency,
+    DiscriminatorGradientNorm,
+    Entropy,
+    LeCam,
+    Scaled,
+    ScoreDrift,
+    Sum,
+    WeightDecay,
+)
 
 RNG = np.random.default_rng(5)
 DATA = RNG.normal(size=(6, 2))
@@ -71,6 +86,29 @@ def around_data(std, function):
     return (weights[..., None] * function(points)).sum((0, 1)).mean()
 
 
+def differences_around(points, std, psi):
+    """Mean squared difference quotient of the score over points and Gaussian steps."""
+    a, b = np.meshgrid(AROUND[0], AROUND[0], indexing="ij")
+    weights = np.outer(AROUND[1], AROUND[1]) / AROUND[1].sum() ** 2
+    steps = np.stack([a, b], -1)[:, :, None]
+    quotients = (score(psi, points + std * steps) - score(psi, points)) / std
+    return (weights[..., None] * quotients**2).sum((0, 1)).mean()
+
+
+def moved(point, key):
+    """An augmentation: without a key by a fixed step, with one by a random step."""
+    step = jnp.asarray([0.3, -0.2])
+    return jnp.tanh(point) + (step if key is None else 0.3 * jax.random.normal(key, (2,)))
+
+
+def inconsistency(psi, x):
+    return ((score(psi, x) - score(psi, np.tanh(x) + [0.3, -0.2])) ** 2).mean()
+
+
+def log_density(theta, x):
+    return -((x[0] - theta[0] * x[1]) ** 2) + theta[1] ** 3
+
+
 def one_sided(distance):
     return np.maximum(distance, 0)
 
@@ -112,6 +150,27 @@ PENALTIES = {
         lambda t, p: 0.3 * (slope(p, DATA) ** 2).sum(-1).mean() + 0.1 * (slope(p, fakes(t)) ** 2).sum(-1).mean(),
     ),
     "empty sum": (Sum(), None, None),
+    "ApproximateR1": (ApproximateR1(0.6, 0.3, nodes=9), None, lambda t, p: 0.3 * differences_around(DATA, 0.3, p)),
+    "ApproximateR2": (ApproximateR2(0.6, 0.3, nodes=9), None, lambda t, p: 0.3 * differences_around(fakes(t), 0.3, p)),
+    "Consistency": (
+        Consistency(moved, 0.7, 0.4),
+        None,
+        lambda t, p: 0.7 * inconsistency(p, DATA) + 0.4 * inconsistency(p, fakes(t)),
+    ),
+    "ScoreDrift": (ScoreDrift(0.6), None, lambda t, p: 0.6 * (score(p, DATA) ** 2).mean()),
+    "Entropy": (Entropy(log_density, 0.6), lambda t, p: 0.6 * log_density(t, fakes(t).T).mean(), None),
+    "WeightDecay": (WeightDecay(0.6, 0.2), lambda t, p: 0.3 * t @ t, lambda t, p: 0.1 * p @ p),
+    "Scaled, left out": (Scaled(R1(0.6), 0.0, skip=True), None, None),
+    "Scaled, not left out": (
+        Scaled(R1(0.6), 2.0, skip=True),
+        None,
+        lambda t, p: 0.6 * (slope(p, DATA) ** 2).sum(-1).mean(),
+    ),
+    "Scaled": (
+        Scaled(WeightDecay(0.3, 0.1), -2.0),
+        lambda t, p: -0.3 * t @ t,
+        lambda t, p: -0.1 * p @ p,
+    ),
 }
 
 
@@ -155,6 +214,87 @@ def test_a_penalty_is_added_to_the_losses():
     np.testing.assert_allclose(penalised, [a + part(THETA, PSI) for a, part in zip(plain, parts)], rtol=1e-8)
 
 
+def test_le_cam_holds_the_means_fixed():
+    """Value and gradient by hand: each score is drawn to the other side's mean as it is now."""
+    gan = make(LeCam(0.6))
+    players = (jnp.asarray(THETA), jnp.asarray(PSI))
+
+    def added(players):
+        return gan.penalty(gan.discriminator, gan.objective, players, *gan.samples(players), None)[1]
+
+    value, (by_theta, by_psi) = jax.jit(jax.value_and_grad(added))(players)
+    real, fake = score(PSI, DATA).mean(), score(PSI, fakes(THETA)).mean()
+
+    def anchored(theta, psi):
+        drawn = ((score(psi, DATA) - fake) ** 2).mean() + ((score(psi, fakes(theta)) - real) ** 2).mean()
+        return 0.6 * drawn
+
+    np.testing.assert_allclose(value, anchored(THETA, PSI), rtol=1e-12)
+    np.testing.assert_allclose(by_psi, differences(functools.partial(anchored, THETA), PSI), 1e-6)
+    np.testing.assert_allclose(by_theta, differences(functools.partial(swapped, anchored, PSI), THETA), 1e-6)
+
+
+def test_difference_quotients_of_a_quadratic_score():
+    """(2wx)^2 + 3 sigma^2 w^2 for w x^2, as the expansion says; and R1 in the limit, linear scores without error."""
+    w, std = 0.7, 0.5
+
+    def values(penalty, function):
+        gan = GAN(lambda t, z: t + z, function, jnp.asarray([1.3]), jnp.asarray([0.4]), Minimax(), penalty)
+        players = (jnp.asarray(0.2), jnp.asarray(w))
+        return float(penalty(function, gan.objective, players, *gan.samples(players), None)[1])
+
+    def quadratic(w, x):
+        return w * x**2
+
+    np.testing.assert_allclose(
+        values(ApproximateR1(2.0, std), quadratic), (2 * w * 1.3) ** 2 + 3 * std**2 * w**2, rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        values(ApproximateR2(2.0, std), quadratic), (2 * w * 0.6) ** 2 + 3 * std**2 * w**2, rtol=1e-12
+    )
+    np.testing.assert_allclose(values(ApproximateR1(2.0, std), lambda w, x: w * x), w**2, rtol=1e-12)
+    np.testing.assert_allclose(values(ApproximateR1(2.0, 1e-4), quadratic), values(R1(2.0), quadratic), rtol=1e-6)
+
+
+def test_the_entropy_of_a_gaussian():
+    """x = a z + s e: H = log(2 pi e (a^2 + s^2)) / 2, whose slope is a / (a^2 + s^2)."""
+    a, s = 0.8, 0.5
+
+    def density(a, x):
+        variance = a**2 + s**2
+        return -(x**2) / (2 * variance) - jnp.log(2 * jnp.pi * variance) / 2
+
+    noise = normal(0.0, s, nodes=6)
+    gan = GAN(
+        lambda a, z: a * z,
+        lambda w, x: w * x,
+        normal(0.0, 1.0),
+        normal(0.0, 1.0, nodes=6),
+        Wasserstein(),
+        Entropy(density, 0.3),
+        noise,
+    )
+    loss, (slope, _) = jax.jit(jax.value_and_grad(lambda players: gan.losses(players)[0]))(
+        (jnp.asarray(a), jnp.asarray(0.0))
+    )
+    np.testing.assert_allclose(loss, -0.3 * np.log(2 * np.pi * np.e * (a**2 + s**2)) / 2, rtol=1e-12)
+    np.testing.assert_allclose(slope, -0.3 * a / (a**2 + s**2), rtol=1e-12)
+
+
+def test_every_sample_is_augmented_by_a_key_of_its_own():
+    steps = []
+
+    def recorded(point, key):
+        step = jax.random.normal(key)
+        jax.debug.callback(lambda step: steps.append(float(step)), step)
+        return point + step
+
+    gan = GAN(generator, discriminator, DATA, LATENT, Minimax(), Consistency(recorded, 1.0, 1.0))
+    gan.losses((jnp.asarray(THETA), jnp.asarray(PSI)), jax.random.key(0))
+    jax.effects_barrier()
+    assert len(set(steps)) == 12
+
+
 def test_weights_of_the_samples_count():
     gan = make(None)
     players = (jnp.asarray(THETA), jnp.asarray(PSI))
@@ -176,7 +316,8 @@ def test_weights_of_the_samples_count():
 def test_random_batches_agree_with_the_expectation():
     gan = make(None, Wasserstein(), batch_size=4)
     players = (jnp.asarray(THETA), jnp.asarray(PSI))
-    penalties = [PENALTIES[name][0] for name in ("R1", "R2", "WGAN-GP", "WGAN-GP, one-sided", "DRAGAN")]
+    names = ("R1", "R2", "WGAN-GP", "WGAN-GP, one-sided", "DRAGAN", "ApproximateR1", "ApproximateR2", "ScoreDrift")
+    penalties = [PENALTIES[name][0] for name in names]
 
     def added(key):
         samples = gan.samples(players, key)
@@ -235,6 +376,23 @@ def test_samples_of_any_structure():
 
 
 @pytest.mark.parametrize(
+    "penalty", [DRAGAN(0.7, 0.9, 0.4, nodes=3), ApproximateR1(0.6, 0.3, 3), ApproximateR2(0.6, 0.3, 3)]
+)
+def test_quadratures_of_samples_of_any_shape(penalty):
+    """Images of 1 x 2 pixels are vectors of 2 numbers."""
+
+    def image_discriminator(psi, x):
+        return discriminator(psi, x[0])
+
+    def image_generator(theta, z):
+        return generator(theta, z)[None]
+
+    players = (jnp.asarray(THETA), jnp.asarray(PSI))
+    images = GAN(image_generator, image_discriminator, DATA[:, None], LATENT, Minimax(), penalty)
+    np.testing.assert_allclose(losses(images, players), losses(make(penalty), players), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
     "build, error, parts",
     [
         (lambda: R1(-0.1), ValueError, ["R1.weight is -0.1", "expected", ">= 0"]),
@@ -249,6 +407,15 @@ def test_samples_of_any_structure():
         (lambda: DRAGAN(std=-1.0), ValueError, ["DRAGAN.std is -1", "expected"]),
         (lambda: DRAGAN(nodes=2.5), ValueError, ["DRAGAN.nodes is 2.5", "expected"]),
         (lambda: DiscriminatorGradientNorm(np.inf), ValueError, ["weight is inf", "expected"]),
+        (lambda: ApproximateR1(-1.0), ValueError, ["ApproximateR1.weight is -1", "expected"]),
+        (lambda: ApproximateR2(std=0.0), ValueError, ["ApproximateR2.std is 0", "> 0"]),
+        (lambda: LeCam(-1.0), ValueError, ["LeCam.weight is -1", "expected"]),
+        (lambda: WeightDecay(-1.0), ValueError, ["WeightDecay.generator is -1", "expected"]),
+        (lambda: Consistency(3.0), TypeError, ["augmentation is 3.0", "expected a function"]),
+        (lambda: Consistency(lambda x: x), TypeError, ["augmentation(point, key)", "(x)"]),
+        (lambda: Entropy(lambda x: x), TypeError, ["log_density(parameters, point)", "(x)"]),
+        (lambda: Scaled(R1(0.1), np.inf), ValueError, ["Scaled.factor is inf", "expected"]),
+        (lambda: Scaled(None), TypeError, ["Scaled.penalty is None", "R1(0.3)"]),
         (lambda: Sum(R1(0.1), 3.0), TypeError, ["3.0", "expected penalties", "R1(0.3)"]),
     ],
 )
@@ -264,6 +431,12 @@ def test_batches_of_different_sizes_cannot_be_joined():
     gan = GAN(generator, discriminator, data, jnp.asarray(LATENT), NonSaturating(), WGANGP())
     with pytest.raises(ValueError, match="4 real and 6 fake samples; expected equal numbers.*same batch_size"):
         jax.eval_shape(gan.losses, (jnp.asarray(THETA), jnp.asarray(PSI)), jax.random.key(0))
+
+
+def test_an_augmentation_keeps_the_shape():
+    gan = make(Consistency(lambda x, key: x[:1], 1.0))
+    with pytest.raises(ValueError, match=r"points of shapes \(1,\) of points of shapes \(2,\); expected the same"):
+        jax.eval_shape(gan.losses, (jnp.asarray(THETA), jnp.asarray(PSI)))
 
 
 def test_changing_a_weight_does_not_retrace():

@@ -47,7 +47,7 @@ NEEDED = {
         "offsets": [[1, 0], [-0.5]],
     },
 }
-FROM_PYTHON = {"ModifiedFlow"}  # takes a function
+FROM_PYTHON = {"ModifiedFlow", "Scheduled"}  # take a function
 NETWORKS = {"RingGAN"}  # the players are no lists of numbers
 
 
@@ -369,7 +369,7 @@ def test_the_study_of_all_methods_has_every_method():
         type(method.direction).__name__ for method in found if hasattr(method, "direction")
     }
     # Of a game without variables `WithVariables` is the update inside it.
-    left_out = {"FictitiousPlay", "ModifiedFlow", "Noisy", "NoisyFlow", "WithVariables"}
+    left_out = {"FictitiousPlay", "Noisy", "NoisyFlow", "WithVariables"} | FROM_PYTHON
     members = {name for room in ("updates", "flows", "directions") for name in catalogue.members(room)}
     assert members - names == left_out
     text = str(study.data["method"])

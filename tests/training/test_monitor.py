@@ -113,6 +113,25 @@ def test_rescaled_updates_are_those_with_other_rates(scheme, optimiser):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
+def test_rescaling_leaves_optimisers_where_a_schedule_picks_their_numbers():
+    """And twice is the product."""
+    game, start = dy.games.Bilinear(1.0), (jnp.asarray(1.0), jnp.asarray(2.0))
+
+    def once(rates):
+        return dy.updates.Simultaneous(*map(dy.optimisers.sgd, rates))
+
+    def scheduled(update):
+        return dy.updates.Scheduled(
+            update, lambda step: 1.0 + step, lambda game, update: update.steppers.optimisers[0].positional[0]
+        )
+
+    update = rescaled(rescaled(scheduled(once((0.1, 0.3))), (0.5, 2.0)), (4.0, 1.0))
+    ends = [
+        dy.simulate(game, one, start, steps=3, save_every="last").final for one in (update, scheduled(once((0.2, 0.6))))
+    ]
+    np.testing.assert_allclose(ends[0], ends[1], rtol=1e-12)
+
+
 def test_changes_are_the_spectra_of_the_changed_steps():
     game = dy.games.Bilinear(1.0)
     update = dy.updates.Simultaneous(optax.sgd(0.1), optax.sgd(0.4))

@@ -386,7 +386,7 @@ def test_gap_aware_asks_for_what_it_needs():
 LONG = ("ProximalPoint", "AdaptiveCompetitive")
 
 
-@pytest.mark.slow_cases("ProximalPoint-2-float32", "ODEGAN-3-float64")
+@pytest.mark.slow_cases("ProximalPoint-2-float32", "ODEGAN-3-float64", "Scheduled-3-float64")
 @pytest.mark.parametrize(
     "name, players, dtype",
     [
@@ -417,7 +417,7 @@ def test_conformance(name, players, dtype):
     asymmetric.same(jax.tree.map(lambda leaf: leaf[1], together.players), asymmetric.flat(state.players), dtype)
 
 
-@pytest.mark.slow_cases("Simultaneous")
+@pytest.mark.slow_cases("Simultaneous", "Scheduled")
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in (*LONG, "ODEGAN"))) for name in members("updates")],

@@ -1,10 +1,12 @@
 """GANs whose model can be the data: the Jacobian at the equilibrium, and what makes it stable."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
 import dynamics.objectives as objectives
+import dynamics.penalties as penalties
 from dynamics.checks.measures import (
     abscissa,
     agree,
@@ -17,6 +19,7 @@ from dynamics.checks.measures import (
 )
 from dynamics.claims.base import claim
 from dynamics.flows import Flow
+from dynamics.game import Game
 from dynamics.games import Covariance, LinearWasserstein, Quadratic
 from dynamics.gan import GAN
 from dynamics.penalties import R1, DiscriminatorGradientNorm
@@ -191,6 +194,111 @@ gradient_penalty.without(
     because="With three parameters to move points of the plane there are equilibria along a line.",
     shift=WIDE,
 )
+
+
+# Polynomial discriminators on the line, with a bias: R1 and R2 of a curved score
+
+GRID = np.asarray([-1.5, -0.5, 0.5, 1.5])
+SPREAD = arrays((4,), size=0.25).map(lambda jitter: GRID + jitter)
+POLYNOMIAL = dict(
+    points=SPREAD, weight=numbers(0.25, 4), ratio=RATIO, penalty=st.sampled_from(["R1", "R2"]), degree=st.just(3)
+)
+
+
+def polynomial(points, degree, objective, penalty, weight):
+    """Score psi_0 + psi_1 x + ... of a degree; the generator shifts and stretches the data's own points."""
+
+    def generator(theta, point):
+        return theta[0] + (1 + theta[1]) * point
+
+    def discriminator(psi, point):
+        return jnp.polyval(psi[::-1], point)
+
+    payment = getattr(objectives, objective)()
+    zeros = jnp.zeros(2), jnp.zeros(degree + 1)
+    regulariser = getattr(penalties, penalty)(weight)
+    return GAN(generator, discriminator, points, points, payment, regulariser, equilibria=[zeros])
+
+
+@claim(
+    "realisable-gans/either-penalty",
+    r"Under $f'(0) \ne 0$, $f''(0) < 0$, $p_{\theta^*} = p_D$ and $D_{\psi^*} = 0$ the dynamics with R1 and those with"
+    r" R2 converge locally, where no direction of $\psi$ keeps both the score and its slope 0 on the data, and none of"
+    r" $\theta$ keeps the mean of $\nabla_\psi D$; for every ratio of the rates.",
+    source=f"{MESCHEDER}, theorem 4.1, with isolated equilibria; for every ratio {FIEZ}",
+    kind="theorem",
+    hypotheses="f''(0) < 0; no more parameters of the score than the data see; the generator moves its moments",
+    unshown="That the generator moves its moments: see `realisable-gans/gradient-penalty/too-many-generators`.",
+    domain=dict(**POLYNOMIAL, objective=st.sampled_from(["Minimax", "NonSaturating"])),
+    because="Q = -2 f''(0) E[D_psi D_psi^T] + gamma E[slope slope^T] is definite; the key lemma does the rest.",
+)
+def either_penalty(points, weight, ratio, penalty, degree, objective):
+    game = polynomial(points, degree, objective, penalty, weight)
+    return -1e-9 - abscissa(game, Flow(rates=(1.0, ratio)))
+
+
+either_penalty.without(
+    "wasserstein",
+    "f''(0) < 0",
+    because="Nothing damps the bias, and no generator feels it: an eigenvalue is 0.",
+    objective=st.just("Wasserstein"),
+)
+either_penalty.without(
+    "more-parameters-than-data",
+    "no more parameters of the score than the data see",
+    because="A polynomial of degree 8 can vanish with its slope on all four points: directions that nothing damps.",
+    degree=st.just(9),
+)
+
+
+# The paired relativistic objective: R3GAN
+
+R3GAN = "Huang, Gokaslan, Kuleshov, Tompkin, The GAN is dead; long live the GAN! A Modern GAN Baseline, 2024"
+
+
+def paired(points, first, second, saturating=False):
+    """Score w x + b, generator x + theta of the data's own points; all pairs; R1 and R2 with these weights."""
+
+    def losses(players, key=None):
+        theta, (w, b) = players
+        real, fake = w * points + b, w * (points + theta) + b
+        difference = real[:, None] - fake[None, :]
+        loss = jnp.mean(jax.nn.softplus(-difference))
+        generator = -loss if saturating else jnp.mean(jax.nn.softplus(difference))
+        return generator, loss + (first + second) / 2 * w**2
+
+    return Game.from_losses(losses, [(0.0, (0.0, 0.0))])
+
+
+@claim(
+    "realisable-gans/relativistic-bias",
+    r"With the paired relativistic objective (R3GAN) and R1, R2 or both the bias of the score is neutral: its"
+    r" eigenvalue is exactly 0. A linear score on data of variance $s^2$ has the others at the roots of"
+    r" $\lambda^2 + (s^2/2 + \gamma_1 + \gamma_2)\lambda + 1/4$, for the saturating pair of the paper and for the"
+    r" non-saturating one of its code.",
+    source=f"{R3GAN}, appendix C, whose theorem allows a constant score; the eigenvalues by hand (the paper prints"
+    " f'(0) for the last term, which is f'(0)^2)",
+    kind="closed form",
+    domain=dict(points=SPREAD, first=numbers(0, 2), second=numbers(0, 2), saturating=st.sampled_from([False, True])),
+    because="Only differences of scores count: K_DD is 2 f''(0) times the covariance of the score's gradient.",
+)
+def relativistic_bias(points, first, second, saturating):
+    computed = eigenvalues(paired(points, first, second, saturating), Flow())
+    damping = jnp.var(points) / 2 + first + second
+    root = jnp.sqrt(damping**2 / 4 - 1 / 4 + 0j)
+    return same_spectrum(computed, jnp.stack([0j, -damping / 2 + root, -damping / 2 - root]))
+
+
+@claim(
+    "realisable-gans/relativistic-is-hyperbolic",
+    "The regularised relativistic GAN has all eigenvalues to the left at its equilibrium, as the GAN has.",
+    source="The theorem of R3GAN, read without the words that the equilibria form a manifold",
+    kind="refuted",
+    domain=dict(points=SPREAD, weight=numbers(0.25, 2)),
+    because="The score's bias is neutral. The players converge to the manifold of equilibria, not to one of them.",
+)
+def relativistic_is_hyperbolic(points, weight):
+    return -SLACK - abscissa(paired(points, weight, weight), Flow())
 
 
 # The regulariser of the generator

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from hypothesis import strategies as st
 
-from dynamics.checks.measures import agree, below, eigenvalues, every, radius, same_spectrum
+from dynamics.checks.measures import agree, below, eigenvalues, end, every, norm, radius, same_spectrum
 from dynamics.claims.base import claim
 from dynamics.claims.library.bilinear.common import RATES, SQUARE, ZHANG_YU, both, decides, largest, root
 from dynamics.games import Bilinear
@@ -46,6 +46,34 @@ extragradient.without(
     because="With a look-ahead g and a step h the game of singular value 1 is stable iff h (1 + g^2) < 2 g.",
     look_ahead=numbers(0.25, 4),
 )
+
+
+@claim(
+    "bilinear/extragradient-last-iterate",
+    r"Over all games $\sigma xy$ with $0 < \sigma \le 1$ and starts at distance 1 the last iterate of extragradient "
+    r"with one rate $h \le 1/2$ has a field of norm $e^{-1/2}/(h\sqrt T)$ after T steps, up to a share of 1/T: like"
+    r" $T^{-1/2}$, and no faster, at $\sigma = 1/(h\sqrt T)$.",
+    source="Golowich, Pattathil, Daskalakis, Ozdaglar, Last Iterate is Slower than Averaged Iterate in Smooth"
+    " Convex-Concave Saddle Point Problems, 2020 (the order); the constant by hand",
+    kind="theorem",
+    domain=dict(
+        coupling=numbers(0.02, 1),
+        rate=numbers(0.25, 0.5),
+        angle=numbers(0, 6),
+        steps=st.sampled_from([100, 400]),
+    ),
+    because="The norm is sigma (1 - s^2 + s^4)^(T/2), s = h sigma, about sigma exp(-T s^2/2), largest at s^2 = 1/T.",
+)
+def extragradient_last_iterate(coupling, rate, angle, steps):
+    update = Extragradient(sgd(rate), sgd(rate), extrapolation=rate)
+    start = (jnp.cos(angle), jnp.sin(angle))
+
+    def scaled(coupling):
+        game = Bilinear(coupling)
+        return norm(game.field(end(game, update, start, steps))) * rate * steps**0.5
+
+    worst, constant = scaled(1 / (rate * steps**0.5)), jnp.exp(-0.5)
+    return every(agree(worst, constant, tolerance=1 / steps), below(scaled(coupling), constant * (1 + 1 / steps)))
 
 
 @claim(
