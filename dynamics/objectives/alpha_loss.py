@@ -59,8 +59,9 @@ class AlphaLoss(Pointwise):
         return -_loss(-score, self.alpha_generator) if self.saturating else _loss(score, self.alpha_generator)
 
     def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
-        ratio = log_ratio(p, q)
-        return jnp.where(ratio == 0, 0, self.alpha_discriminator * jnp.where(ratio == 0, 1, ratio))
+        ratio, alpha = log_ratio(p, q), self.alpha_discriminator
+        undecided = jnp.isinf(alpha) & (ratio == 0)
+        return jnp.where(undecided, 0, alpha * jnp.where(undecided, 1, ratio))
 
     def density_ratio(self, scores: ArrayLike) -> Array:
         """The ratio that scores tell; NaN for an infinite alpha, which is proper, but not strictly."""
