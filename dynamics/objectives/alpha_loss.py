@@ -15,17 +15,19 @@ class AlphaLoss(Pointwise):
     r"""GAN of two numbers, (alpha_D, alpha_G): each player is paid with an alpha-loss of its own.
 
     Losses: $L_D = E_{real}\,l_D(D) + E_{fake}\,l_D(1-D)$ with $D = \sigma(C)$ and
-    $l_D(D) = \frac{\alpha_D}{\alpha_D-1}(1 - D^{1-1/\alpha_D})$, likewise $l_G$; $L_G = -E_{fake}\,l_G(1-D)$;
-    non-saturating: $L_G = E_{fake}\,l_G(D)$. 1/2 is the exponential loss 1/D - 1, 1 the log-loss, infinity 1 - D.
+    $l_D(D) = (1 - D^{1-1/\alpha_D})\,\alpha_D/(\alpha_D-1)$, likewise $l_G$; $L_G = -E_{fake}\,l_G(1-D)$;
+    non-saturating: $L_G = E_{fake}\,l_G(D)$. Order 1/2 is the exponential loss 1/D - 1, 1 the log-loss, infinity 1 - D.
     Ideal discriminator loss: $\frac{\alpha}{\alpha-1}(2 - 2^{1/\alpha})$ of the discriminator's, at score 0; best
     score: $\alpha_D \log(p/q)$. Weight of the generator's gradient: $\alpha_D D (1-D)^{1-1/\alpha_G}$ at the best D;
     non-saturating: $\alpha_D (1-D) D^{1-1/\alpha_G}$.
     With one alpha for both: the squared Hellinger (1/2: $\int (\sqrt{p}-\sqrt{q})^2$), 2 JSD (1), TV (infinity), by the
     normalisation of here, `divergence_value`; in between the Arimoto divergences. With two, `value_divergence` is what
     the paper states of the generator's value, where `is_valid`; what it goes downhill on is `descended_divergence`.
-    Source: Welfert, Otstot, Kurri, Sankar, Addressing GAN Training Instabilities via Tunable Classification Losses,
-    2023, theorems 2 and 4, with the authors' code; the bounds of validity are the published ones, checked numerically.
-    The code's clamping of D to [1e-7, 1 - 1e-7] is left out.
+    The bounds of validity are the published ones, checked numerically. The authors' code clamps D to [1e-7, 1 - 1e-7];
+    nothing is clamped here.
+    Source: Kurri, Sypherd, Sankar, Realizing GANs via a Tunable Loss Function, 2021 (one alpha); Welfert, Otstot,
+    Kurri, Sankar, (alpha_D, alpha_G)-GANs: Addressing GAN Training Instabilities via Dual Objectives, 2023, with the
+    code.
 
     Args:
         alpha_discriminator, alpha_generator: > 0; infinity is allowed.

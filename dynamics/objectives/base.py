@@ -1,6 +1,7 @@
 """What each player is paid for the discriminator's scores."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -135,7 +136,7 @@ def masses(p: ArrayLike, q: ArrayLike, weights: ArrayLike | None) -> tuple[Array
     return (p, q) if weights is None else (p * weights, q * weights)
 
 
-def slope(function, x: ArrayLike) -> Array:
+def slope(function: Callable[[Array], Array], x: ArrayLike) -> Array:
     """Derivative of an elementwise function."""
     x = jnp.asarray(x) * 1.0
     return jax.jvp(function, (x,), (jnp.ones_like(x),))[1]

@@ -22,9 +22,10 @@ class FDivergence(TwoSided):
     The output activation g maps all numbers into the domain of the conjugate f*. The bound is attained at
     $T = f'(p/q)$; at p = q it is f(1), at T = f'(1). A non-saturating generator minimises $-E_{fake}\,T$; its gradient
     is that of another divergence, with $\tilde f'' = f''(u)/u$.
-    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016, equations 4 and 7, tables 1, 2 and 6. The rows for reverse KL,
-    Pearson, squared Hellinger and Jensen-Shannon are often printed with errors; those here are checked by quadrature.
-    The activations are remembered from the paper and not read there; that they are valid ones is checked.
+    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016; Shannon, Properties of f-Divergences and f-GAN Training, 2020 (the
+    gradient). The rows for reverse KL, Pearson, squared Hellinger and Jensen-Shannon are often printed with errors;
+    those here are checked by quadrature. The activations are remembered from the paper and not read there; that they
+    are valid ones is checked.
     """
 
     @abstractmethod
@@ -52,7 +53,7 @@ class KL(FDivergence):
     Losses: $L_D = -E_{real} C + E_{fake} \exp(C - 1)$, $L_G = -E_{fake} \exp(C - 1)$; non-saturating: $L_G = -E_{fake}
     C$. Ideal discriminator loss: 0, at score 1; best score: $1 + \log(p/q)$. Weight of the generator's gradient: r (it
     explodes where the model has too little), non-saturating: 1.
-    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016, table 6.
+    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
 
     >>> round(float(KL().divergence_value([0.5, 0.5], [0.25, 0.75])), 6)  # log(2) / 2 + log(2/3) / 2
     0.143841
@@ -83,9 +84,9 @@ class ReverseKL(FDivergence):
     r"""Kullback-Leibler divergence of the model from the data, $f = -\log u$, with $T = -\exp(-C)$.
 
     Losses: $L_D = E_{real} \exp(-C) + E_{fake} C - 1$, $L_G = 1 - E_{fake} C$; non-saturating:
-    $L_G = E_{fake} \exp(-C)$. Ideal discriminator loss: 0, at score 0; best score: $\log(p/q)$, T = -q/p. Weight of the
-    generator's gradient: 1, non-saturating: 1/r.
-    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016, table 6; as often printed, T* there lacks the inverse.
+    $L_G = E_{fake} \exp(-C)$. Ideal discriminator loss: 0, at score 0; best score: $\log(p/q)$, T = -q/p, often printed
+    without the inverse. Weight of the generator's gradient: 1, non-saturating: 1/r.
+    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
 
     >>> round(float(ReverseKL().divergence_value([0.5, 0.5], [0.25, 0.75])), 6)
     0.130812
@@ -105,7 +106,7 @@ class ReverseKL(FDivergence):
 
     @property
     def divergence(self) -> str:
-        return "KL(model, data)" if self.saturating else "half of Neyman's chi-squared, 1/2 int (p - q)^2 / p"
+        return "KL(model, data)" if self.saturating else "half of Neyman's chi-squared, 1/2 ∫ (p - q)^2 / p"
 
     @property
     def properties(self) -> Properties:
@@ -119,8 +120,8 @@ class Pearson(FDivergence):
     $L_G = -E_{fake} C$. Ideal discriminator loss: 0, at score 0; best score: 2 (p/q - 1). Weight of the generator's
     gradient: $2 r^2$, non-saturating: 2 r.
     The conjugate is exact for C >= -2, where every best score lies. Below, the supremum over u >= 0 is -1; the square
-    is a bound still, smooth, and what is commonly used.
-    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016, table 6; as often printed, the integral there is that of Neyman's.
+    is a bound still, smooth, and what is commonly used. In often printed tables the integral is that of Neyman's.
+    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
 
     >>> round(float(Pearson().divergence_value([0.5, 0.5], [0.25, 0.75])), 6)  # 1/4 + 1/12
     0.333333
@@ -140,7 +141,7 @@ class Pearson(FDivergence):
 
     @property
     def divergence(self) -> str:
-        return "Pearson's chi-squared, int (p - q)^2 / q" if self.saturating else "2 KL(data, model)"
+        return "Pearson's chi-squared, ∫ (p - q)^2 / q" if self.saturating else "2 KL(data, model)"
 
     @property
     def properties(self) -> Properties:
@@ -153,7 +154,7 @@ class Neyman(FDivergence):
     Losses: $L_D = E_{real} (\exp(-C) - 1) + E_{fake} (2 - 2 \exp(-C/2))$, $L_G = E_{fake} (2 \exp(-C/2) - 2)$;
     non-saturating: $L_G = E_{fake} (\exp(-C) - 1)$. Ideal discriminator loss: 0, at score 0; best score:
     $2 \log(p/q)$, $T = 1 - (q/p)^2$. Weight of the generator's gradient: 2/r, non-saturating: $2/r^2$.
-    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016, table 6, and the first author's code of 2018.
+    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016, with the first author's code of 2018.
 
     >>> round(float(Neyman().divergence_value([0.5, 0.5], [0.25, 0.75])), 6)  # 1/8 + 1/8
     0.25
@@ -173,7 +174,7 @@ class Neyman(FDivergence):
 
     @property
     def divergence(self) -> str:
-        return "Neyman's chi-squared, int (p - q)^2 / p" if self.saturating else "1/3 (int q^3 / p^2 - 1)"
+        return "Neyman's chi-squared, ∫ (p - q)^2 / p" if self.saturating else "1/3 (∫ q^3 / p^2 - 1)"
 
     @property
     def properties(self) -> Properties:
@@ -186,8 +187,8 @@ class SquaredHellinger(FDivergence):
     Losses: $L_D = E_{real} (\exp(-C) - 1) + E_{fake} (\exp(C) - 1)$, $L_G = E_{fake} (1 - \exp(C))$; non-saturating:
     $L_G = E_{fake} (\exp(-C) - 1)$. Ideal discriminator loss: 0, at score 0; best score: $\log(p/q)/2$,
     $T = 1 - \sqrt{q/p}$. Weight of the generator's gradient: $\sqrt{r}/2$, non-saturating: $1/(2\sqrt{r})$.
-    With the scores doubled it is `Exponential`, the exponential scoring rule.
-    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016, table 6; as often printed, T* there has another factor.
+    As often printed, T has another factor. With the scores doubled it is `Exponential`, the exponential scoring rule.
+    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
 
     >>> round(float(SquaredHellinger().divergence_value([1.0, 0.0], [0.0, 1.0])), 6)  # the largest
     2.0
@@ -208,8 +209,8 @@ class SquaredHellinger(FDivergence):
     @property
     def divergence(self) -> str:
         if self.saturating:
-            return "squared Hellinger, int (sqrt p - sqrt q)^2"
-        return "2/3 (int q^(3/2) p^(-1/2) - 1)"
+            return "squared Hellinger, ∫ (√p - √q)^2"
+        return "2/3 (∫ q^(3/2) p^(-1/2) - 1)"
 
     @property
     def properties(self) -> Properties:
@@ -225,7 +226,7 @@ class JensenShannon(FDivergence):
     $\log(p/q)$. Weight of the generator's gradient: r/(1+r)/2, non-saturating: 1/(1+r)/2. Doubled: all twice that, and
     the losses of `Minimax` or `NonSaturating` but for the constant log 4.
     The row "JS" of the paper, $f = u\log u - (u+1)\log((1+u)/2)$, is twice the divergence.
-    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016, table 6.
+    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
 
     Args:
         saturating: whether the generator minimises what the discriminator maximises.
@@ -270,7 +271,7 @@ class TotalVariation(FDivergence):
     Losses: $L_D = -E_{real} \tanh(C)/2 + E_{fake} \tanh(C)/2$, $L_G = -E_{fake} \tanh(C)/2$, saturating or not. Ideal
     discriminator loss: 0, at any score; best score: infinite, with the sign of p - q, which does not tell the ratio,
     and leaves the generator no gradient.
-    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016, appendix C, table 6.
+    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
 
     >>> float(TotalVariation().divergence_value([0.5, 0.5], [0.25, 0.75]))
     0.25
@@ -306,7 +307,7 @@ class FGAN(FDivergence):
     there, $f^*(f'(u)) = u f'(u) - f(u)$, without a maximum to be sought. So the best score is $\log(p/q)$, whatever f
     is. Ideal discriminator loss: -f(1), at score 0. Weight of the generator's gradient: $r^2 f''(r)$, non-saturating:
     $r f''(r)$.
-    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016, equations 4 to 7; the parametrisation by the ratio itself is ours.
+    Source: Nowozin, Cseke, Tomioka, f-GAN, 2016; the parametrisation by the ratio itself is ours.
 
     Args:
         f: function of one positive number, twice differentiable and strictly convex there; f + c(u - 1) gives the same.
@@ -323,8 +324,9 @@ class FGAN(FDivergence):
     0.817638
     """
 
-    f: Callable[[Array], Array]
-    name: str = eqx.field(static=True)
+    # With an `__init__` of its own the class has no order of arguments from its fields.
+    f: Callable[[Array], Array]  # pyright: ignore[reportGeneralTypeIssues]
+    name: str = eqx.field(static=True)  # pyright: ignore[reportGeneralTypeIssues]
 
     def __init__(self, f: Callable[[Array], Array] | None = None, saturating: bool = True, name: str = ""):
         self.f = as_callable(_entropy if f is None else f, "FGAN.f")

@@ -121,7 +121,8 @@ class GaussianMMD(RadialMMD):
         _check_positive(self, "bandwidths")
 
     def kernel(self, squared_distance: Array) -> Array:
-        return jnp.sum(jnp.exp(-squared_distance[..., None] / (2 * jnp.square(self.bandwidths))), axis=-1)
+        widths = self.bandwidths.astype(squared_distance.dtype)
+        return jnp.sum(jnp.exp(-squared_distance[..., None] / (2 * jnp.square(widths))), axis=-1)
 
     @property
     def divergence(self) -> str:
@@ -137,12 +138,11 @@ class RationalQuadraticMMD(RadialMMD):
 
     Losses: $L_G = -L_D = E\,k(X,X') + E\,k(Y,Y') - 2 E\,k(X,Y)$ for features X of real and Y of fake samples,
     $k = \sum_\alpha (1+|x-y|^2/(2\alpha))^{-\alpha}$. Ideal discriminator loss: 0, at any constant features.
-    Source: Binkowski, Sutherland, Arbel, Gretton, Demystifying MMD GANs, 2018, with the authors' code. The mixture
-    0.2, 0.5, 1, 2, 5 is the one remembered from the paper; the code's default is 0.1, 1, 10.
+    Source: Binkowski, Sutherland, Arbel, Gretton, Demystifying MMD GANs, 2018, with the authors' code.
 
     Args:
-        exponents: alpha, one or several, > 0.
-        unbiased: leave out the pairs of a point with itself.
+        exponents: alpha, one or several, > 0. The default is remembered from the paper and not read there; the code has
+        0.1, 1, 10. unbiased: leave out the pairs of a point with itself.
 
     Raises:
         ValueError: an exponent is not positive or not finite.
@@ -162,8 +162,9 @@ class RationalQuadraticMMD(RadialMMD):
         _check_positive(self, "exponents")
 
     def kernel(self, squared_distance: Array) -> Array:
-        logs = jnp.log1p(squared_distance[..., None] / (2 * self.exponents))
-        return jnp.sum(jnp.exp(-self.exponents * logs), axis=-1)
+        exponents = self.exponents.astype(squared_distance.dtype)
+        logs = jnp.log1p(squared_distance[..., None] / (2 * exponents))
+        return jnp.sum(jnp.exp(-exponents * logs), axis=-1)
 
     @property
     def divergence(self) -> str:
@@ -180,7 +181,7 @@ class EnergyDistance(RadialMMD):
     Losses: $L_G = -L_D = 2 E|X-Y| - E|X-X'| - E|Y-Y'|$ for features X of real and Y of fake samples: the discrepancy of
     the kernel $k = -|x-y|$. Ideal discriminator loss: 0, at any constant features. For numbers it is
     $2\int (F_X-F_Y)^2$. At equal points the derivative of the distance is taken to be 0.
-    Source: Szekely and Rizzo, Energy Statistics, 2013, equation 2; as an objective: Bellemare et al., The Cramer
+    Source: Szekely and Rizzo, Energy Statistics, 2013; as an objective: Bellemare et al., The Cramer
     Distance as a Solution to Biased Wasserstein Gradients, 2017 (its surrogate generator loss, and the penalty on the
     critic, are not part of it).
 
@@ -199,7 +200,7 @@ class EnergyDistance(RadialMMD):
 
     @property
     def divergence(self) -> str:
-        return "energy distance, 2 int (F - G)^2 on the line"
+        return "energy distance, 2 ∫ (F - G)^2 on the line"
 
     @property
     def properties(self) -> Properties:

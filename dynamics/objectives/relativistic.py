@@ -75,7 +75,7 @@ class Relativistic(Objective):
 
     @property
     def ideal_discriminator_loss(self) -> Array:
-        nothing = Sample(jnp.zeros(1))
+        nothing = Sample(jnp.asarray(0.0)[None])
         return self.compared(nothing, nothing)
 
     @property
@@ -139,9 +139,8 @@ class RelativisticPaired(Relativistic):
     softplus, with the best score $\log(p/q)$; $4\Delta/(2+\Delta)$ for squares, where $\Delta = \int (p-q)^2/(p+q)$.
     R3GAN: the paper's game is the saturating one, and its code trains the other, with the scores' sign of here:
     `GAN(..., RelativisticPaired(), Sum(R1(w), R2(w)))`. A constant added to the score is a neutral direction.
-    Source: Jolicoeur-Martineau, The Relativistic Discriminator, 2019, and On Relativistic f-Divergences, 2020,
-    definition 3.1, theorem 3.1; Huang, Gokaslan, Kuleshov, Tompkin, The GAN is Dead; Long Live the GAN!, 2024. The
-    closed forms are ours.
+    Source: Jolicoeur-Martineau, The Relativistic Discriminator, 2019, and On Relativistic f-Divergences, 2020, theorem
+    3.1; Huang, Gokaslan, Kuleshov, Tompkin, The GAN is Dead; Long Live the GAN!, 2024. The closed forms are ours.
 
     Args:
         function: `"softplus"`, `"squares"`, `"hinge"`, or a decreasing convex function of the difference of two scores.
@@ -198,7 +197,7 @@ class RelativisticAverage(Relativistic):
     the hinge, at any constant score (a common code averages the two terms: half). Divergence for squares:
     $8\Delta/(2+3\Delta)$, where $\Delta = \int (p-q)^2/(p+q)$. On a batch the mean is that of the batch: a biased
     estimate.
-    Source: Jolicoeur-Martineau, The Relativistic Discriminator, 2019, section 4.2, and On Relativistic f-Divergences,
+    Source: Jolicoeur-Martineau, The Relativistic Discriminator, 2019, and On Relativistic f-Divergences,
     2020. The closed form is ours.
 
     Args:

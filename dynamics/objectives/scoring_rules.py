@@ -14,8 +14,8 @@ class Brier(TwoSided):
     Losses: $L_D = E_{real}\,\sigma(-C)^2 + E_{fake}\,\sigma(C)^2$, $L_G = -E_{fake}\,\sigma(C)^2$; non-saturating:
     $L_G = E_{fake}\,\sigma(-C)^2$. Ideal discriminator loss: 1/2, at score 0; best score: $\log(p/q)$. Weight of the
     generator's gradient: $2 r^2/(1+r)^3$, non-saturating: $2 r/(1+r)^3$; it vanishes on both sides.
-    Source: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016, section 3.1 (proper scoring
-    rules); Gneiting and Raftery, Strictly Proper Scoring Rules, Prediction, and Estimation, 2007.
+    Source: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016 (proper scoring rules); Gneiting
+    and Raftery, Strictly Proper Scoring Rules, Prediction, and Estimation, 2007.
 
     >>> float(Brier().discriminator(jnp.zeros(1), jnp.zeros(1)))
     0.5
@@ -33,7 +33,7 @@ class Brier(TwoSided):
     @property
     def divergence(self) -> str:
         if self.saturating:
-            return "1/4 of the triangular discrimination, int (p - q)^2 / (p + q)"
+            return "1/4 of the triangular discrimination, ∫ (p - q)^2 / (p + q)"
         return "2 KL(data, mixture) - 1/4 of the triangular discrimination"
 
     @property
@@ -47,8 +47,8 @@ class Exponential(TwoSided):
     Losses: $L_D = E_{real} \exp(-C/2) + E_{fake} \exp(C/2)$, $L_G = -E_{fake} \exp(C/2)$; non-saturating:
     $L_G = E_{fake} \exp(-C/2)$. Ideal discriminator loss: 2, at score 0; best score: $\log(p/q)$. Weight of the
     generator's gradient: $\sqrt{r}/2$, non-saturating: $1/(2\sqrt{r})$, which explodes on fakes that are seen through.
-    Source: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016, section 3.1, where the minus
-    sign belongs outside the root.
+    Where the minus sign is printed under the root, it belongs outside.
+    Source: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016.
 
     >>> float(Exponential().discriminator(jnp.zeros(1), jnp.zeros(1)))
     2.0
@@ -66,8 +66,8 @@ class Exponential(TwoSided):
     @property
     def divergence(self) -> str:
         if self.saturating:
-            return "squared Hellinger, int (sqrt p - sqrt q)^2"
-        return "2/3 (int q^(3/2) p^(-1/2) - 1)"
+            return "squared Hellinger, ∫ (√p - √q)^2"
+        return "2/3 (∫ q^(3/2) p^(-1/2) - 1)"
 
     @property
     def properties(self) -> Properties:
@@ -80,17 +80,17 @@ class Misclassification(TwoSided):
     Losses: $L_D = E_{real}\,1[C \le 0] + E_{fake}\,1[C > 0]$, $L_G = -E_{fake}\,1[C > 0]$; non-saturating:
     $L_G = E_{fake}\,1[C \le 0]$. Ideal discriminator loss: 1, at any score; best score: any with the sign of p - q: the
     rule is proper, not strictly, and no ratio can be read. All gradients are 0, and every point is an equilibrium.
-    Source: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016, section 3.1.
+    Source: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016.
 
     >>> float(Misclassification().discriminator(jnp.asarray([-0.5, 2.0]), jnp.asarray([-1.0])))
     0.5
     """
 
     def real_loss(self, score: Array) -> Array:
-        return jnp.where(score > 0, 0.0, 1.0).astype(jnp.result_type(score))
+        return jnp.where(score > 0, jnp.zeros_like(score), jnp.ones_like(score))
 
     def fake_loss(self, score: Array) -> Array:
-        return jnp.where(score > 0, 1.0, 0.0).astype(jnp.result_type(score))
+        return jnp.where(score > 0, jnp.ones_like(score), jnp.zeros_like(score))
 
     def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
         return jnp.sign(log_ratio(p, q))
@@ -111,8 +111,8 @@ class Spherical(TwoSided):
     non-saturating: $L_G = -E_{fake} \sqrt{\sigma(2C)}$, for $D = \sigma(C)$. Ideal discriminator loss: $-\sqrt{2}$, at
     score 0; best score: $\log(p/q)$. Weight of the generator's gradient: $r^2/(1+r^2)^{3/2}$, non-saturating:
     $r/(1+r^2)^{3/2}$.
-    Source: Gneiting and Raftery, Strictly Proper Scoring Rules, Prediction, and Estimation, 2007, example 2; as an
-    objective: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016, section 3.1.
+    Source: Gneiting and Raftery, Strictly Proper Scoring Rules, Prediction, and Estimation, 2007; as an
+    objective: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016.
 
     >>> round(float(Spherical().discriminator(jnp.zeros(1), jnp.zeros(1))), 6)
     -1.414214
@@ -130,8 +130,8 @@ class Spherical(TwoSided):
     @property
     def divergence(self) -> str:
         if self.saturating:
-            return "int sqrt(p^2 + q^2) - sqrt 2"
-        return "int q f(p / q) with f'' = 1 / (u (1 + u^2)^(3/2))"
+            return "∫ √(p^2 + q^2) - √2"
+        return "∫ q f(p / q) with f'' = 1 / (u (1 + u^2)^(3/2))"
 
     @property
     def properties(self) -> Properties:

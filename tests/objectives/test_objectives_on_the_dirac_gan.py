@@ -1,0 +1,101 @@
+"""Every objective at the equilibrium of the Dirac-GAN, where all follows from two derivatives at score 0."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dynamics as dy
+from dynamics import catalogue, objectives
+from dynamics.games import DiracGAN
+from dynamics.penalties import R1
+
+E = np.exp(-1)
+# Derivatives at score 0 of what the generator and of what the discriminator pays for a fake sample, and the second one
+# of the latter: slopes h' and b', curvature b''.
+SLOPES = {
+    "Minimax": (-1 / 2, 1 / 2, 1 / 4),
+    "NonSaturating": (-1 / 2, 1 / 2, 1 / 4),
+    "LeastSquares": (0, 1, 1),  # c = 0: no push at the equilibrium
+    "Wasserstein": (-1, 1, 0),
+    "Hinge": (-1, 1, 0),
+    "Brier": (-1 / 4, 1 / 4, 1 / 8),
+    "Exponential": (-1 / 2, 1 / 2, 1 / 4),
+    "Misclassification": (0, 0, 0),
+    "Spherical": (-(2**-1.5), 2**-1.5, 2**-2.5),
+    "AlphaLoss": (-1 / 2, 1 / 2, 1 / 4),
+    "KL": (-E, E, E),  # its ideal score is 1, which a score without a bias never has
+    "ReverseKL": (-1, 1, 0),
+    "Pearson": (-1, 1, 1 / 2),
+    "Neyman": (-1, 1, -1 / 2),
+    "SquaredHellinger": (-1, 1, 1),
+    "JensenShannon": (-1 / 4, 1 / 4, 1 / 8),
+    "TotalVariation": (-1 / 2, 1 / 2, 0),
+    "FGAN": (-1, 1, 1),
+    "RelativisticPaired": (-1 / 2, 1 / 2, 1 / 4),
+    "RelativisticAverage": (-1, 1, 1 / 2),
+    "RelativisticCentred": (-1 / 2, 1 / 2, 1 / 8),
+    "GaussianMMD": (0, 0, -2),
+    "RationalQuadraticMMD": (0, 0, -10),
+    "EnergyDistance": (0, 0, 0),
+}
+WEIGHT = 0.3
+
+
+@functools.cache
+def fields():
+    """The field of every objective with R1, and its Jacobian: one program."""
+
+    def everything(point):
+        found = {}
+        for name, cls in catalogue.members("objectives").items():
+            game = DiracGAN(cls(), R1(WEIGHT))
+
+            def field(z, game=game):
+                return jnp.stack(game.field((z[0], z[1])))
+
+            found[name] = field(point), jax.jacfwd(field)(point)
+        return found
+
+    return jax.jit(everything)
+
+
+def test_every_objective_is_here():
+    assert set(SLOPES) == set(catalogue.members("objectives"))
+
+
+def test_the_origin_is_an_equilibrium_that_only_the_penalty_damps():
+    for name, (field, jacobian) in fields()(jnp.zeros(2)).items():
+        push, pull, _ = SLOPES[name]
+        np.testing.assert_array_equal(field, 0, err_msg=name)
+        np.testing.assert_allclose(jacobian, [[0, push], [pull, -WEIGHT]], atol=1e-15, err_msg=name)
+
+
+def test_away_from_the_origin_the_discriminator_is_damped_by_its_own_curvature():
+    """Along psi at theta the slope is -theta^2 b''(0) where psi = 0, besides the penalty's."""
+    theta = 0.5
+    for name, (_, jacobian) in fields()(jnp.asarray([theta, 0.0])).items():
+        if name == "EnergyDistance":
+            continue  # a kink
+        np.testing.assert_allclose(jacobian[1, 1], -WEIGHT - theta**2 * SLOPES[name][2], atol=1e-14, err_msg=name)
+
+
+SLOW = [name for name in SLOPES if name not in ("KL", "RelativisticPaired")]
+
+
+@pytest.mark.slow_cases(*SLOW)
+@pytest.mark.parametrize("name", SLOPES)
+def test_verdicts_at_the_equilibrium(name):
+    push, pull, _ = SLOPES[name]
+    game = DiracGAN(getattr(objectives, name)(), R1(WEIGHT))
+    report = dy.stability(game, dy.flows.Flow())
+    if push:
+        root = np.sqrt(complex(WEIGHT**2 / 4 + push * pull))
+        expected = np.sort_complex([-WEIGHT / 2 - root, -WEIGHT / 2 + root])
+        np.testing.assert_allclose(np.sort_complex(report.eigenvalues), expected, atol=1e-12)
+        assert report.verdict == "stable"
+    else:  # no push: theta is neutral, and linear terms do not decide
+        np.testing.assert_allclose(np.sort(np.real(report.eigenvalues)), [-WEIGHT, 0], atol=1e-12)
+        assert report.verdict in ("marginal", "stable")
