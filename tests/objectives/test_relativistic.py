@@ -173,10 +173,9 @@ def test_r3gan_has_a_neutral_direction():
     """The bias of the critic: eigenvalue 0 for the relativistic pair, -1/2 for the first GAN."""
     plain = eigenvalues(dy.objectives.NonSaturating(), R1(0.3))
     np.testing.assert_allclose(plain, [-0.5, -0.4 - 0.3j, -0.4 + 0.3j], atol=1e-12)
-    for saturating in (False, True):  # the code's pair and the paper's game are the same to first order
-        pairs = eigenvalues(RelativisticPaired(saturating=saturating), R1(0.3))
-        np.testing.assert_allclose(pairs, [-0.4 - 0.3j, -0.4 + 0.3j, 0], atol=1e-12)
-    both = eigenvalues(RelativisticPaired(), Sum(R1(0.3), R2(0.3)))
+    pairs = eigenvalues(RelativisticPaired(), R1(0.3))
+    np.testing.assert_allclose(pairs, [-0.4 - 0.3j, -0.4 + 0.3j, 0], atol=1e-12)
+    both = eigenvalues(RelativisticPaired(saturating=True), Sum(R1(0.3), R2(0.3)))
     radius = 0.55 + np.sqrt(0.55**2 - 0.25)
     np.testing.assert_allclose(both, [-radius, -0.25 / radius, 0], atol=1e-12)
 
