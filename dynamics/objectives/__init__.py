@@ -29,3 +29,5 @@ from dynamics.objectives.relativistic import RelativisticCentred as Relativistic
 from dynamics.objectives.mmd import GaussianMMD as GaussianMMD
 from dynamics.objectives.mmd import RationalQuadraticMMD as RationalQuadraticMMD
 from dynamics.objectives.mmd import EnergyDistance as EnergyDistance
+from dynamics.objectives.mixture_density import MDGAN as MDGAN
+from dynamics.objectives.mixture_density import PGAN as PGAN

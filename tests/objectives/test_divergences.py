@@ -125,6 +125,12 @@ CASES = {
     "misclassification": (objectives.Misclassification(), variation, nothing, np.zeros_like),
     "spherical": (objectives.Spherical(), spherical, SAME, lambda r: r**2 / (1 + r**2) ** 1.5),
     "spherical, NS": (objectives.Spherical(False), spherical, ..., lambda r: r / (1 + r**2) ** 1.5),
+    "PGAN": (
+        objectives.PGAN(1.5, -0.5, 0.5),
+        times(1, triangular),
+        times(4, towards_the_mixture),
+        lambda r: 8 * r / (1 + r) ** 3,
+    ),
     "KL": (objectives.KL(), kl, SAME, lambda r: r),
     "KL, NS": (objectives.KL(False), kl, reversed_kl, np.ones_like),
     "reverse KL": (objectives.ReverseKL(), reversed_kl, SAME, np.ones_like),

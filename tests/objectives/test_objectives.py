@@ -150,6 +150,11 @@ FORMULAS = {
         (lambda r: -np.tanh(r) / 2, lambda f: np.tanh(f) / 2),
         (lambda r: -1 / (2 * np.cosh(r) ** 2), lambda f: 1 / (2 * np.cosh(f) ** 2)),
     ),
+    "PGAN": (
+        objectives.PGAN(1.5, -0.5, 0.7),
+        tuple(lambda t, m=m: ((t - m) ** 2 / 0.7 + log(2 * np.pi * 0.7)) / 2 for m in (1.5, -0.5, 1.5)),
+        tuple(lambda t, m=m: (t - m) / 0.7 for m in (1.5, -0.5, 1.5)),
+    ),
     "any f": two_sided(  # f = u log u, whose output is 1 + log u
         objectives.FGAN(),
         (lambda r: -1 - r, exp),
@@ -210,10 +215,11 @@ def test_every_objective_has_formulas_here():
     assert others - pointwise == {getattr(objectives, name) for name in COMPARING_SAMPLES}
 
 
-# Whose losses are no means of functions of single scores: tests/objectives/test_relativistic.py and test_mmd.py.
+# Whose losses are no means of functions of single scores: test_relativistic.py, test_mmd.py, test_mixture_density.py.
 COMPARING_SAMPLES = [
     *("RelativisticPaired", "RelativisticAverage", "RelativisticCentred"),
     *("GaussianMMD", "RationalQuadraticMMD", "EnergyDistance"),
+    "MDGAN",
 ]
 
 
@@ -262,7 +268,7 @@ def test_ideal_discriminator_loss_is_the_least_loss_of_a_constant_score(objectiv
         (objectives.AlphaLoss(1.0), np.log(4)),
         (objectives.AlphaLoss(np.inf), 1.0),
         *((getattr(objectives, name)(), 0.0) for name in ("KL", "ReverseKL", "Pearson", "Neyman", "SquaredHellinger")),
-        *((getattr(objectives, name)(), 0.0) for name in ("JensenShannon", "TotalVariation", *COMPARING_SAMPLES[3:])),
+        *((getattr(objectives, name)(), 0.0) for name in ("JensenShannon", "TotalVariation", *COMPARING_SAMPLES[3:6])),
         (objectives.FGAN(lambda u: u * jnp.log(u) - (u + 1) * jnp.log(u + 1)), np.log(4)),
         (objectives.RelativisticPaired(), np.log(2)),
         (objectives.RelativisticPaired("squares"), 1.0),
