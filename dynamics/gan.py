@@ -204,6 +204,10 @@ class GAN(StatefulGame):
         samples, scores, _ = self._pass(players, keys)
         return self.losses_of_scores(players, samples, scores, keys.penalty)
 
+    def scores(self, players: Players, key: PRNGKeyArray | None = None) -> tuple[Sample, Sample]:
+        """The discriminator's scores of the real and of the fake samples, those that the losses are made of."""
+        return self._pass(players, Keys.of(key))[1]
+
     def with_variables(self, variables: PyTree) -> "GAN":
         return eqx.tree_at(lambda gan: gan.kept, self, variables)
 
