@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
@@ -14,6 +15,7 @@ from dynamics.objectives.pointwise import TwoSided
 from dynamics.scalars import half_square, sigmoid, softplus
 
 LOG_2 = math.log(2)
+FURTHEST = 80.0  # logarithm of a ratio, within the range of float32
 
 
 class FDivergence(TwoSided):
@@ -303,10 +305,11 @@ class FGAN(FDivergence):
     r"""The divergence of any convex function f of the density ratio, its conjugate by automatic differentiation.
 
     Losses: $L_D = -E_{real} T + E_{fake} f^*(T)$, $L_G = -E_{fake} f^*(T)$; non-saturating: $L_G = -E_{fake} T$.
-    The output is $T = f'(u)$ with $u = \exp(C)$: that runs through all values that f' takes, and the conjugate is known
-    there, $f^*(f'(u)) = u f'(u) - f(u)$, without a maximum to be sought. So the best score is $\log(p/q)$, whatever f
-    is. Ideal discriminator loss: -f(1), at score 0. Weight of the generator's gradient: $r^2 f''(r)$, non-saturating:
-    $r f''(r)$.
+    Without an activation the output is $T = f'(u)$ with $u = \exp(C)$: that runs through all values that f' takes, and
+    the conjugate is known there, $f^*(f'(u)) = u f'(u) - f(u)$, without a maximum to be sought. So the best score is
+    $\log(p/q)$, whatever f is. With an activation g, T = g(C), the u of the maximum is found by bisection; derivatives
+    of all orders are exact. Ideal discriminator loss: -f(1). Weight of the generator's gradient: $r^2 f''(r)$,
+    non-saturating: $r f''(r)$.
     Source: Nowozin, Cseke, Tomioka, f-GAN, 2016; the parametrisation by the ratio itself is ours.
 
     Args:
@@ -314,6 +317,7 @@ class FGAN(FDivergence):
             Without one, $u \log u$, the divergence of `KL`.
         saturating: whether the generator minimises what the discriminator maximises.
         name: what the generator minimises, in words.
+        activation: increasing function g of a score whose values are among those of f'.
 
     Far out, f may overflow where a difference of two of its terms would not; the named divergences do not.
 
@@ -327,28 +331,43 @@ class FGAN(FDivergence):
     # With an `__init__` of its own the class has no order of arguments from its fields.
     f: Callable[[Array], Array]  # pyright: ignore[reportGeneralTypeIssues]
     name: str = eqx.field(static=True)  # pyright: ignore[reportGeneralTypeIssues]
+    activation: Callable[[Array], Array] | None  # pyright: ignore[reportGeneralTypeIssues]
 
-    def __init__(self, f: Callable[[Array], Array] | None = None, saturating: bool = True, name: str = ""):
+    def __init__(
+        self,
+        f: Callable[[Array], Array] | None = None,
+        saturating: bool = True,
+        name: str = "",
+        activation: Callable[[Array], Array] | None = None,
+    ):
         self.f = as_callable(_entropy if f is None else f, "FGAN.f")
         self.saturating = saturating
         self.name = name or ("" if f is not None else KL(saturating).divergence)
+        self.activation = None if activation is None else as_callable(activation, "FGAN.activation")
 
     def function(self, ratio: Array) -> Array:
         return self.f(ratio)
 
     def output(self, score: Array) -> Array:
-        return slope(self.f, jnp.exp(score))
+        return self._slope_at(score) if self.activation is None else self.activation(score)
 
     def conjugate(self, score: Array) -> Array:
-        ratio = jnp.exp(score)
-        return ratio * slope(self.f, ratio) - self.f(ratio)
+        output = self.output(score)
+        ratio = jnp.exp(score if self.activation is None else _root(self._slope_at, output))
+        return ratio * output - self.f(ratio)
 
     def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
-        return log_ratio(p, q)
+        log_of_ratio = log_ratio(p, q)
+        if self.activation is None:
+            return log_of_ratio
+        return _root(self.activation, self._slope_at(log_of_ratio))
+
+    def _slope_at(self, log_of_ratio: Array) -> Array:
+        return slope(self.f, jnp.exp(log_of_ratio))
 
     @property
     def divergence(self) -> str:
-        return self.name or "int q f(p / q)"
+        return self.name or "∫ q f(p / q)"
 
     @property
     def properties(self) -> Properties:
@@ -357,3 +376,22 @@ class FGAN(FDivergence):
 
 def _entropy(ratio: Array) -> Array:
     return ratio * jnp.log(ratio)
+
+
+def _root(function: Callable[[Array], Array], value: Array) -> Array:
+    """Where an increasing elementwise function has a value, elementwise; -80 or 80 where that is further out."""
+
+    def halved(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low + high) / 2
+        below = function(middle) < value
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    end = jnp.full_like(value, FURTHEST)
+    low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, 60, halved, (-end, end)))
+    root = (low + high) / 2
+    inside = jnp.abs(root) < 0.99 * FURTHEST
+    root = jnp.where(inside, root, 0)
+    for _ in range(3):  # every step of Newton's method doubles the order of the derivatives that are right
+        root = root - (function(root) - value) / slope(function, root)
+    return jnp.where(inside, root, jnp.where(high > 0, FURTHEST, -FURTHEST))

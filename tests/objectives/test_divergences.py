@@ -394,6 +394,41 @@ def test_a_function_alone_gives_the_same_divergence(cls):
         np.testing.assert_allclose(alone.optimal_score(p, q), np.log(p / q), 1e-15)
 
 
+ACTIVATIONS = {
+    "KL": lambda v: v,
+    "ReverseKL": lambda v: -jnp.exp(-v),
+    "Pearson": lambda v: v,
+    "SquaredHellinger": lambda v: 1 - jnp.exp(-v),
+}
+
+
+@pytest.mark.slow_cases("KL", "ReverseKL", "Pearson")
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_output_activation_of_ones_own(name):
+    """The conjugate by bisection is the published one, with two derivatives."""
+    named = getattr(objectives, name)()
+    alone = FGAN(named.function, activation=ACTIVATIONS[name])
+    scores = np.array([-1.6, -0.3, 0.0, 0.8, 3.0])
+
+    def derivatives(objective):
+        slope = jax.grad(objective.fake_loss)
+        return [jax.vmap(f)(scores) for f in (objective.fake_loss, slope, jax.grad(slope))]
+
+    found, expected = (derivatives(objective) for objective in (alone, named))
+    np.testing.assert_allclose(found, expected, 1e-10, 1e-12)
+    p, q = SKEWED
+    np.testing.assert_allclose(alone.optimal_score(p, q), named.optimal_score(p, q), 1e-12, 1e-12)
+    np.testing.assert_allclose(alone.density_ratio(alone.optimal_score(p, q)), p / q, 1e-9)
+    np.testing.assert_allclose(alone.divergence_value(p, q), named.divergence_value(p, q), 1e-12)
+    np.testing.assert_allclose(alone.generator_weight(p / q), named.generator_weight(p / q), 1e-9)
+
+
+def test_where_no_ratio_has_an_output_the_supremum_is_at_the_end():
+    chi_squared = FGAN(lambda u: (u - 1) ** 2, activation=lambda v: v)
+    np.testing.assert_allclose(chi_squared.conjugate(jnp.asarray([-5.0, -2.5])), -1, 1e-12)  # at the ratio 0
+    np.testing.assert_allclose(jax.vmap(jax.grad(chi_squared.conjugate))(jnp.asarray([-5.0, -2.5])), 0, atol=1e-30)
+
+
 def test_the_row_gan_is_the_minimax_objective():
     row = FGAN(lambda u: u * jnp.log(u) - (u + 1) * jnp.log(u + 1))
     real, fake = jnp.asarray([0.3, -2.0]), jnp.asarray([1.1, 0.2, -0.7])
