@@ -57,6 +57,9 @@ class KL(FDivergence):
     explodes where the model has too little), non-saturating: 1.
     Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
 
+    Args:
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
+
     >>> round(float(KL().divergence_value([0.5, 0.5], [0.25, 0.75])), 6)  # log(2) / 2 + log(2/3) / 2
     0.143841
     """
@@ -89,6 +92,9 @@ class ReverseKL(FDivergence):
     $L_G = E_{fake} \exp(-C)$. Ideal discriminator loss: 0, at score 0; best score: $\log(p/q)$, T = -q/p, often printed
     without the inverse. Weight of the generator's gradient: 1, non-saturating: 1/r.
     Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
+
+    Args:
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
 
     >>> round(float(ReverseKL().divergence_value([0.5, 0.5], [0.25, 0.75])), 6)
     0.130812
@@ -125,6 +131,9 @@ class Pearson(FDivergence):
     is a bound still, smooth, and what is commonly used. In often printed tables the integral is that of Neyman's.
     Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
 
+    Args:
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
+
     >>> round(float(Pearson().divergence_value([0.5, 0.5], [0.25, 0.75])), 6)  # 1/4 + 1/12
     0.333333
     """
@@ -157,6 +166,9 @@ class Neyman(FDivergence):
     non-saturating: $L_G = E_{fake} (\exp(-C) - 1)$. Ideal discriminator loss: 0, at score 0; best score:
     $2 \log(p/q)$, $T = 1 - (q/p)^2$. Weight of the generator's gradient: 2/r, non-saturating: $2/r^2$.
     Source: Nowozin, Cseke, Tomioka, f-GAN, 2016, with the first author's code of 2018.
+
+    Args:
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
 
     >>> round(float(Neyman().divergence_value([0.5, 0.5], [0.25, 0.75])), 6)  # 1/8 + 1/8
     0.25
@@ -191,6 +203,9 @@ class SquaredHellinger(FDivergence):
     $T = 1 - \sqrt{q/p}$. Weight of the generator's gradient: $\sqrt{r}/2$, non-saturating: $1/(2\sqrt{r})$.
     As often printed, T has another factor. With the scores doubled it is `Exponential`, the exponential scoring rule.
     Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
+
+    Args:
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
 
     >>> round(float(SquaredHellinger().divergence_value([1.0, 0.0], [0.0, 1.0])), 6)  # the largest
     2.0
@@ -231,7 +246,7 @@ class JensenShannon(FDivergence):
     Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
 
     Args:
-        saturating: whether the generator minimises what the discriminator maximises.
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
         doubled: 2 JSD, as in the paper.
 
     >>> round(float(JensenShannon().divergence_value([1.0, 0.0], [0.0, 1.0])), 6)  # log 2
@@ -275,6 +290,9 @@ class TotalVariation(FDivergence):
     and leaves the generator no gradient.
     Source: Nowozin, Cseke, Tomioka, f-GAN, 2016.
 
+    Args:
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
+
     >>> float(TotalVariation().divergence_value([0.5, 0.5], [0.25, 0.75]))
     0.25
     """
@@ -315,7 +333,7 @@ class FGAN(FDivergence):
     Args:
         f: function of one positive number, twice differentiable and strictly convex there; f + c(u - 1) gives the same.
             Without one, $u \log u$, the divergence of `KL`.
-        saturating: whether the generator minimises what the discriminator maximises.
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
         name: what the generator minimises, in words.
         activation: increasing function g of a score whose values are among those of f'.
 

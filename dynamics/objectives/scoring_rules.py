@@ -17,6 +17,9 @@ class Brier(TwoSided):
     Source: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016 (proper scoring rules); Gneiting
     and Raftery, Strictly Proper Scoring Rules, Prediction, and Estimation, 2007.
 
+    Args:
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
+
     >>> float(Brier().discriminator(jnp.zeros(1), jnp.zeros(1)))
     0.5
     """
@@ -50,6 +53,9 @@ class Exponential(TwoSided):
     Where the minus sign is printed under the root, it belongs outside.
     Source: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016.
 
+    Args:
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
+
     >>> float(Exponential().discriminator(jnp.zeros(1), jnp.zeros(1)))
     2.0
     """
@@ -82,6 +88,9 @@ class Misclassification(TwoSided):
     rule is proper, not strictly, and no ratio can be read. All gradients are 0, and every point is an equilibrium.
     Source: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016.
 
+    Args:
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
+
     >>> float(Misclassification().discriminator(jnp.asarray([-0.5, 2.0]), jnp.asarray([-1.0])))
     0.5
     """
@@ -113,6 +122,9 @@ class Spherical(TwoSided):
     $r/(1+r^2)^{3/2}$.
     Source: Gneiting and Raftery, Strictly Proper Scoring Rules, Prediction, and Estimation, 2007; as an
     objective: Mohamed and Lakshminarayanan, Learning in Implicit Generative Models, 2016.
+
+    Args:
+        saturating: the zero-sum game; otherwise the generator is paid as if its samples were real.
 
     >>> round(float(Spherical().discriminator(jnp.zeros(1), jnp.zeros(1))), 6)
     -1.414214

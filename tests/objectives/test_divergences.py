@@ -402,7 +402,7 @@ ACTIVATIONS = {
 }
 
 
-@pytest.mark.slow_cases("KL", "ReverseKL", "Pearson")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_output_activation_of_ones_own(name):
     """The conjugate by bisection is the published one, with two derivatives."""

@@ -42,6 +42,7 @@ def test_losses_are_those_of_a_classifier_with_another_link(dimension):
     assert np.isfinite(objective.fake_loss(best.x)) and objective.fake_loss(best.x) > 17  # log of the offset
 
 
+@pytest.mark.slow
 def test_best_scores_tell_the_ratio():
     objective = MDGAN(2, VARIANCE)
     scores = objective.optimal_score(P, Q)
@@ -63,6 +64,7 @@ def test_in_many_dimensions_the_largest_value_is_at_the_origin():
     assert demonstration.log_density(demonstration.corners[0]) < demonstration.log_largest - 0.1
 
 
+@pytest.mark.slow
 def test_embeddings_in_a_gan():
     gan = dy.GAN(
         lambda t, z: z + t, lambda w, x: jnp.stack([w * x, jnp.tanh(x)]), np.array([0.3, -1.0]), np.zeros(1), MDGAN(2)

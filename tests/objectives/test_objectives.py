@@ -237,6 +237,7 @@ CASES = [member() for member in catalogue.members("objectives").values()]
 CASES += [LeastSquares(0.0, 1.0, 1.0), LeastSquares(*TARGETS)]
 
 
+@pytest.mark.slow_cases(*COMPARING_SAMPLES[1:], "Exponential", "ReverseKL", "Neyman", "SquaredHellinger", "FGAN")
 @pytest.mark.parametrize("objective", CASES, ids=lambda objective: type(objective).__name__)
 def test_ideal_discriminator_loss_is_the_least_loss_of_a_constant_score(objective):
     def loss(score):

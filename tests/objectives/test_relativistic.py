@@ -120,14 +120,19 @@ def test_divergences(p, q):
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
 
 
-def test_printed_divergences():
+def test_a_printed_divergence():
     np.testing.assert_allclose(RelativisticPaired().divergence_value(P, Q), 0.249032421915, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_a_printed_divergence_of_gaussians():
     nodes = np.linspace(-8, 9, 401)
     p, q = (np.exp(-((nodes - mean) ** 2) / 2) / np.sqrt(2 * np.pi) for mean in (1, 0))
     value = RelativisticPaired().divergence_value(p, q, np.full(401, nodes[1] - nodes[0]))
     np.testing.assert_allclose(value, 0.4026909, atol=5e-8)
 
 
+@pytest.mark.slow_cases("centred")
 @pytest.mark.parametrize("kind", ["average", "centred"])
 def test_scores_without_a_closed_form_are_those_of_another_optimiser(kind):
     cls, formula = KINDS[kind]
