@@ -17,7 +17,8 @@ class RadialMMD(Objective):
 
     $\mathrm{MMD}^2 = E\,k(X, X') + E\,k(Y, Y') - 2 E\,k(X, Y)$, which the discriminator maximises by its choice of
     features and the generator minimises. With a discriminator that returns the sample itself the kernel is fixed, and
-    the generator trains alone. No density ratio can be read from the features.
+    the generator trains alone. No density ratio can be read from the features. A penalty sees the features as well:
+    `dynamics.penalties.OnWitness` puts it on the critic, `witness`.
 
     Args:
         unbiased: leave out the pairs of a point with itself: without bias for a batch, where it may be negative. As it

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import dynamics as dy
 from dynamics.distributions import Sample, normal
 from dynamics.objectives import EnergyDistance, GaussianMMD, RationalQuadraticMMD, Wasserstein
+from dynamics.penalties import R1, OnWitness
 
 BANDWIDTHS = (0.5, 2.0)
 
@@ -171,3 +172,36 @@ def test_bandwidths_are_positive_numbers(bad, message):
 def test_the_energy_distance_has_a_gradient_at_equal_points():
     gradient = jax.grad(lambda y: EnergyDistance().value(jnp.asarray([[0.0, 1.0]]), y))(jnp.asarray([[0.0, 1.0]]))
     np.testing.assert_array_equal(gradient, 0)
+
+
+def test_penalties_on_the_witness_function():
+    """R1 on it against differences of NumPy; where features are vectors, they have no gradient of their own."""
+    data, latent = np.array([[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]]), np.array([[1.0, 0.2], [-0.5, 1.3]])
+    psi, theta = np.array([0.4, -1.1]), 0.7
+
+    def features(psi, x):
+        return jnp.stack([psi[0] * x[0], jnp.tanh(psi[1] * x[1]), x[0] * x[1]])
+
+    objective, penalty = EnergyDistance(), R1(0.6)
+    gan = dy.GAN(lambda t, z: t * z, features, data, latent, objective, OnWitness(penalty))
+    players = jnp.asarray(theta), jnp.asarray(psi)
+    plain = dy.GAN(lambda t, z: t * z, features, data, latent, objective)
+
+    def of(x):
+        return np.stack([psi[0] * x[:, 0], np.tanh(psi[1] * x[:, 1]), x[:, 0] * x[:, 1]], 1)
+
+    def witness(x):
+        return kernels(objective, of(x), of(data)).mean(1) - kernels(objective, of(x), of(theta * latent)).mean(1)
+
+    # At a real point the distance to itself has a kink, whose slope counts as 0: the mean of both sides.
+    steps = 1e-5 * np.eye(2)
+    slopes = np.stack([(witness(data + step) - witness(data - step)) / 2e-5 for step in steps])
+    added = gan.losses(players)[1] - plain.losses(players)[1]
+    np.testing.assert_allclose(added, 0.3 * (slopes**2).sum(0).mean(), 1e-5)
+    assert gan.losses(players)[0] == plain.losses(players)[0]
+    with pytest.raises(
+        TypeError, match="OnWitness needs a kernel objective, which has a witness function; got Minimax"
+    ):
+        dy.games.DiracGAN(dy.objectives.Minimax(), OnWitness()).field((1.0, 1.0))
+    with pytest.raises(TypeError, match="OnWitness.penalty is None; expected a Penalty"):
+        OnWitness(None)
