@@ -19,7 +19,7 @@ from dynamics.claims.base import claim
 from dynamics.flows import Flow
 from dynamics.games import Covariance, LinearWasserstein, Quadratic
 from dynamics.gan import GAN
-from dynamics.penalties import R1, DiscriminatorGradientNorm
+from dynamics.penalties import R1, R2, DiscriminatorGradientNorm, Sum
 from dynamics.strategies import arrays, definite_matrices, numbers, several, signed
 from dynamics.updates import RungeKutta
 
@@ -190,6 +190,62 @@ gradient_penalty.without(
     "K_DG has full column rank",
     because="With three parameters to move points of the plane there are equilibria along a line.",
     shift=WIDE,
+)
+
+
+# A pair of a real and a fake sample
+
+
+def pairs(points, shift, on_real, on_fake):
+    """As `translating`, by the relativistic loss in pairs, with R1, R2 and a bias, the discriminator's last number."""
+
+    def discriminator(psi, point):
+        return jnp.sum(psi[:-1] * point) + psi[-1]
+
+    zeros = jnp.zeros(shift.shape[1]), jnp.zeros(shift.shape[0] + 1)
+    penalty = Sum(R1(on_real), R2(on_fake))
+    translated = translating(points, shift)
+    payment = objectives.RelativisticPaired()
+    return GAN(translated.generator, discriminator, points, points[::-1], payment, penalty, equilibria=[zeros])
+
+
+@claim(
+    "realisable-gans/r3gan",
+    r"The relativistic GAN in pairs with R1 or R2 converges locally at a realisable equilibrium, for every ratio of the"
+    r" rates: $[[-Q, -M/2], [M^\top/2, 0]]$ (discriminator first) with $Q = \mathrm{Cov}/2 + (\gamma_1+\gamma_2) I$ for a"
+    r" linear discriminator, and a constant added to the score is neutral, with the eigenvalue 0 exactly.",
+    source="Huang, Gokaslan, Kuleshov, Tompkin, The GAN is Dead; Long Live the GAN!, 2024, appendix C.2",
+    kind="theorem",
+    hypotheses="a penalty",
+    domain=dict(
+        points=arrays((2, 2), size=2), shift=MAPS, on_real=numbers(0, 4), on_fake=numbers(0.25, 4), ratio=RATIO
+    ),
+    because="The second derivative of the loss sees the differences of gradients in a pair, whose mean square is twice"
+    " the covariance: the bias has none. The penalties add their weights.",
+)
+def r3gan(points, shift, on_real, on_fake, ratio):
+    game = pairs(points, shift, on_real, on_fake)
+    found = field_jacobian(game)
+    centred = points - jnp.mean(points, axis=0)
+    size = shift.shape[0]
+    damping = moments(centred) / 2 + (on_real + on_fake) * jnp.eye(size)
+    inner = found[:-1, :-1]
+    scaled = jnp.concatenate([jnp.ones(shift.shape[1]), jnp.full(size, ratio)])[:, None] * inner
+    return every(
+        agree(inner, blocks(damping, shift, 0.5)),
+        agree(found[-1], jnp.zeros_like(found[-1])),
+        agree(found[:, -1], jnp.zeros_like(found[-1])),
+        -SLACK - jnp.max(jnp.linalg.eigvals(scaled).real),
+    )
+
+
+r3gan.without(
+    "no-penalty",
+    "a penalty",
+    because="With one point of data the covariance is 0, and the GAN turns for ever.",
+    points=several(numbers(0.5, 2), 2).map(lambda point: np.asarray([point, point])),
+    on_real=st.just(0.0),
+    on_fake=st.just(0.0),
 )
 
 
