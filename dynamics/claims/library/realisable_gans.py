@@ -212,8 +212,8 @@ def pairs(points, shift, on_real, on_fake):
 @claim(
     "realisable-gans/r3gan",
     r"The relativistic GAN in pairs with R1 or R2 converges locally at a realisable equilibrium, for every ratio of the"
-    r" rates: $[[-Q, -M/2], [M^\top/2, 0]]$ (discriminator first) with $Q = \mathrm{Cov}/2 + (\gamma_1+\gamma_2) I$ for a"
-    r" linear discriminator, and a constant added to the score is neutral, with the eigenvalue 0 exactly.",
+    r" rates: $[[-Q, -M/2], [M^\top/2, 0]]$ (discriminator first), $Q = \mathrm{Cov}/2 + (\gamma_1+\gamma_2) I$, for a"
+    r" linear discriminator; and a constant added to the score is neutral, with the eigenvalue 0 exactly.",
     source="Huang, Gokaslan, Kuleshov, Tompkin, The GAN is Dead; Long Live the GAN!, 2024, appendix C.2",
     kind="theorem",
     hypotheses="a penalty",
