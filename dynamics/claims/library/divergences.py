@@ -180,8 +180,8 @@ def reverse_kl_row(data, model):
     source="Welfert, Otstot, Kurri, Sankar, (alpha_D, alpha_G)-GANs, 2023",
     kind="closed form",
     domain=dict(**PAIR, first=numbers(0.25, 4), share=numbers(0.125, 0.875)),
-    because="Its f is strictly convex there, a symmetric divergence; above alpha_G = alpha_D > 1 it fails at extreme "
-    "ratios only.",
+    because="Its f is strictly convex there, and symmetric; above alpha_G = alpha_D > 1 it is convex for ratios near 1 "
+    "only.",
 )
 def two_alphas(data, model, first, share):
     lower = jnp.where(first <= 1, first / (first + 1), first / 2)
