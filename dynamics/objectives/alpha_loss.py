@@ -77,7 +77,8 @@ class AlphaLoss(Pointwise):
 
         Saturating: $\alpha_D \le 1$ and $\alpha_G > \alpha_D/(\alpha_D+1)$, or $\alpha_D > 1$ and
         $\alpha_D/2 < \alpha_G \le \alpha_D$. Non-saturating: $\alpha_D + \alpha_G > \alpha_D \alpha_G$. The lower
-        bounds are sharp. Above $\alpha_G = \alpha_D > 1$ f is convex for ratios near 1, but not for large and small ones.
+        bounds are sharp. Above $\alpha_G = \alpha_D > 1$ f is convex for ratios near 1, but not for large and small
+        ones.
         """
         first, second = self.alpha_discriminator, self.alpha_generator
         if not self.saturating:

@@ -2,6 +2,7 @@
 
 import itertools
 
+import equinox as eqx
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -205,3 +206,16 @@ def test_penalties_on_the_witness_function():
         dy.games.DiracGAN(dy.objectives.Minimax(), OnWitness()).field((1.0, 1.0))
     with pytest.raises(TypeError, match="OnWitness.penalty is None; expected a Penalty"):
         OnWitness(None)
+
+
+@pytest.mark.slow
+def test_a_network_may_return_features():
+    network, parameters = dy.networks.from_equinox(eqx.nn.MLP(2, 3, 4, 1, key=jax.random.key(0)))
+    function, same = dy.split_module(eqx.nn.MLP(2, 3, 4, 1, key=jax.random.key(0)))
+    data, latent = np.array([[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]]), np.array([[1.0, 0.2], [-0.5, 1.3]])
+    for penalty in (None, OnWitness(R1(0.3))):
+        gans = [dy.GAN(lambda t, z: t * z, one, data, latent, GaussianMMD(), penalty) for one in (network, function)]
+        losses = [gan.losses((jnp.asarray(0.7), start)) for gan, start in zip(gans, (parameters, same), strict=True)]
+        np.testing.assert_allclose(*losses, 1e-12)
+    with pytest.raises(ValueError, match=r"expected one score per point, of shape \(3,\) or \(3, 1\)"):
+        dy.GAN(lambda t, z: t * z, network, data, latent).losses((jnp.asarray(0.7), parameters))
