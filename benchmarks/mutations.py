@@ -329,13 +329,13 @@ MUTANTS = (
     Mutant("flows.alternating:AlternatingFlow.field", SIGN, "v + d - self.step / 2 * s", "v + d + self.step / 2 * s"),
     Mutant("flows.flow:scale_by_rates", PLAYER, "zip(rates, directions", "zip(rates[::-1], directions"),
     # Objectives and penalties
-    Mutant("objectives.non_saturating:NonSaturating.generator", SIGN, "softplus(-score)", "softplus(score)"),
-    Mutant("objectives.minimax:Minimax.generator", SIGN, "-as_sample(fake)", "as_sample(fake)"),
+    Mutant("objectives.non_saturating:NonSaturating.generator_loss", SIGN, "softplus(-score)", "softplus(score)"),
+    Mutant("objectives.minimax:Minimax.generator_loss", SIGN, "-softplus(score)", "softplus(score)"),
     Mutant(
-        "objectives.minimax:Minimax.discriminator",
+        "objectives.logistic:Logistic.fake_loss",
         HALF,
-        "as_sample(fake).mean(softplus)",
-        "as_sample(fake).mean(softplus) / 2",
+        "softplus(score)",
+        "softplus(score) / 2",
     ),
     Mutant(
         "objectives.wasserstein:Wasserstein.discriminator",
@@ -343,9 +343,9 @@ MUTANTS = (
         "as_sample(fake).mean() - as_sample(real).mean()",
         "as_sample(real).mean() - as_sample(fake).mean()",
     ),
-    Mutant("objectives.hinge:Hinge.discriminator", SIGN, "relu(1 + score)", "relu(1 - score)"),
+    Mutant("objectives.hinge:Hinge.fake_loss", SIGN, "relu(1 + score)", "relu(1 - score)"),
     Mutant(
-        "objectives.least_squares:LeastSquares.discriminator",
+        "objectives.least_squares:LeastSquares.fake_loss",
         PLAYER,
         "half_square(score - self.a)",
         "half_square(score - self.b)",

@@ -21,6 +21,11 @@ _SYMBOLS = {
     "delta": "δ",
     "epsilon": "ε",
     "lambda": "λ",
+    "kappa": "κ",
+    "varphi": "φ",
+    "Delta": "Δ",
+    "int": "∫",
+    "sum": "Σ",
     "sigma": "σ",
     "theta": "θ",
     "rho": "ρ",
@@ -45,14 +50,15 @@ def _formula(text: str) -> str:
     for pattern, replacement in _FORMULAS:
         text = re.sub(pattern, replacement, text)
     text = re.sub(r"\\([a-zA-Z]+)", lambda match: _SYMBOLS.get(match[1], match[1]), text)
+    text = re.sub(r"\(\s+", "(", text)
     return re.sub(r"\s+", " ", re.sub(r"\\.|[{}]", "", text)).strip()
 
 
 # What is rewritten before symbols are put in, in this order.
 _FORMULAS = (
     (r"([_^]){(\w+)}", r"\1\2"),
-    (r"\\d?frac\s*{([^{}]*)}\s*{([^{}]*)}", r"\1/\2"),
-    (r"\\d?frac\s*(\w)\s*(\w)", r"\1/\2 "),
+    (r"\\[dt]?frac\s*{([^{}]*)}\s*{([^{}]*)}", r"\1/\2"),
+    (r"\\[dt]?frac\s*(\w)\s*(\w)", r"\1/\2 "),
     (r"\\dot\b\s*(\w(?:_\w)?)", r"d\1/dt"),
     (r"\\(?:hat|bar|tilde|mathrm|text)\b\s*", ""),
     (r"\\\|", "‖"),
@@ -60,7 +66,7 @@ _FORMULAS = (
     (r"\^\\top\b", "ᵀ"),
     (r"\\langle\s*", "⟨"),
     (r"\\sqrt\s*{([^{}]*)}", r"√(\1)"),
-    (r"\\(cos|sin|log|exp)\b\s*(?=\()", r" \1"),
+    (r"\\(cos|sin|log|exp|max|tanh)\b\s*(?=\()", r" \1"),
     (r"\\(cos|sin|log|exp)\b\s*", r" \1 "),
     (r"([_^]){([^{}]*)}", r"\1(\2)"),
 )

@@ -5,6 +5,8 @@ catalogue, from which the command line, the conformance tests and the documentat
 """
 
 import importlib
+import math
+import re
 import traceback
 import types
 from collections.abc import Sequence
@@ -147,3 +149,33 @@ def find(room: str, name: str) -> type:
 def summary(member: Any) -> str:
     """The first line of a member's docstring."""
     return (member.__doc__ or "").strip().splitlines()[0] if member.__doc__ else ""
+
+
+def section(member: Any, name: str) -> str:
+    """What follows a word and a colon in a member's docstring, in one line; empty where there is nothing.
+
+    The losses are one sentence; a source ends where the paragraph does.
+
+    >>> section(find("objectives", "Wasserstein"), "Losses")
+    '$L_D = E_{fake} C - E_{real} C$, $L_G = -E_{fake} C$.'
+    """
+    end = r"(?<=\.)\s+(?=[A-Z])" if name == "Losses" else r"\n\s*(?:\n|>>>|[A-Z][a-z]+:\s*$)"
+    pattern = rf"^\s*{name}: (.+?)(?:{end}|\Z)"
+    match = re.search(pattern, member.__doc__ or "", re.DOTALL | re.MULTILINE)
+    return " ".join(match[1].split()) if match else ""
+
+
+def objective_details(member: type) -> dict[str, Any]:
+    """What is known of an objective with its default numbers, as plain data; only what its docstring says without any.
+
+    Of a number that is not known there is `None`.
+    """
+    texts = {"losses": section(member, "Losses"), "source": section(member, "Source")}
+    try:
+        objective = member()
+        ideal, score = float(objective.ideal_discriminator_loss), float(objective.ideal_score)
+        known: dict[str, Any] = {"divergence": objective.divergence, **objective.properties._asdict()}
+    except Exception:  # an objective of somebody's own, that needs arguments or whatever
+        return texts
+    numbers = {"ideal_discriminator_loss": ideal, "ideal_score": score}
+    return texts | known | {name: None if math.isnan(number) else number for name, number in numbers.items()}

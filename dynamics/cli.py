@@ -403,8 +403,14 @@ def _list(options: argparse.Namespace) -> int:
     members_of = {room: _members(room) for room in rooms}
     if options.json:
         _print_json(
-            {room: [{"name": n, "summary": s} for n, s in members.items()] for room, members in members_of.items()}
+            {
+                room: [{"name": n, "summary": s} | _details(room, n) for n, s in members.items()]
+                for room, members in members_of.items()
+            }
         )
+        return 0
+    if options.room == "objectives":
+        _list_objectives(members_of["objectives"])
         return 0
     for i, (room, members) in enumerate(members_of.items()):
         if not options.room:
@@ -429,6 +435,36 @@ def _effects(options: argparse.Namespace) -> int:
     else:
         _say(penalties.text(rows))
     return 0
+
+
+def _details(room: str, name: str) -> dict[str, Any]:
+    """What there is to say of a member besides its summary."""
+    if room != "objectives":
+        return {}
+    from dynamics import catalogue
+
+    return catalogue.objective_details(catalogue.find(room, name))
+
+
+def _list_objectives(members: dict[str, str]) -> None:
+    """A line for each objective, and below it what is known of it."""
+    for name, summary in members.items():
+        _say(f"{name:{max(map(len, members))}}  {readable(summary)}".rstrip())
+        details = _details("objectives", name)
+        holds = {True: "{}", False: "not {}", None: ""}
+        properties = ("strictly_proper" if details.get("strictly_proper") else "proper", "symmetric", "bounded")
+        words = [holds[details.get(name)].format(name.replace("_", " ")) for name in properties]
+        ideal, score = details.get("ideal_discriminator_loss"), details.get("ideal_score")
+        lines = {
+            "losses": readable(details["losses"]),
+            "divergence": details.get("divergence"),
+            "ideal loss": None if ideal is None else f"{ideal:.6g} of the discriminator, at score {score:g}",
+            "properties": ", ".join(filter(None, words)),
+            "source": readable(details["source"]),
+        }
+        for label, text in lines.items():
+            if text:
+                _say(f"    {label:10}  {text}")
 
 
 def _members(room: str) -> dict[str, str]:

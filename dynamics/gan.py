@@ -59,7 +59,8 @@ class GAN(StatefulGame):
         generator: function `(parameters, latent) -> fake`, of *one* latent point; it is vmapped here. Or a
             `dynamics.networks.Network`, which gets the whole batch.
         discriminator: function `(parameters, sample) -> score`, of *one* sample, returning a scalar. Or a
-            `dynamics.networks.Network`, which returns a score for every point, shape (n,) or (n, 1).
+            `dynamics.networks.Network`, which returns a score for every point, shape (n,) or (n, 1). For an objective
+            that takes vectors (the MMDs) a score is an array of features of any shape.
         data: where real samples come from: a `Distribution`, an array with a leading axis (a data set), or a
             function of a key that returns a batch.
         latent: where latents come from, likewise.
@@ -181,7 +182,7 @@ class GAN(StatefulGame):
                 values, of_discriminator = _applied(
                     "discriminator", discriminator, players[1], of_discriminator, sample.values, key
                 )
-                scores.append(Sample(_as_scores(values, (sample.count,)), sample.weights))
+                scores.append(Sample(self._as_scores(values, (sample.count,)), sample.weights))
             else:
                 scores.append(sample.each(lambda point: self._score(players[1], point)))
         return samples, (scores[0], scores[1]), (after[0], of_discriminator)
@@ -189,15 +190,25 @@ class GAN(StatefulGame):
     def _score(self, parameters: PyTree, point: PyTree) -> Array:
         """The score of one point; of a network, in inference mode."""
         if isinstance(self.discriminator, Network):
-            return _as_scores(self.discriminator.evaluate(parameters, self.variables[1], point), ())
+            return self._as_scores(self.discriminator.evaluate(parameters, self.variables[1], point), ())
         value = _called("discriminator", self.discriminator, parameters, point)
+        if self.objective.takes_vectors:
+            return self._as_scores(value, ())
         check_scalar(value, "the discriminator returned")
         return value
+
+    def _as_scores(self, values: Any, shape: tuple[int, ...]) -> Array:
+        """Scores of this shape, one for each point; of any shape per point where the objective takes vectors."""
+        return (_as_features if self.objective.takes_vectors else _as_scores)(values, shape)
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
         keys = Keys.of(key)
         samples, scores, _ = self._pass(players, keys)
         return self.losses_of_scores(players, samples, scores, keys.penalty)
+
+    def scores(self, players: Players, key: PRNGKeyArray | None = None) -> tuple[Sample, Sample]:
+        """The discriminator's scores of the real and of the fake samples, those that the losses are made of."""
+        return self._pass(players, Keys.of(key))[1]
 
     def with_variables(self, variables: PyTree) -> "GAN":
         of_networks, of_penalties = tuple(variables[:2]), iter(variables[2:])
@@ -314,6 +325,15 @@ def _as_scores(values: Any, shape: tuple[int, ...]) -> Array:
         expected = "a scalar" if not shape else f"one score per point, of shape {shape} or {(*shape, 1)}"
         raise ValueError(f"the discriminator returned {described(values)}; expected {expected}, of floating type")
     return values.reshape(shape)
+
+
+def _as_features(values: Any, shape: tuple[int, ...]) -> Array:
+    """An array of features, of any shape for each point."""
+    arrays = isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jnp.floating)
+    if not arrays or values.shape[: len(shape)] != shape:
+        expected = "an array of features" + (f" for each of {shape[0]} points" if shape else "")
+        raise ValueError(f"the discriminator returned {described(values)}; expected {expected}, of floating type")
+    return values
 
 
 def _one_shape(sample: Sample) -> PyTree:

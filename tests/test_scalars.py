@@ -10,7 +10,7 @@ import pytest
 
 from dynamics.games import DiracGAN
 from dynamics.penalties import R1
-from dynamics.scalars import half_square, log_sigmoid, relu, safe_norm, sigmoid, softplus
+from dynamics.scalars import decayed, half_square, log_sigmoid, relu, safe_norm, sigmoid, softplus
 
 mpmath.mp.dps = 60
 ULPS = 4
@@ -178,3 +178,35 @@ def test_a_function_of_minus_x_shares_the_exponential_of_x():
     x = jnp.linspace(-1.0, 1.0, 100)
     both = operations(lambda x, y: (sigmoid(x * y) * y, sigmoid(-(x * y)) * x), x, x)
     assert both["exponential"] == 1
+
+
+def test_decayed_and_its_derivatives_next_to_the_rate_0():
+    """The integral of exp(-rate u) from 0 to x; first and second derivatives with respect to both."""
+    x, rate = (part.ravel() for part in np.meshgrid([1e-6, 0.3, 5.0, 60.0], [-1.5, -0.02, -1e-9, 0.0, 1e-9, 0.4, 1.0]))
+
+    def exact(order, power):
+        """Of the integral of u^power exp(-rate u), or of what is integrated."""
+        terms = []
+        for a, r in zip(map(mpmath.mpf, map(float, x)), map(mpmath.mpf, map(float, rate)), strict=True):
+            inner = lambda u, r=r: (-u) ** power * mpmath.exp(-r * u)  # noqa: E731
+            terms.append(float(inner(a) if order else mpmath.quad(inner, [0, a / 4, a])))
+        return np.array(terms)
+
+    mpmath_digits = mpmath.mp.dps
+    mpmath.mp.dps = 25
+    try:
+        slope = jax.grad(decayed, 1)
+        cases = [
+            (decayed, exact(0, 0)),
+            (jax.grad(decayed, 0), exact(1, 0)),
+            (slope, exact(0, 1)),
+            (jax.grad(slope, 0), exact(1, 1)),
+            (jax.grad(slope, 1), exact(0, 2)),
+        ]
+        for function, truth in cases:
+            np.testing.assert_allclose(jax.jit(jax.vmap(function))(x, rate), truth, 1e-12, 1e-15)
+    finally:
+        mpmath.mp.dps = mpmath_digits
+    # What does not change costs nothing: an infinite exponential meets no zero.
+    assert jax.grad(lambda x: decayed(x, -3.0))(300.0) == np.inf
+    assert decayed(np.float32(2), 0.5).dtype == np.float32

@@ -140,6 +140,8 @@ ALLOWED_LOOPS = {
     "analysis/spectra/krylov.py": {"jax.lax.fori_loop"},  # over the rows of a basis
     "analysis/spectra/bounds.py": {"jax.lax.fori_loop"},  # over the powers of a matrix
     "directions/unrolled.py": {"jax.lax.scan"},
+    "objectives/f_divergences.py": {"jax.lax.fori_loop"},  # bisection for the conjugate of anybody's f
+    "objectives/relativistic.py": {"jax.lax.fori_loop"},  # Newton's method for the best scores
     "training/loop.py": {"jax.lax.while_loop"},
     "recurrence.py": {"jax.lax.while_loop"},  # a run that goes on for a while
 }

@@ -13,6 +13,7 @@ from dynamics.games.matrix_game import MatchingPennies as MatchingPennies
 from dynamics.games.matrix_game import MatrixGame as MatrixGame
 from dynamics.games.matrix_game import RockPaperScissors as RockPaperScissors
 from dynamics.games.matrix_game import Shapley as Shapley
+from dynamics.games.mixture_game import MixtureGame as MixtureGame
 from dynamics.games.polynomial_game import PolynomialGame as PolynomialGame
 from dynamics.games.quadratic import Quadratic as Quadratic
 from dynamics.games.ring_gan import RingGAN as RingGAN
@@ -23,3 +24,4 @@ from dynamics.games.tandem import Tandem as Tandem
 from dynamics.games.timescale_quadratic import TimescaleQuadratic as TimescaleQuadratic
 from dynamics.games.torus import Torus as Torus
 from dynamics.games.ttur_toy import TTURToy as TTURToy
+from dynamics.games.vral import VRAL as VRAL

@@ -14,6 +14,7 @@ from dynamics.penalties.approximate_r1 import ApproximateR1 as ApproximateR1
 from dynamics.penalties.approximate_r2 import ApproximateR2 as ApproximateR2
 from dynamics.penalties.wgan_gp import WGANGP as WGANGP
 from dynamics.penalties.dragan import DRAGAN as DRAGAN
+from dynamics.penalties.on_witness import OnWitness as OnWitness
 from dynamics.penalties.discriminator_gradient_norm import (
     DiscriminatorGradientNorm as DiscriminatorGradientNorm,
 )

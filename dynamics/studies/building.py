@@ -22,7 +22,7 @@ from dynamics._names import nearest
 from dynamics._text import reason, shown
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.directions import Direction
-from dynamics.distributions import Sample
+from dynamics.distributions import Sample, as_sample
 from dynamics.flows import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.objectives import Objective
@@ -105,7 +105,8 @@ def _game(
 
 
 # Games that differ only in objective or penalty share one compiled program: each is the sum of all alternatives with
-# weight 0 but for one. 0 times a finite number adds exactly nothing.
+# weight 0 but for one. 0 times a finite number adds exactly nothing; so that the losses of the others stay finite when
+# a run goes far out (some are exponentials), these see a constant score.
 
 
 class _OneOf(Objective):
@@ -117,11 +118,25 @@ class _OneOf(Objective):
     def _chosen(self, values: Sequence[Array]) -> Array:
         return sum(weight * value for weight, value in zip(self.weights, values, strict=True))
 
+    def _seen(self, real: Sample | Array, fake: Sample | Array) -> list[tuple[Objective, Sample, Sample]]:
+        """Each objective with the scores that it sees."""
+
+        def scores(objective: Objective, weight: Array, given: Sample | Array) -> Sample:
+            sample = as_sample(given)
+            return Sample(jnp.where(weight == 0, objective.ideal_score, sample.values), sample.weights)
+
+        pairs = zip(self.objectives, self.weights, strict=True)
+        return [(objective, scores(objective, w, real), scores(objective, w, fake)) for objective, w in pairs]
+
     def discriminator(self, real: Sample | Array, fake: Sample | Array) -> Array:
-        return self._chosen([objective.discriminator(real, fake) for objective in self.objectives])
+        return self._chosen([objective.discriminator(*scores) for objective, *scores in self._seen(real, fake)])
 
     def generator(self, real: Sample | Array, fake: Sample | Array) -> Array:
-        return self._chosen([objective.generator(real, fake) for objective in self.objectives])
+        return self._chosen([objective.generator(*scores) for objective, *scores in self._seen(real, fake)])
+
+    @property
+    def takes_vectors(self) -> bool:
+        return any(objective.takes_vectors for objective in self.objectives)
 
     @property
     def ideal_discriminator_loss(self) -> Array:

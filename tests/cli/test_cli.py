@@ -9,6 +9,7 @@ import sys
 import types
 
 import jax
+import numpy as np
 import pytest
 import study_samples
 import xarray
@@ -113,7 +114,7 @@ def test_list_names_every_member_in_one_line(room, capsys, fake):
         names = catalogues[room] if room in catalogues else catalogue.members(room)
     assert cli.main(["list", room]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(names)
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(names)
     assert all(len(line.split()) > 2 for line in lines), "every member has a summary"
     assert not any(sign in line for line in lines for sign in ("\\", "$", "{", "}"))
 
@@ -129,9 +130,26 @@ def test_list_of_everything(capsys, fake):
         assert members and all(member["name"] in text and member["summary"] for member in members)
 
 
+def test_objectives_are_listed_with_what_is_known_of_them(capsys, fake):
+    assert cli.main(["list", "objectives"]) == 0
+    text = capsys.readouterr().out
+    assert cli.main(["list", "objectives", "--json"]) == 0
+    members = json.loads(capsys.readouterr().out)["objectives"]
+    of = {member["name"]: member for member in members}
+    assert len(of) == len(members) == text.count("ideal loss") == text.count("source")
+    for member in members:
+        assert member["losses"].startswith("$L_") and "20" in member["source"] and member["divergence"] in text
+        assert np.isfinite(member["ideal_discriminator_loss"]) and member["symmetric"] in (True, False, None)
+    assert of["Minimax"]["ideal_discriminator_loss"] == pytest.approx(np.log(4)) and of["KL"]["ideal_score"] == 1
+    assert "    ideal loss  1.38629 of the discriminator, at score 0\n" in text
+    assert "    properties  strictly proper, not symmetric, not bounded\n" in text
+    assert "    losses      L_D = E_real max(0, 1-C) + E_fake max(0, 1+C), L_G = -E_fake C.\n" in text
+
+
 @pytest.mark.parametrize(
     ("formula", "text"),
     [
+        (r"$\tfrac12 E_{real}\max(0, 1-C)(\exp(-C) - 1)$", "1/2 E_real max(0, 1-C)(exp(-C) - 1)"),
         (r"$\dot x_i = r_i\, d_i(x)$", "dx_i/dt = r_i d_i(x)"),
         (r"a $\frac{\gamma}{2} E\|\nabla_x C\|^2$, b", "a γ/2 E‖∇_x C‖^2, b"),
         (r"$\frac12 z^\top M$", "1/2 zᵀ M"),

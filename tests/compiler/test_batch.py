@@ -60,7 +60,7 @@ def same_as_vmap(function, *arguments, dtype=np.float64, machine_code=True):
 SHIFTS = jnp.linspace(0.3, 2.0, LANES)
 LONG = {"ODEGAN", "RungeKutta", "ProximalPoint", "AdaptiveCompetitive", "PastExtrapolation", "RingGAN", "Stackelberg"}
 LONG |= {"CompetitiveGradient", "FollowTheRidge", "SymplecticAdjustment", "LocalSymplecticSurgery", "Unrolled"}
-LONG |= {"Extragradient", "SOS", "CrossingTheCurl", "DriftRegularisation", "Scheduled"}
+LONG |= {"Extragradient", "SOS", "CrossingTheCurl", "DriftRegularisation", "Scheduled", "MixtureGame", "VRAL"}
 
 
 def members(room):
@@ -165,7 +165,9 @@ def test_every_rule(function, machine_code):
     same_as_vmap(function, numbers(3, 3), numbers(2, 3, 2), numbers(3), machine_code=machine_code)
 
 
-@pytest.mark.parametrize("objective", catalogue.members("objectives"))
+@pytest.mark.parametrize(
+    "objective", ["Minimax", "NonSaturating", "LeastSquares", "Wasserstein", "Hinge", "KL", "Brier"]
+)
 def test_one_exponential_per_field_of_the_dirac_gan(objective):
     # By automatic differentiation alone there are up to six, and as many logarithms.
     game = dy.games.DiracGAN(objective=catalogue.find("objectives", objective)(), penalty=dy.penalties.R1(0.3))

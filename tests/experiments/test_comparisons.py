@@ -1,4 +1,4 @@
-"""Comparisons of trainings: means with error bars, reports and pictures, and the small run of one at the command line."""
+"""Comparisons of trainings: means with error bars, reports and pictures, and a small run at the command line."""
 
 import json
 

@@ -3,6 +3,7 @@
 import types
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ import tomli_w
 from rich.console import Console
 
 import dynamics as dy
-from dynamics import catalogue, optimisers, studies
+from dynamics import catalogue, objectives, optimisers, studies
 from dynamics.analysis import Stability
-from dynamics.studies import StudyError, engine, prediction, results
+from dynamics.studies import StudyError, building, engine, prediction, results
 from dynamics.studies.agreement import Evidence, judge
 from dynamics.studies.building import build
 
@@ -48,7 +49,7 @@ NEEDED = {
     },
 }
 FROM_PYTHON = {"ModifiedFlow", "Scheduled"}  # take a function
-NETWORKS = {"RingGAN"}  # the players are no lists of numbers
+NETWORKS = {"RingGAN", "MixtureGame", "VRAL"}  # made of functions, or the players are no lists of numbers
 
 
 @pytest.fixture
@@ -312,6 +313,24 @@ def test_a_noisy_flow_is_run_with_the_study_s_seed(tmp_path):
     [cell] = studies.execute(study).cells
     assert cell.agreement == "agrees" and cell.predicted == "stable" and "noise" in cell.explanation
     assert 1e-4 < cell.distance < 0.2
+
+
+# One program for several objectives
+
+
+def test_objectives_that_are_not_chosen_add_nothing_however_far_a_run_goes():
+    choices = [{"name": "KL"}, {"name": "Exponential", "saturating": False}, {"name": "NonSaturating"}, {"name": "KL"}]
+    for chosen, objective in ((2, objectives.NonSaturating()), (1, objectives.Exponential(False))):
+        several = building._one_objective(choices, chosen, "game.0")
+        for size in (0.3, 1e3):  # e^1000 is infinite
+            scores = jnp.asarray([size, -size * (chosen == 2)])
+            for loss in ("discriminator", "generator"):
+                found, expected = (
+                    jax.value_and_grad(lambda x, o=o, loss=loss: getattr(o, loss)(0.5 * x, x))(scores)
+                    for o in (several, objective)
+                )
+                np.testing.assert_array_equal(found[0], expected[0])
+                np.testing.assert_array_equal(found[1], expected[1])
 
 
 # Predictions in full

@@ -1,0 +1,135 @@
+"""MIX+GAN and VRAL against their formulas in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dynamics as dy
+from dynamics.games import VRAL, Bilinear, DiracGAN, MixtureGame, Quadratic
+from dynamics.objectives import Minimax
+
+
+def softplus(x):
+    return np.logaddexp(0, x)
+
+
+def descent(losses, flat, step=1e-6):
+    """Minus the derivative of each player's loss with respect to its own numbers, by central differences."""
+
+    def one(player, index):
+        ahead, back = (list(map(np.array, flat)) for _ in range(2))
+        ahead[player].flat[index] += step
+        back[player].flat[index] -= step
+        return (losses(back)[player] - losses(ahead)[player]) / (2 * step)
+
+    return [np.array([one(k, i) for i in range(np.size(part))]) for k, part in enumerate(flat)]
+
+
+# ---------------------------------------------------------------- mixtures
+
+U, V = np.array([1.0, -0.3]), np.array([0.5, 0.2, -0.4])
+
+
+def mixture(flat, c=0.2):
+    """Losses of a mixture of two and of three minimax Dirac-GANs; each player is its logits and its copies."""
+    (a, u), (b, v) = (np.split(np.asarray(part, float), 2) for part in flat)
+    weights = [np.exp(logits) / np.exp(logits).sum() for logits in (a, b)]
+    scores = -np.outer(u, v)  # of the fakes; those of the data are 0
+    first = weights[0] @ -softplus(scores) @ weights[1]
+    second = weights[0] @ (np.log(2) + softplus(scores)) @ weights[1]
+    return [value - c * np.log(w).mean() for value, w in zip((first, second), weights, strict=True)]
+
+
+def test_a_mixture_of_gans():
+    game = MixtureGame(DiracGAN(Minimax()), (2, 3), 0.2)
+    logits = np.array([0.3, -0.5]), np.array([0.1, 0.7, -0.2])
+    players = tuple((jnp.asarray(w), jnp.asarray(x)) for w, x in zip(logits, (U, V), strict=True))
+    flat = [np.concatenate(pair) for pair in zip(logits, (U, V), strict=True)]
+    np.testing.assert_allclose(game.losses(players), mixture(flat), 1e-13)
+    field = [np.concatenate(part) for part in game.field(players)]
+    for found, expected in zip(field, descent(mixture, flat), strict=True):
+        np.testing.assert_allclose(found, expected, 1e-8, 1e-9)
+
+
+def test_a_mixture_rests_where_its_game_rests():
+    game = MixtureGame(DiracGAN(), (2, 3))
+    [point] = game.equilibria()
+    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(point))
+    for leaf in jax.tree.leaves(game.field(point)):
+        np.testing.assert_allclose(leaf, 0, atol=1e-16)
+
+
+def test_one_copy_is_the_game_itself():
+    base = Quadratic(
+        [[np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([[1.0], [-2.0]])], [np.array([[-1.0, 2.0]]), [[0.5]]]]
+    )
+    players = jnp.asarray([0.4, -1.0]), jnp.asarray([0.7])
+    alone = MixtureGame(base, (1, 1)).mixed([players[0]], [players[1]])
+    np.testing.assert_allclose(MixtureGame(base, (1, 1)).losses(alone), base.losses(players), 1e-13)
+    found = MixtureGame(base, (1, 1)).field(alone)
+    for (weights, copies), part in zip(found, base.field(players), strict=True):
+        np.testing.assert_allclose(copies[0], part, 1e-13)
+        np.testing.assert_allclose(weights, 0, atol=1e-16)
+
+
+@pytest.mark.slow
+def test_copies_of_trees_are_stacked():
+    gan, start = dy.GAN.example()
+    game = MixtureGame(gan, (2, 1), regulariser=0.0)
+    players = game.mixed([start[0], jax.tree.map(lambda x: 0.5 * x, start[0])], [start[1]])
+    other = gan.losses((jax.tree.map(lambda x: 0.5 * x, start[0]), start[1]))
+    expected = (np.array(gan.losses(start)) + np.array(other)) / 2
+    np.testing.assert_allclose(game.losses(players), expected, 1e-12)
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda: MixtureGame(Bilinear(1.0), (2, 0)), "MixtureGame.counts is .2, 0.; expected two whole numbers >= 1"),
+        (lambda: MixtureGame(Bilinear(1.0), regulariser=-1), "MixtureGame.regulariser is -1; expected"),
+        (lambda: MixtureGame(Bilinear(1.0), (1, 2)).mixed([0.5], [0.5]), "mixed got .1, 1. copies of the players"),
+    ],
+)
+def test_messages_of_mixtures(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+# ---------------------------------------------------------------- VRAL
+
+DATA, LATENT = np.array([-1.0, 0.2, 1.5]), np.array([-0.7, 0.9])
+
+
+def meta(weights, output):
+    return weights[0] + weights[1] * output + weights[2] * output**2
+
+
+def vral(flat):
+    t, w, f, r = flat
+    outputs = [w[0] + w[1] * points for points in (DATA, LATENT + t)]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(30)
+    weights = weights / weights.sum()
+    of_f = weights @ softplus(-meta(f, -0.5 + nodes)) + softplus(meta(f, outputs[1])).mean()
+    of_r = weights @ softplus(-meta(r, 0.8 + nodes)) + softplus(meta(r, outputs[0])).mean()
+    of_d = softplus(-meta(f, outputs[1])).mean() + softplus(-meta(r, outputs[0])).mean()
+    return [np.mean((outputs[1] - 0.8) ** 2) / 2, of_d, of_f, of_r]
+
+
+def test_vral():
+    game = VRAL(lambda t, z: z + t, lambda w, x: w[0] + w[1] * x, DATA, LATENT, meta, 0.8, -0.5, nodes=30)
+    flat = [np.array(0.3), np.array([0.1, 0.5]), np.array([0.2, -0.3, 0.1]), np.array([-0.1, 0.4, -0.2])]
+    players = tuple(map(jnp.asarray, flat))
+    np.testing.assert_allclose(game.losses(players), vral(flat), 1e-12)
+    for found, expected in zip(game.field(players), descent(vral, flat), strict=True):
+        np.testing.assert_allclose(np.ravel(found), expected, 1e-7, 1e-9)
+    drawn = [game.losses(players, jax.random.key(seed))[2] for seed in range(3)]
+    assert len(set(map(float, drawn))) == 3 and np.all(np.abs(np.array(drawn) - vral(flat)[2]) < 0.5)
+
+
+def test_messages_of_vral():
+    game, players = VRAL.example()
+    with pytest.raises(ValueError, match="VRAL has four players, generator, discriminator, F and R; got 2"):
+        game.losses(players[:2])
+    with pytest.raises(ValueError, match="VRAL.mean_fake is nan"):
+        VRAL(lambda t, z: z, lambda w, x: x, DATA, LATENT, meta, mean_fake=np.nan)
