@@ -75,7 +75,7 @@ class Effect:
         label: the penalty.
         game: `"Dirac-GAN"` or `"linear-quadratic GAN"`.
         eigenvalues: of the flow at the equilibrium; `None` where there is no linearisation.
-        verdict: of `dynamics.stability`.
+        verdict: of `dynamics.stability`, or that the penalty does not apply to such a game.
         closed: formula, or a dash.
         error: largest distance from its values; NaN without.
         step: up to which steps of simultaneous gradient descent are stable; 0: none are.
@@ -234,7 +234,10 @@ def effect(case: Case, game: str) -> Effect:
     at: Players | None = None
     if closed is not None and closed.point is not None:
         at = tuple(jnp.asarray(number) for number in closed.point)
-    report = stability(played, Flow(case.direction), at, require_equilibrium=False)
+    try:
+        report = stability(played, Flow(case.direction), at, require_equilibrium=False)
+    except (TypeError, ValueError):  # a penalty for games of another kind
+        return Effect(case.label, name, None, "does not apply", "-", float("nan"), float("nan"))
     smooth = report.smoothness == "smooth"
     values = tuple(complex(value) for value in np.asarray(report.eigenvalues)) if smooth else None
     error = float("nan")
@@ -274,7 +277,8 @@ def text(rows: Sequence[Effect]) -> str:
         table = [("penalty", "eigenvalues", "verdict", "step", "closed form", "difference")]
         for row in rows:
             if row.game == game:
-                values = "no linearisation" if row.eigenvalues is None else ", ".join(map(_short, row.eigenvalues))
+                values = "no linearisation" if row.verdict == "marginal" else "-"
+                values = values if row.eigenvalues is None else ", ".join(map(_short, row.eigenvalues))
                 error = "-" if np.isnan(row.error) else f"{row.error:.0e}"
                 step = "-" if np.isnan(row.step) else f"{row.step:.3g}"
                 table.append((row.label, values, row.verdict, step, row.closed, error))

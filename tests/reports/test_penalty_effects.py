@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynamics import catalogue, cli
-from dynamics.penalties import R1, Entropy
+from dynamics.penalties import R1, Entropy, Penalty
 from dynamics.reports import penalties
 
 CASES = penalties.cases()
@@ -32,7 +32,8 @@ def check(case):
         if isinstance(case.penalty, Entropy) and game == "dirac":
             assert closed is None and row.verdict == "marginal"  # a point mass has no density
         elif closed is None:
-            assert row.eigenvalues is None and row.verdict == "marginal" and math.isnan(row.error)
+            assert row.eigenvalues is None and math.isnan(row.error)
+            assert row.verdict in ("marginal", "does not apply")
         else:
             assert row.error < 1e-12
             growth = max(value.real for value in closed.values)
@@ -69,6 +70,19 @@ def test_the_table_as_text_and_as_data(monkeypatch, capsys):
     assert data[0]["eigenvalues"] == [[-0.15, 0.5], [-0.15, -0.5]] and data[1]["error"] is None
     assert cli.main(["list", "games", "--effects"]) == 2
     assert "dynamics list penalties --effects" in capsys.readouterr().err
+
+
+class Elsewhere(Penalty):
+    """For games with a structure that these have not."""
+
+    def __call__(self, score, objective, players, real, fake, key):
+        raise TypeError("expected another objective")
+
+
+def test_a_penalty_for_other_games_does_not_apply():
+    row = penalties.effect(penalties.Case("elsewhere", Elsewhere()), "quadratic")
+    assert row.verdict == "does not apply" and row.eigenvalues is None
+    assert "no linearisation" not in penalties.text([row])
 
 
 def test_a_penalty_without_a_closed_form_has_a_dash():
