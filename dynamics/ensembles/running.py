@@ -21,6 +21,7 @@ from dynamics._functions import comparable
 from dynamics._keys import for_batches, key_of
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
+from dynamics._progress import Progress, Shown
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Source, source_of
 from dynamics.compiler import fallback
@@ -40,7 +41,6 @@ from dynamics.ensembles.cells import (
 from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
 from dynamics.ensembles.fixed_step import whole_steps
 from dynamics.ensembles.players import Variable, variables_of
-from dynamics.ensembles.progress import Progress, Shown
 from dynamics.ensembles.store import Store, StoreError, check_installed
 from dynamics.ensembles.work import Chunk, Values, Work, as_arguments
 from dynamics.ensembles.workers import Remote, WorkerError, check_executor, workers_of

@@ -1,8 +1,6 @@
 """The loop of a training: many steps in one compiled program, evaluations in between."""
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from dynamics import _trees
 from dynamics._checks import as_leaf, as_whole, described
 from dynamics._compiling import cheap_jit
+from dynamics._progress import Progress as ProgressFunction
+from dynamics._progress import Shown
 from dynamics.compiler.fingerprints import fingerprint
 from dynamics.data import Batches, DataSet
 from dynamics.distributions import Points
@@ -29,7 +29,6 @@ from dynamics.updates.base import State, Update
 from dynamics.updates.with_variables import for_game, game_at
 
 Metric = Callable[[Game, Players, PRNGKeyArray], Any]
-ProgressFunction = Callable[[int, int, str], None]
 METRIC_KEYS = np.uint32(2**32 - 1)  # folded into the key for those of metrics; steps are less than 2^31
 
 
@@ -133,7 +132,7 @@ def train(
     # An evaluation at an end that was not the end after all.
     at.history = at.history[(at.history[:, 0] % every == 0) | (at.history[:, 0] == steps) | (not at.finite)]
 
-    with _shown(progress, steps, at.step) as show:
+    with Shown(progress, steps, at.step, "training", "step") as show:
 
         def evaluate() -> None:
             losses = np.asarray(_losses(game, data, key, at.carry.state, jnp.asarray(at.step, jnp.int32)), np.float64)
@@ -296,22 +295,3 @@ def _identity(
         "backend": jax.default_backend(),
         "versions": versions(),
     }
-
-
-@contextlib.contextmanager
-def _shown(progress: bool | ProgressFunction, steps: int, done: int) -> Iterator[Callable[[int, str], None]]:
-    """Shows how far a training is: as a bar on standard error, by calling a function, or not at all."""
-    if callable(progress):
-        yield lambda step, text: progress(step, steps, text)
-        return
-    if not progress:
-        yield lambda step, text: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False)
-    with Bar(*columns, console=Console(file=sys.stderr)) as bar:
-        task = bar.add_task("compiling", total=steps, completed=done)
-        yield lambda step, text: bar.update(task, completed=step, description=text)

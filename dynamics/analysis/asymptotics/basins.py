@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.csgraph
 import scipy.spatial
-import tqdm
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -20,6 +19,7 @@ from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._keys import Keys, for_batches
 from dynamics._plain import plain
+from dynamics._progress import Shown
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.stability.verdict import Verdict, stability
 from dynamics.flows.base import AbstractFlow
@@ -367,12 +367,14 @@ def _run_all(parts, starts, chunk: int, key, steps, until, settled: float, progr
     until = None if until is None else jnp.asarray(until, dtype)
     thresholds = jnp.asarray(settled, dtype)
     results = []
-    for begin in tqdm.tqdm(range(0, len(starts), chunk), disable=not progress, desc="basins"):
-        # The last chunk is filled up, so that one program serves all.
-        index = np.minimum(np.arange(begin, begin + chunk), len(starts) - 1)
-        keys = None if key is None else _keys(for_batches(key), jnp.asarray(index))
-        computed = _ends(*parts, jnp.asarray(starts[index], dtype), keys, until, thresholds, steps, options)
-        results.append([np.asarray(values)[: len(starts) - begin] for values in jax.device_get(computed)])
+    with Shown(progress, len(starts), label="basins", unit="run") as show:
+        for begin in range(0, len(starts), chunk):
+            # The last chunk is filled up, so that one program serves all.
+            index = np.minimum(np.arange(begin, begin + chunk), len(starts) - 1)
+            keys = None if key is None else _keys(for_batches(key), jnp.asarray(index))
+            computed = _ends(*parts, jnp.asarray(starts[index], dtype), keys, until, thresholds, steps, options)
+            results.append([np.asarray(values)[: len(starts) - begin] for values in jax.device_get(computed)])
+            show(min(begin + chunk, len(starts)), "")
     return [np.concatenate(column) for column in zip(*results, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""How far a sweep is: a bar in terminals and notebooks, lines in a log, or whatever the caller makes of it."""
+"""How far long work is: a bar in terminals and notebooks, lines in a log, or whatever the caller makes of it."""
 
 import importlib.util
 import sys
@@ -13,23 +13,25 @@ LINE_SECONDS = 10.0  # between two lines of a log
 
 
 class Shown:
-    """Shows how far a sweep is: as a bar, as lines, by calling a function, or not at all.
+    """Shows how far it is: as a bar, as lines, by calling a function, or not at all.
 
     Args:
-        progress: whether to show anything, or what to call with the cells done, their total and a text.
-        total: number of cells.
+        progress: whether to show anything, or what to call with the units done, their total and a text.
+        total: number of units.
         done: how many of them are done already.
         label: what is done.
+        unit: of the work: a cell of a sweep, a step of a training, a run.
     """
 
-    def __init__(self, progress: bool | Progress, total: int, done: int = 0, label: str = "sweep"):
+    def __init__(self, progress: bool | Progress, total: int, done: int = 0, label: str = "sweep", unit: str = "cell"):
         self.progress, self.total = progress, total
         self.bar: Any = None
         if progress and not callable(progress):
             kind = _bar()
-            self.bar = (
-                Lines(total, done, label) if kind is None else kind(total=total, initial=done, unit="cell", desc=label)
-            )
+            if kind is None:
+                self.bar = Lines(total, done, label, unit)
+            else:
+                self.bar = kind(total=total, initial=done, unit=unit, desc=label)
 
     def __enter__(self) -> Callable[[int, str], None]:
         return self.show
@@ -39,7 +41,7 @@ class Shown:
             self.bar.close()
 
     def show(self, done: int, text: str) -> None:
-        """So many cells are done, and what became of them."""
+        """So many units are done, and what there is to say of them."""
         if callable(self.progress):
             self.progress(done, self.total, text)
         elif self.bar is not None:
@@ -48,24 +50,27 @@ class Shown:
 
 
 class Lines:
-    """A line now and then, for logs: cells done, rate, time left, outcomes.
+    """A line now and then, for logs: units done, rate, time left, and a text.
 
     Args:
-        total, done: numbers of cells.
+        total, done: numbers of units.
         label: what is done.
-        seconds: between two lines; the first chunk and the last one always have a line.
+        unit: what is counted.
+        seconds: between two lines; the first and the last one are always there.
     """
 
-    def __init__(self, total: int, done: int = 0, label: str = "sweep", seconds: float = LINE_SECONDS):
-        self.total, self.n, self.label, self.seconds = total, done, label, seconds
+    def __init__(
+        self, total: int, done: int = 0, label: str = "sweep", unit: str = "cell", seconds: float = LINE_SECONDS
+    ):
+        self.total, self.n, self.label, self.unit, self.seconds = total, done, label, unit, seconds
         self.first, self.began, self.last, self.text = done, time.monotonic(), None, ""
 
     def set_postfix_str(self, text: str, refresh: bool = True) -> None:
-        """What became of the cells."""
+        """What there is to say."""
         self.text = text
 
     def update(self, more: int) -> None:
-        """So many more cells are done."""
+        """So many more units are done."""
         self.n += more
         now = time.monotonic()
         if self.last is not None and self.n < self.total and now - self.last < self.seconds:
@@ -73,7 +78,7 @@ class Lines:
         self.last = now
         rate = (self.n - self.first) / max(now - self.began, 1e-9)
         left = tqdm.tqdm.format_interval((self.total - self.n) / rate) if rate else "?"
-        line = f"{self.label}: {self.n}/{self.total} cells, {rate:.4g} cell/s, {left} left; {self.text}"
+        line = f"{self.label}: {self.n}/{self.total} {self.unit}s, {rate:.4g} {self.unit}/s, {left} left; {self.text}"
         print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
