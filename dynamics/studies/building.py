@@ -18,6 +18,7 @@ from jaxtyping import Array
 
 import dynamics.catalogue as catalogue
 import dynamics.optimisers as optimisers
+from dynamics._checks import is_concrete
 from dynamics._names import nearest
 from dynamics._text import reason, shown
 from dynamics.analysis.stability.boundary import boundary_of
@@ -105,8 +106,8 @@ def _game(
 
 
 # Games that differ only in objective or penalty share one compiled program: each is the sum of all alternatives with
-# weight 0 but for one. 0 times a finite number adds exactly nothing; so that the losses of the others stay finite when
-# a run goes far out (some are exponentials), these see a constant score.
+# weight 0 but for one. 0 times a finite number adds exactly nothing; objectives whose losses do not stay finite when a
+# run goes far out (exponentials) see a constant score where they are not chosen.
 
 
 class _OneOf(Objective):
@@ -114,6 +115,7 @@ class _OneOf(Objective):
 
     objectives: tuple[Objective, ...]
     weights: Array
+    overflowing: tuple[bool, ...] = eqx.field(static=True)
 
     def _chosen(self, values: Sequence[Array]) -> Array:
         return sum(weight * value for weight, value in zip(self.weights, values, strict=True))
@@ -121,12 +123,14 @@ class _OneOf(Objective):
     def _seen(self, real: Sample | Array, fake: Sample | Array) -> list[tuple[Objective, Sample, Sample]]:
         """Each objective with the scores that it sees."""
 
-        def scores(objective: Objective, weight: Array, given: Sample | Array) -> Sample:
+        def scores(objective: Objective, weight: Array, overflows: bool, given: Sample | Array) -> Sample:
             sample = as_sample(given)
+            if not overflows:
+                return sample
             return Sample(jnp.where(weight == 0, objective.ideal_score, sample.values), sample.weights)
 
-        pairs = zip(self.objectives, self.weights, strict=True)
-        return [(objective, scores(objective, w, real), scores(objective, w, fake)) for objective, w in pairs]
+        parts = zip(self.objectives, self.weights, self.overflowing, strict=True)
+        return [(part[0], scores(*part, real), scores(*part, fake)) for part in parts]
 
     def discriminator(self, real: Sample | Array, fake: Sample | Array) -> Array:
         return self._chosen([objective.discriminator(*scores) for objective, *scores in self._seen(real, fake)])
@@ -155,7 +159,14 @@ def _one_objective(choices: list[Any], chosen: int, where: str) -> Objective:
     objectives = [_component("objectives", c, f"{where}.each.objective.{i}") for i, c in enumerate(choices)]
     if len(objectives) == 1:
         return objectives[0]
-    return _OneOf(tuple(objectives), jnp.asarray(np.eye(len(objectives))[chosen]))
+    return _OneOf(tuple(objectives), jnp.asarray(np.eye(len(objectives))[chosen]), tuple(map(_overflows, objectives)))
+
+
+def _overflows(objective: Objective) -> bool:
+    """Whether a loss is not finite where scores are far out, though their squares would be."""
+    far = jnp.asarray([-1e15, 1e15])
+    losses = objective.discriminator(far, far), objective.generator(far, far)
+    return not (is_concrete(losses) and bool(jnp.all(jnp.isfinite(jnp.stack(losses)))))
 
 
 def _one_penalty(choices: list[Any], chosen: int, where: str) -> Penalty | None:

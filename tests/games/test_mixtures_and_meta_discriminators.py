@@ -48,8 +48,8 @@ def test_a_mixture_of_gans():
     flat = [np.concatenate(pair) for pair in zip(logits, (U, V), strict=True)]
     np.testing.assert_allclose(game.losses(players), mixture(flat), 1e-13)
     field = [np.concatenate(part) for part in game.field(players)]
-    for found, expected in zip(field, descent(mixture, flat), strict=True):
-        np.testing.assert_allclose(found, expected, 1e-8, 1e-9)
+    for computed, expected in zip(field, descent(mixture, flat), strict=True):
+        np.testing.assert_allclose(computed, expected, 1e-8, 1e-9)
 
 
 def test_a_mixture_rests_where_its_game_rests():
@@ -67,8 +67,8 @@ def test_one_copy_is_the_game_itself():
     players = jnp.asarray([0.4, -1.0]), jnp.asarray([0.7])
     alone = MixtureGame(base, (1, 1)).mixed([players[0]], [players[1]])
     np.testing.assert_allclose(MixtureGame(base, (1, 1)).losses(alone), base.losses(players), 1e-13)
-    found = MixtureGame(base, (1, 1)).field(alone)
-    for (weights, copies), part in zip(found, base.field(players), strict=True):
+    computed = MixtureGame(base, (1, 1)).field(alone)
+    for (weights, copies), part in zip(computed, base.field(players), strict=True):
         np.testing.assert_allclose(copies[0], part, 1e-13)
         np.testing.assert_allclose(weights, 0, atol=1e-16)
 
@@ -121,8 +121,8 @@ def test_vral():
     flat = [np.array(0.3), np.array([0.1, 0.5]), np.array([0.2, -0.3, 0.1]), np.array([-0.1, 0.4, -0.2])]
     players = tuple(map(jnp.asarray, flat))
     np.testing.assert_allclose(game.losses(players), vral(flat), 1e-12)
-    for found, expected in zip(game.field(players), descent(vral, flat), strict=True):
-        np.testing.assert_allclose(np.ravel(found), expected, 1e-7, 1e-9)
+    for computed, expected in zip(game.field(players), descent(vral, flat), strict=True):
+        np.testing.assert_allclose(np.ravel(computed), expected, 1e-7, 1e-9)
     drawn = [game.losses(players, jax.random.key(seed))[2] for seed in range(3)]
     assert len(set(map(float, drawn))) == 3 and np.all(np.abs(np.array(drawn) - vral(flat)[2]) < 0.5)
 

@@ -242,8 +242,8 @@ def test_the_best_discriminator_measures_a_divergence(every, p, q, shift):
         assert facts["by other scores"] <= facts["value"] + 1e-12, name
         if objective.properties.symmetric:
             np.testing.assert_allclose(facts["exchanged"], facts["value"], 1e-9, 1e-12, err_msg=name)
-        told = p / q if objective.properties.strictly_proper else np.full(POINTS, np.nan)
-        np.testing.assert_allclose(facts["ratio"], told, 1e-9, err_msg=name)
+        ratio = p / q if objective.properties.strictly_proper else np.full(POINTS, np.nan)
+        np.testing.assert_allclose(facts["ratio"], ratio, 1e-9, err_msg=name)
 
 
 @pytest.mark.slow_cases("all")
@@ -414,8 +414,8 @@ def test_an_output_activation_of_ones_own(name):
         slope = jax.grad(objective.fake_loss)
         return [jax.vmap(f)(scores) for f in (objective.fake_loss, slope, jax.grad(slope))]
 
-    found, expected = (derivatives(objective) for objective in (alone, named))
-    np.testing.assert_allclose(found, expected, 1e-10, 1e-12)
+    computed, expected = (derivatives(objective) for objective in (alone, named))
+    np.testing.assert_allclose(computed, expected, 1e-10, 1e-12)
     p, q = SKEWED
     np.testing.assert_allclose(alone.optimal_score(p, q), named.optimal_score(p, q), 1e-12, 1e-12)
     np.testing.assert_allclose(alone.density_ratio(alone.optimal_score(p, q)), p / q, 1e-9)
@@ -433,8 +433,8 @@ def test_the_row_gan_is_the_minimax_objective():
     row = FGAN(lambda u: u * jnp.log(u) - (u + 1) * jnp.log(u + 1))
     real, fake = jnp.asarray([0.3, -2.0]), jnp.asarray([1.1, 0.2, -0.7])
     for loss in ("discriminator", "generator"):
-        ours, theirs = (getattr(objective, loss)(real, fake) for objective in (row, objectives.Minimax()))
-        np.testing.assert_allclose(ours, theirs, 1e-13)
+        of_row, of_minimax = (getattr(objective, loss)(real, fake) for objective in (row, objectives.Minimax()))
+        np.testing.assert_allclose(of_row, of_minimax, 1e-13)
     np.testing.assert_allclose(float(row.function(jnp.asarray(1.0))), -np.log(4), 1e-15)
 
 
@@ -541,12 +541,12 @@ def test_nothing_is_lost_far_out_in_float32():
     points = np.array([-100.0, -20.0, 0.0, 20.0, 100.0])
 
     def everything(scores):
-        found = {}
+        computed = {}
         for name, (objective, *_) in CASES.items():
             if type(objective) is not FGAN:
                 losses = (objective.real_loss, objective.fake_loss, objective.generator_loss)
-                found[name] = [f(scores) for f in losses] + [jax.vmap(jax.grad(f))(scores) for f in losses]
-        return found
+                computed[name] = [f(scores) for f in losses] + [jax.vmap(jax.grad(f))(scores) for f in losses]
+        return computed
 
     exact, rounded = (jax.jit(everything)(jnp.asarray(points, dtype)) for dtype in (jnp.float64, jnp.float32))
     for name, rows in exact.items():

@@ -77,12 +77,14 @@ def test_embeddings_in_a_gan():
 
 def test_a_reconstruction_of_pgan_is_least_squares():
     real, fake = jnp.asarray([0.3, -1.2]), jnp.asarray([0.9, 0.1, -0.4])
-    ours, squares = PGAN(1.5, -0.5, 0.7), LeastSquares(-0.5, 1.5, 1.5)
+    embedding, squares = PGAN(1.5, -0.5, 0.7), LeastSquares(-0.5, 1.5, 1.5)
     constant = np.log(2 * np.pi * 0.7)
     np.testing.assert_allclose(
-        ours.discriminator(real, fake), squares.discriminator(real, fake) / 0.7 + constant, 1e-13
+        embedding.discriminator(real, fake), squares.discriminator(real, fake) / 0.7 + constant, 1e-13
     )
-    np.testing.assert_allclose(ours.generator(real, fake), squares.generator(real, fake) / 0.7 + constant / 2, 1e-13)
+    np.testing.assert_allclose(
+        embedding.generator(real, fake), squares.generator(real, fake) / 0.7 + constant / 2, 1e-13
+    )
     vectors = PGAN([1.0, 0.0], [-1.0, 0.5], 0.7)
     sample = np.array([[0.2, -0.3], [1.0, 2.0]])
     expected = -np.mean(scipy.stats.multivariate_normal([1.0, 0.0], 0.7).logpdf(sample))

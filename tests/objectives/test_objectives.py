@@ -161,7 +161,8 @@ FORMULAS = {
         (lambda r: -np.ones_like(r), exp),
     ),
 }
-numbers = st.tuples(*[st.floats(-60, 60)] * 3).map(np.array)  # of one size, so that nothing compiles twice
+# Of one size, so that nothing compiles twice; machine code takes subnormal numbers for 0.
+numbers = st.tuples(*[st.floats(-60, 60, allow_subnormal=False)] * 3).map(np.array)
 weights = st.tuples(*[st.floats(0.01, 1)] * 3).map(np.array).map(lambda values: values / values.sum())
 
 
@@ -187,15 +188,17 @@ def test_losses_and_their_gradients(r, f, p, q):
     hypothesis.assume(np.all(np.abs(np.abs(np.concatenate([r, f])) - 1) > 1e-6))  # the kinks of the hinge
     for name, (values, ((d_real, d_fake), (g_real, g_fake))) in compiled()(r, f, p, q).items():
         _, losses, slopes = FORMULAS[name]
+        # Tails keep their digits; a slope that crosses zero has an absolute error there.
+        tiny = 1e-14 if name in ("Pearson", "PGAN", "least squares", "zero-sum squares") else 1e-300
 
         def same(value, expected, least, name=name):
             np.testing.assert_allclose(value, expected, 1e-13, least, err_msg=name)
 
         same(values[0], p @ losses[0](r) + q @ losses[1](f), 1e-13)
         same(values[1], q @ losses[2](f), 1e-13)
-        same(d_real, p * slopes[0](r), 1e-300)
-        same(d_fake, q * slopes[1](f), 1e-300)
-        same(g_fake, q * slopes[2](f), 1e-300)
+        same(d_real, p * slopes[0](r), tiny)
+        same(d_fake, q * slopes[1](f), tiny)
+        same(g_fake, q * slopes[2](f), tiny)
         np.testing.assert_array_equal(g_real, 0, err_msg=name)
 
 

@@ -53,15 +53,15 @@ def fields(every):
     """The field of objectives, and its Jacobian: one program."""
 
     def everything(point):
-        found = {}
+        computed = {}
         for name in SLOPES if every else FEW:
             game = DiracGAN(getattr(objectives, name)())
 
             def field(z, game=game):
                 return jnp.stack(game.field((z[0], z[1])))
 
-            found[name] = field(point), jax.jacfwd(field)(point)
-        return found
+            computed[name] = field(point), jax.jacfwd(field)(point)
+        return computed
 
     return jax.jit(everything)
 

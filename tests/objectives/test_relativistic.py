@@ -53,12 +53,12 @@ def losses():
 
     def everything(r, p, f, q):
         samples = Sample(r, p), Sample(f, q)
-        found = {}
+        computed = {}
         for kind, name in NAMES:
             for saturating in (False, True):
                 objective = KINDS[kind][0](name, saturating=saturating)
-                found[kind, name, saturating] = objective.discriminator(*samples), objective.generator(*samples)
-        return found
+                computed[kind, name, saturating] = objective.discriminator(*samples), objective.generator(*samples)
+        return computed
 
     return jax.jit(everything)
 
@@ -67,9 +67,9 @@ def losses():
 def test_losses(r, p, f, q):
     for (kind, name, saturating), (discriminator, generator) in losses()(r, p, f, q).items():
         formula, phi = KINDS[kind][1], FUNCTIONS[name]
-        ours = formula(phi, r, p, f, q)
-        other = -ours if saturating else formula(phi, f, q, r, p)
-        np.testing.assert_allclose([discriminator, generator], [ours, other], 1e-12, 1e-12, err_msg=f"{kind} {name}")
+        loss = formula(phi, r, p, f, q)
+        other = -loss if saturating else formula(phi, f, q, r, p)
+        np.testing.assert_allclose([discriminator, generator], [loss, other], 1e-12, 1e-12, err_msg=f"{kind} {name}")
 
 
 POINTS = 4
@@ -78,13 +78,13 @@ POINTS = 4
 @functools.cache
 def divergences():
     def everything(p, q):
-        found = {}
+        computed = {}
         for kind, name in NAMES:
             objective = KINDS[kind][0](name)
             scores = objective.optimal_score(p, q)
             slope = jax.grad(lambda s, o=objective: o.compared(Sample(s, p), Sample(s, q)))(scores)
-            found[kind, name] = objective.divergence_value(p, q), objective.divergence_value(q, p), slope
-        return found
+            computed[kind, name] = objective.divergence_value(p, q), objective.divergence_value(q, p), slope
+        return computed
 
     return jax.jit(everything)
 
@@ -97,7 +97,7 @@ def jsd(p, q):
 @hypothesis.settings(max_examples=15)
 @hypothesis.given(p=masses(POINTS), q=masses(POINTS))
 def test_divergences(p, q):
-    found = divergences()(p, q)
+    computed = divergences()(p, q)
     delta = np.sum((p - q) ** 2 / (p + q))
     closed = {
         ("paired", "squares"): 4 * delta / (2 + delta),
@@ -105,7 +105,7 @@ def test_divergences(p, q):
         ("centred", "squares"): delta,
         ("paired", "softplus"): 2 * jsd(np.outer(p, q), np.outer(q, p)),
     }
-    for key, (value, exchanged, slope) in found.items():
+    for key, (value, exchanged, slope) in computed.items():
         if key[1] == "hinge":
             assert np.isnan(value)  # said not to be known
             continue
@@ -143,9 +143,11 @@ def test_scores_without_a_closed_form_are_those_of_another_optimiser(kind):
 
 
 def test_a_function_of_ones_own():
-    own = RelativisticAverage(lambda y: jnp.square(1 - y))
-    np.testing.assert_allclose(own.divergence_value(P, Q), RelativisticAverage("squares").divergence_value(P, Q), 1e-10)
-    assert own.divergence == "the discriminator's: relativistic, no closed form known"
+    custom = RelativisticAverage(lambda y: jnp.square(1 - y))
+    np.testing.assert_allclose(
+        custom.divergence_value(P, Q), RelativisticAverage("squares").divergence_value(P, Q), 1e-10
+    )
+    assert custom.divergence == "the discriminator's: relativistic, no closed form known"
     with pytest.raises(ValueError, match="RelativisticPaired.function is 'hing'; did you mean 'hinge'"):
         RelativisticPaired("hing")
 

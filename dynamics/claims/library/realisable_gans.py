@@ -328,16 +328,16 @@ def pairs(points, shift, on_real, on_fake):
 )
 def r3gan(points, shift, on_real, on_fake, ratio):
     game = pairs(points, shift, on_real, on_fake)
-    found = field_jacobian(game)
+    derivative = field_jacobian(game)
     centred = points - jnp.mean(points, axis=0)
     size = shift.shape[0]
     damping = moments(centred) / 2 + (on_real + on_fake) * jnp.eye(size)
-    inner = found[:-1, :-1]
+    inner = derivative[:-1, :-1]
     scaled = jnp.concatenate([jnp.ones(shift.shape[1]), jnp.full(size, ratio)])[:, None] * inner
     return every(
         agree(inner, blocks(damping, shift, 0.5)),
-        agree(found[-1], jnp.zeros_like(found[-1])),
-        agree(found[:, -1], jnp.zeros_like(found[-1])),
+        agree(derivative[-1], jnp.zeros_like(derivative[-1])),
+        agree(derivative[:, -1], jnp.zeros_like(derivative[-1])),
         -SLACK - jnp.max(jnp.linalg.eigvals(scaled).real),
     )
 
