@@ -11,7 +11,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import PRNGKeyArray
 
-from dynamics import ensembles
+import dynamics.ensembles as ensembles
 from dynamics.ensembles.cells import Built
 from dynamics.ensembles.players import players_of
 from dynamics.game import Game, Players

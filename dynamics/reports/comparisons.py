@@ -1,14 +1,14 @@
 """Results of a comparison as sentences, as plain data, and as a folder of files."""
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 
-from dynamics._files import put_in_place, write_files
 from dynamics._plain import plain
 from dynamics.experiments.comparison import VARIANT, Comparison
+from dynamics.reports._folder import Problems, write_folder
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -70,7 +70,7 @@ def write(
     dataset: "xr.Dataset",
     directory: str | Path,
     command: str | None = None,
-    problems: list[tuple[str, Exception]] | None = None,
+    problems: Problems | None = None,
 ) -> None:
     """Write numbers, report and picture into a folder; the numbers are on the disk before anything is drawn.
 
@@ -83,17 +83,8 @@ def write(
     Raises:
         OSError: the numbers cannot be written.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    numbers = json.dumps(to_json(comparison, dataset), indent=1, allow_nan=False) + "\n"
-    texts = {"results.json": numbers, "report.md": markdown(comparison, dataset, command)}
-    write_files([(directory / name, text.encode()) for name, text in texts.items()])
-    try:
-        put_in_place(directory / PICTURE, lambda path: _draw(comparison, dataset, path))
-    except Exception as error:
-        if problems is None:
-            raise
-        problems.append((PICTURE, error))
+    numbers, text = to_json(comparison, dataset), markdown(comparison, dataset, command)
+    write_folder(directory, numbers, text, {PICTURE: partial(_draw, comparison, dataset)}, problems)
 
 
 def _draw(comparison: Comparison, dataset: "xr.Dataset", path: Path) -> None:

@@ -1,6 +1,5 @@
 """Results of an experiment as a sentence, as plain data, and as a folder of files."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ import jax
 import numpy as np
 
 from dynamics import _trees
-from dynamics._files import put_in_place, write_files
 from dynamics._plain import plain
 from dynamics.experiments import Experiment
+from dynamics.reports._folder import Problems, write_folder
 from dynamics.training import Training
 
 LOG, CHECKPOINTS = "log.csv", "checkpoints"
@@ -77,7 +76,7 @@ def write(
     training: Training,
     directory: str | Path,
     command: str | None = None,
-    problems: list[tuple[str, Exception]] | None = None,
+    problems: Problems | None = None,
 ) -> None:
     """Write numbers, report and pictures into a folder; the numbers are on the disk before anything is drawn.
 
@@ -91,21 +90,8 @@ def write(
     Raises:
         OSError: the numbers cannot be written.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    numbers = json.dumps(to_json(experiment, training), indent=1, allow_nan=False) + "\n"
-    texts = {"results.json": numbers, "report.md": markdown(experiment, training, command)}
-    write_files([(directory / name, text.encode()) for name, text in texts.items()])
-    failed: list[tuple[str, Exception]] = []
-    for name, draw in _pictures(experiment, training).items():
-        try:
-            put_in_place(directory / name, draw)
-        except Exception as error:
-            failed.append((name, error))
-    if problems is not None:
-        problems += failed
-    elif failed:
-        raise failed[0][1]
+    numbers, text = to_json(experiment, training), markdown(experiment, training, command)
+    write_folder(directory, numbers, text, _pictures(experiment, training), problems)
 
 
 def _pictures(experiment: Experiment, training: Training) -> dict[str, Callable[[Path], Any]]:

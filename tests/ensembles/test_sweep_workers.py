@@ -21,8 +21,9 @@ from study_samples import small_toml
 from sweeps import equal
 
 import dynamics as dy
+from dynamics import _progress as progress
 from dynamics import cli, optimisers, studies
-from dynamics.ensembles import WorkerError, local_workers, progress, seeds, workers
+from dynamics.ensembles import WorkerError, local_workers, seeds, workers
 
 RATES = np.linspace(0.05, 2.05, 30)
 

@@ -1,0 +1,46 @@
+"""A folder with the results of an experiment: numbers first, then pictures."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dynamics._files import put_in_place, write_files
+
+Problems = list[tuple[str, Exception]]
+
+
+def write_folder(
+    directory: str | Path,
+    numbers: Any,
+    report: str,
+    pictures: Mapping[str, Callable[[Path], Any]],
+    problems: Problems | None = None,
+) -> None:
+    """Write `results.json`, `report.md` and pictures; the first two are on the disk before anything is drawn.
+
+    Args:
+        directory: the folder, which is made where needed.
+        numbers: plain Python data without NaN.
+        report: text of the report.
+        pictures: by the name of the file, what writes it to a path.
+        problems: gets the names of the pictures that could not be written, with the exceptions; without it the first
+            exception is raised when all else is done.
+
+    Raises:
+        OSError: the numbers cannot be written.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    texts = {"results.json": json.dumps(numbers, indent=1, allow_nan=False) + "\n", "report.md": report}
+    write_files([(directory / name, text.encode()) for name, text in texts.items()])
+    failed: Problems = []
+    for name, draw in pictures.items():
+        try:
+            put_in_place(directory / name, draw)
+        except Exception as error:
+            failed.append((name, error))
+    if problems is not None:
+        problems += failed
+    elif failed:
+        raise failed[0][1]
