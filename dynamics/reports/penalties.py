@@ -14,7 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics import catalogue, penalties
+import dynamics.catalogue as catalogue
+import dynamics.penalties as penalties
 from dynamics.analysis import stability
 from dynamics.directions import Direction, DriftRegularisation
 from dynamics.flows import Flow
