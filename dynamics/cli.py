@@ -475,10 +475,7 @@ def _members(room: str) -> dict[str, str]:
     if room == "experiments":
         from dynamics import catalogue, experiments
 
-        return {
-            name: catalogue.summary(member)
-            for name, member in (experiments.CATALOGUE | experiments.COMPARISONS).items()
-        }
+        return {name: catalogue.summary(member) for name, member in experiments.RUNNABLE.items()}
     if room == "claims":
         from dynamics import claims
 
@@ -628,7 +625,7 @@ def _prepared(options: argparse.Namespace) -> tuple[Path, Any]:
     try:
         _interruptible(catalogue.plug_in, options.plugins)
         settings = experiments.settings(options.study, options.settings)
-        make = (experiments.CATALOGUE | experiments.COMPARISONS)[options.study]
+        make = experiments.RUNNABLE[options.study]
         return out, _interruptible(partial(make, **settings))
     except (ImportError, ValueError, TypeError) as error:
         raise Failure(str(error)) from error

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
@@ -135,4 +136,4 @@ def players_of(dataset: "xr.Dataset", like: Players, **cell: Any) -> Players:
     expected, unravel = ravel_pytree(like)
     if flat.size != expected.size:
         raise ValueError(f"the players of the dataset have {flat.size} numbers, those like them {expected.size}")
-    return unravel(flat.astype(expected.dtype))
+    return unravel(jnp.asarray(flat, expected.dtype))

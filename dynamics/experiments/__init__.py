@@ -21,6 +21,8 @@ from dynamics.experiments.rotation import rotation as rotation
 
 CATALOGUE: Mapping[str, Callable[..., Experiment]] = MappingProxyType({"ring": ring, "digits": digits})
 COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType({"gap-aware": gap_aware, "rotation": rotation})
+# Both: what the command line runs by name.
+RUNNABLE: Mapping[str, Callable[..., Experiment | Comparison]] = MappingProxyType({**CATALOGUE, **COMPARISONS})
 
 
 def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
@@ -32,10 +34,8 @@ def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
     >>> settings("ring", ["steps=100", "rate=1e-2"])
     {'steps': 100, 'rate': 0.01}
     """
-    defaults = {
-        key: parameter.default
-        for key, parameter in inspect.signature((CATALOGUE | COMPARISONS)[name]).parameters.items()
-    }
+    parameters = inspect.signature(RUNNABLE[name]).parameters
+    defaults = {key: parameter.default for key, parameter in parameters.items()}
     chosen: dict[str, Any] = {}
     for text in texts:
         key, _, value = (part.strip() for part in text.partition("="))

@@ -73,7 +73,7 @@ class Comparison:
 
         axes: dict[str, Any] = dict(self.axes) | {SEED: ensembles.seeds(self.seeds)}
         options: dict[str, Any] = {"steps": self.steps, "key": self.key, "predict": False, "progress": progress}
-        parts = []
+        parts: list[xr.Dataset] = []
         for number, build in enumerate(self.variants.values()):
             kept = None if store is None else Path(store) / f"variant-{number}"
             dataset = ensembles.sweep(build, axes, store=kept, **options)
@@ -97,7 +97,7 @@ class Comparison:
         return dataset.drop_vars(list(dataset.data_vars)).drop_dims(SEED).assign(columns)
 
     def _measured(self, build: Callable[..., Built], dataset: "xr.Dataset") -> dict[str, Any]:
-        names, shape = list(dataset["outcome"].dims), dataset["outcome"].shape
+        names, shape = [str(name) for name in dataset["outcome"].dims], dataset["outcome"].shape
         columns: dict[str, np.ndarray] = {}
         for place in np.ndindex(shape):
             cell = dict(zip(names, place, strict=True))

@@ -112,7 +112,7 @@ def test_list_names_every_member_in_one_line(room, capsys, fake):
     else:
         catalogues = {
             "optimisers": optimisers.CATALOGUE,
-            "experiments": experiments.CATALOGUE | experiments.COMPARISONS,
+            "experiments": experiments.RUNNABLE,
         }
         names = catalogues[room] if room in catalogues else catalogue.members(room)
     assert cli.main(["list", room]) == 0
