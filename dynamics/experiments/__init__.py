@@ -1,6 +1,6 @@
 """Trainings that are ready to run: data, networks, update, metrics and pictures belong together.
 
-`dynamics run ring` runs one at the command line; `CATALOGUE` has all of them by name.
+`dynamics run ring` runs one at the command line; `ALL` has all of them by name.
 """
 
 import inspect
@@ -16,15 +16,22 @@ from dynamics.experiments.comparison import mean_and_error as mean_and_error
 from dynamics.experiments.digits import digits as digits
 from dynamics.experiments.experiment import Experiment as Experiment
 from dynamics.experiments.gap_aware import gap_aware as gap_aware
+from dynamics.experiments.objectives import objectives_survey as objectives_survey
 from dynamics.experiments.ring import ring as ring
+from dynamics.experiments.rings import rings as rings
 from dynamics.experiments.rotation import rotation as rotation
+from dynamics.experiments.survey import Survey as Survey
 
 CATALOGUE: Mapping[str, Callable[..., Experiment]] = MappingProxyType({"ring": ring, "digits": digits})
-COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType({"gap-aware": gap_aware, "rotation": rotation})
+COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType(
+    {"gap-aware": gap_aware, "rotation": rotation, "rings": rings}
+)
+SURVEYS: Mapping[str, Callable[..., Survey]] = MappingProxyType({"objectives": objectives_survey})
+ALL: Mapping[str, Callable[..., Any]] = MappingProxyType(CATALOGUE | COMPARISONS | SURVEYS)
 
 
 def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Arguments of an experiment or a comparison from texts such as `steps=100`, as the command line has them.
+    """Arguments of an experiment, comparison or survey from texts such as `steps=100`, as the command line has them.
 
     Raises:
         ValueError: no argument of this experiment, or a value of another kind.
@@ -32,10 +39,7 @@ def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
     >>> settings("ring", ["steps=100", "rate=1e-2"])
     {'steps': 100, 'rate': 0.01}
     """
-    defaults = {
-        key: parameter.default
-        for key, parameter in inspect.signature((CATALOGUE | COMPARISONS)[name]).parameters.items()
-    }
+    defaults = {key: parameter.default for key, parameter in inspect.signature(ALL[name]).parameters.items()}
     chosen: dict[str, Any] = {}
     for text in texts:
         key, _, value = (part.strip() for part in text.partition("="))

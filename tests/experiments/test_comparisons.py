@@ -14,7 +14,11 @@ from dynamics.experiments import Comparison, mean_and_error
 from dynamics.reports import comparisons as report
 
 RATES = np.array([0.05, 0.1])
-SMALL = {"gap-aware": {"seeds": 2, "rates": 2, "steps": 3, "width": 3, "batch_size": 4}}
+SMALL = {
+    "gap-aware": {"seeds": 2, "rates": 2, "steps": 3, "width": 3, "batch_size": 4},
+    "rotation": {"seeds": 2, "steps": 3, "width": 2},
+    "rings": {"seeds": 2, "steps": 3, "width": 2, "depth": 1, "batch_size": 4},
+}
 
 
 def build(rate, seed, scheme):
