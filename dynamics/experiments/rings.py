@@ -71,7 +71,7 @@ def rings(
     batch_size: int = 128,
     grid: bool = False,
 ) -> Comparison:
-    """How many modes of a ring of eight Gaussians GANs of ten kinds cover, in a few minutes on two cores.
+    """How many modes of a ring of eight Gaussians GANs of nine kinds cover, in a few minutes on two cores.
 
     (alpha_D, alpha_G)-GANs, saturating and not; least squares; Wasserstein with gradient penalty and five critic steps;
     relativistic in pairs with R1 and R2 (R3GAN); two samples to a score (PacGAN). Alternating Adam, the discriminator
