@@ -42,7 +42,8 @@ ROOMS = (
 )
 DEFAULT_STUDY = "flagship"
 EXPERIMENTS = ("ring", "digits")  # those of dynamics.experiments, whose import takes seconds
-COMPARISONS = ("gap-aware", "rotation")  # likewise
+COMPARISONS = ("gap-aware", "rotation", "rings")  # likewise
+SURVEYS = ("objectives",)  # likewise
 LONGEST_MESSAGE = 400  # letters
 EXAMPLE_BYTES = 1_000  # of memory that an example of a claim takes, at the least
 FEW = 3  # cells up to which `stability` tells everything about each
@@ -516,7 +517,7 @@ def _run(options: argparse.Namespace) -> int:
         _probe(options.out)
     if options.study in EXPERIMENTS:
         return _experiment(options)
-    if options.study in COMPARISONS:
+    if options.study in COMPARISONS + SURVEYS:
         return _comparison(options)
     if options.resume and options.store is None:
         raise Failure("--resume goes on with what a store holds; name it with --store PATH")
@@ -581,14 +582,16 @@ def _experiment(options: argparse.Namespace) -> int:
 
 
 def _comparison(options: argparse.Namespace) -> int:
-    """Train what `dynamics.experiments` compares under this name."""
+    """Compute what `dynamics.experiments` compares or surveys under this name."""
     out, comparison = _prepared(options)
     from dynamics import ensembles
-    from dynamics.reports import comparisons as report
+    from dynamics.reports import comparisons, surveys
+
+    report: Any = surveys if options.study in SURVEYS else comparisons
 
     problems: list[tuple[str, Exception]] = []
     with _cannot_write(out):
-        cells = out / report.CELLS
+        cells = out / comparisons.CELLS
         if not options.resume:
             shutil.rmtree(cells, ignore_errors=True)
         with _progress(options.quiet) as progress:
@@ -601,7 +604,7 @@ def _comparison(options: argparse.Namespace) -> int:
         _print_json({**report.to_json(comparison, dataset), "output": str(out)})
     else:
         _say(report.summary(comparison, dataset))
-        _say(f"The report, the picture and the data are in {out}{os.sep}")
+        _say(f"The report, the pictures and the data are in {out}{os.sep}")
     _raise_problems(problems, out)
     return 0
 

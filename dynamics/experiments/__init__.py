@@ -1,6 +1,6 @@
 """Trainings that are ready to run: data, networks, update, metrics and pictures belong together.
 
-`dynamics run ring` runs one at the command line; `CATALOGUE` has all of them by name.
+`dynamics run ring` runs one at the command line; `RUNNABLE` has all of them by name.
 """
 
 import inspect
@@ -16,17 +16,25 @@ from dynamics.experiments.comparison import mean_and_error as mean_and_error
 from dynamics.experiments.digits import digits as digits
 from dynamics.experiments.experiment import Experiment as Experiment
 from dynamics.experiments.gap_aware import gap_aware as gap_aware
+from dynamics.experiments.objectives import objectives_survey as objectives_survey
 from dynamics.experiments.ring import ring as ring
+from dynamics.experiments.rings import rings as rings
 from dynamics.experiments.rotation import rotation as rotation
+from dynamics.experiments.survey import Survey as Survey
 
 CATALOGUE: Mapping[str, Callable[..., Experiment]] = MappingProxyType({"ring": ring, "digits": digits})
-COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType({"gap-aware": gap_aware, "rotation": rotation})
-# Both: what the command line runs by name.
-RUNNABLE: Mapping[str, Callable[..., Experiment | Comparison]] = MappingProxyType({**CATALOGUE, **COMPARISONS})
+COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType(
+    {"gap-aware": gap_aware, "rotation": rotation, "rings": rings}
+)
+SURVEYS: Mapping[str, Callable[..., Survey]] = MappingProxyType({"objectives": objectives_survey})
+# All of them: what the command line runs by name.
+RUNNABLE: Mapping[str, Callable[..., Experiment | Comparison | Survey]] = MappingProxyType(
+    {**CATALOGUE, **COMPARISONS, **SURVEYS}
+)
 
 
 def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Arguments of an experiment or a comparison from texts such as `steps=100`, as the command line has them.
+    """Arguments of an experiment, comparison or survey from texts such as `steps=100`, as the command line has them.
 
     Raises:
         ValueError: no argument of this experiment, or a value of another kind.

@@ -41,6 +41,7 @@ class Comparison:
         shares: those of the measures that are yes or no (1 or 0): their error bars are those of a share.
         findings: from the dataset, what the numbers say, as sentences.
         settings: the arguments that made it, by name.
+        published: values from the literature, by measure and variant, which the picture shows beside the means.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Comparison:
     shares: tuple[str, ...]
     findings: Callable[["xr.Dataset"], list[str]]
     settings: Mapping[str, Any]
+    published: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def run(self, store: str | os.PathLike | None = None, progress: Any = False) -> "xr.Dataset":
         """Train all of them, and measure each.

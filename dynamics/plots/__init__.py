@@ -13,6 +13,7 @@ from dynamics.plots._portraits import phase_portrait, phase_portraits
 from dynamics.plots._rates import rates
 from dynamics.plots._spectra import spectra, spectrum
 from dynamics.plots._style import save
+from dynamics.plots._survey import survey_divergences, survey_rates, survey_weights
 from dynamics.plots._training import samples, training
 from dynamics.plots._trajectory import trajectory
 
@@ -31,6 +32,9 @@ __all__ = [
     "save",
     "spectra",
     "spectrum",
+    "survey_divergences",
+    "survey_rates",
+    "survey_weights",
     "training",
     "trajectory",
     "transient",

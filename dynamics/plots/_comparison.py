@@ -1,5 +1,6 @@
 """Pictures of comparisons: means with error bars over a setting, a line per variant."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,29 @@ from dynamics.plots._style import (
     is_geometric,
     legend_below,
     line,
+    mark,
 )
 
 LEAST_BAR = 1e-12  # of an error bar: matplotlib refuses what rounding makes negative
 
 
-def comparison(means: Any, *, axis: str, title: str = "Comparison", subtitle: str = "") -> Figure:
+def comparison(
+    means: Any,
+    *,
+    axis: str,
+    title: str = "Comparison",
+    subtitle: str = "",
+    published: Mapping[str, Mapping[str, float]] | None = None,
+) -> Figure:
     """Means of every measure over a setting, with their intervals: a panel per measure, a line per variant.
+
+    Of a single value of the setting: a row per variant in place of a line, with published values beside.
 
     Args:
         means: what `dynamics.experiments.Comparison.means` returned.
         axis: the setting that is drawn to the right; the first value of any other one is shown.
         title, subtitle: above the picture.
+        published: values from the literature, by measure and variant.
 
     Raises:
         ValueError: the means are not over such a setting.
@@ -34,6 +46,8 @@ def comparison(means: Any, *, axis: str, title: str = "Comparison", subtitle: st
         raise ValueError(f"axis is {axis!r}; expected one of {', '.join(map(str, means.dims))}")
     means = means.isel({name: 0 for name in means.dims if name not in ("variant", axis)})
     names = [str(name) for name in means.data_vars if f"{name}_low" in means]
+    if means.sizes[axis] == 1:
+        return _rows(means.isel({axis: 0}), names, title, subtitle, published or {})
     down, across = grid_of_panels(len(names), 4)
     figure = Picture(2.9 * across + 0.4, 2.3 * down + 0.9)
     values = means[axis].values
@@ -53,5 +67,31 @@ def comparison(means: Any, *, axis: str, title: str = "Comparison", subtitle: st
             axes.set_xscale("log")
     handles = [line(str(variant), SERIES[n % len(SERIES)]) for n, variant in enumerate(means["variant"].values)]
     legend_below(figure, handles)
+    heading(figure, title, subtitle)
+    return figure
+
+
+def _rows(
+    means: Any, names: list[str], title: str, subtitle: str, published: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    """A panel per measure, a row per variant."""
+    variants = [str(variant) for variant in means["variant"].values]
+    rows = np.arange(len(variants))[::-1]
+    figure = Picture(2.2 * len(names) + 1.8, 0.3 * len(variants) + 1.5)
+    panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    for axes, name in zip(panels, names, strict=True):
+        dress(axes, name.replace("_", " "))
+        mean, low, high = (means[name + end].transpose("variant").values for end in ("", "_low", "_high"))
+        bars = np.maximum(np.stack([mean - low, high - mean]), LEAST_BAR)
+        axes.errorbar(mean, rows, xerr=bars, color=SERIES[0], linestyle="", elinewidth=1.2, capsize=3, marker="o", ms=4)
+        known = published.get(name, {})
+        places = [(known[variant], row) for variant, row in zip(variants, rows, strict=True) if variant in known]
+        if places:
+            axes.plot(*zip(*places, strict=True), "D", color=SERIES[1], markerfacecolor="none", markersize=6)
+        axes.set_yticks(rows, variants)
+        axes.set_ylim(-0.6, len(variants) - 0.4)
+    if published:
+        handles = [mark("here, 95 %", "o", SERIES[0]), mark("published", "D", SERIES[1], filled=False)]
+        legend_below(figure, handles)
     heading(figure, title, subtitle)
     return figure

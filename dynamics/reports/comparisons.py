@@ -92,4 +92,6 @@ def _draw(comparison: Comparison, dataset: "xr.Dataset", path: Path) -> None:
 
     said = f"means of {comparison.seeds} seeds and their intervals of 95 %"
     axis = next(iter(comparison.axes))
-    plots.save(plots.comparison(comparison.means(dataset), axis=axis, title=comparison.title, subtitle=said), path)
+    means, published = comparison.means(dataset), comparison.published
+    options = {"title": comparison.title, "subtitle": said, "published": published}
+    plots.save(plots.comparison(means, axis=axis, **options), path)

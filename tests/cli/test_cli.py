@@ -110,10 +110,7 @@ def test_list_names_every_member_in_one_line(room, capsys, fake):
     if room in ("studies", "claims"):
         names = studies.builtin() if room == "studies" else claims.catalogue()
     else:
-        catalogues = {
-            "optimisers": optimisers.CATALOGUE,
-            "experiments": experiments.RUNNABLE,
-        }
+        catalogues = {"optimisers": optimisers.CATALOGUE, "experiments": experiments.RUNNABLE}
         names = catalogues[room] if room in catalogues else catalogue.members(room)
     assert cli.main(["list", room]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -7,16 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+import xarray as xr
 
 import dynamics as dy
 from dynamics import cli, experiments, plots
 from dynamics.experiments import Comparison, mean_and_error
+from dynamics.experiments.rings import findings
 from dynamics.reports import comparisons as report
 
 RATES = np.array([0.05, 0.1])
 SMALL = {
     "gap-aware": {"seeds": 2, "rates": 2, "steps": 3, "width": 3, "batch_size": 4},
     "rotation": {"seeds": 2, "steps": 3, "width": 2},
+    "rings": {"seeds": 2, "steps": 3, "width": 2, "depth": 1, "batch_size": 4},
 }
 
 
@@ -138,3 +141,37 @@ def test_small_ones_at_the_command_line(name, tmp_path, capsys, monkeypatch):
     assert cli.main([*arguments, "--resume"]) == 0
     assert results["findings"][0][:40] in capsys.readouterr().out
     assert cli.main([*arguments, "--store", "elsewhere"]) == 2
+
+
+def test_rings_claims_only_what_the_bars_allow():
+    """All of ten against none of ten: intervals apart; 9 of 10 is not apart from 10 of 10."""
+    names = ["least squares", "R3GAN", "Wasserstein, GP"]
+    success = np.array([[0.0] * 10, [1.0] * 10, [1.0] * 9 + [0.0]])
+    columns = {"success": success, "failure": 1 - success, "modes": 8 * success, "high_quality": success / 2}
+    dims = ("variant", "rate", "seed")
+    dataset = xr.Dataset(
+        {name: (dims, column[:, None]) for name, column in columns.items()}, {"variant": names, "rate": [1e-3]}
+    )
+    lines = findings(dataset)
+    assert "success 0% (0% to 28%), published 0.325, outside of the interval" in lines[0]
+    assert "published" not in lines[1]
+    assert lines[-1].endswith("do not overlap: R3GAN over least squares; Wasserstein, GP over least squares.")
+
+
+@pytest.mark.slow
+def test_packed_samples_are_of_the_data():
+    comparison = experiments.rings(seeds=1, width=2, depth=1, batch_size=4)
+    game, _, players = comparison.variants["non-saturating (1, 1), packed"](rate=1e-3, seed=jax.random.key(0))
+    real, fake = game.samples(players, jax.random.key(1))
+    assert real.values.shape == fake.values.shape == (4, 4)
+    distances = np.hypot(*np.moveaxis(np.reshape(real.values, (-1, 2)), -1, 0))
+    np.testing.assert_allclose(distances, 1, atol=0.1)  # radius 1, standard deviation 0.01
+    first, second = (jnp.concatenate(pair) for pair in ((jnp.ones(2), jnp.zeros(2)), (jnp.zeros(2), jnp.ones(2))))
+    np.testing.assert_allclose(game.generator(players[0], first), np.roll(game.generator(players[0], second), 2))
+
+
+def test_a_single_setting_is_drawn_as_rows(compared):
+    comparison, dataset = compared
+    means = comparison.means(dataset).isel(rate=[0])
+    figure = plots.comparison(means, axis="rate", published={"outside": {"simultaneous": 0.5}})
+    assert len(figure.axes) == 2 and figure.axes[0].get_yticks().size == 2
