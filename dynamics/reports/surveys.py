@@ -49,11 +49,11 @@ def markdown(survey: Survey, dataset: "xr.Dataset", command: str | None = None) 
     lines += [f"![Divergence along training]({DIVERGENCES})", "", f"![Gap-aware and fixed rates]({RATES})", ""]
     lines += ["## What is known of each", ""]
     lines += [
-        "The divergence in words (NS: non-saturating). For data N(0.5, 0.8²) and a model N(0, 1), distances in units of "
-        "0.8: by how much the best discriminator is below the ideal loss, and the divergence that the generator goes "
-        "downhill on while that discriminator is held fixed (numbers within 1e-4). The ideal loss of the discriminator; "
-        "the weight of the generator's gradient where the ratio of data to model is 0.01, 1 and 100. A dash: not known, "
-        "or no function of the ratio alone.",
+        "The divergence in words (NS: non-saturating). For data N(0.5, 0.8²) and a model N(0, 1), distances in units "
+        "of 0.8: by how much the best discriminator is below the ideal loss, and the divergence that the generator "
+        "goes downhill on while that discriminator is held fixed (numbers within 1e-4). The ideal loss of the "
+        "discriminator; the weight of the generator's gradient where the ratio of data to model is 0.01, 1 and 100. A "
+        "dash: not known, or no function of the ratio alone.",
         "",
         *_table(
             ("objective", "divergence", "gain", "descended", "ideal loss", "w(0.01)", "w(1)", "w(100)"),
