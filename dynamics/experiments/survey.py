@@ -40,7 +40,7 @@ START = -0.5 / 0.8, 1 / 0.8
 MEANS, SPREAD = (-1.0, 1.0), 0.2  # of the mixture
 BLUR = 0.2  # standard deviation of what both distributions of the mixture are blurred with, to compare densities
 NODES, LATENTS = 20, 32
-POINTS = 129, 81  # of the grids on which densities are compared, Gaussian and mixture
+FINE, POINTS = 449, (129, 81)  # of the grids on which densities are compared: once, and along Gaussian and mixture
 SAVES = 20
 NEUTRAL = 1e-9  # of the largest eigenvalue: below it a real part is rounding
 RATES = ("fixed", "gap-aware")
@@ -97,6 +97,9 @@ class Chosen(Objective):
     def divergence_value(self, p: Any, q: Any, weights: Any = None, points: Any = None) -> Array:
         return self._of_all(lambda each: each.divergence_value, p, q, weights, points)
 
+    def descended_divergence(self, p: Any, q: Any, weights: Any = None) -> Array:
+        return self._of_all(lambda each: each.descended_divergence, p, q, weights)
+
     def generator_weight(self, ratio: Any) -> Array:
         return self._of_all(lambda each: each.generator_weight, ratio)
 
@@ -138,7 +141,8 @@ class Survey:
         """Compute all of it; in a minute or two, so that nothing is kept in a store.
 
         Returns:
-            a dataset over `objective` of what is known (`ideal_loss`, `reference_divergence`, `weight` over `ratio`),
+            a dataset over `objective` of what is known (`ideal_loss`, `reference_divergence`, `reference_descended`,
+            `weight` over `ratio`),
             of the Jacobians' `eigenvalues_*` and longest stable steps (`simultaneous`, `alternating`, over `game` and
             `penalty`; NaN where an eigenvalue is 0, 0 where no step is stable), and of the divergences along both
             trainings: the objective's (on the mixture of the first seed alone), and Jensen-Shannon for all.
@@ -168,6 +172,7 @@ RATIOS = np.geomspace(1e-4, 1e4, 161)
 AXES = {
     "ideal_loss": (),
     "reference_divergence": (),
+    "reference_descended": (),
     "weight": ("ratio",),
     "eigenvalues_dirac": ("penalty", "eigenvalue_dirac"),
     "eigenvalues_gaussian": ("penalty", "eigenvalue_gaussian"),
@@ -204,8 +209,10 @@ class _Programs:
     def row(self, number: int) -> dict[str, Any]:
         """Everything about one objective."""
         index = jnp.asarray(number)
-        ideal, reference, weight = (np.asarray(part) for part in self.known(index, jnp.asarray(RATIOS)))
-        row: dict[str, Any] = {"ideal_loss": ideal, "reference_divergence": reference, "weight": weight}
+        parts = (np.asarray(part) for part in self.known(index, jnp.asarray(RATIOS)))
+        names = "ideal_loss", "reference_divergence", "reference_descended", "weight"
+        row: dict[str, Any] = dict(zip(names, parts, strict=True))
+        ideal = row["ideal_loss"]
         row |= self._steps(index)
         row |= self._gaussian_training(index)
         return row | self._mixture_training(index, float(ideal))
@@ -213,12 +220,13 @@ class _Programs:
     def _chosen(self, index: Array) -> Chosen:
         return Chosen(index, self.objectives)
 
-    def _known(self, index: Array, ratios: Array) -> tuple[Array, Array, Array]:
+    def _known(self, index: Array, ratios: Array) -> tuple[Array, ...]:
         objective = self._chosen(index)
-        points, weights, data = _gaussian_grid()
+        points, weights, data = _gaussian_grid(FINE)
         model = _density(points, *START)
         reference = objective.divergence_value(data, model, weights, points)
-        return objective.ideal_discriminator_loss, reference, objective.generator_weight(ratios)
+        descended = objective.descended_divergence(data, model, weights)
+        return objective.ideal_discriminator_loss, reference, descended, objective.generator_weight(ratios)
 
     def _jacobian(self, index: Array, gamma: Array, std: Array) -> Array:
         """That of the field at the equilibrium; with data and latents without spread the Dirac-GAN is among it."""
@@ -338,10 +346,10 @@ def _density(points: Array, mean: Any, std: Any) -> Array:
     return jnp.exp(-(((points - mean) / std) ** 2) / 2) / (jnp.abs(std) * jnp.sqrt(2 * jnp.pi))
 
 
-def _gaussian_grid() -> tuple[Array, Array, Array]:
+def _gaussian_grid(count: int = POINTS[0]) -> tuple[Array, Array, Array]:
     """Points, weights of the trapezoidal rule on them, and the data's density there."""
-    points = jnp.linspace(-16.0, 16.0, POINTS[0])  # so far for Neyman's divergence, which looks at tails
-    return points, jnp.full(POINTS[0], points[1] - points[0]), _density(points, 0.0, 1.0)
+    points = jnp.linspace(-14.0, 14.0, count)  # so far for Neyman's divergence, which looks at tails
+    return points, jnp.full(count, points[1] - points[0]), _density(points, 0.0, 1.0)
 
 
 def _mixture_grid() -> tuple[Array, Array, Array]:

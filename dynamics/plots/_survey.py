@@ -36,7 +36,7 @@ def survey_weights(dataset: Any, *, title: str = "Weight of the generator's grad
     shown = np.isfinite(weight).all(axis=1) & (weight != 0).any(axis=1)
     families = unique(dataset["family"].values[shown])
     down, across = grid_of_panels(len(families), 3)
-    figure = Picture(3.9 * across, 3.2 * down + 0.8)
+    figure = Picture(3.9 * across, 3.8 * down + 0.6)
     for place, family in enumerate(families):
         axes = figure.add_subplot(down, across, place + 1)
         dress(axes, family, "density ratio r = data / model", "weight" if place % across == 0 else "")
@@ -51,7 +51,15 @@ def survey_weights(dataset: Any, *, title: str = "Weight of the generator's grad
         axes.set_yscale("log")
         axes.set_ylim(1e-6, 1e6)
         axes.axvline(1, color="#9AA0A6", linewidth=0.8)
-        axes.legend(fontsize=TICK - 1.5, frameon=False, labelcolor=INK, loc="upper center", ncols=2, handlelength=1.8)
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.2),
+            ncols=2,
+            fontsize=TICK - 1,
+            frameon=False,
+            labelcolor=INK,
+            handlelength=1.8,
+        )
     heading(figure, title, subtitle)
     return figure
 
@@ -66,10 +74,10 @@ def survey_divergences(dataset: Any, *, title: str = "Divergence along training"
     families = unique(dataset["family"].values)
     mixture = dataset["mixture_jensen_shannon"].sel(rate="fixed").mean("seed")
     rows = (
-        ("Gaussian GAN: its divergence", "gaussian_step", dataset["gaussian_divergence"]),
-        ("Gaussian GAN: Jensen-Shannon", "gaussian_step", dataset["gaussian_jensen_shannon"]),
-        ("mixture: its divergence", "mixture_step", dataset["mixture_divergence"].sel(rate="fixed")),
-        ("mixture: Jensen-Shannon", "mixture_step", mixture),
+        ("Gaussian GAN,\nits divergence", "gaussian_step", dataset["gaussian_divergence"]),
+        ("Gaussian GAN,\nJensen-Shannon", "gaussian_step", dataset["gaussian_jensen_shannon"]),
+        ("mixture,\nits divergence", "mixture_step", dataset["mixture_divergence"].sel(rate="fixed")),
+        ("mixture,\nJensen-Shannon", "mixture_step", mixture),
     )
     figure = Picture(2.5 * len(families), 2.0 * len(rows) + 1.6)
     panels = figure.subplots(len(rows), len(families), squeeze=False, sharex="row", sharey="row")

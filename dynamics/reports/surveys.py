@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WEIGHTS, DIVERGENCES, RATES = "weights.png", "divergences.png", "rates.png"
+ROUNDING = 1e-12  # of a divergence: below it there is nothing to be read
 FILES = ("results.json", "report.md", WEIGHTS, DIVERGENCES, RATES)
 
 
@@ -48,15 +49,18 @@ def markdown(survey: Survey, dataset: "xr.Dataset", command: str | None = None) 
     lines += [f"![Divergence along training]({DIVERGENCES})", "", f"![Gap-aware and fixed rates]({RATES})", ""]
     lines += ["## What is known of each", ""]
     lines += [
-        "The divergence as the objective says it, and its value for data N(0.5, 0.8²) and a model N(0, 1) (distances "
-        "in units of 0.8); the ideal loss of the discriminator; the weight of the generator's gradient where the ratio "
-        "of data to model is 0.01, 1 and 100. A dash: not known, or no function of the ratio alone.",
+        "The divergence in words (NS: non-saturating). For data N(0.5, 0.8²) and a model N(0, 1), distances in units "
+        "of 0.8: by how much the best discriminator is below the ideal loss, and the divergence that the generator "
+        "goes downhill on while that discriminator is held fixed (numbers within 1e-4). The ideal loss of the "
+        "discriminator; the weight of the generator's gradient where the ratio of data to model is 0.01, 1 and 100. A "
+        "dash: not known, or no function of the ratio alone.",
         "",
         *_table(
-            ("objective", "divergence", "value", "ideal loss", "w(0.01)", "w(1)", "w(100)"),
+            ("objective", "divergence", "gain", "descended", "ideal loss", "w(0.01)", "w(1)", "w(100)"),
             [
                 (str(row["objective"].item()), survey.entries[str(row["objective"].item())].objective.divergence)
-                + (_number(row["reference_divergence"], 5), _number(row["ideal_loss"], 5))
+                + (_number(row["reference_divergence"], 4), _number(row["reference_descended"], 4))
+                + (_number(row["ideal_loss"], 5),)
                 + tuple(_number(row["weight"].values[_nearest(ratio)], 3) for ratio in (0.01, 1.0, 100.0))
                 for row in _rows(dataset)
             ],
@@ -144,7 +148,8 @@ def _rows(dataset: "xr.Dataset") -> list["xr.Dataset"]:
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in (heads, ("---",) * len(heads), *rows)]
+    lines = (heads, ("---",) * len(heads), *rows)
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines]
 
 
 def _nearest(ratio: float) -> int:
@@ -153,6 +158,8 @@ def _nearest(ratio: float) -> int:
 
 def _number(value: Any, digits: int) -> str:
     number = float(value)
+    if 0 < abs(number) < ROUNDING:
+        return f"< {ROUNDING:g}"
     return f"{number + 0.0:.{digits}g}" if np.isfinite(number) else "-"
 
 

@@ -155,6 +155,7 @@ def test_rings_claims_only_what_the_bars_allow():
     lines = findings(dataset)
     assert "success 0% (0% to 28%), published 0.325, outside of the interval" in lines[0]
     assert "published" not in lines[1]
+    assert lines[3].startswith("2 of 2 published shares")  # all ten fail here
     assert lines[-1].endswith("do not overlap: R3GAN over least squares; Wasserstein, GP over least squares.")
 
 
