@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import dynamics.catalogue as catalogue
 import dynamics.objectives as objectives
-from dynamics import catalogue
 from dynamics._checks import as_whole
 from dynamics.experiments.comparison import mean_and_error
 from dynamics.experiments.survey import RATIOS, Entry, Survey

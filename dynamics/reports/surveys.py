@@ -1,19 +1,18 @@
 """Results of a survey of objectives as sentences, as plain data, and as a folder of files."""
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from dynamics._files import put_in_place, write_files
 from dynamics._plain import plain
 from dynamics.experiments.survey import BLUR, RATIOS, Survey
+from dynamics.reports._folder import Problems, write_folder
 
 if TYPE_CHECKING:
     import xarray as xr
-    from matplotlib.figure import Figure
 
 WEIGHTS, DIVERGENCES, RATES = "weights.png", "divergences.png", "rates.png"
 ROUNDING = 1e-12  # of a divergence: below it there is nothing to be read
@@ -100,7 +99,7 @@ def write(
     dataset: "xr.Dataset",
     directory: str | Path,
     command: str | None = None,
-    problems: list[tuple[str, Exception]] | None = None,
+    problems: Problems | None = None,
 ) -> None:
     """Write numbers, report and pictures into a folder; the numbers are on the disk before anything is drawn.
 
@@ -114,24 +113,14 @@ def write(
     Raises:
         OSError: the numbers cannot be written.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    numbers = json.dumps(to_json(survey, dataset), indent=1, allow_nan=False) + "\n"
-    texts = {"results.json": numbers, "report.md": markdown(survey, dataset, command)}
-    write_files([(directory / name, text.encode()) for name, text in texts.items()])
-    for name in (WEIGHTS, DIVERGENCES, RATES):
-        try:
-            put_in_place(directory / name, lambda path, name=name: _draw(survey, dataset, name, path))
-        except Exception as error:
-            if problems is None:
-                raise
-            problems.append((name, error))
+    pictures = {name: partial(_draw, survey, dataset, name) for name in (WEIGHTS, DIVERGENCES, RATES)}
+    write_folder(directory, to_json(survey, dataset), markdown(survey, dataset, command), pictures, problems)
 
 
 def _draw(survey: Survey, dataset: "xr.Dataset", name: str, path: Path) -> None:
     from dynamics import plots
 
-    figure: Figure
+    figure: Any
     if name == WEIGHTS:
         said = "a fake sample moves the generator's loss by -weight x the gradient of log r, for the best discriminator"
         figure = plots.survey_weights(dataset, subtitle=said)
