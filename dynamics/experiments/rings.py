@@ -221,11 +221,11 @@ class _Packs(NamedTuple):
     """Draws of several points at once, in one vector; a function of a key."""
 
     data: distributions.GaussianMixture
-    count: int
+    size: int
     batch_size: int
 
     def __call__(self, key: Array) -> Array:
-        points = self.data.sample(key, self.count * self.batch_size).values
+        points = self.data.sample(key, self.size * self.batch_size).values
         return jnp.reshape(points, (self.batch_size, -1))
 
 
@@ -233,8 +233,8 @@ class _Together(NamedTuple):
     """A generator that makes several points of several latents, in one vector."""
 
     generator: Callable[[PyTree, Array], Array]
-    count: int
+    size: int
 
     def __call__(self, parameters: PyTree, latents: Array) -> Array:
-        parts = jnp.reshape(latents, (self.count, -1))
+        parts = jnp.reshape(latents, (self.size, -1))
         return jnp.ravel(jax.vmap(self.generator, (None, 0))(parameters, parts))
