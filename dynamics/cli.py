@@ -572,11 +572,7 @@ def _experiment(options: argparse.Namespace) -> int:
             except ValueError as error:
                 raise Failure(str(error)) from error
         report.write(experiment, result, out, command=_command(options), problems=problems)
-    if options.json:
-        _print_json({**report.to_json(experiment, result), "output": str(out)})
-    else:
-        _say(report.summary(experiment, result))
-        _say(f"The report, the pictures and the data are in {out}{os.sep}")
+    _say_results(options, report, experiment, result, out)
     _raise_problems(problems, out)
     return 1 if options.strict and result.ending is not training.Ending.finished else 0
 
@@ -588,7 +584,6 @@ def _comparison(options: argparse.Namespace) -> int:
     from dynamics.reports import comparisons, surveys
 
     report: Any = surveys if options.study in SURVEYS else comparisons
-
     problems: list[tuple[str, Exception]] = []
     with _cannot_write(out):
         cells = out / comparisons.CELLS
@@ -600,13 +595,18 @@ def _comparison(options: argparse.Namespace) -> int:
             except (ValueError, ImportError, ensembles.StoreError) as error:
                 raise Failure(str(error)) from error
         report.write(comparison, dataset, out, command=_command(options), problems=problems)
-    if options.json:
-        _print_json({**report.to_json(comparison, dataset), "output": str(out)})
-    else:
-        _say(report.summary(comparison, dataset))
-        _say(f"The report, the pictures and the data are in {out}{os.sep}")
+    _say_results(options, report, comparison, dataset, out)
     _raise_problems(problems, out)
     return 0
+
+
+def _say_results(options: argparse.Namespace, report: Any, made: Any, result: Any, out: Path) -> None:
+    """Print what a module of reports says of an experiment and its result."""
+    if options.json:
+        _print_json({**report.to_json(made, result), "output": str(out)})
+    else:
+        _say(report.summary(made, result))
+        _say(f"The report, the pictures and the data are in {out}{os.sep}")
 
 
 def _prepared(options: argparse.Namespace) -> tuple[Path, Any]:

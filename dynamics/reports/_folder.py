@@ -1,4 +1,4 @@
-"""A folder with the results of an experiment: numbers first, then pictures."""
+"""What reports of experiments share: how to repeat them, and a folder with numbers first, then pictures."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,6 +8,13 @@ from typing import Any
 from dynamics._files import put_in_place, write_files
 
 Problems = list[tuple[str, Exception]]
+
+
+def how_to_repeat(settings: Mapping[str, Any], command: str) -> list[str]:
+    """The last lines of a report: what was asked, and how to have it again."""
+    lines = ["", "## What was asked", "", *(f"- {name}: {value}" for name, value in settings.items())]
+    lines += ["", "The same numbers come, on the same kind of machine, from", "", "```bash", command, "```"]
+    return lines
 
 
 def write_folder(

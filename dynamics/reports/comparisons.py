@@ -8,7 +8,7 @@ import jax
 
 from dynamics._plain import plain
 from dynamics.experiments.comparison import VARIANT, Comparison
-from dynamics.reports._folder import Problems, write_folder
+from dynamics.reports._folder import Problems, how_to_repeat, write_folder
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,9 +59,7 @@ def markdown(comparison: Comparison, dataset: "xr.Dataset", command: str | None 
         ends = ((float(cell[name]), float(cell[name + "_low"]), float(cell[name + "_high"])) for name in names)
         shown += [f"{mean:.3g} ({low:.3g} to {high:.3g})" for mean, low, high in ends]
         lines.append("| " + " | ".join(shown) + " |")
-    lines += ["", "## What was asked", "", *(f"- {name}: {value}" for name, value in comparison.settings.items())]
-    lines += ["", "The same numbers come, on the same kind of machine, from", "", "```bash"]
-    lines += [command or f"dynamics run {comparison.name}", "```"]
+    lines += how_to_repeat(comparison.settings, command or f"dynamics run {comparison.name}")
     return "\n".join(lines) + "\n"
 
 

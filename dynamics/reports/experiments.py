@@ -10,7 +10,7 @@ import numpy as np
 from dynamics import _trees
 from dynamics._plain import plain
 from dynamics.experiments import Experiment
-from dynamics.reports._folder import Problems, write_folder
+from dynamics.reports._folder import Problems, how_to_repeat, write_folder
 from dynamics.training import Training
 
 LOG, CHECKPOINTS = "log.csv", "checkpoints"
@@ -64,10 +64,8 @@ def markdown(experiment: Experiment, training: Training, command: str | None = N
     for row in zip(*columns, strict=True):
         lines.append(f"| {row[0]} | " + " | ".join(f"{value:.4g}" for value in row[1:]) + " |")
     sizes = " and ".join(str(_trees.size(player)) for player in experiment.players)
-    lines += ["", "## What was asked", "", f"- numbers in generator and discriminator: {sizes}"]
-    lines += [f"- {name}: {value}" for name, value in experiment.settings.items()]
-    lines += ["", "The same numbers come, on the same kind of machine, from", "", "```bash"]
-    lines += [command or f"dynamics run {experiment.name}", "```"]
+    asked = {"numbers in generator and discriminator": sizes} | dict(experiment.settings)
+    lines += how_to_repeat(asked, command or f"dynamics run {experiment.name}")
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dynamics._plain import plain
 from dynamics.experiments.survey import BLUR, RATIOS, Survey
-from dynamics.reports._folder import Problems, write_folder
+from dynamics.reports._folder import Problems, how_to_repeat, write_folder
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -88,9 +88,7 @@ def markdown(survey: Survey, dataset: "xr.Dataset", command: str | None = None) 
         ),
     ]
     lines += ["", "Left out: " + "; ".join(f"{name} ({why})" for name, why in survey.left_out.items()) + "."]
-    lines += ["", "## What was asked", "", *(f"- {name}: {value}" for name, value in survey.settings.items())]
-    lines += ["", "The same numbers come, on the same kind of machine, from", "", "```bash"]
-    lines += [command or f"dynamics run {survey.name}", "```"]
+    lines += how_to_repeat(survey.settings, command or f"dynamics run {survey.name}")
     return "\n".join(lines) + "\n"
 
 
