@@ -387,11 +387,10 @@ def _jensen_shannon(p: Array, q: Array, weights: Array) -> Array:
 
 def spectrum(matrix: np.ndarray) -> np.ndarray:
     """Eigenvalues, with what is rounding set to 0, by descending real and then imaginary part."""
-    values = np.linalg.eigvals(matrix).astype(complex)
+    values = np.linalg.eigvals(matrix)
     small = NEUTRAL * max(np.abs(values).max(), NEUTRAL)
-    values.real[np.abs(values.real) < small] = 0
-    values.imag[np.abs(values.imag) < small] = 0
-    return values[np.lexsort((-values.imag, -values.real))]
+    real, imaginary = (np.where(np.abs(part) < small, 0, part) for part in (np.real(values), np.imag(values)))
+    return (real + 1j * imaginary)[np.lexsort((-imaginary, -real))]
 
 
 def longest_simultaneous(matrix: np.ndarray) -> float:

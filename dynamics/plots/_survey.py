@@ -45,7 +45,7 @@ def survey_weights(dataset: Any, *, title: str = "Weight of the generator's grad
             values, ratio = weight[row], dataset["ratio"].values
             axes.plot(ratio, np.where(values > 0, values, np.nan), label=plain(label), linewidth=1.5, **style)
             if (values < 0).any():
-                below = style | {"linestyle": ":"}
+                below: dict[str, Any] = {**style, "linestyle": ":"}
                 axes.plot(ratio, np.where(values < 0, -values, np.nan), label=f"{label}, negative", lw=1.5, **below)
         axes.set_xscale("log")
         axes.set_yscale("log")

@@ -13,7 +13,6 @@ from dynamics.experiments.survey import BLUR, RATIOS, Survey
 
 if TYPE_CHECKING:
     import xarray as xr
-    from matplotlib.figure import Figure
 
 WEIGHTS, DIVERGENCES, RATES = "weights.png", "divergences.png", "rates.png"
 ROUNDING = 1e-12  # of a divergence: below it there is nothing to be read
@@ -131,19 +130,18 @@ def write(
 def _draw(survey: Survey, dataset: "xr.Dataset", name: str, path: Path) -> None:
     from dynamics import plots
 
-    figure: Figure
     if name == WEIGHTS:
         said = "a fake sample moves the generator's loss by -weight x the gradient of log r, for the best discriminator"
-        figure = plots.survey_weights(dataset, subtitle=said)
+        plots.save(plots.survey_weights(dataset, subtitle=said), path)
     elif name == DIVERGENCES:
         said = (
             "Gaussian GAN: alternating descent with R1, shown down to 1e-8; mixture: Adam, Jensen-Shannon the mean of "
             f"{survey.seeds} seeds, its divergence of the first"
         )
-        figure = plots.survey_divergences(dataset, subtitle=said)
+        plots.save(plots.survey_divergences(dataset, subtitle=said), path)
     else:
-        figure = plots.survey_rates(dataset, subtitle=f"small networks on a mixture, {survey.seeds} seeds")
-    plots.save(figure, path)
+        said = f"small networks on a mixture, {survey.seeds} seeds"
+        plots.save(plots.survey_rates(dataset, subtitle=said), path)
 
 
 def _rows(dataset: "xr.Dataset") -> list["xr.Dataset"]:
