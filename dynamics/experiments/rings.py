@@ -72,7 +72,7 @@ def rings(
     batch_size: int = 128,
     grid: bool = False,
 ) -> Comparison:
-    """How many modes of a ring of eight Gaussians GANs of nine kinds cover, in a few minutes on two cores.
+    """How many modes of a ring of eight Gaussians GANs of nine kinds cover, in six minutes on two cores.
 
     (alpha_D, alpha_G)-GANs, saturating and not; least squares; Wasserstein with gradient penalty and five critic steps;
     relativistic in pairs with R1 and R2 (R3GAN); two samples to a score (PacGAN). Alternating Adam, the discriminator
@@ -221,11 +221,11 @@ class _Packs(NamedTuple):
     """Draws of several points at once, in one vector; a function of a key."""
 
     data: distributions.GaussianMixture
-    size: int
+    packed: int
     batch_size: int
 
     def __call__(self, key: Array) -> Array:
-        points = self.data.sample(key, self.size * self.batch_size).values
+        points = self.data.sample(key, self.packed * self.batch_size).values
         return jnp.reshape(points, (self.batch_size, -1))
 
 
@@ -233,8 +233,8 @@ class _Together(NamedTuple):
     """A generator that makes several points of several latents, in one vector."""
 
     generator: Callable[[PyTree, Array], Array]
-    size: int
+    packed: int
 
     def __call__(self, parameters: PyTree, latents: Array) -> Array:
-        parts = jnp.reshape(latents, (self.size, -1))
+        parts = jnp.reshape(latents, (self.packed, -1))
         return jnp.ravel(jax.vmap(self.generator, (None, 0))(parameters, parts))

@@ -118,16 +118,18 @@ def write(
 def _draw(survey: Survey, dataset: "xr.Dataset", name: str, path: Path) -> None:
     from dynamics import plots
 
-    figure: Any
     if name == WEIGHTS:
         said = "a fake sample moves the generator's loss by -weight x the gradient of log r, for the best discriminator"
-        figure = plots.survey_weights(dataset, subtitle=said)
+        plots.save(plots.survey_weights(dataset, subtitle=said), path)
     elif name == DIVERGENCES:
-        said = f"Gaussian GAN: alternating descent with R1; mixture: Adam; of {survey.seeds} seeds, or one"
-        figure = plots.survey_divergences(dataset, subtitle=said)
+        said = (
+            "Gaussian GAN: alternating descent with R1, shown down to 1e-8; mixture: Adam, Jensen-Shannon the mean of "
+            f"{survey.seeds} seeds, its divergence of the first"
+        )
+        plots.save(plots.survey_divergences(dataset, subtitle=said), path)
     else:
-        figure = plots.survey_rates(dataset, subtitle=f"small networks on a mixture, {survey.seeds} seeds")
-    plots.save(figure, path)
+        said = f"small networks on a mixture, {survey.seeds} seeds"
+        plots.save(plots.survey_rates(dataset, subtitle=said), path)
 
 
 def _rows(dataset: "xr.Dataset") -> list["xr.Dataset"]:
@@ -145,6 +147,8 @@ def _nearest(ratio: float) -> int:
 
 def _number(value: Any, digits: int) -> str:
     number = float(value)
+    if np.isinf(number):
+        return "infinite"
     if 0 < abs(number) < ROUNDING:
         return f"< {ROUNDING:g}"
     return f"{number + 0.0:.{digits}g}" if np.isfinite(number) else "-"

@@ -31,6 +31,7 @@ FEW = {
     "Wasserstein": (objectives.Wasserstein(), 1.0, 0.0),
     "KL": (objectives.KL(), 1.0, 1.0),
     "squares": (objectives.LeastSquares(0.0, 1.0, 1.0), 1 / 4, 2.0),
+    "Neyman": (objectives.Neyman(saturating=False), 1.0, 1 / 2),
 }
 
 
@@ -94,7 +95,9 @@ def test_known_values(few):
     np.testing.assert_allclose(dataset["gaussian_divergence"][:, 0], divergence, rtol=1e-5)
     np.testing.assert_allclose(dataset["weight"].sel(objective="Minimax"), RATIOS / (1 + RATIOS), rtol=1e-9)
     np.testing.assert_allclose(dataset["reference_descended"].sel(objective="KL"), 0.1681435513, atol=1e-8)
-    np.testing.assert_allclose(dataset["ideal_loss"], [2 * np.log(2), 0, 0, 0.25], atol=1e-12)
+    np.testing.assert_allclose(dataset["ideal_loss"], [2 * np.log(2), 0, 0, 0.25, 0], atol=1e-12)
+    np.testing.assert_allclose(divergence.sel(objective="Neyman"), 1.9536830351, rtol=1e-4)
+    assert np.isinf(dataset["reference_descended"].sel(objective="Neyman"))  # the integral of q^3 / p^2
 
 
 @pytest.mark.slow
