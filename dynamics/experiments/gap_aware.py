@@ -116,7 +116,7 @@ def findings(dataset: "xr.Dataset") -> list[str]:
     for name in ("success", "modes", "high_quality"):
         fixed, scheduled = pairs[name].values
         mean, low, high = mean_and_error((scheduled - fixed).ravel())
-        said = "the schedule helps" if low > 0 else "the schedule harms" if high < 0 else "no difference can be told"
+        said = "the schedule helps" if low > 0 else "the schedule harms" if high < 0 else "no difference can be seen"
         shown = name.replace("_", " ")
         lines.append(
             f"{shown}, gap-aware less fixed, of pairs with one rate and one seed: {mean:.3g} (between {low:.3g} and "

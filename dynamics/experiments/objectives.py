@@ -221,7 +221,7 @@ def _of_rates(dataset: "xr.Dataset") -> list[str]:
     _, low, high = mean_and_error(log_ratio)
     # All objectives share the starts: a seed is what is drawn independently.
     overall, least, most = mean_and_error(np.nanmean(log_ratio, axis=0))
-    said = "lower" if most < 0 else "higher" if least > 0 else "no difference can be told"
+    said = "lower" if most < 0 else "higher" if least > 0 else "no difference can be seen"
     return [
         "Mixture, Jensen-Shannon divergence at the end, gap-aware beside fixed, with 95 % each: "
         f"{_named(dataset, high < 0)} lower, {_named(dataset, low > 0)} higher; of {len(low)} intervals about "

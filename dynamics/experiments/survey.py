@@ -22,6 +22,7 @@ from jaxtyping import Array, PyTree
 
 import dynamics.distributions as distributions
 from dynamics._compiling import quick_jit
+from dynamics._progress import Shown
 from dynamics.analysis.stability.verdict import largest_euler_step
 from dynamics.distributions import Sample, as_sample
 from dynamics.gan import GAN
@@ -141,6 +142,10 @@ class Survey:
     def run(self, store: str | os.PathLike | None = None, progress: Any = False) -> "xr.Dataset":
         """Compute all of it; in a minute or two, so that nothing is kept in a store.
 
+        Args:
+            store: nothing is kept there.
+            progress: as for `dynamics.sweep`, an objective at a time.
+
         Returns:
             a dataset over `objective` of what is known (`ideal_loss`, `reference_divergence`, `reference_descended`,
             `weight` over `ratio`),
@@ -150,11 +155,14 @@ class Survey:
         """
         import xarray as xr
 
-        del store, progress
+        del store
         names, families = list(self.entries), [entry.family for entry in self.entries.values()]
         with jax.enable_x64(True):
-            programs = _Programs(self)
-            rows = [programs.row(number) for number in range(len(names))]
+            programs, rows = _Programs(self), []
+            with Shown(progress, len(names), label=self.name, unit="objective") as show:
+                for number, name in enumerate(names):
+                    rows.append(programs.row(number))
+                    show(number + 1, name)
         columns = {name: (("objective", *axes), np.stack([row[name] for row in rows])) for name, axes in AXES.items()}
         coordinates = {
             "objective": names,
@@ -269,8 +277,9 @@ class _Programs:
         thetas = self.train_gaussian(index)
         points, weights, data = _gaussian_grid()
         models = _density(points, thetas[:, :1], 1 + thetas[:, 1:])
-        own, common = self.divergences(index, data, models, weights, points), _jensen_shannon(data, models, weights)
-        return {"gaussian_divergence": np.asarray(own), "gaussian_jensen_shannon": np.asarray(common)}
+        divergences = self.divergences(index, data, models, weights, points)
+        common = _jensen_shannon(data, models, weights)
+        return {"gaussian_divergence": np.asarray(divergences), "gaussian_jensen_shannon": np.asarray(common)}
 
     def _train_mixture(self, index: Array, ideal: Array, bounds: Array, seed: Array) -> Array:
         survey = self.survey
@@ -300,9 +309,9 @@ class _Programs:
         points, weights, data = _mixture_grid()
         models = _blurred(points, samples).reshape(len(RATES), survey.seeds, samples.shape[1], -1)
         first = models[:, 0]  # of one seed alone: some divergences are the ends of long iterations
-        own = self.divergences(index, data, first.reshape(-1, len(points)), weights, points)
+        divergences = self.divergences(index, data, first.reshape(-1, len(points)), weights, points)
         return {
-            "mixture_divergence": np.asarray(own).reshape(first.shape[:2]),
+            "mixture_divergence": np.asarray(divergences).reshape(first.shape[:2]),
             "mixture_jensen_shannon": np.asarray(_jensen_shannon(data, models, weights)),
         }
 
