@@ -142,7 +142,7 @@ def test_small_ones_at_the_command_line(name, tmp_path, capsys, monkeypatch):
         comparison = make(**settings)
         return dataclasses.replace(comparison, variants=dict(list(comparison.variants.items())[:2]))
 
-    monkeypatch.setattr(experiments, "ALL", dict(experiments.ALL) | {name: of_two})  # a variant is a compilation
+    monkeypatch.setattr(experiments, "RUNNABLE", dict(experiments.RUNNABLE) | {name: of_two})  # a variant is a compilation
     sets = [text for key, value in SMALL[name].items() for text in ("--set", f"{key}={value}")]
     arguments = ["run", name, "--out", str(tmp_path), "--quiet", "--precision", "64", *sets]
     assert cli.main([*arguments, "--json"]) == 0

@@ -189,7 +189,7 @@ def test_the_command_line_knows_surveys():
 def test_a_small_one_at_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the suite's precision stays
     small = lambda **_: surveyed({"Minimax": objectives.Minimax()})  # noqa: E731
-    monkeypatch.setattr(experiments, "ALL", dict(experiments.ALL) | {"objectives": small})
+    monkeypatch.setattr(experiments, "RUNNABLE", dict(experiments.RUNNABLE) | {"objectives": small})
     assert cli.main(["run", "objectives", "--out", str(tmp_path), "--quiet", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
     assert {path.name for path in tmp_path.iterdir()} == set(report.FILES)
