@@ -586,9 +586,11 @@ def _comparison(options: argparse.Namespace) -> int:
     report: Any = surveys if options.study in SURVEYS else comparisons
     problems: list[tuple[str, Exception]] = []
     with _cannot_write(out):
-        cells = out / comparisons.CELLS
+        cells: Path | None = out / comparisons.CELLS
         if not options.resume:
-            shutil.rmtree(cells, ignore_errors=True)
+            shutil.rmtree(out / comparisons.CELLS, ignore_errors=True)
+            if not ensembles.can_store():
+                cells = None  # what the extra is for: nothing is kept on the way
         with _progress(options.quiet) as progress:
             try:
                 dataset = _interruptible(partial(comparison.run, store=cells, progress=progress or False))

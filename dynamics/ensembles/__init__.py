@@ -11,5 +11,6 @@ from dynamics.ensembles.prediction import Smoothness as Smoothness
 from dynamics.ensembles.running import SweepInterrupted as SweepInterrupted
 from dynamics.ensembles.running import sweep as sweep
 from dynamics.ensembles.store import StoreError as StoreError
+from dynamics.ensembles.store import can_store as can_store
 from dynamics.ensembles.workers import WorkerError as WorkerError
 from dynamics.ensembles.workers import local_workers as local_workers

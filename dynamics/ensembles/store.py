@@ -61,6 +61,15 @@ def check_installed() -> None:
         optional(module, "stores", "store=")
 
 
+def can_store() -> bool:
+    """Whether the packages that stores need are installed, those of the extra `stores`."""
+    try:
+        check_installed()
+    except ImportError:
+        return False
+    return True
+
+
 class StoreError(OSError):
     """Raised when a store cannot be made, read, written or locked; what was committed to it is kept."""
 

@@ -131,6 +131,15 @@ def test_the_command_line_knows_all_of_them():
     assert not set(cli.COMPARISONS) & set(cli.EXPERIMENTS)
 
 
+def test_without_the_extra_for_stores_nothing_is_kept(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the suite's precision stays
+    monkeypatch.setattr(dy.ensembles, "can_store", lambda: False)
+    monkeypatch.setattr(experiments, "RUNNABLE", dict(experiments.RUNNABLE) | {"gap-aware": small})
+    assert cli.main(["run", "gap-aware", "--out", str(tmp_path), "--quiet", "--precision", "64"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == set(report.FILES)
+    assert "Two schemes" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(SMALL))
 def test_small_ones_at_the_command_line(name, tmp_path, capsys, monkeypatch):
@@ -142,7 +151,9 @@ def test_small_ones_at_the_command_line(name, tmp_path, capsys, monkeypatch):
         comparison = make(**settings)
         return dataclasses.replace(comparison, variants=dict(list(comparison.variants.items())[:2]))
 
-    monkeypatch.setattr(experiments, "RUNNABLE", dict(experiments.RUNNABLE) | {name: of_two})  # a variant is a compilation
+    monkeypatch.setattr(
+        experiments, "RUNNABLE", dict(experiments.RUNNABLE) | {name: of_two}
+    )  # a variant is a compilation
     sets = [text for key, value in SMALL[name].items() for text in ("--set", f"{key}={value}")]
     arguments = ["run", name, "--out", str(tmp_path), "--quiet", "--precision", "64", *sets]
     assert cli.main([*arguments, "--json"]) == 0
