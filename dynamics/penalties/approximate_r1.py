@@ -1,3 +1,5 @@
+from abc import abstractmethod
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,31 @@ from dynamics.penalties.base import Penalty, Score, normal_steps
 from dynamics.scalars import half_square
 
 
-class ApproximateR1(Penalty):
+class FiniteDifferences(Penalty):
+    """A finite-difference estimate of the squared gradient of the score on some of the samples."""
+
+    weight: Array = eqx.field(converter=as_leaf, default=1.0)
+    std: Array = eqx.field(converter=as_leaf, default=0.01)
+    nodes: int = eqx.field(static=True, default=5)
+
+    def __check_init__(self):
+        check_number(self, "weight", minimum=0)
+        check_number(self, "std", above=0)
+        check_whole(self, "nodes")
+
+    @abstractmethod
+    def penalised(self, real: Sample, fake: Sample) -> Sample:
+        """The samples at which the gradient is estimated."""
+
+    def __call__(
+        self, score: Score, objective: Objective, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
+    ) -> tuple[Array, Array]:
+        samples = self.penalised(real, fake)
+        difference = half_squared_difference(score, players, samples, self.std, self.nodes, key)
+        return jnp.asarray(0.0), self.weight * difference
+
+
+class ApproximateR1(FiniteDifferences):
     r"""R1 by finite differences, $\frac{\gamma}{2} E_{real,\epsilon}\,(C(x+\sigma\epsilon)-C(x))^2/\sigma^2$.
 
     $\epsilon\sim N(0, I)$, one direction for each real sample: no derivative with respect to samples, so that a step
@@ -33,20 +59,8 @@ class ApproximateR1(Penalty):
         ValueError: a number is out of bounds.
     """
 
-    weight: Array = eqx.field(converter=as_leaf, default=1.0)
-    std: Array = eqx.field(converter=as_leaf, default=0.01)
-    nodes: int = eqx.field(static=True, default=5)
-
-    def __check_init__(self):
-        check_number(self, "weight", minimum=0)
-        check_number(self, "std", above=0)
-        check_whole(self, "nodes")
-
-    def __call__(
-        self, score: Score, objective: Objective, players: Players, real: Sample, fake: Sample, key: PRNGKeyArray | None
-    ) -> tuple[Array, Array]:
-        difference = half_squared_difference(score, players, real, self.std, self.nodes, key)
-        return jnp.asarray(0.0), self.weight * difference
+    def penalised(self, real: Sample, fake: Sample) -> Sample:
+        return real
 
 
 def half_squared_difference(
