@@ -45,6 +45,7 @@ EXPERIMENTS = ("ring", "digits")  # those of dynamics.experiments, whose import 
 COMPARISONS = ("gap-aware", "rotation", "rings")  # likewise
 SURVEYS = ("objectives",)  # likewise
 LONGEST_MESSAGE = 400  # letters
+JSON_FRAME = 30  # letters around a message in JSON
 EXAMPLE_BYTES = 1_000  # of memory that an example of a claim takes, at the least
 FEW = 3  # cells up to which `stability` tells everything about each
 
@@ -105,7 +106,7 @@ def _explained(error: BaseException) -> tuple[int, str]:
 
 def _complain(text: str, code: int, as_json: bool) -> None:
     """Say in one line on standard error what went wrong."""
-    text = shortened(printable(text), LONGEST_MESSAGE)
+    text = shortened(printable(text), LONGEST_MESSAGE - JSON_FRAME * as_json)
     if as_json:
         import json
 

@@ -114,7 +114,7 @@ def answer(capsys, *arguments):
     if code == 0:
         return code, out, ""
     [line] = err.splitlines()
-    assert out == "" and len(line) <= cli.LONGEST_MESSAGE + 40 and is_plain(line) and "Traceback" not in line
+    assert out == "" and len(line) <= cli.LONGEST_MESSAGE + 20 and is_plain(line) and "Traceback" not in line
     if "--json" in arguments:
         error = json.loads(line)
         assert error.keys() == {"error", "exit_code"} and error["exit_code"] == 2
