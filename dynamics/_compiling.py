@@ -141,6 +141,22 @@ def kind_of(tree: Any) -> Any:
     )
 
 
+_results: dict[Any, Any] = {}  # of `once_per_kind`
+
+
+def once_per_kind(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns that looks at shapes and types only; called once for all arguments of a kind."""
+    kind = kind_of(arguments)
+    if kind is None:
+        return function(*arguments)
+    if (function, kind) not in _results:
+        result = function(*arguments)
+        if len(_results) >= 4096:
+            _results.clear()
+        _results[function, kind] = result
+    return _results[function, kind]
+
+
 @jax.tree_util.register_static
 class _Static:
     """Hands what is no array out of a compiled program."""

@@ -17,6 +17,7 @@ from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_whole
+from dynamics._compiling import once_per_kind
 from dynamics._functions import comparable
 from dynamics._keys import for_batches, key_of
 from dynamics._memory import check_memory, counted
@@ -44,6 +45,7 @@ from dynamics.ensembles.players import Variable, variables_of
 from dynamics.ensembles.store import Store, StoreError, check_installed
 from dynamics.ensembles.work import Chunk, Values, Work, as_arguments
 from dynamics.ensembles.workers import Remote, WorkerError, check_executor, workers_of
+from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, as_players
 from dynamics.simulation import Measure, start_state
@@ -338,8 +340,9 @@ def _planned(
         recipe = recipe.changed(trial=None)
     if in_memory:
         _check_size(cells, CELL_BYTES + _trees.size(parts[2]) * _trees.float_dtype(parts[2]).itemsize)
-    if recipe.compiled and devices[0].platform == "cpu" and _largest_array(recipe, parts, state) > LARGEST_ARRAY:
-        recipe = recipe.changed(compiled=False)
+    if recipe.compiled and devices[0].platform == "cpu":
+        largest = once_per_kind(_largest_array, *parts[:2], state, recipe.key)
+        recipe = recipe.changed(compiled=largest <= LARGEST_ARRAY)
     sizes = _trees.size(parts[2]), sum(np.size(leaf) for leaf in jax.tree.leaves(state))
     lanes = lanes_of(recipe, *sizes, cells.count, devices[0].platform)
     size = chunk_of(recipe, *sizes, cells.count, lanes, chunk, len(devices))
@@ -649,11 +652,10 @@ def _with_source(recipe: Recipe, extremes: list[Built], cells: Cells, state: Any
     return recipe, predicted_at(recipe, parts)
 
 
-def _largest_array(recipe: Recipe, parts: Built, state: State) -> int:
+def _largest_array(game: Game, method: Update | AbstractFlow, state: State, key: PRNGKeyArray | None) -> int:
     """Numbers in the largest array of a step of one game, as it is traced."""
-    game, method, _ = parts
     if isinstance(method, Update):
-        step = jax.make_jaxpr(lambda state: method.step(game, state, recipe.key))(state)
+        step = jax.make_jaxpr(lambda state: method.step(game, state, key))(state)
     else:
         step = jax.make_jaxpr(lambda state: method.field(game, jnp.zeros(()), state))(state)
     return largest_array(step.jaxpr)

@@ -1,6 +1,6 @@
 """The entrance: input is checked, and a map or a flow is run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_whole, is_concrete
-from dynamics._compiling import kind_of
+from dynamics._compiling import once_per_kind
 from dynamics._memory import check_memory, counted
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
@@ -233,29 +233,13 @@ def start_state(game: Game, method: Update | AbstractFlow, players: Any) -> Stat
         ValueError: a wrong number or shape of players, or a number that is not finite.
     """
     if isinstance(players, State):
-        _once(check_memory_of, method, game, players)
+        once_per_kind(check_memory_of, method, game, players)
         return players
     players = as_players(players)
-    known = _once(_check_players, game, players)
+    known = once_per_kind(_check_players, game, players)
     if not known:  # which may depend on the game's numbers
         _check_shapes(game, players)
     return method.init(game, players)
-
-
-_accepted: dict[Any, Any] = {}  # what a check returned for arguments of a kind
-
-
-def _once(check: Callable, *arguments: Any) -> Any:
-    """What a check returns that looks at shapes and types only; made once for all arguments of a kind."""
-    kind = kind_of(arguments)
-    if kind is None:
-        return check(*arguments)
-    if (check, kind) not in _accepted:
-        result = check(*arguments)
-        if len(_accepted) >= 4096:
-            _accepted.clear()
-        _accepted[check, kind] = result
-    return _accepted[check, kind]
 
 
 def _check_shapes(game: Game, players: Players) -> bool:
