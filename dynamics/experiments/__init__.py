@@ -4,12 +4,12 @@
 """
 
 import inspect
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from dynamics._names import nearest
+from dynamics._settings import value_of
 from dynamics._text import shown
 from dynamics.experiments.comparison import Comparison as Comparison
 from dynamics.experiments.comparison import mean_and_error as mean_and_error
@@ -51,8 +51,8 @@ def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
             known = ", ".join(defaults)
             raise ValueError(f"--set {shown(key)}: {name} has {known}{nearest(key, list(defaults))}")
         try:
-            chosen[key] = tomllib.loads(f"value = {value}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+            chosen[key] = value_of(value)
+        except ValueError as error:
             raise ValueError(f"--set {key} is {shown(value)}; expected {_kind(defaults[key])}") from error
         if isinstance(defaults[key], float) and type(chosen[key]) is int:
             chosen[key] = float(chosen[key])

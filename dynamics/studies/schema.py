@@ -12,14 +12,15 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from dynamics import _settings
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
-from dynamics._text import is_plain, printable, reason, shortened, shown
+from dynamics._settings import DEEPEST
+from dynamics._text import is_plain, printable, shortened, shown
 
 PICTURES = ("outcomes", "portraits", "spectra", "rates")
 
 LARGEST_FILE = 2**24  # bytes of a study
-DEEPEST = 24  # tables and lists within each other
 LONGEST_TEXT = 200  # letters of a label or any other text
 CELL_BYTES = 8_000  # of memory that a cell takes, at the least
 
@@ -133,15 +134,9 @@ def _source(source: str) -> tuple[str, str]:
 
 def _parsed(text: str, where: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return _settings.parsed(text)
+    except ValueError as error:
         raise StudyError(f"{where}: not valid TOML: {error}") from error
-    except RecursionError as error:
-        raise StudyError(f"{where}: not valid TOML: nested too deeply; expected at most {DEEPEST} levels") from error
-    except (ValueError, OverflowError) as error:  # dates that there are not, whole numbers of thousands of digits
-        digits = "digits" in str(error)
-        said = "a whole number has too many digits; expected at most 64 bits" if digits else reason(error)
-        raise StudyError(f"{where}: not valid TOML: {said}") from error
 
 
 def _check_values(data: dict[str, Any]) -> None:
@@ -182,14 +177,11 @@ def _apply_setting(data: dict[str, Any], setting: str) -> None:
         raise StudyError(f"--set {shown(setting)}: expected path=value, e.g. steps=100")
     _check_text("--set: the path", path)
     try:
-        parsed = _parsed(f"value = {text}", f"--set {path}")
-        if parsed.keys() != {"value"}:
-            raise StudyError(f"--set {path}: got {shown(text)}; expected one value")
-        value = parsed["value"]
-    except StudyError as error:
-        if not isinstance(error.__cause__, tomllib.TOMLDecodeError):
-            raise
+        value = _settings.value_of(text)
+    except tomllib.TOMLDecodeError:
         value = text.strip()  # a name without quotes
+    except ValueError as error:
+        raise StudyError(f"--set {path}: got {shown(text)}; {error}") from error
     put(data, path, value, create=True)
 
 
