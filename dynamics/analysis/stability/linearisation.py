@@ -197,6 +197,34 @@ def probe_closely(
     return Closely(kinks, errors, rounding)
 
 
+def _curvature_ends(
+    gap: Callable[[Array], Array], at: Float[Array, " n"], is_player: np.ndarray, start: Float[Array, " n"]
+) -> tuple[Float[Array, "2 n"], Float[Array, " 2"]]:
+    """Unit vectors of players along which a gap bends most to either side, and its curvature along them.
+
+    Of up to `LARGEST_CURVATURE` players' numbers from the whole Hessian. Beyond that by the power method from `start`:
+    the end of the larger modulus, then, shifted by its curvature, the other one.
+    """
+    curve = jax.linearize(jax.grad(gap), at)[1]
+    players = np.flatnonzero(is_player)
+    if len(players) <= LARGEST_CURVATURE:
+        basis = jnp.eye(at.size, dtype=at.dtype)[players]
+        values, vectors = jnp.linalg.eigh(jax.vmap(curve)(basis)[:, players])
+        ends = np.array([0, -1])
+        return vectors[:, ends].T @ basis, values[ends]
+    allowed = jnp.asarray(is_player, at.dtype)
+    ends, shift = [], jnp.zeros((), at.dtype)
+    for _ in range(2):
+
+        def iterate(_, vector: Array, shift: Array = shift) -> Array:
+            vector = allowed * curve(vector) - shift * vector
+            return vector / jnp.maximum(jnp.linalg.norm(vector), jnp.finfo(vector.dtype).tiny)
+
+        ends.append(jax.lax.fori_loop(0, POWER_STEPS, iterate, start))
+        shift = ends[-1] @ curve(ends[-1])
+    return jnp.stack(ends), jnp.stack([end @ curve(end) for end in ends])
+
+
 def _within_cones(one: Array, other: Array, value: Array, other_value: Array, random: Array) -> Float[Array, "6 n"]:
     """Directions beside two ends of a gap's curvature, to the same side of it: what jumps may vanish along the ends.
 
@@ -260,16 +288,12 @@ def switch_directions(
     beside = beside / jnp.maximum(jnp.linalg.norm(beside, axis=1, keepdims=True), jnp.finfo(flat.dtype).tiny)
     inside = jnp.concatenate([slopes, cells])  # along which unit slopes rise by 1; half of that is left beside them
     ends = [slopes, cells, jnp.where(jnp.any(inside != 0, axis=1, keepdims=True), inside + beside[:-1] / 2, 0)]
-    if flat.size <= LARGEST_CURVATURE:
 
-        def curvature(number: Array) -> Array:
-            values, vectors = jnp.linalg.eigh(jax.hessian(gap)(flat, number) * allowed * allowed[:, None])
-            least, most = vectors[:, 0], vectors[:, -1]
-            return jnp.concatenate(
-                [jnp.stack([least, most]), _within_cones(least, most, values[0], values[-1], beside[-1])]
-            )
+    def along_curvature(number: Array) -> Array:
+        pair, values = _curvature_ends(lambda vector: gap(vector, number), flat, point.is_player, beside[-1])
+        return jnp.concatenate([pair, _within_cones(*pair, *values, beside[-1])])
 
-        ends.append(jax.lax.map(curvature, nearest).reshape(-1, flat.size))
+    ends.append(jax.lax.map(along_curvature, nearest).reshape(-1, flat.size))
     return jnp.concatenate(ends)
 
 
@@ -360,8 +384,8 @@ class _Point:
     def toward(self, active: Array, start: Array) -> Array:
         """Directions along which switches at the point switch: axes of the players, slope and curvature of the gaps.
 
-        Of the sum of the gaps with random weights: its slope, and the two ends of its curvature, by the power method
-        from `start`. Where the slope vanishes the pieces are cones, which may be thin.
+        Of the sum of the gaps with random weights: its slope, and the two ends of its curvature. Where the slope
+        vanishes the pieces are cones, which may be thin.
         """
         distances, count = gaps(self.function), active.size
         weights = jnp.where(active, np.random.default_rng(2).uniform(0.5, 1.5, count), 0).astype(self.flat.dtype)
@@ -370,24 +394,14 @@ class _Point:
         def total(vector: Array) -> Array:
             return jnp.sum(jnp.where(active, weights * distances(vector).astype(vector.dtype), 0))
 
-        slope, curve = jax.linearize(jax.grad(total), self.flat)
-        slope = allowed * slope
-        ends, shift = [], jnp.zeros((), self.flat.dtype)
-        for _ in range(2):  # the end of the larger modulus, then, from there, the other one
-
-            def iterate(_, vector: Array, shift: Array = shift) -> Array:
-                vector = allowed * curve(vector) - shift * vector
-                return vector / jnp.maximum(jnp.linalg.norm(vector), jnp.finfo(vector.dtype).tiny)
-
-            end = jax.lax.fori_loop(0, POWER_STEPS, iterate, start)
-            ends.append(end)
-            shift = end @ curve(end)
+        slope = allowed * jax.grad(total)(self.flat)
+        ends, values = _curvature_ends(total, self.flat, self.is_player, start)
         axes = np.eye(self.flat.size)[self.is_player][:AXES].astype(self.flat.dtype)
         random = allowed * jnp.asarray(np.random.default_rng(11).standard_normal(self.flat.size), self.flat.dtype)
         random = random / jnp.maximum(jnp.linalg.norm(random), jnp.finfo(random.dtype).tiny)
-        cones = _within_cones(*ends, *(end @ curve(end) for end in ends), random)
+        cones = _within_cones(*ends, *values, random)
         beside = slope + jnp.linalg.norm(slope) * random / 2
-        along = jnp.concatenate([axes, jnp.stack([slope, *ends, beside]), cones])
+        along = jnp.concatenate([axes, jnp.stack([slope, beside]), ends, cones])
         lengths = jnp.linalg.norm(along, axis=1, keepdims=True)
         return jnp.where((lengths > 0) & jnp.isfinite(lengths), along / jnp.where(lengths > 0, lengths, 1), 0)
 
