@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dynamics.compiler._jax import Scan, While, bind, branches, called, is_literal, opened
+from dynamics.compiler.jaxprs import interpret
 
 
 class Kind(enum.IntEnum):
@@ -105,23 +106,17 @@ def autonomous_inputs(closed: Any, given: Sequence[Any], frontier: list[Array]) 
 
 
 def _evaluate(jaxpr: Any, constants: Sequence[Any], given: Sequence[Any], frontier: list[Array]) -> list[Any]:
-    env = dict(zip(jaxpr.constvars, ((array, False) for array in constants), strict=True))
-    env |= dict(zip(jaxpr.invars, given, strict=True))
 
-    def read(atom: Any) -> Any:
-        return (atom.val, False) if is_literal(atom) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        inputs = [read(atom) for atom in eqn.invars]
-        moving = [one[0] for one in inputs if one is not None and one[1]]
+    def evaluate(eqn: Any, inputs: list[Any]) -> list[Any]:
+        moving = [value[0] for value in inputs if value is not None and value[1]]
         if None not in inputs:
-            results = [(array, bool(moving)) for array in bind(eqn, [one[0] for one in inputs])]
-        elif not moving:
-            results = [None] * len(eqn.outvars)
-        else:
-            results = _mixed(eqn, inputs, moving, frontier)
-        env |= dict(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+            return [(array, bool(moving)) for array in bind(eqn, [value[0] for value in inputs])]
+        if not moving:
+            return [None] * len(eqn.outvars)
+        return _mixed(eqn, inputs, moving, frontier)
+
+    inputs = [*((array, False) for array in constants), *given]
+    return interpret(jaxpr, inputs, evaluate, lambda atom: (atom.val, False))
 
 
 def _mixed(eqn: Any, inputs: list[Any], moving: list[Array], frontier: list[Array]) -> list[Any]:

@@ -23,6 +23,7 @@ from dynamics.compiler._jax import (
     opened,
     subjaxprs,
 )
+from dynamics.compiler.jaxprs import interpret
 
 # Solvers that hold something fixed on their way to a solution, and bring the right derivative of it as a rule.
 SOLVERS = ("lineax", "optimistix", "diffrax")
@@ -81,15 +82,7 @@ def coarsest_epsilon(jaxpr: Any, depends: Sequence[bool] | None = None) -> float
 
 def evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
     """The results of a program, with `stop_gradient` as the identity and rules that are not trusted by the values."""
-    env = dict(zip(jaxpr.constvars, constants, strict=True)) | dict(zip(jaxpr.invars, arguments, strict=True))
-
-    def read(atom: Any) -> Any:
-        return atom.val if is_literal(atom) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        values = _evaluated(eqn, [read(atom) for atom in eqn.invars])
-        env |= dict(zip(eqn.outvars, values, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return interpret(jaxpr, [*constants, *arguments], _evaluated)
 
 
 def _evaluated(eqn: Any, values: list[Any]) -> list[Any]:

@@ -25,22 +25,46 @@ def largest_array(jaxpr: Any) -> int:
     return max([0, *computed, *held])
 
 
+def interpret(
+    jaxpr: Jaxpr,
+    inputs: Sequence[Any],
+    evaluate: Callable[[Any, list[Any]], Sequence[Any]],
+    literal: Callable[[Any], Any] = lambda atom: atom.val,
+    eqns: Sequence[Any] | None = None,
+) -> list[Any]:
+    """The outputs of a program whose equations are evaluated by a function: values, marks, LLVM, whatever it returns.
+
+    Args:
+        jaxpr: an open program.
+        inputs: for its constants, then for its arguments.
+        evaluate: given an equation and its inputs, returns its outputs.
+        literal: what stands for a literal; its value by default.
+        eqns: the equations to evaluate, in their order; all of them by default.
+
+    >>> square = jax.make_jaxpr(lambda x, y: (x * y, x + 2))(1.0, 2.0)
+    >>> interpret(square.jaxpr, ["x", "y"], lambda eqn, inputs: [f"{eqn.primitive}({', '.join(map(str, inputs))})"])
+    ['mul(x, y)', 'add(x, 2.0)']
+    """
+    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
+
+    def read(atom: Any) -> Any:
+        return literal(atom) if is_literal(atom) else env[atom]
+
+    for eqn in jaxpr.eqns if eqns is None else eqns:
+        env.update(zip(eqn.outvars, evaluate(eqn, [read(atom) for atom in eqn.invars]), strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
 def depends(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
     """Which results depend on the arguments that are marked, or may do so."""
-    depending = dict(zip(jaxpr.invars, flags, strict=True))
 
-    def one(atom: Any) -> bool:
-        return not is_literal(atom) and depending.get(atom, False)
-
-    for eqn in jaxpr.eqns:
-        given = [one(atom) for atom in eqn.invars]
+    def evaluate(eqn: Any, marks: list[bool]) -> list[bool]:
         inner = called(eqn)
-        if inner is not None and any(given):
-            results = depends(opened(inner)[0], given)
-        else:
-            results = [any(given)] * len(eqn.outvars)
-        depending |= dict(zip(eqn.outvars, results, strict=True))
-    return [one(atom) for atom in jaxpr.outvars]
+        if inner is not None and any(marks):
+            return depends(opened(inner)[0], marks)
+        return [any(marks)] * len(eqn.outvars)
+
+    return interpret(jaxpr, [*[False] * len(jaxpr.constvars), *flags], evaluate, lambda _: False)
 
 
 def live_eqns(jaxpr: Any, wanted: Sequence[bool]) -> dict[int, list[bool]]:
@@ -64,22 +88,18 @@ def needed_eqns(jaxpr: Any) -> list[Any]:
 def inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
     """The program with its calls written out, without what nobody needs; constants not yet known become inputs."""
 
-    def evaluated(jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
-        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
+    def evaluated(jaxpr: Jaxpr, *inputs: Any) -> list[Any]:
+        return interpret(jaxpr, inputs, evaluate, eqns=needed_eqns(jaxpr))
 
-        def read(atom: Any) -> Any:
-            return atom.val if is_literal(atom) else values[atom]
-
-        for eqn in needed_eqns(jaxpr):
-            arguments = [read(atom) for atom in eqn.invars]
-            inner = called(eqn)
-            outputs = bind(eqn, arguments) if inner is None else evaluated(*opened(inner), arguments)
-            values.update(zip(eqn.outvars, outputs, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
+    def evaluate(eqn: Any, inputs: list[Any]) -> Sequence[Any]:
+        inner = called(eqn)
+        if inner is None:
+            return bind(eqn, inputs)
+        jaxpr, constants = opened(inner)
+        return evaluated(jaxpr, *constants, *inputs)
 
     avals = [variable.aval for variable in (*closed.jaxpr.constvars, *closed.jaxpr.invars)]
-    count = len(closed.jaxpr.constvars)
-    return jax.make_jaxpr(lambda *given: evaluated(closed.jaxpr, given[:count], given[count:]))(*map(same_type, avals))
+    return jax.make_jaxpr(lambda *inputs: evaluated(closed.jaxpr, *inputs))(*map(same_type, avals))
 
 
 def same_type(aval: Any) -> jax.ShapeDtypeStruct:

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dynamics.compiler._jax import Scan, bind, branches, called, is_literal, opened, subjaxprs
+from dynamics.compiler._jax import Scan, bind, branches, called, opened, subjaxprs
 from dynamics.compiler.derivatives import is_trusted, scanned, source
+from dynamics.compiler.jaxprs import interpret
 
 COMPARED = {"gt", "lt", "ge", "le", "eq", "ne", "max", "min"}
 ROUNDED = {"floor", "ceil", "round"}
@@ -74,22 +75,18 @@ def _evaluate(
     jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], depends: Sequence[bool]
 ) -> tuple[list[tuple[Any, bool]], list[Array]]:
     """The results with whether they depend on the arguments that are marked, and the gaps."""
-    env = {name: (value, False) for name, value in zip(jaxpr.constvars, constants, strict=True)}
-    env |= dict(zip(jaxpr.invars, zip(arguments, depends, strict=True), strict=True))
     parts: list[Array] = []
 
-    def read(atom: Any) -> tuple[Any, bool]:
-        return (atom.val, False) if is_literal(atom) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        values, marks = map(list, zip(*map(read, eqn.invars), strict=True)) if eqn.invars else ([], [])
+    def evaluate(eqn: Any, inputs: list[tuple[Any, bool]]) -> list[tuple[Any, bool]]:
+        values, marks = [value for value, _ in inputs], [mark for _, mark in inputs]
         if not any(marks):
-            results = [(value, False) for value in bind(eqn, values)]
-        else:
-            results, more = _equation(eqn, values, marks)
-            parts += more
-        env |= dict(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars], parts
+            return [(value, False) for value in bind(eqn, values)]
+        results, more = _equation(eqn, values, marks)
+        parts.extend(more)
+        return results
+
+    inputs = [*((value, False) for value in constants), *zip(arguments, depends, strict=True)]
+    return interpret(jaxpr, inputs, evaluate, lambda atom: (atom.val, False)), parts
 
 
 def _equation(eqn: Any, values: list[Any], marks: list[bool]) -> tuple[list[tuple[Any, bool]], list[Array]]:

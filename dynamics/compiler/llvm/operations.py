@@ -14,9 +14,9 @@ import jax
 import numpy as np
 from llvmlite import ir
 
-from dynamics.compiler._jax import SAME, called, is_literal, opened
+from dynamics.compiler._jax import SAME, called, opened
 from dynamics.compiler.errors import Unsupported
-from dynamics.compiler.jaxprs import needed_eqns
+from dynamics.compiler.jaxprs import interpret, needed_eqns
 from dynamics.compiler.llvm.elementary import FUNCTIONS, LARGEST_ANGLE
 from dynamics.compiler.llvm.jit import has_function
 
@@ -283,15 +283,13 @@ def _sine_or_cosine(ctx: Any, name: str, params: Any, dtypes: Any, a: Any) -> An
 
 def lower_scalar_jaxpr(ctx: Any, jaxpr: Any, inputs: list[tuple[Any, np.dtype]]) -> list[Any]:
     """A jaxpr of scalars, on scalars or on vectors, given with their dtypes."""
-    env = dict(zip(jaxpr.invars, inputs, strict=True))
 
-    def read(atom: Any) -> tuple[Any, np.dtype]:
+    def literal(atom: Any) -> tuple[Any, np.dtype]:
         dtype = dtype_of(atom.aval.dtype)
-        return (ctx.constant(atom.val, dtype), dtype) if is_literal(atom) else env[atom]
+        return ctx.constant(atom.val, dtype), dtype
 
-    for eqn in needed_eqns(jaxpr):
-        name, given = eqn.primitive.name, [read(atom) for atom in eqn.invars]
-        inner = called(eqn)
+    def evaluate(eqn: Any, given: list[tuple[Any, np.dtype]]) -> list[tuple[Any, np.dtype]]:
+        name, inner = eqn.primitive.name, called(eqn)
         if inner is not None:
             result = lower_scalar_jaxpr(ctx, opened(inner)[0], given)
         elif name in SAME or name == "broadcast_in_dim":
@@ -301,9 +299,9 @@ def lower_scalar_jaxpr(ctx: Any, jaxpr: Any, inputs: list[tuple[Any, np.dtype]])
             if any(map(is_vector, numbers)):
                 numbers = [ctx.splat(number) for number in numbers]
             result = [ELEMENTWISE[name](ctx, name, eqn.params, [dtype for _, dtype in given], *numbers)]
-        for variable, number in zip(eqn.outvars, result, strict=True):
-            env[variable] = number, dtype_of(variable.aval.dtype)
-    return [read(atom)[0] for atom in jaxpr.outvars]
+        return [(number, dtype_of(v.aval.dtype)) for v, number in zip(eqn.outvars, result, strict=True)]
+
+    return [number for number, _ in interpret(jaxpr, inputs, evaluate, literal, needed_eqns(jaxpr))]
 
 
 @elementwise(*[name for name in LIBRARY if name not in FUNCTIONS and name != "rem"])

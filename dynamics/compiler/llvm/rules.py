@@ -16,7 +16,7 @@ import numpy as np
 
 from dynamics.compiler._jax import is_literal, opened
 from dynamics.compiler.errors import Unsupported, naming
-from dynamics.compiler.jaxprs import needed_eqns
+from dynamics.compiler.jaxprs import interpret, needed_eqns
 from dynamics.compiler.llvm.context import FunctionContext, LoweredArray, Memory
 from dynamics.compiler.llvm.operations import dtype_of
 
@@ -107,18 +107,17 @@ def lower_jaxpr(
     """
     jaxpr, constants = opened(jaxpr)
     constants = [function.constant_array(value, v.aval) for value, v in zip(constants, jaxpr.constvars, strict=False)]
-    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
     target_of = {v: target for v, target in zip(jaxpr.outvars, targets) if target is not None and not is_literal(v)}
 
-    def read(atom: Any) -> LoweredArray:
-        return function.constant_array(atom.val, atom.aval) if is_literal(atom) else env[atom]
-
-    for eqn in needed_eqns(jaxpr):
+    def evaluate(eqn: Any, arrays: list[LoweredArray]) -> Sequence[LoweredArray]:
         with naming(eqn):
             rule = RULES.get(eqn.primitive.name)
             if rule is None:
                 raise Unsupported(f"{eqn.primitive.name} is not known here")
             ctx = RuleContext(function, eqn, [target_of.get(v) for v in eqn.outvars])
-            outputs = rule(ctx, *map(read, eqn.invars), **eqn.params)
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+            return rule(ctx, *arrays, **eqn.params)
+
+    def literal(atom: Any) -> LoweredArray:
+        return function.constant_array(atom.val, atom.aval)
+
+    return interpret(jaxpr, [*constants, *inputs], evaluate, literal, needed_eqns(jaxpr))

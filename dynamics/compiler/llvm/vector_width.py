@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from dynamics.compiler._jax import CALLS, Scan, While, called, is_literal, opened, subjaxprs
+from dynamics.compiler._jax import CALLS, Scan, While, called, opened, subjaxprs
+from dynamics.compiler.jaxprs import interpret
 from dynamics.compiler.llvm import jit
 from dynamics.compiler.llvm.operations import FLOATS, SLOW
 
@@ -53,21 +54,15 @@ def _is_slow(jaxpr: Any) -> bool:
 
 def _delays(jaxpr: Any, begins: Sequence[int]) -> list[int]:
     """Cycles until the results of a program are there, more or less, branches not taken."""
-    env = dict(zip(jaxpr.invars, begins, strict=True))
 
-    def read(atom: Any) -> int:
-        return 0 if is_literal(atom) else env.get(atom, 0)
-
-    for eqn in jaxpr.eqns:
-        name, begins = eqn.primitive.name, [read(atom) for atom in eqn.invars]
-        inner = called(eqn)
+    def evaluate(eqn: Any, begins: list[int]) -> list[int]:
+        name, inner = eqn.primitive.name, called(eqn)
         if inner is not None:
-            ends = _delays(opened(inner)[0], begins)
-        else:
-            cycles = SLOW_CYCLES if name in SLOW else CYCLES.get(name, 0)
-            ends = [max(begins, default=0) + cycles] * len(eqn.outvars)
-        env |= dict(zip(eqn.outvars, ends, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+            return _delays(opened(inner)[0], begins)
+        cycles = SLOW_CYCLES if name in SLOW else CYCLES.get(name, 0)
+        return [max(begins, default=0) + cycles] * len(eqn.outvars)
+
+    return interpret(jaxpr, [*[0] * len(jaxpr.constvars), *begins], evaluate, lambda _: 0)
 
 
 def _registers_per_number(jaxpr: Any, batch_size: int) -> int:
