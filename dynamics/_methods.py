@@ -8,6 +8,8 @@ from typing import Any
 import equinox as eqx
 import jax
 
+from dynamics._printing import Printed
+
 METHODS = ("init", "step", "field", "losses")
 
 
@@ -54,7 +56,7 @@ class _Method:
         return self.function if instance is None else BoundMethod(self.function, instance)
 
 
-class WithMethods(eqx.Module):
+class WithMethods(Printed):
     """A component whose methods can be handed to `jax.jit`: the numbers it holds are constants of the program."""
 
     def __init_subclass__(cls, **keywords: Any):

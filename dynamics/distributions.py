@@ -14,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics._checks import as_leaf, check_arrays, check_finite, check_number, check_whole, described
 from dynamics._memory import check_memory, counted
+from dynamics._printing import Printed
 
 
 class Sample(eqx.Module):
@@ -69,7 +70,7 @@ def as_sample(values: "Sample | Array") -> Sample:
     return values if isinstance(values, Sample) else Sample(jnp.atleast_1d(values))
 
 
-class Distribution(eqx.Module):
+class Distribution(Printed):
     """A probability distribution: weighted points for `key=None`, a random batch for a key."""
 
     @abstractmethod

@@ -18,9 +18,10 @@ import optax
 from jaxtyping import PyTree
 
 from dynamics._checks import as_leaf, is_concrete
+from dynamics._printing import Printed
 
 
-class Optimiser(eqx.Module):
+class Optimiser(Printed):
     """An optax transformation with its real-valued arguments as array leaves.
 
     Args:
@@ -59,6 +60,15 @@ class Optimiser(eqx.Module):
     @property
     def _label(self) -> str:
         return f"Optimiser({getattr(self.factory, '__name__', self.factory)!s})"
+
+    @property
+    def printed_name(self) -> str:
+        """The factory's name: `sgd(0.1)`."""
+        return getattr(self.factory, "__name__", str(self.factory))
+
+    def printed_arguments(self) -> list[tuple[str | None, Any]]:
+        """Those of the factory."""
+        return [*((None, value) for value in self.positional), *self.keywords.items()]
 
     def build(self) -> optax.GradientTransformation:
         """The optax transformation, made from the leaves where it is used."""

@@ -13,9 +13,10 @@ import optax
 from jaxtyping import Array
 
 from dynamics._checks import as_whole, is_concrete
+from dynamics._printing import Printed
 
 
-class Every(eqx.Module):
+class Every(Printed):
     """Something at every k-th step alone, and k times as strongly: lazy regularisation. A schedule as those of optax.
 
     k at steps 0, k, 2k, ... and 0 at all others: 1 on average. The steps of a method with it have the period k, and

@@ -13,6 +13,7 @@ from jaxtyping import PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics._plain import plain
+from dynamics._printing import Described
 from dynamics.analysis.equilibria.minima import Minimum, MinimumKind, own_minimum
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.certificates import rounding_bound
@@ -52,7 +53,7 @@ class Leadership:
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification:
+class Classification(Described):
     """What kind of equilibrium a point of a game is.
 
     Attributes:

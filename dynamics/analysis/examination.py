@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from dynamics._printing import Described
 from dynamics.analysis.bifurcation.timescale import TimescaleThreshold, timescale_threshold
 from dynamics.analysis.concepts import Classification, classify
 from dynamics.analysis.equilibria.newton import EquilibriumError
@@ -23,7 +24,7 @@ SHOWN = 6  # eigenvalues in a text
 
 
 @dataclasses.dataclass(frozen=True)
-class Examination:
+class Examination(Described):
     """One method at one equilibrium of a game: what `examine` returns.
 
     Attributes:

@@ -11,6 +11,7 @@ from jaxtyping import Complex, Float
 from dynamics import _trees
 from dynamics._checks import as_whole, described
 from dynamics._plain import plain_fields
+from dynamics._printing import Described
 from dynamics._text import complex_text
 from dynamics.analysis.asymptotics.lyapunov import LyapunovExponents, lyapunov_exponents
 from dynamics.analysis.stability.leading import Leading
@@ -22,7 +23,7 @@ from dynamics.updates.with_variables import for_game
 
 
 @dataclasses.dataclass(frozen=True)
-class SpectraOverBatches:
+class SpectraOverBatches(Described):
     """Leading eigenvalues of the step with every minibatch, and the exponents of the run that draws them in turn.
 
     Attributes:

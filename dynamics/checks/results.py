@@ -9,13 +9,14 @@ import jax
 
 from dynamics._names import nearest
 from dynamics._plain import plain
+from dynamics._printing import Described
 
 OUTCOMES = ("pass", "fail", "info", "skipped")
 Answer = tuple[str, Any, str]  # outcome, value and text of a check
 
 
 @dataclasses.dataclass(frozen=True)
-class Check:
+class Check(Described):
     """The answer to one question.
 
     Attributes:
@@ -41,7 +42,7 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True)
-class Checks:
+class Checks(Described):
     """All answers on one method or game; `checks["cost"]` is one of them."""
 
     subject: str

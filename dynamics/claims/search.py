@@ -16,6 +16,7 @@ from hypothesis.errors import NoSuchExample
 from dynamics._checks import as_whole
 from dynamics._compiling import quick_jit
 from dynamics._plain import plain
+from dynamics._printing import Described
 from dynamics.claims.base import Claim
 
 Example = dict[str, Any]
@@ -40,7 +41,7 @@ class Slice(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class Result(Described):
     """What a search has found.
 
     Attributes:

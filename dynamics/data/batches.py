@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics._checks import as_whole, is_concrete
+from dynamics._printing import Printed
 from dynamics.data.dataset import DataSet, leading_axis
 
 
-class Batches(eqx.Module):
+class Batches(Printed):
     """A data set in batches, each point once in an epoch.
 
     Epoch e takes the points in the order of `jax.random.permutation(fold_in(key, e), n)`, cut into batches; points that

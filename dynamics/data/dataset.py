@@ -6,10 +6,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from dynamics._checks import as_leaf, check_arrays, check_finite, check_number, described
+from dynamics._printing import Printed
 from dynamics.distributions import Points
 
 
-class DataSet(eqx.Module):
+class DataSet(Printed):
     """Points with what is known about them.
 
     Args:

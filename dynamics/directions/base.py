@@ -2,13 +2,13 @@
 
 from abc import abstractmethod
 
-import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
+from dynamics._printing import Printed
 from dynamics.game import Game, Players
 
 
-class Direction(eqx.Module):
+class Direction(Printed):
     """A vector field made from a game; `Gradient()` returns the game's own field v.
 
     The same object serves the discrete updates, which take steps along it, and the flows, which integrate it.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.csgraph
 
+from dynamics._printing import Described
 from dynamics.game import Players
 
 MOST_BASES = 200_000  # linear systems that are solved for one polytope, at most; 10 x 10 actions need 184,756
@@ -16,7 +17,7 @@ TOLERANCE = 1e-9  # of slacks, for payoffs between 1 and 2
 
 
 @dataclasses.dataclass(frozen=True)
-class NashEquilibria:
+class NashEquilibria(Described):
     """All Nash equilibria of a bimatrix game: finitely many points, or the corners of connected sets.
 
     Iterating gives the points.

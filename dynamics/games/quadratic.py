@@ -47,6 +47,10 @@ class Quadratic(Game):
     offsets: Array
     shapes: Shapes = eqx.field(static=True)
 
+    def printed_arguments(self) -> list[tuple[str | None, Any]]:
+        """Whole matrices, as the constructor takes them."""
+        return [(None, self.matrices), (None, self.offsets), ("shapes", self.shapes)]
+
     def __init__(
         self,
         blocks: Sequence[Sequence[Numbers]] | Sequence[Numbers] | Array,

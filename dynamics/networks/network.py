@@ -7,8 +7,10 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import PRNGKeyArray, PyTree
 
+from dynamics._printing import Printed
 
-class Network(eqx.Module):
+
+class Network(Printed):
     r"""A network on whole batches, that may keep values between calls and draw random numbers.
 
     Training mode: $((y_1, \dots, y_n), v^+) = $ `apply`$(p, v, (x_1, \dots, x_n), k)$ for parameters p, which an

@@ -4,11 +4,11 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
+from dynamics._printing import Printed
 from dynamics.distributions import Sample
 
 
@@ -28,7 +28,7 @@ class Properties(NamedTuple):
     bounded: bool | None = None
 
 
-class Objective(eqx.Module):
+class Objective(Printed):
     """Losses of generator and discriminator as functions of the scores of real and fake samples.
 
     Scores are the discriminator's raw outputs, high on real samples. `real` and `fake` are arrays of shape

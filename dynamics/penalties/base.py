@@ -4,12 +4,12 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from dynamics._printing import Printed
 from dynamics.distributions import GaussianMixture, Sample
 from dynamics.game import Players
 from dynamics.objectives.base import Objective
@@ -18,7 +18,7 @@ from dynamics.scalars import half_square, safe_norm
 Score = Callable[[PyTree, PyTree], Array]  # of the discriminator's parameters and one point
 
 
-class Penalty(eqx.Module):
+class Penalty(Printed):
     """Something added to the losses of generator and discriminator, beyond the objective."""
 
     @abstractmethod

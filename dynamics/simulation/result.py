@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from dynamics._checks import is_concrete
+from dynamics._printing import pretty
 from dynamics.game import Game, Losses, Players
 from dynamics.outcomes import Outcome
 from dynamics.updates.base import State
@@ -52,6 +54,15 @@ class Run(eqx.Module):
     failed: Array
     needed: Array
     gave_up: Array
+
+    def __repr__(self) -> str:
+        if not is_concrete(self.outcome):
+            return eqx.tree_pformat(self)
+        if jnp.ndim(self.outcome) == 0:
+            return f"{self.describe()} Players at the end: {pretty(self.final)}"
+        numbers, counts = np.unique(self.outcome, return_counts=True)
+        ends = ", ".join(f"{count:,} {Outcome(number).name}" for number, count in zip(numbers, counts, strict=True))
+        return f"{' x '.join(f'{size:,}' for size in jnp.shape(self.outcome))} runs: {ends}"
 
     @property
     def times(self) -> Array:

@@ -10,9 +10,7 @@ What fails shrinks to small whole numbers, halves and quarters; `shown` writes a
 """
 
 import copy
-import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -33,6 +31,7 @@ import dynamics.penalties as penalties
 import dynamics.updates as schemes
 from dynamics._checks import as_leaf, is_concrete
 from dynamics._names import nearest
+from dynamics._printing import line
 from dynamics.game import Game, Losses, Players, as_players
 from dynamics.games import Bilinear, DiracGAN, Quadratic
 from dynamics.gan import GAN
@@ -45,7 +44,6 @@ from dynamics.strategies.matrices import (
     signed,
 )
 from dynamics.updates import Update
-from dynamics.updates.base import Steppers
 
 Sizes = Sequence[tuple[int, ...]]
 PLANAR_OR_UNEQUAL = ((1, 1), (2, 1))
@@ -513,42 +511,12 @@ def _starts(structure, shapes: tuple[tuple[int, ...], ...], size: float) -> st.S
 
 
 def shown(value: Any) -> str:
-    """An object of the library as text with all its numbers: `repr` shows the shapes of arrays only.
+    """An object of the library as a line of text with all its numbers, default arguments and large arrays too.
 
     >>> shown(Bilinear([[1.0, -0.5]]))
     'Bilinear(matrix=[[1, -0.5]])'
     """
-    if isinstance(value, (jax.Array, np.ndarray, np.generic)) and is_concrete(value):
-        return shown(np.asarray(value).tolist())
-    if isinstance(value, float):
-        return repr(int(value)) if np.isfinite(value) and value == int(value) and abs(value) < 1e15 else repr(value)
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        entries = ", ".join(map(shown, value))
-        comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
-        return f"[{entries}]" if isinstance(value, list) else f"({entries}{comma})"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key!r}: {shown(entry)}" for key, entry in value.items()) + "}"
-    if isinstance(value, optimisers.Optimiser):
-        given = [*map(shown, value.positional), *(f"{name}={shown(entry)}" for name, entry in value.keywords.items())]
-        return f"{getattr(value.factory, '__name__', value.factory)}({', '.join(given)})"
-    if isinstance(value, Quadratic):  # as its constructor takes it
-        return f"Quadratic({shown(value.matrices)}, {shown(value.offsets)}, shapes={value.shapes})"
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        given = []
-        for name in (field.name for field in dataclasses.fields(value) if hasattr(value, field.name)):
-            entry = getattr(value, name)
-            if isinstance(entry, Steppers):
-                given += [*map(shown, entry.optimisers)]
-                given += [] if entry.projections is None else [f"projections={shown(entry.projections)}"]
-                given += [] if entry.factors is None else [f"factors={shown(entry.factors)}"]
-            else:
-                given.append(f"{name}={shown(entry)}")
-        return f"{type(value).__name__}({', '.join(given)})"
-    if isinstance(value, jax.tree_util.Partial):
-        return shown(value.func)
-    if inspect.isfunction(value):
-        return value.__name__
-    return repr(value)
+    return line(value)
 
 
 def _printed(value: Any, printer: Any, cycle: bool) -> None:

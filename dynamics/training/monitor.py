@@ -17,6 +17,7 @@ from jaxtyping import Array, Complex, Float, PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_whole, described
 from dynamics._plain import plain_fields
+from dynamics._printing import Described
 from dynamics._text import complex_text
 from dynamics.analysis.stability.leading import Leading, LeadingStability
 from dynamics.analysis.stability.verdict import stability
@@ -47,7 +48,7 @@ class Change:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class Reading(Described):
     """What a `Monitor` saw at a state.
 
     Attributes:

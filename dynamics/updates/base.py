@@ -14,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from dynamics import _trees
 from dynamics._checks import as_leaf, check_number, described
 from dynamics._methods import WithMethods
+from dynamics._printing import Printed
 from dynamics._trees import replaced
 from dynamics.directions import Direction
 from dynamics.game import Game, Players, advanced
@@ -24,7 +25,7 @@ COUNTER_LIMIT = 2**30  # where step counters are held: every bias correction and
 replace = replaced  # the same by its older name
 
 
-class State(eqx.Module):
+class State(Printed):
     """What the next step needs: the players and what the method remembers besides them."""
 
     players: Players
@@ -82,7 +83,7 @@ def threaded_step(update: Update, game: Game, state: State, key: PRNGKeyArray | 
     return update.step(game, state, key), advanced(game, state.players, key)
 
 
-class Clip(eqx.Module):
+class Clip(Printed):
     r"""Projection of every parameter to the interval $[-c, c]$: weight clipping.
 
     Source: Arjovsky, Chintala, Bottou, Wasserstein Generative Adversarial Networks, 2017, algorithm 1.
@@ -103,7 +104,7 @@ class Clip(eqx.Module):
         return jax.tree.map(lambda leaf: jnp.clip(leaf, -self.bound, self.bound), player)
 
 
-class Steppers(eqx.Module):
+class Steppers(Printed):
     """One optimiser and one projection per player: turns directions into steps, for every update.
 
     Attributes:
@@ -115,6 +116,16 @@ class Steppers(eqx.Module):
     optimisers: tuple[AnyOptimiser, ...]
     projections: tuple[Projection | None, ...] | None
     factors: tuple[Array, ...] | None = None
+
+    splices = True  # an update prints what its constructor takes
+
+    def printed_arguments(self) -> list[tuple[str | None, Any]]:
+        """The optimisers, and what else there is."""
+        others = [(name, getattr(self, name)) for name in ("projections", "factors")]
+        return [
+            *((None, optimiser) for optimiser in self.optimisers),
+            *(pair for pair in others if pair[1] is not None),
+        ]
 
     def __check_init__(self):
         if not self.optimisers:

@@ -19,6 +19,7 @@ from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._keys import Keys, for_batches
 from dynamics._plain import plain
+from dynamics._printing import Described
 from dynamics._progress import Shown
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.stability.verdict import Verdict, stability
@@ -34,7 +35,7 @@ WITHOUT_END = ("cycling", "rotating", "diverged", "chaotic", "stalled", "not_a_n
 
 
 @dataclasses.dataclass(frozen=True)
-class Basins:
+class Basins(Described):
     """From which starts a method ends where.
 
     Attributes:

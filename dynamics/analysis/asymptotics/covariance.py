@@ -15,6 +15,7 @@ from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._keys import Keys
 from dynamics._plain import plain_fields
+from dynamics._printing import Described
 from dynamics.analysis.stability.rest import Rest, rest_state
 from dynamics.analysis.stability.verdict import Stability, Verdict, fades, stability
 from dynamics.flows.base import AbstractFlow
@@ -27,7 +28,7 @@ GROUPS = 16  # of draws; their spread tells the error of what is computed from a
 
 
 @dataclasses.dataclass(frozen=True)
-class Covariance:
+class Covariance(Described):
     """The stationary distribution of noisy training around a stable point, to leading order in the noise.
 
     Attributes:

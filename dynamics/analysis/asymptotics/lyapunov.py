@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._plain import plain_fields
+from dynamics._printing import Described
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.compiler.derivatives import released
@@ -33,7 +34,7 @@ FEWEST_STEPS = 2000  # along a flow, likewise
 
 
 @dataclasses.dataclass(frozen=True)
-class LyapunovExponents:
+class LyapunovExponents(Described):
     """Mean rates at which small displacements of the whole state grow along a run.
 
     Of a batch of runs the numbers are arrays with a leading axis.

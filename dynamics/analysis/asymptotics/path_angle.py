@@ -13,6 +13,7 @@ from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._compiling import cheap_jit
 from dynamics._plain import plain_fields
+from dynamics._printing import Described
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.game import Game, Players
 from dynamics.updates.base import State
@@ -22,7 +23,7 @@ FROM, TO, POINTS = -0.1, 1.1, 121
 
 
 @dataclasses.dataclass(frozen=True)
-class PathAngle:
+class PathAngle(Described):
     """The field along a line.
 
     Attributes:

@@ -11,6 +11,7 @@ import scipy.optimize
 
 from dynamics._checks import as_whole
 from dynamics._plain import PlainFields
+from dynamics._printing import Described
 from dynamics.analysis.bifurcation.path import check_one_piece
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
@@ -19,7 +20,7 @@ from dynamics.analysis.stability.verdict import Stability, stability
 
 
 @dataclasses.dataclass(frozen=True)
-class Best(PlainFields):
+class Best(Described, PlainFields):
     """The hyper-parameters with the fastest local convergence that were found.
 
     Attributes:

@@ -12,13 +12,14 @@ from jaxtyping import Array
 
 from dynamics._checks import as_whole
 from dynamics._plain import PlainFields
+from dynamics._printing import Described
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Analysed, linearised_at, row_of
 from dynamics.analysis.stability.verdict import Stability
 
 
 @dataclasses.dataclass(frozen=True)
-class SpectrumPath(PlainFields):
+class SpectrumPath(Described, PlainFields):
     """How the eigenvalues move with a parameter.
 
     Attributes:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from dynamics import _trees
 from dynamics._plain import PlainFields
+from dynamics._printing import Described
 from dynamics.analysis.bifurcation.path import check_one_piece, counted
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Analysed, Source
@@ -25,7 +26,7 @@ from dynamics.updates.base import State, Update
 
 
 @dataclasses.dataclass(frozen=True)
-class Sensitivity(PlainFields):
+class Sensitivity(Described, PlainFields):
     r"""Derivatives of the eigenvalues with respect to hyper-parameters.
 
     Attributes:

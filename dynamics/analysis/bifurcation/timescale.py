@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
+from dynamics._printing import Described
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.boundary import IMAGINARY_AXIS
@@ -37,7 +38,7 @@ class Crossing:
 
 
 @dataclasses.dataclass(frozen=True)
-class TimescaleThreshold:
+class TimescaleThreshold(Described):
     r"""Where the flow $\dot x = D_\tau v(x)$ is stable, as a function of the ratio $\tau$ of the rates.
 
     Attributes:

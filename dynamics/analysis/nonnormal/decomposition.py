@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dynamics._plain import PlainFields
+from dynamics._printing import Described
 from dynamics.analysis.nonnormal.matrices import square_matrix
 from dynamics.analysis.stability.verdict import Stability
 
 
 @dataclasses.dataclass(frozen=True)
-class PotentialAndHamiltonian(PlainFields):
+class PotentialAndHamiltonian(Described, PlainFields):
     """The Jacobian of a game's field as a descent and a rotation.
 
     Attributes:

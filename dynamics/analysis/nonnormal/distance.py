@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dynamics._plain import PlainFields
+from dynamics._printing import Described
 from dynamics.analysis.nonnormal.matrices import boundedness, outermost, square_matrix, without_neutral
 from dynamics.analysis.nonnormal.singular_values import nearest
 from dynamics.analysis.stability.verdict import Stability
 
 
 @dataclasses.dataclass(frozen=True)
-class Distance(PlainFields):
+class Distance(Described, PlainFields):
     """The smallest perturbation that makes a stable Jacobian unstable.
 
     Attributes:

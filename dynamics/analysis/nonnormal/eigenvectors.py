@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dynamics._plain import PlainFields
+from dynamics._printing import Described
 from dynamics.analysis.nonnormal.matrices import matrix_and_boundary
 from dynamics.analysis.stability.verdict import Stability
 
 
 @dataclasses.dataclass(frozen=True)
-class Alignment(PlainFields):
+class Alignment(Described, PlainFields):
     """How much of every eigenvector belongs to every player and to the memory.
 
     Attributes:

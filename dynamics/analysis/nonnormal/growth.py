@@ -7,6 +7,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike
 
 from dynamics._plain import PlainFields
+from dynamics._printing import Described
 from dynamics.analysis.nonnormal.matrices import UNBOUNDED, boundedness, outermost, square_matrix, without_neutral
 from dynamics.analysis.nonnormal.maximum import refined_maximum
 from dynamics.analysis.nonnormal.numerical_range import numerical_abscissa
@@ -15,7 +16,7 @@ from dynamics.analysis.stability.verdict import Stability
 
 
 @dataclasses.dataclass(frozen=True)
-class Growth(PlainFields):
+class Growth(Described, PlainFields):
     """How far a perturbation of length 1 can grow before it decays.
 
     Attributes:

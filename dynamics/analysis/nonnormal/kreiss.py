@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dynamics._plain import PlainFields
+from dynamics._printing import Described
 from dynamics.analysis.nonnormal.matrices import (
     UNBOUNDED,
     boundedness,
@@ -22,7 +23,7 @@ from dynamics.analysis.stability.verdict import Stability
 
 
 @dataclasses.dataclass(frozen=True)
-class Kreiss(PlainFields):
+class Kreiss(Described, PlainFields):
     """The Kreiss constant K of a matrix: transient growth is at least K and at most e n K.
 
     Attributes:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from dynamics._checks import as_whole
 from dynamics._plain import PlainFields
+from dynamics._printing import Described
 from dynamics.analysis.nonnormal.distance import distance_to_instability
 from dynamics.analysis.nonnormal.matrices import matrix_and_boundary, outermost
 from dynamics.analysis.nonnormal.numerical_range import numerical_bound
@@ -19,7 +20,7 @@ from dynamics.analysis.stability.verdict import Stability
 
 
 @dataclasses.dataclass(frozen=True)
-class Pseudospectrum(PlainFields):
+class Pseudospectrum(Described, PlainFields):
     """How near to an eigenvalue every point of a window of the complex plane is.
 
     Attributes:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Complex, Float, PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._plain import plain_fields
+from dynamics._printing import Described
 from dynamics._text import complex_text
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.spectra.bounds import Bound, radius_bound
@@ -177,7 +178,7 @@ class Leading:
 
 
 @dataclasses.dataclass(frozen=True)
-class LeadingStability:
+class LeadingStability(Described):
     """Local stability of a method at a large state, from products with its Jacobian alone.
 
     What is known is said: eigenvalues with their errors, and a bound on all others that holds with a known probability.

@@ -16,6 +16,7 @@ from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics._compiling import sharing
 from dynamics._plain import plain
+from dynamics._printing import Described
 from dynamics._text import complex_text
 from dynamics.analysis.equilibria.newton import (
     EquilibriumError,
@@ -77,7 +78,7 @@ FAINT = 1e3  # kinks below so many rounding errors may be rounding after all
 
 
 @dataclasses.dataclass(frozen=True)
-class Stability:
+class Stability(Described):
     """Local stability of a method at a point of a game.
 
     Attributes:
