@@ -247,10 +247,10 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"dynamics {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, title="commands")
 
-    text = "What there is: the members of every axis, and the built-in studies, one line each."
-    show = commands.add_parser("list", help="what there is, one line each", description=text)
+    text = "What there is: an overview in one screen, or the members of a room, one line each."
+    show = commands.add_parser("list", help="what there is", description=text)
     show.add_argument(
-        "room", nargs="?", type=_room, metavar="ROOM", help=f"one of {', '.join(ROOMS)}; without it all of them"
+        "room", nargs="?", type=_room, metavar="ROOM", help=f"all, or one of {', '.join(ROOMS)}; without it an overview"
     )
     show.add_argument(
         "--effects",
@@ -259,6 +259,17 @@ def _parser() -> _Parser:
     )
     show.add_argument("--json", action="store_true", help="one JSON document instead of lines; errors likewise")
     _debug(show)
+
+    text = "The definition of a game, method, study, experiment or claim: formula, arguments, source, example."
+    define = commands.add_parser("show", help="the definition of what has a name", description=text)
+    define.add_argument("name", metavar="NAME", help="as in dynamics list, e.g. DiracGAN or flagship")
+    _plugins(define)
+
+    text = "Write a study to start from, with comments: a TOML file for dynamics stability and dynamics run."
+    new = commands.add_parser("new", help="a study file to start from", description=text)
+    new.add_argument("path", metavar="FILE.toml", help="of the new file")
+    new.add_argument("--json", action="store_true", help="one JSON document; errors likewise")
+    _debug(new)
 
     text = "The eigenvalues of every cell of a study and what follows from them, without simulating."
     judge = commands.add_parser("stability", help="eigenvalues and verdicts", description=text)
@@ -360,8 +371,8 @@ def _debug(parser: argparse.ArgumentParser) -> None:
 
 
 def _room(text: str) -> str:
-    if text not in ROOMS:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is no room of the catalogue{nearest(text, ROOMS)}")
+    if text not in (*ROOMS, "all"):
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no room of the catalogue{nearest(text, (*ROOMS, 'all'))}")
     return text
 
 
@@ -401,8 +412,14 @@ def _setting(text: str) -> str:
 def _list(options: argparse.Namespace) -> int:
     if options.effects:
         return _effects(options)
-    rooms = [options.room] if options.room else list(ROOMS)
-    members_of = {room: _members(room) for room in rooms}
+    from dynamics.reports import definitions
+
+    if options.room is None and not options.json:
+        _say(definitions.overview())
+        return 0
+    everything = options.room in (None, "all")
+    rooms = list(ROOMS) if everything else [options.room]
+    members_of = {room: definitions.summaries(room) for room in rooms}
     if options.json:
         _print_json(
             {
@@ -415,11 +432,11 @@ def _list(options: argparse.Namespace) -> int:
         _list_objectives(members_of["objectives"])
         return 0
     for i, (room, members) in enumerate(members_of.items()):
-        if not options.room:
+        if everything:
             _say(("\n" if i else "") + room)
         width = max(map(len, members), default=0)
         for name, summary in members.items():
-            _say(f"{'' if options.room else '  '}{name:{width}}  {readable(summary)}".rstrip())
+            _say(f"{'  ' if everything else ''}{name:{width}}  {readable(summary)}".rstrip())
     return 0
 
 
@@ -469,28 +486,41 @@ def _list_objectives(members: dict[str, str]) -> None:
                 _say(f"    {label:10}  {text}")
 
 
-def _members(room: str) -> dict[str, str]:
-    if room == "studies":
-        from dynamics import studies
-
-        return dict(studies.builtin())
-    if room == "experiments":
-        from dynamics import catalogue, experiments
-
-        return {name: catalogue.summary(member) for name, member in experiments.RUNNABLE.items()}
-    if room == "claims":
-        from dynamics import claims
-
-        return {name: " ".join(claim.statement.split()) for name, claim in claims.catalogue().items()}
+def _show(options: argparse.Namespace) -> int:
+    """Print the definition of what has this name, in every room that has it; of a study in a file, the file."""
+    _find_plugins(options)
     from dynamics import catalogue
+    from dynamics.reports import definitions
 
-    if room == "optimisers":
-        from dynamics import optimisers
-
-        members = optimisers.CATALOGUE
+    try:
+        _interruptible(catalogue.plug_in, options.plugins)
+    except ImportError as error:
+        raise Failure(str(error)) from error
+    rooms = definitions.rooms_of(options.name)
+    if not rooms:
+        known = [name for room in ROOMS for name in definitions.members(room)]
+        raise Failure(f"nothing is called {shown(options.name)}{nearest(options.name, known)}; see dynamics list all")
+    texts = {room: definitions.definition(room, options.name) for room in rooms}
+    if options.json:
+        _print_json({"name": options.name, "definitions": texts})
     else:
-        members = catalogue.members(room)
-    return {name: catalogue.summary(member) for name, member in members.items()}
+        _say("\n\n".join(texts.values()))
+    return 0
+
+
+def _new(options: argparse.Namespace) -> int:
+    """Write a study file to start from."""
+    from dynamics.studies import StudyError, new
+
+    try:
+        path = new(options.path)
+    except StudyError as error:
+        raise Failure(str(error)) from error
+    if options.json:
+        _print_json({"output": str(path)})
+    else:
+        _say(f"{path} has two games and three methods; edit it, then: dynamics run {path}")
+    return 0
 
 
 def _stability(options: argparse.Namespace) -> int:
@@ -701,6 +731,8 @@ def _claims(options: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
+    "show": _show,
+    "new": _new,
     "stability": _stability,
     "run": _run,
     "claims": _claims,

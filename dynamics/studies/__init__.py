@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dynamics.studies.schema import Study as Study
 from dynamics.studies.schema import StudyError as StudyError
 from dynamics.studies.schema import builtin as builtin
+from dynamics.studies.schema import new as new
 
 if TYPE_CHECKING:
     from dynamics.studies.results import Judged, Results

@@ -16,7 +16,7 @@ from dynamics import _settings
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
 from dynamics._settings import DEEPEST
-from dynamics._text import is_plain, printable, shortened, shown
+from dynamics._text import is_plain, printable, reason, shortened, shown
 
 PICTURES = ("outcomes", "portraits", "spectra", "rates")
 
@@ -107,6 +107,29 @@ def read(source: str, settings: Sequence[str] = ()) -> Study:
         _apply_setting(data, setting)
     _check_values(data)
     return Study(name, *_check(data))
+
+
+def new(path: str | pathlib.Path) -> pathlib.Path:
+    """Write a commented study to start from.
+
+    Args:
+        path: of the file, which ends in .toml and does not exist.
+
+    Raises:
+        StudyError: the path is of another kind, or there is something.
+    """
+    path = pathlib.Path(path)
+    if path.suffix != ".toml":
+        raise StudyError(f"{shown(str(path))} is no name for a study; expected one that ends in .toml")
+    text = importlib.resources.files("dynamics.studies").joinpath("templates", "study.toml").read_text(encoding="utf-8")
+    try:
+        with path.open("x", encoding="utf-8") as file:  # never in place of another file
+            file.write(text.replace("THIS_FILE", path.name))
+    except FileExistsError as error:
+        raise StudyError(f"{shown(str(path))} exists already; expected the name of a new file") from error
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{shown(str(path))}: cannot be written: {reason(error)}") from error
+    return path
 
 
 def _source(source: str) -> tuple[str, str]:

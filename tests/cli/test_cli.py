@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,6 +19,7 @@ from processes import INTERRUPTIBLE
 import dynamics
 from dynamics import catalogue, claims, cli, experiments, optimisers, studies
 from dynamics._text import readable
+from dynamics.reports import definitions
 from dynamics.reports import studies as report
 
 SMALL = dataclasses.replace(study_samples.small(), draw=("outcomes",))
@@ -119,8 +121,18 @@ def test_list_names_every_member_in_one_line(room, capsys, fake):
     assert not any(sign in line for line in lines for sign in ("\\", "$", "{", "}"))
 
 
-def test_list_of_everything(capsys, fake):
+def test_list_alone_is_one_screen(capsys):
     assert cli.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 25 and max(map(len, lines)) <= 110
+    counts = {line.split()[0]: line.split()[1] for line in lines if line and not line.startswith((" ", "dynamics"))}
+    assert list(counts) == list(cli.ROOMS) == list(definitions.ABOUT)
+    assert counts["games"] == str(len(catalogue.members("games")))
+    assert counts["claims"] == str(len(claims.catalogue()))
+
+
+def test_list_of_everything(capsys, fake):
+    assert cli.main(["list", "all"]) == 0
     text = capsys.readouterr().out
     assert cli.main(["list", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
@@ -128,6 +140,57 @@ def test_list_of_everything(capsys, fake):
     for room, members in data.items():
         assert room in text.splitlines()
         assert members and all(member["name"] in text and member["summary"] for member in members)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        (
+            "DiracGAN",
+            ["dynamics.games.DiracGAN(", "penalty=None", "Mescheder, Geiger, Nowozin", "Its equilibria: (0, 0)"],
+        ),
+        ("Consensus", ["dynamics.directions.Consensus(weight", "The Numerics of GANs"]),
+        ("adam", ["dynamics.optimisers.adam(", "b1="]),
+        ("rings", ["rings: How many modes", "--set seeds=10"]),
+        ("flagship", ["[[game]]", "[[method]]"]),
+        (
+            "bilinear/extragradient",
+            ["Korpelevich 1976", "Expected: it holds.", "dynamics claims bilinear/extragradient"],
+        ),
+    ],
+)
+def test_show_prints_definitions(name, parts, capsys):
+    assert cli.main(["show", name]) == 0
+    text = capsys.readouterr().out
+    assert all(part in text for part in parts)
+    assert "$" not in text and "\\" not in text
+    assert cli.main(["show", name, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert all(part in "".join(shown["definitions"].values()) for part in parts)
+
+
+def test_every_game_and_claim_can_be_shown():
+    for room in ("games", "claims"):
+        for name in definitions.members(room):
+            text = definitions.definition(room, name)
+            assert name in text and len(text.splitlines()) > 5
+            if room == "games":
+                assert "Its equilibria" in text, name
+
+
+def test_a_new_study_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["new", "mine.toml"]) == 0
+    assert "dynamics run mine.toml" in capsys.readouterr().out
+    assert "dynamics stability mine.toml" in Path("mine.toml").read_text()
+    assert cli.main(["stability", "mine.toml", "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert len(cells) == 12 and {cell["verdict"] for cell in cells} >= {"stable", "unstable"}
+    before = Path("mine.toml").read_bytes()
+    assert "exists already" in failed(capsys, "new", "mine.toml")
+    assert "'study' is no name for a study; expected one that ends in .toml" in failed(capsys, "new", "study")
+    assert "cannot be written" in failed(capsys, "new", "no/such/folder/study.toml")
+    assert Path("mine.toml").read_bytes() == before
 
 
 def test_objectives_are_listed_with_what_is_known_of_them(capsys, fake):
@@ -170,6 +233,8 @@ def test_formulas_as_plain_text(formula, text):
     [
         (["lits"], ["'lits'", "'list'"]),
         (["list", "gmaes"], ["'gmaes'", "'games'"]),
+        (["show", "DiracGANN"], ["'DiracGANN'", "'DiracGAN'"]),
+        (["show"], ["NAME"]),
         (["run", "--precision", "16"], ["--precision", "'16'", "32 or 64"]),
         (["run", "--set", "steps"], ["--set", "'steps'", "PATH=VALUE"]),
         (["run", "--set", "=3"], ["--set", "'=3'", "PATH=VALUE"]),
