@@ -50,6 +50,7 @@ _NAMES = {
     "basins": "dynamics.analysis",
     "best": "dynamics.analysis",
     "classify": "dynamics.analysis",
+    "compare": "dynamics.analysis",
     "critical": "dynamics.analysis",
     "distance_to_instability": "dynamics.analysis",
     "examine": "dynamics.analysis",

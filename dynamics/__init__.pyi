@@ -26,6 +26,7 @@ from dynamics.analysis import alignment as alignment
 from dynamics.analysis import basins as basins
 from dynamics.analysis import best as best
 from dynamics.analysis import classify as classify
+from dynamics.analysis import compare as compare
 from dynamics.analysis import critical as critical
 from dynamics.analysis import distance_to_instability as distance_to_instability
 from dynamics.analysis import examine as examine

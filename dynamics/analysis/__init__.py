@@ -19,6 +19,8 @@ from dynamics.analysis.bifurcation.sensitivity import Sensitivity as Sensitivity
 from dynamics.analysis.bifurcation.sensitivity import sensitivity as sensitivity
 from dynamics.analysis.bifurcation.timescale import TimescaleThreshold as TimescaleThreshold
 from dynamics.analysis.bifurcation.timescale import timescale_threshold as timescale_threshold
+from dynamics.analysis.comparing import MethodComparison as MethodComparison
+from dynamics.analysis.comparing import compare as compare
 from dynamics.analysis.concepts import Classification as Classification
 from dynamics.analysis.concepts import classify as classify
 from dynamics.analysis.equilibria.newton import (

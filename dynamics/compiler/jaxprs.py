@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dynamics.compiler._jax import ClosedJaxpr, Jaxpr, bind, called, opened
+from dynamics.compiler._jax import ClosedJaxpr, Jaxpr, bind, called, called_name, opened
 from dynamics.compiler._jax import is_literal as is_literal
 from dynamics.compiler._jax import jaxpr_as_fun as jaxpr_as_fun
 from dynamics.compiler._jax import subjaxprs as subjaxprs
@@ -23,6 +23,15 @@ def largest_array(jaxpr: Any) -> int:
     computed = (getattr(variable.aval, "size", 0) for eqn in jaxpr.eqns for variable in eqn.outvars)
     held = (largest_array(inner) for eqn in jaxpr.eqns for inner in subjaxprs(eqn))
     return max([0, *computed, *held])
+
+
+def calls(jaxpr: Any, name: str) -> int:
+    """How often a program calls the function of this name; bodies of loops of unknown length count once."""
+    count = 0
+    for eqn in jaxpr.eqns:
+        times = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
+        count += called_name(eqn) == name or times * sum(calls(inner, name) for inner in subjaxprs(eqn))
+    return count
 
 
 def interpret(

@@ -9,6 +9,7 @@ from dynamics.plots._claims import counterexample
 from dynamics.plots._comparison import comparison
 from dynamics.plots._nonnormal import eigenvalue_path, pseudospectra, transient
 from dynamics.plots._outcomes import outcome_chart
+from dynamics.plots._portrait import portrait
 from dynamics.plots._portraits import phase_portrait, phase_portraits
 from dynamics.plots._rates import rates
 from dynamics.plots._spectra import spectra, spectrum
@@ -26,6 +27,7 @@ __all__ = [
     "outcome_chart",
     "phase_portrait",
     "phase_portraits",
+    "portrait",
     "pseudospectra",
     "rates",
     "samples",

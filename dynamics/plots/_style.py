@@ -140,7 +140,7 @@ def mark(label: str, marker: str, colour: str = INK, filled: bool = True, size: 
     )
 
 
-def line(label: str, colour: str, style: str = "-", width: float = 1.4) -> Line2D:
+def line(label: str, colour: str, style: Any = "-", width: float = 1.4) -> Line2D:
     """A legend entry: a line."""
     return Line2D([], [], color=colour, linestyle=style, linewidth=width, label=plain(label))
 
