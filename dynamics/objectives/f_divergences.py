@@ -10,12 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from dynamics.game import as_callable
-from dynamics.objectives.base import Properties, log_ratio, slope
-from dynamics.objectives.pointwise import TwoSided
+from dynamics.objectives.base import Properties, log_ratio, masses, slope
+from dynamics.objectives.pointwise import FURTHEST, TwoSided
 from dynamics.scalars import half_square, sigmoid, softplus
 
 LOG_2 = math.log(2)
-FURTHEST = 80.0  # logarithm of a ratio, within the range of float32
 
 
 class FDivergence(TwoSided):
@@ -185,6 +184,9 @@ class Neyman(FDivergence):
 
     def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
         return 2 * log_ratio(p, q)
+
+    def density_ratio(self, scores: ArrayLike) -> Array:
+        return jnp.exp(jnp.asarray(scores) / 2)  # the quotient of slopes, without their tails
 
     @property
     def divergence(self) -> str:
@@ -379,6 +381,31 @@ class FGAN(FDivergence):
         if self.activation is None:
             return log_of_ratio
         return _root(self.activation, self._slope_at(log_of_ratio))
+
+    def density_ratio(self, scores: ArrayLike) -> Array:
+        if self.activation is not None:
+            return super().density_ratio(scores)
+        return jnp.exp(jnp.asarray(scores) * 1.0)
+
+    def divergence_value(
+        self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None, points: ArrayLike | None = None
+    ) -> Array:
+        """As for all; where data or model are alone, by what f does far out: infinite if it grows on there."""
+        real, fake = masses(p, q, weights)
+
+        def paid(scores: Array) -> Array:
+            on_real = jnp.where(real == 0, 0, real * self.real_loss(scores))
+            return on_real + jnp.where(fake == 0, 0, fake * self.fake_loss(scores))
+
+        alone = (real == 0) != (fake == 0)
+        far = jnp.where(real > 0, FURTHEST, -FURTHEST)
+        scores = self.optimal_score(jnp.where(alone, 1, p), jnp.where(alone, 1, q))
+        last, before = (
+            paid(self.optimal_score(*(jnp.exp(s * far / 2) for s in (share, -share)))) for share in (1.0, 0.5)
+        )
+        grows = jnp.abs(last) > 1.1 * jnp.abs(before) + 1e-6 * (real + fake)
+        limit = jnp.where(grows, -jnp.inf, last)
+        return self.ideal_discriminator_loss - jnp.sum(jnp.where(alone, limit, paid(scores)))
 
     def _slope_at(self, log_of_ratio: Array) -> Array:
         return slope(self.f, jnp.exp(log_of_ratio))

@@ -12,7 +12,9 @@ from jaxtyping import Array, ArrayLike
 from dynamics._checks import Numbers, as_leaf, check_finite, check_number, check_whole
 from dynamics.distributions import Sample, as_sample
 from dynamics.objectives.base import Objective, Properties, log_ratio
-from dynamics.objectives.pointwise import Pointwise
+from dynamics.objectives.minimax import Minimax
+from dynamics.objectives.non_saturating import NonSaturating
+from dynamics.objectives.pointwise import FURTHEST, Pointwise
 
 OFFSET = 1e-8
 NEWTON_STEPS = 6
@@ -127,15 +129,21 @@ class MDGAN(Objective):
         """How far out on the ray through the first corner D has these values."""
         top = self.log_largest
         guess = self.peak + jnp.sqrt(-2 * self.variance * log_of_probability)  # for one Gaussian
+        # Close to the top the density is level within rounding, and the guess as good as any other place.
+        level_top = 100 * jnp.finfo(guess.dtype).eps
 
         def one(level: Array, start: Array) -> Array:
-            return _newton(lambda t: self._along(t) - top - level, start)
+            found = _newton(lambda t: self._along(t) - top - jnp.minimum(level, -level_top), start + level_top)
+            return jnp.where(level > -level_top, start, found)
 
         return jax.vmap(one)(log_of_probability, guess)
 
     def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
-        """Embeddings at which D = p/(p+q), shape (n,) where d = 1, (n, d) otherwise; for positive p and q."""
-        distances = self._distances(-jnp.logaddexp(0, -log_ratio(p, q)))
+        """Embeddings at which D = p/(p+q), shape (n,) where d = 1, (n, d) otherwise.
+
+        Where there are no data the best one is infinitely far out; the one given has D = exp(-80).
+        """
+        distances = self._distances(-jnp.logaddexp(0, -jnp.clip(log_ratio(p, q), -FURTHEST, FURTHEST)))
         return distances * self.corners[0, 0] if self.dimension == 1 else distances[:, None] * self.corners[0]
 
     def density_ratio(self, scores: ArrayLike) -> Array:
@@ -149,6 +157,17 @@ class MDGAN(Objective):
         scores = self.optimal_score(p, q)
         real, fake = (Sample(scores, jnp.asarray(mass) * (1.0 if weights is None else weights)) for mass in (p, q))
         return self.ideal_discriminator_loss - self.discriminator(real, fake)
+
+    def generator_weight(self, ratio: ArrayLike) -> Array:
+        """That of the first GAN, as the generator is paid the same but for constants, and the 1e-8."""
+        return self._in_probabilities.generator_weight(ratio)
+
+    def descended_divergence(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
+        return self._in_probabilities.descended_divergence(p, q, weights)
+
+    @property
+    def _in_probabilities(self) -> Pointwise:
+        return Minimax() if self.saturating else NonSaturating()
 
     @property
     def takes_vectors(self) -> bool:

@@ -1,6 +1,7 @@
 """Objectives whose losses are means of functions of single scores: all about them follows from three functions."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from dynamics.objectives.base import Objective, Properties, log_ratio, masses, s
 from dynamics.scalars import sigmoid
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)
+FURTHEST = 80.0  # logarithm of a ratio, within the range of float32
+LEVEL = 1e-3  # a power of the ratio below which a function counts as level
 
 
 class Pointwise(Objective):
@@ -77,7 +80,13 @@ class Pointwise(Objective):
         return self.ideal_discriminator_loss - jnp.sum(on_real + on_fake)
 
     def generator_weight(self, ratio: ArrayLike) -> Array:
-        return self._weight(jnp.log(jnp.asarray(ratio) * 1.0))
+        log_of_ratio = jnp.log(jnp.asarray(ratio) * 1.0)
+        ends = jnp.where(log_of_ratio > 0, FURTHEST, -FURTHEST)
+        last, before = self._weight(ends), self._weight(ends / 2)
+        power = _power(last, before)
+        limit = jnp.where(power > LEVEL, jnp.inf, jnp.where(power < -LEVEL, 0, last))
+        infinite = jnp.isinf(log_of_ratio)
+        return jnp.where(infinite, limit, self._weight(jnp.where(infinite, 0, log_of_ratio)))
 
     def _weight(self, log_of_ratio: Array) -> Array:
         def paid(log_of_ratio: Array) -> Array:
@@ -87,9 +96,29 @@ class Pointwise(Objective):
 
     def descended_divergence(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
         # With l = log r and t = l x: f = integral from 0 to l of (e^(l - t) - 1) w(e^t) dt.
-        whole, x = log_ratio(p, q)[..., None], (NODES + 1) / 2
+        real, fake = masses(p, q, weights)
+        log_of_ratio, x = log_ratio(real, fake), (NODES + 1) / 2
+        whole = jnp.where(jnp.isinf(log_of_ratio), 0, log_of_ratio)[..., None]
         terms = whole * jnp.expm1(whole * (1 - x)) * self._weight(whole * x)
-        return jnp.sum(masses(p, q, weights)[1] * jnp.sum(WEIGHTS / 2 * terms, axis=-1))
+        total = fake * jnp.sum(WEIGHTS / 2 * terms, axis=-1)
+        # Where the model is alone its mass pays f(0), where the data are theirs pays the slope of f at infinity.
+        of_model = jnp.where(jnp.isneginf(log_of_ratio), self._integral(lambda t: self._weight(-t)), 0)
+        of_data = jnp.where(jnp.isposinf(log_of_ratio), self._integral(lambda t: jnp.exp(-t) * self._weight(t)), 0)
+        return jnp.sum(total + fake * of_model + real * of_data)
+
+    def _integral(self, function: Callable[[Array], Array]) -> Array:
+        """From 0 to infinity: beyond a place far out it goes on as it does there, like a power of the ratio."""
+        inner = jnp.sum(WEIGHTS * FURTHEST / 2 * function(FURTHEST * (NODES + 1) / 2))
+        last, before = (function(jnp.asarray(end)) for end in (FURTHEST, FURTHEST / 2))
+        power = _power(last, before)
+        falls = (power < -LEVEL) | (last == 0)
+        rest = jnp.where(last == 0, 0, last / -jnp.where(falls, power, -1))
+        return jnp.where(falls, inner + rest, jnp.inf * last)
+
+
+def _power(last: Array, before: Array) -> Array:
+    """The power of the ratio, or of its inverse, that a function is like, from its values at two places far out."""
+    return jnp.log(jnp.abs(last / before)) / (FURTHEST / 2)
 
 
 class TwoSided(Pointwise):

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from dynamics._names import nearest
 from dynamics.distributions import Sample, as_sample
 from dynamics.game import as_callable
+from dynamics.objectives import _comparisons
 from dynamics.objectives.base import Objective, Properties, log_ratio, masses
 from dynamics.scalars import relu, softplus
 
@@ -35,7 +35,6 @@ def _hinge(difference: Array) -> Array:
 
 
 FUNCTIONS = {"softplus": _logistic, "squares": _squares, "hinge": _hinge}
-NEWTON_STEPS = 40
 
 
 class Relativistic(Objective):
@@ -86,47 +85,45 @@ class Relativistic(Objective):
     def properties(self) -> Properties:
         return Properties(symmetric=True, bounded=True if self.name else None)
 
-    def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
-        """The best scores, of all that differ by a constant one; for densities that are positive at all points.
+    @abstractmethod
+    def expected(self, real: Sample, fake: Sample) -> Array:
+        """The discriminator's loss where these are whole distributions."""
 
-        In closed form for squares (and in pairs for softplus), by Newton's method on all scores otherwise; NaN for the
-        hinge, whose best scores are the solution of a linear programme.
-        """
-        p, q = jnp.asarray(p) * 1.0, jnp.asarray(q) * 1.0
-        if self.name == "hinge":
-            return super().optimal_score(p, q, weights)
-        if self.name == "squares":
-            difference, total = masses(p - q, p + q, weights)
-            separation = jnp.sum(jnp.square(difference) / total)
-            return self.best_for_squares(separation) * difference / total
-        start = log_ratio(p, q)
-        if self.name == "softplus" and isinstance(self, RelativisticPaired):
-            return start
-        return self._newton(start, *masses(p, q, weights))
+    @property
+    @abstractmethod
+    def solvers(self) -> dict[str, Callable[[Array, Array], _comparisons.Best]]:
+        """Of the named functions: the best scores and the loss with them, from probabilities."""
 
-    def _newton(self, start: Array, real: Array, fake: Array) -> Array:
-        """The minimum of a convex function of all scores, with halved steps where the full one goes too far."""
-        scale = jnp.sqrt(real + fake)
+    def _best(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None) -> _comparisons.Best:
+        real, fake = masses(p, q, weights)
+        real, fake = jnp.broadcast_arrays(*(jnp.atleast_1d(mass) for mass in (real, fake)))
 
         def loss(scores: Array) -> Array:
-            return self.compared(Sample(scores, real), Sample(scores, fake))
+            return self.expected(Sample(scores, real), Sample(scores, fake))
 
-        def step(_: int, scores: Array) -> Array:
-            hessian = jax.hessian(loss)(scores) / (scale[:, None] * scale)
-            # All scores can be shifted alike: that direction is given a curvature, and has no slope.
-            hessian = hessian + scale[:, None] * scale
-            change = jnp.linalg.solve(hessian, jax.grad(loss)(scores) / scale) / scale
-            candidates = scores - jnp.concatenate([0.5 ** jnp.arange(12.0), jnp.zeros(1)])[:, None] * change
-            return candidates[jnp.nanargmin(jax.vmap(loss)(candidates))]
+        if self.name == "squares":
+            total = jnp.where((real > 0) | (fake > 0), real + fake, 1)
+            share = (real - fake) / total
+            scores = self.best_for_squares(jnp.sum((real - fake) * share)) * share
+            return scores, loss(scores)
+        if self.name in self.solvers:
+            return self.solvers[self.name](real, fake)
+        return _comparisons.newton(loss, log_ratio(real, fake), real, fake)
 
-        return jax.lax.fori_loop(0, NEWTON_STEPS, step, start)
+    def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
+        """The best scores, of all that differ by a constant one set; they depend on all densities together.
+
+        Closed forms for squares and for pairs with softplus; a corner of a linear programme for the hinge; an equation
+        in one unknown (centred) or in three (average) for softplus. Infinite where no scores are best: the loss falls
+        for ever as they part. For a function of one's own Newton's method, which needs positive densities that are not
+        too far apart, and returns NaN otherwise.
+        """
+        return jnp.reshape(self._best(p, q, weights)[0], jnp.broadcast_shapes(jnp.shape(p), jnp.shape(q)))
 
     def divergence_value(
         self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None, points: ArrayLike | None = None
     ) -> Array:
-        scores = self.optimal_score(p, q, weights)
-        real, fake = (Sample(scores, mass) for mass in masses(p, q, weights))
-        return self.scale * (self.ideal_discriminator_loss - self.compared(real, fake))
+        return self.scale * (self.ideal_discriminator_loss - self._best(p, q, weights)[1])
 
 
 class RelativisticPaired(Relativistic):
@@ -167,13 +164,20 @@ class RelativisticPaired(Relativistic):
 
     def compared(self, real: Sample, fake: Sample) -> Array:
         if self.all_pairs:
-            return real.product(fake, lambda x, y: self.function(x - y)).mean()
+            return self.expected(real, fake)
         if real.count != fake.count or not (real.weights is None and fake.weights is None):
             raise ValueError(
                 f"RelativisticPaired with all_pairs=False needs as many real as fake samples, without weights; got "
                 f"{real.count} and {fake.count}; expected the same, or all_pairs=True"
             )
         return Sample(real.values - fake.values).mean(self.function)
+
+    def expected(self, real: Sample, fake: Sample) -> Array:
+        return real.product(fake, lambda x, y: self.function(x - y)).mean()
+
+    @property
+    def solvers(self) -> dict[str, Callable[[Array, Array], _comparisons.Best]]:
+        return {"softplus": _comparisons.paired_softplus, "hinge": _comparisons.paired_hinge}
 
     @property
     def scale(self) -> float:
@@ -228,6 +232,13 @@ class RelativisticAverage(Relativistic):
     def scale(self) -> float:
         return 1.0
 
+    def expected(self, real: Sample, fake: Sample) -> Array:
+        return self.compared(real, fake)
+
+    @property
+    def solvers(self) -> dict[str, Callable[[Array, Array], _comparisons.Best]]:
+        return {"softplus": _comparisons.average_softplus, "hinge": _comparisons.average_hinge}
+
     def best_for_squares(self, separation: Array) -> Array:
         return 4 / (2 + 3 * separation)
 
@@ -273,6 +284,13 @@ class RelativisticCentred(Relativistic):
     @property
     def scale(self) -> float:
         return 1.0
+
+    def expected(self, real: Sample, fake: Sample) -> Array:
+        return self.compared(real, fake)
+
+    @property
+    def solvers(self) -> dict[str, Callable[[Array, Array], _comparisons.Best]]:
+        return {"softplus": _comparisons.centred_softplus, "hinge": _comparisons.centred_hinge}
 
     def best_for_squares(self, separation: Array) -> Array:
         return jnp.ones_like(separation)

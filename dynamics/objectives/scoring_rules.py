@@ -33,6 +33,9 @@ class Brier(TwoSided):
     def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
         return log_ratio(p, q)
 
+    def density_ratio(self, scores: ArrayLike) -> Array:
+        return jnp.exp(jnp.asarray(scores) * 1.0)  # the quotient of slopes, without their tails
+
     @property
     def divergence(self) -> str:
         if self.saturating:
@@ -138,6 +141,9 @@ class Spherical(TwoSided):
 
     def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
         return log_ratio(p, q)
+
+    def density_ratio(self, scores: ArrayLike) -> Array:
+        return jnp.exp(jnp.asarray(scores) * 1.0)  # the quotient of slopes, without their tails
 
     @property
     def divergence(self) -> str:

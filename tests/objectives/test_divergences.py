@@ -1,6 +1,7 @@
 """What the best discriminator of every pointwise objective measures, and what the generator goes downhill on."""
 
 import functools
+import inspect
 
 import hypothesis
 import jax
@@ -556,3 +557,99 @@ def test_nothing_is_lost_far_out_in_float32():
                 truth = np.asarray(truth).astype(np.float32)
             truth = np.where(np.abs(truth) < np.finfo(np.float32).tiny, 0, truth)
             np.testing.assert_allclose(value, truth, 3e-5, 1e-37, err_msg=f"{name}, {row}")
+
+
+def discrete(kind, random, count=5):
+    """Two lists of probabilities: alike, of all magnitudes, with zeros, disjoint or nearly so."""
+    p, q = random.dirichlet(np.ones(count)), random.dirichlet(np.ones(count))
+    if kind == "all magnitudes":
+        p, q = 10 ** random.uniform(-8, 0, count), 10 ** random.uniform(-8, 0, count)
+    if kind == "zeros":
+        p, q = (
+            mass * (random.random(count) < 0.6) + [0.1 * at, 0.1 * (1 - at), 0, 0, 0] for at, mass in ((1, p), (0, q))
+        )
+    if kind == "disjoint":
+        p[:2], q[2:] = 0, 0
+    if kind == "nearly disjoint":
+        p[:2], q[2:] = 1e-9 * p[:2], 1e-9 * q[2:]
+    return p / p.sum(), q / q.sum()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("saturating", [True, False])
+@pytest.mark.parametrize("name", sorted(catalogue.members("objectives")))
+def test_no_number_is_missing_for_any_pair_of_discrete_densities(name, saturating):
+    cls = getattr(objectives, name)
+    if "saturating" not in inspect.signature(cls).parameters:
+        if not saturating:
+            pytest.skip("one generator's loss")
+        objective = cls()
+    else:
+        objective = cls(saturating=saturating)
+    # Distances of points decide, and no ratio of densities is told.
+    by_distance = name in ("Wasserstein", "GaussianMMD", "RationalQuadraticMMD", "EnergyDistance")
+    relativistic = name.startswith("Relativistic")
+    ratio = objective.properties.strictly_proper
+
+    @jax.jit
+    def everything(p, q):
+        points = jnp.arange(5.0, dtype=p.dtype)
+        values = {"divergence": objective.divergence_value(p, q, points=points)}
+        values["exchanged"] = objective.divergence_value(q, p, points=points)
+        if not by_distance:
+            scores = values["scores"] = objective.optimal_score(p, q)
+            if ratio:
+                values["ratio"] = objective.density_ratio(scores)
+            if not relativistic:
+                values["weight"] = objective.generator_weight(p / q)
+                values["descended"] = objective.descended_divergence(p, q)
+        return values
+
+    random = np.random.default_rng(0)
+    for kind in ("alike", "all magnitudes", "zeros", "disjoint", "nearly disjoint"):
+        for _ in range(8):
+            p, q = discrete(kind, random)
+            present = (p > 0) | (q > 0)
+            for dtype in (np.float64, np.float32):
+                computed = {k: np.asarray(v) for k, v in everything(p.astype(dtype), q.astype(dtype)).items()}
+                for key, values in computed.items():
+                    values = values[present] if values.shape == (5,) else values
+                    assert not np.isnan(values).any(), (kind, dtype, key, p, q)
+                value, exchanged = computed["divergence"], computed["exchanged"]
+                accuracy = 1e-4 if dtype == np.float32 else 1e-7
+                assert value > -accuracy
+                if objective.properties.symmetric:
+                    np.testing.assert_allclose(value, exchanged, accuracy, accuracy)
+                if objective.properties.bounded:
+                    assert np.isfinite(value)
+                if ratio and dtype == np.float64:
+                    with np.errstate(divide="ignore"):
+                        expected = p[present] / q[present]
+                    np.testing.assert_allclose(computed["ratio"][present], expected, 1e-5, 1e-9)
+
+
+def test_what_the_generator_goes_downhill_on_where_data_or_model_are_alone():
+    p, q, ends = np.array([0.3, 0.7, 0.0]), np.array([0.2, 0.0, 0.8]), np.array([0.0, np.inf])
+    root = FGAN(lambda u: jnp.square(jnp.sqrt(u) - 1))
+    zero_sum = {"minimax": objectives.Minimax(), "alpha": AlphaLoss(0.3, 0.3), "root": root}
+
+    @jax.jit
+    def everything(p, q, ends):
+        computed = {
+            key: (each.divergence_value(p, q), each.descended_divergence(p, q)) for key, each in zero_sum.items()
+        }
+        for each in (objectives.KL(), FGAN(), objectives.ReverseKL()):
+            computed[type(each).__name__] = each.divergence_value(p, q), each.descended_divergence(p, q)
+        reverse = objectives.ReverseKL().descended_divergence(p[:2] / jnp.sum(p[:2]), q[:2] / jnp.sum(q[:2]))
+        weighing = objectives.Exponential(), objectives.NonSaturating(), objectives.ReverseKL()
+        return computed, reverse, [each.generator_weight(ends) for each in weighing]
+
+    computed, reverse, weights = everything(p, q, ends)
+    for key in zero_sum:
+        np.testing.assert_allclose(*computed[key], 1e-9, err_msg=key)
+    np.testing.assert_allclose(computed["root"][0], hellinger(p, q), 1e-12)
+    for key in ("KL", "FGAN", "ReverseKL"):
+        assert np.isposinf(computed[key]).all()
+    # f = -log u is infinite where there are no data, not where the model has nothing.
+    np.testing.assert_allclose(reverse, -np.log(0.3), rtol=1e-10)
+    np.testing.assert_array_equal(weights, [[0, np.inf], [1, 0], [1, 1]])
