@@ -206,6 +206,14 @@ MUTANTS = (
         "game.field(replaced(old, self.discriminator, parameters), key)[self.discriminator]",
     ),
     Mutant("updates.ode_gan:ODEGAN.step", HALF, "_trees.dot(gradient, gradient)", "_trees.dot(gradient, gradient) / 2"),
+    Mutant(
+        "updates.scheduled:Scheduled.threaded_step",
+        STALE,
+        "_Memory(new.memory, memory.count + 1)",
+        "_Memory(new.memory, memory.count)",
+    ),
+    Mutant("updates.scheduled:Scheduled._times", HALF, "product = node * factor", "product = node * factor / 2"),
+    Mutant("updates.scheduled:Scheduled._times", SIGN, "product = node * factor", "product = -node * factor"),
     Mutant("updates.fictitious_play:_best", SIGN, "jnp.argmax(values)", "jnp.argmin(values)"),
     # Optimisers and schedules
     Mutant("optimisers:_optimistic", HALF, "beta=strength", "beta=strength / 2"),
@@ -350,6 +358,20 @@ MUTANTS = (
         "half_square(score - self.a)",
         "half_square(score - self.b)",
     ),
+    Mutant(
+        "objectives.relativistic:RelativisticPaired.compared",
+        PLAYER,
+        "real.values - fake.values",
+        "fake.values - real.values",
+    ),
+    Mutant("objectives._comparisons:paired_softplus", PLAYER, "fake_first / known", "known / (fake_first + 1e-9)"),
+    Mutant(
+        "objectives.pointwise:Pointwise.divergence_value",
+        PLAYER,
+        "fake * self.fake_loss(scores)",
+        "fake * self.real_loss(scores)",
+    ),
+    Mutant("objectives.pointwise:Pointwise.divergence_value", HALF, "- jnp.sum(on_real", "- jnp.sum(on_real / 2"),
     Mutant("penalties.r1:R1.__call__", HALF, "self.weight", "2 * self.weight"),
     Mutant(
         "penalties.r1:R1.__call__",

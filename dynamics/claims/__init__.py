@@ -18,6 +18,7 @@ from dynamics.claims.library import cycles as cycles
 from dynamics.claims.library import dirac_gan as dirac_gan
 from dynamics.claims.library import divergences as divergences
 from dynamics.claims.library import drift as drift
+from dynamics.claims.library import empirical_gans as empirical_gans
 from dynamics.claims.library import folklore as folklore
 from dynamics.claims.library import gap_aware as gap_aware
 from dynamics.claims.library import landscape as landscape

@@ -63,7 +63,9 @@ class Pointwise(Objective):
     def density_ratio(self, scores: ArrayLike) -> Array:
         if not self.properties.strictly_proper:
             return super().density_ratio(scores)
-        return -slope(self.fake_loss, scores) / slope(self.real_loss, scores)
+        on_real, on_fake = slope(self.real_loss, scores), slope(self.fake_loss, scores)
+        nothing = (on_real == 0) & (on_fake != 0)  # infinite, of either sign of 0
+        return jnp.where(nothing, jnp.inf, -on_fake / jnp.where(nothing, 1, on_real))
 
     def divergence_value(
         self,

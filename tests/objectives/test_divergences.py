@@ -625,7 +625,8 @@ def test_no_number_is_missing_for_any_pair_of_discrete_densities(name, saturatin
                 if ratio and dtype == np.float64:
                     with np.errstate(divide="ignore"):
                         expected = p[present] / q[present]
-                    np.testing.assert_allclose(computed["ratio"][present], expected, 1e-5, 1e-9)
+                    told = expected < 1e10 if name == "MDGAN" else present[present]  # its losses add 1e-8
+                    np.testing.assert_allclose(computed["ratio"][present][told], expected[told], 1e-5, 1e-9)
 
 
 def test_what_the_generator_goes_downhill_on_where_data_or_model_are_alone():

@@ -1,9 +1,10 @@
 """Bilinear games: gradient descent, simultaneous and alternating, and the flow."""
 
+import jax
 import jax.numpy as jnp
 from hypothesis import strategies as st
 
-from dynamics.checks.measures import agree, below, eigenvalues, epsilon, every, path, radius, same_spectrum
+from dynamics.checks.measures import agree, below, eigenvalues, epsilon, every, path, radius, same_spectrum, when
 from dynamics.claims.base import claim
 from dynamics.claims.library.bilinear.common import (
     GIDEL,
@@ -23,7 +24,7 @@ from dynamics.flows import Flow
 from dynamics.games import Bilinear, LinearWasserstein, Quadratic
 from dynamics.optimisers import sgd
 from dynamics.strategies import arrays, numbers
-from dynamics.updates import Alternating, Averaged, Simultaneous
+from dynamics.updates import Alternating, Averaged, Scheduled, Simultaneous
 from dynamics.updates.base import State
 
 
@@ -175,6 +176,88 @@ alternating_average.without(
     "the uniform average is looked at",
     because="The iterates themselves stay on their ellipse.",
     averaged=st.just(False),
+)
+
+
+# Signs of the rates of x and of y, at two steps that repeat.
+SIGNS = {
+    "slingshot": ((1, -1), (-1, 1)),
+    "of one sign": ((1, -1), (1, -1)),
+    "constant": ((1, 1), (-1, -1)),
+    "positive": ((1, 1), (1, 1)),
+}
+
+
+def two_steps(matrix, rate, signs, x, y):
+    """The players after one and after two simultaneous steps, in one vector each."""
+
+    def sign_of(player):
+        return lambda step: jnp.asarray(SIGNS[signs][player], float)[step % 2]
+
+    def rate_of_x(game, update):
+        return update.steppers.optimisers[0].positional[0]
+
+    def rate_of_y(game, update):
+        return update.inner_update.steppers.optimisers[1].positional[0]
+
+    update = Scheduled(Simultaneous(sgd(rate), sgd(rate)), sign_of(0), rate_of_x)
+    update = Scheduled(update, sign_of(1), rate_of_y)
+    xs, ys = path(Bilinear(matrix), update, (x, y), 2)
+    return jnp.concatenate([xs[1], ys[1]]), jnp.concatenate([xs[2], ys[2]])
+
+
+def radius_of_two_steps(matrix, rate, signs):
+    derivative = jax.jacfwd(lambda point: two_steps(matrix, rate, signs, point[:2], point[2:])[1])(jnp.zeros(4))
+    return jnp.max(jnp.abs(jnp.linalg.eigvals(derivative)))
+
+
+@claim(
+    "bilinear/slingshot",
+    r"Simultaneous gradient descent with the rates (h, -h) and (-h, h), one after the other, takes two steps to "
+    r"$(I - h^2 A A^\top) x$ and $(I - h^2 A^\top A) y$: it converges if and only if $h\sigma_{max} < \sqrt2$, for a "
+    "square A of full rank.",
+    source="Shugart and Altschuler, Negative Stepsizes Make Gradient-Descent-Ascent Converge, 2025; the bound by hand",
+    kind="theorem",
+    hypotheses="the two rates of a step differ; rates change from step to step; some are negative",
+    domain=dict(matrix=PAIR, rate=numbers(0.05, 3), x=arrays((2,)), y=arrays((2,)), signs=st.just("slingshot")),
+    because="The two matrices are I + hK and I - hK with K = [[0, -A], [-A^T, 0]], symmetric where that of descent "
+    "turns: their product is I - h^2 K^2.",
+)
+def slingshot(matrix, rate, x, y, signs):
+    start = jnp.concatenate([x, y])
+    expected = start - rate**2 * jnp.concatenate([matrix @ matrix.T @ x, matrix.T @ matrix @ y])
+    after_one, after_two = two_steps(matrix, rate, signs, x, y)
+    return every(
+        agree(after_one, start - rate * jnp.concatenate([matrix @ y, matrix.T @ x])),
+        agree(after_two, expected),
+        decides(2 - (rate * largest(matrix)) ** 2, radius_of_two_steps(matrix, rate, signs)),
+    )
+
+
+def converges_if_short(matrix, rate, x, y, signs):
+    return when(rate * largest(matrix) < 1, 1 - radius_of_two_steps(matrix, rate, signs))
+
+
+slingshot.without(
+    "equal-rates",
+    "the two rates of a step differ",
+    check=converges_if_short,
+    because="A step back by equal rates undoes a step ahead, but for the second order, which points outwards.",
+    signs=st.just("of one sign"),
+)
+slingshot.without(
+    "constant-rates",
+    "rates change from step to step",
+    check=converges_if_short,
+    because="With one negative rate the game is one that both minimise along their saddle: it grows by 1 + h sigma.",
+    signs=st.just("constant"),
+)
+slingshot.without(
+    "positive-rates",
+    "some are negative",
+    check=converges_if_short,
+    because="Simultaneous descent turns outwards on every bilinear game.",
+    signs=st.just("positive"),
 )
 
 
