@@ -141,7 +141,7 @@ ALLOWED_LOOPS = {
     "analysis/spectra/bounds.py": {"jax.lax.fori_loop"},  # over the powers of a matrix
     "directions/unrolled.py": {"jax.lax.scan"},
     "objectives/f_divergences.py": {"jax.lax.fori_loop"},  # bisection for the conjugate of anybody's f
-    "objectives/relativistic.py": {"jax.lax.fori_loop"},  # Newton's method for the best scores
+    "objectives/_comparisons.py": {"jax.lax.fori_loop"},  # for the best scores
     "training/loop.py": {"jax.lax.while_loop"},
     "recurrence.py": {"jax.lax.while_loop"},  # a run that goes on for a while
 }

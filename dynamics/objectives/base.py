@@ -115,6 +115,21 @@ class Objective(Printed):
         return jnp.asarray(jnp.nan)
 
 
+class Discrepancy(Objective):
+    """An objective whose discriminator measures how far two distributions are apart: its ideal loss is 0.
+
+    Any constant score is an ideal one.
+    """
+
+    @property
+    def ideal_discriminator_loss(self) -> Array:
+        return jnp.asarray(0.0)
+
+    @property
+    def ideal_score(self) -> Array:
+        return jnp.asarray(0.0)
+
+
 def _unknown(*arrays: ArrayLike) -> Array:
     return jnp.full(jnp.broadcast_shapes(*map(jnp.shape, arrays)), jnp.nan)
 

@@ -9,10 +9,10 @@ from jaxtyping import Array, ArrayLike
 
 from dynamics._checks import Numbers, as_leaf, check_finite, is_concrete
 from dynamics.distributions import Sample, as_sample
-from dynamics.objectives.base import Objective, Properties, masses
+from dynamics.objectives.base import Discrepancy, Objective, Properties, masses
 
 
-class RadialMMD(Objective):
+class RadialMMD(Discrepancy):
     r"""Squared maximum mean discrepancy of the features of real and of fake samples, for a kernel of their distance.
 
     $\mathrm{MMD}^2 = E\,k(X, X') + E\,k(Y, Y') - 2 E\,k(X, Y)$, which the discriminator maximises by its choice of
@@ -65,14 +65,6 @@ class RadialMMD(Objective):
 
     def generator(self, real: Sample | Array, fake: Sample | Array) -> Array:
         return self.value(real, fake)
-
-    @property
-    def ideal_discriminator_loss(self) -> Array:
-        return jnp.asarray(0.0)
-
-    @property
-    def ideal_score(self) -> Array:
-        return jnp.asarray(0.0)
 
     @property
     def takes_vectors(self) -> bool:

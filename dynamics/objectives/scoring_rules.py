@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from dynamics.objectives.base import Properties, log_ratio
+from dynamics.objectives.f_divergences import SquaredHellinger
 from dynamics.objectives.pointwise import TwoSided
 from dynamics.scalars import sigmoid, softplus
 
@@ -74,9 +75,7 @@ class Exponential(TwoSided):
 
     @property
     def divergence(self) -> str:
-        if self.saturating:
-            return "squared Hellinger, ∫ (√p - √q)^2"
-        return "2/3 (∫ q^(3/2) p^(-1/2) - 1)"
+        return SquaredHellinger(self.saturating).divergence  # the same, of scores of half the size
 
     @property
     def properties(self) -> Properties:

@@ -2,10 +2,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from dynamics.distributions import Sample, as_sample
-from dynamics.objectives.base import Objective, Properties, masses
+from dynamics.objectives.base import Discrepancy, Properties, masses
 
 
-class Wasserstein(Objective):
+class Wasserstein(Discrepancy):
     r"""Wasserstein GAN: the critic maximises the mean score of real minus that of fake samples.
 
     Losses: $L_D = E_{fake} C - E_{real} C$, $L_G = -E_{fake} C$.
@@ -23,14 +23,6 @@ class Wasserstein(Objective):
 
     def generator(self, real: Sample | Array, fake: Sample | Array) -> Array:
         return -as_sample(fake).mean()
-
-    @property
-    def ideal_discriminator_loss(self) -> Array:
-        return jnp.asarray(0.0)
-
-    @property
-    def ideal_score(self) -> Array:
-        return jnp.asarray(0.0)
 
     @property
     def divergence(self) -> str:
