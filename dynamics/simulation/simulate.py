@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._checks import as_whole, is_concrete
@@ -18,7 +18,7 @@ from dynamics._compiling import once_per_kind
 from dynamics._memory import check_memory, counted
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
-from dynamics.game import Game, Players, as_losses, as_players
+from dynamics.game import Game, Players, as_losses, as_players, variables_of
 from dynamics.outcomes import Summary
 from dynamics.recurrence import Open
 from dynamics.simulation.flows import _run_flow, _save_times, solver_options
@@ -124,7 +124,7 @@ def simulate(
             raise ValueError(f"save_every is {every}, more than the {steps} steps; use save_every='last'")
         if steps >= 2**31:
             raise ValueError(f"steps is {counted(steps)}; expected fewer than 2^31. Go on from run.state with more")
-        _check_saves(steps // every + 1, state.players)
+        _check_saves(steps // every + 1, state.players, variables_of(game))
         schedule = steps, every, save_every == "last"
         rest = thresholds, tuple(measures.items()), bool(classify), meter
         if is_concrete((game, method, state, key, thresholds)):
@@ -138,7 +138,7 @@ def simulate(
         raise ValueError(f"until is {until}; expected a positive time")
     _check_noise(method, key, dt0)
     if isinstance(save_every, (int, float)) and not isinstance(until, Tracer) and save_every > 0:
-        _check_saves(int(min(float(until) / save_every, 1e300)) + 1, state.players)
+        _check_saves(int(min(float(until) / save_every, 1e300)) + 1, state.players, variables_of(game))
     saves = _save_times(until, save_every, dtype)
     options = solver_options(
         method,
@@ -155,9 +155,10 @@ def simulate(
     return _decided(game, method, key, *ran)
 
 
-def _check_saves(count: int, players: Players) -> None:
-    """Raise `ValueError` where what is saved has no room in memory: the players, and a time and losses beside them."""
-    each = (_trees.size(players) + len(players) + 2) * _trees.float_dtype(players).itemsize
+def _check_saves(count: int, players: Players, variables: PyTree) -> None:
+    """Raise `ValueError` where what is saved has no room in memory: players and variables, a time, and losses."""
+    numbers = _trees.size(players) + _trees.size(variables) + len(players) + 2
+    each = numbers * _trees.float_dtype(players).itemsize
     check_memory(f"{counted(count)} saves", count, each, "save less often with save_every=, or 'last'")
 
 

@@ -1,5 +1,22 @@
 """Studies: which training methods converge on which games, predicted and simulated, from a file of data.
 
+What an update, flow, game or any part of them takes in Python is an entry of its table; parts are tables with a name.
+Schedules are such tables as well, `Every` and those of optax that are made of numbers: as the learning rate of an
+optimiser, or of an update `Scheduled`, which multiplies all penalties of the game, or what the paths `where` lead to.
+
+    [[method]]
+    label = "lazy R1"
+    [method.update]
+    name = "Scheduled"
+    schedule = { name = "Every", interval = 16 }
+    [method.update.inner_update]
+    name = "Simultaneous"
+    optimisers = [
+        { name = "sgd", learning_rate = 0.1 },
+        { name = "sgd", learning_rate = { name = "exponential_decay", init_value = 0.2, transition_steps = 100,
+          decay_rate = 0.5, end_value = 0.1 } },
+    ]
+
 Nothing here imports JAX before a study is loaded.
 """
 

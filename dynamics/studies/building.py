@@ -1,6 +1,7 @@
 """From a study's data to games, methods and starting points."""
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import json
@@ -14,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array
 
 import dynamics.catalogue as catalogue
@@ -28,8 +30,10 @@ from dynamics.flows import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.objectives import Objective
 from dynamics.penalties import Penalty, Sum
+from dynamics.schedules import Every
 from dynamics.studies.schema import Recipe, StudyError, arguments_of
-from dynamics.updates import Clip, Update
+from dynamics.updates import Clip, Scheduled, Update
+from dynamics.updates.with_variables import for_game
 
 # The catalogue that a component comes from, by what its argument is annotated as.
 _ROOMS = {
@@ -71,7 +75,7 @@ def build(recipe: Recipe) -> tuple[Game, Update | AbstractFlow, Players]:
     arguments = json.dumps(_with_ideal_loss(ideal_loss, recipe.method_data), sort_keys=True)
     with blamed(recipe.where[1]):
         method = _method(arguments, recipe.kind, precision, recipe.where[1], catalogue.added())
-    return game, method, start
+    return game, for_game(game, method), start
 
 
 @functools.lru_cache(maxsize=4096)
@@ -244,7 +248,10 @@ def _component(room: str, spec: Any, where: str) -> Any:
         raise StudyError(f"{where}.name: {spec['name']!r} is not one of the optimisers{nearest(spec['name'], known)}")
     factory = known[spec["name"]]
     for key, value in arguments.items():
-        _check_scalar(value, arguments_of(factory).get(key), f"{where}.{key}", strict=True)
+        if key == "learning_rate" and isinstance(value, dict):
+            arguments[key] = _schedule(value, f"{where}.{key}")
+        else:
+            _check_scalar(value, arguments_of(factory).get(key), f"{where}.{key}", strict=True)
     return _call(factory, arguments, where)
 
 
@@ -254,7 +261,8 @@ def _call(factory: Callable, data: dict[str, Any], where: str) -> Any:
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(factory).parameters.values())
     for key, parameter in parameters.items():
         needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
-        if _is_function(parameter) and (needed or key in data):
+        function = _is_function(parameter) and not (factory is Scheduled and key in _FUNCTIONS)
+        if function and (needed or key in data):
             raise StudyError(f"{where}: {factory.__qualname__} takes a function, {key!r}; use it from Python")
     positional, keywords = [], {}
     for key, value in data.items():
@@ -273,6 +281,10 @@ def _call(factory: Callable, data: dict[str, Any], where: str) -> Any:
 
 def _argument(key: str, value: Any, parameter: inspect.Parameter | None, where: str) -> Any:
     """One argument of a constructor, from data."""
+    if callable(value):
+        return value
+    if parameter is not None and key in _FUNCTIONS and _is_function(parameter):
+        return _FUNCTIONS[key](value, where)
     if key in ("optimisers", "penalties"):
         return [_component(key, v, f"{where}.{i}") for i, v in enumerate(_list(value, where))]
     if key == "projections":
@@ -294,6 +306,78 @@ def _argument(key: str, value: Any, parameter: inspect.Parameter | None, where: 
         return _list_of_numbers(key, value, where)
     _check_scalar(value, parameter, where)
     return value
+
+
+def _schedule(value: Any, where: str) -> Callable[[Any], Any]:
+    """A function of the number of steps done before, from its name and numbers."""
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise StudyError(f"{where}: got {shown(value)}; expected a table with the name of a schedule")
+    name = value["name"]
+    if name not in SCHEDULES:
+        raise StudyError(f"{where}.name: {name!r} is not one of the schedules{nearest(name, SCHEDULES)}")
+    factory = SCHEDULES[name]
+    arguments = {key: entry for key, entry in value.items() if key != "name"}
+    parameters = arguments_of(factory)
+    for key, entry in arguments.items():
+        if key in parameters:
+            _check_scalar(entry, parameters[key], f"{where}.{key}", strict=True)
+    for key, parameter in parameters.items():
+        if parameter.default is parameter.empty and key not in arguments:
+            raise StudyError(f"{where}: {name} needs {key!r}")
+    return _call(factory, arguments, where)
+
+
+def _place(value: Any, where: str) -> Callable[[Game, Update], Any]:
+    """What a schedule multiplies: a path of names through game or update, or several."""
+    paths = value if isinstance(value, list) else [value]
+    for path in paths:
+        if not isinstance(path, str) or path.split(".")[0] not in ("game", "update") or "." not in path:
+            raise StudyError(f"{where}: got {shown(path)}; expected a path such as 'game.noise' or 'update.decay'")
+    return functools.partial(_picked, tuple(paths))
+
+
+def _picked(paths: tuple[str, ...], game: Game, update: Update) -> tuple[Any, ...]:
+    return tuple(_followed({"game": game, "update": update}, path) for path in paths)
+
+
+def _followed(root: dict[str, Any], path: str) -> Any:
+    """What is at the end of a path: fields by their names, entries of lists by their numbers."""
+    place: Any = root
+    for part in path.split("."):
+        if isinstance(place, eqx.Module):
+            known = {field.name: getattr(place, field.name) for field in dataclasses.fields(place)}
+        elif isinstance(place, dict):
+            known = place
+        else:
+            known = {str(index): entry for index, entry in enumerate(place)} if isinstance(place, (list, tuple)) else {}
+        if part not in known:
+            what = "the study" if place is root else type(place).__name__
+            raise ValueError(f"where: {path!r}: {what} has no {part!r}{nearest(part, known) if known else ''}")
+        place = known[part]
+    return place
+
+
+# Functions that data can name, in the arguments of `Scheduled`.
+_FUNCTIONS: dict[str, Callable[[Any, str], Any]] = {"schedule": _schedule, "where": _place}
+# Schedules by name: ours, and those of optax that are made of numbers.
+SCHEDULES: dict[str, Callable[..., Any]] = {
+    "Every": Every,
+    **{
+        name: getattr(optax, name)
+        for name in (
+            "constant_schedule",
+            "cosine_decay_schedule",
+            "cosine_onecycle_schedule",
+            "exponential_decay",
+            "linear_onecycle_schedule",
+            "linear_schedule",
+            "polynomial_schedule",
+            "warmup_constant_schedule",
+            "warmup_cosine_decay_schedule",
+            "warmup_exponential_decay_schedule",
+        )
+    },
+}
 
 
 def _list_of_numbers(key: str, value: list[Any], where: str) -> Any:

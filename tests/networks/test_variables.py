@@ -1,5 +1,7 @@
 """What networks keep from step to step: memory of the update, in the Jacobian of the map, moved by no optimiser."""
 
+import importlib
+
 import equinox as eqx
 import flax.linen as nn
 import haiku as hk
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from counting import Counting
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 from libraries import DATA, LATENT, LIBRARIES, NNXCritic, pair_of
@@ -204,31 +207,14 @@ def test_how_often_an_update_advances_the_variables(name):
     assert count(shifted, WithVariables(UPDATES[name]())) == PASSES.get(name, 1)
 
 
-class Counting(dy.game.StatefulGame):
-    """f = xy, and a count of the passes."""
-
-    passes: jax.Array
-
-    @property
-    def variables(self):
-        return (self.passes,)
-
-    def with_variables(self, variables):
-        return Counting(*variables)
-
-    def advanced(self, players, key=None):
-        return Counting(self.passes + 1)
-
-    def losses(self, players, key=None):
-        x, y = players
-        return x * y, -x * y
-
-    def equilibria(self):
-        return ((jnp.asarray(0.0), jnp.asarray(0.0)),)
-
-    @classmethod
-    def example(cls):
-        return cls(jnp.asarray(0)), (jnp.asarray(1.0), jnp.asarray(2.0))
+def test_saves_take_the_memory_of_players_and_variables(monkeypatch):
+    asked = []
+    module = importlib.import_module("dynamics.simulation.simulate")
+    monkeypatch.setattr(module, "check_memory", lambda what, count, each, advice: asked.append((count, each)))
+    game, start = Counting(jnp.zeros(1000)), (jnp.asarray(1.0), jnp.asarray(2.0))
+    dy.simulate(game, Simultaneous(*SGD), start, steps=6, save_every=2, classify=False)
+    # Two players, their variables, two losses and a time, and one for what is decided.
+    assert asked == [(4, (2 + 1000 + 2 + 2) * 8)]
 
 
 def test_the_update_of_a_game_without_variables_stays_as_it_is():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tomli_w
+from counting import Counting
 from rich.console import Console
 
 import dynamics as dy
@@ -28,6 +29,11 @@ NEEDED = {
     "Averaged": {"inner_update": {"name": "Simultaneous", "optimisers": SGD}},
     "Lookahead": {"inner_update": {"name": "Alternating", "optimisers": SGD}},
     "WithVariables": {"inner_update": {"name": "Alternating", "optimisers": SGD}},
+    "Scheduled": {
+        "inner_update": {"name": "Simultaneous", "optimisers": SGD},
+        "schedule": {"name": "Every", "interval": 2},
+        "where": "update.steppers.optimisers.1.positional.0",
+    },
     "AlternatingFlow": {"step": 0.1},
     "GapAwareFlow": {"ideal_loss": "game", "absolute_width": 0.1},
     "NoisyFlow": {"flow": {"name": "Flow", "rates": [1.0, 2.0]}, "scale": [0.1, 0.2]},
@@ -48,7 +54,7 @@ NEEDED = {
         "offsets": [[1, 0], [-0.5]],
     },
 }
-FROM_PYTHON = {"ModifiedFlow", "Scheduled"}  # take a function
+FROM_PYTHON = {"ModifiedFlow"}  # takes a function
 NETWORKS = {"RingGAN", "MixtureGame", "VRAL"}  # made of functions, or the players are no lists of numbers
 
 
@@ -154,6 +160,106 @@ def test_wrapped_methods_are_those_of_python(load):
         direction=dy.directions.Noisy(dy.directions.SymplecticAdjustment(align=False), 0.5),
     )
     assert eqx.tree_equal(found, dy.updates.Averaged(dy.updates.Lookahead(extragradient, 3, 0.4), 0.9))
+
+
+PENALISED = {"name": "DiracGAN", "start": [1.0, 1.0], "penalty": {"name": "R1", "weight": 0.6}}
+
+
+def scheduled(schedule, **more):
+    return {"update": {"name": "Scheduled", "schedule": schedule, "inner_update": {"name": "Alternating"}, **more}}
+
+
+def test_schedules_are_those_of_python(load):
+    lazy = scheduled({"name": "Every", "interval": 3}, skip=True)
+    lazy["update"]["inner_update"]["optimisers"] = SGD
+    [(game, method, start)] = load(lazy, PENALISED)
+    inner = dy.updates.Alternating(optimisers.sgd(0.1), optimisers.sgd(0.2))
+    assert eqx.tree_equal(method, dy.updates.Scheduled(inner, dy.schedules.Every(3), skip=True))
+    # A rate that decays, and two numbers of the inner update that are multiplied, one in two ways.
+    decay = {"name": "exponential_decay", "init_value": 0.3, "transition_steps": 2, "decay_rate": 0.5}
+    rates = [{"name": "sgd", "learning_rate": decay}, SGD[1]]
+    averaged = {"name": "Averaged", "decay": 0.5, "inner_update": {"name": "Simultaneous", "optimisers": rates}}
+    warm = {"name": "linear_schedule", "init_value": 0.5, "end_value": 1.0, "transition_steps": 2}
+    paths = ["update.decay", "update.inner_update.steppers.optimisers.1.positional.0", "game.penalty.weight"]
+    tables = scheduled(warm, where=paths)
+    tables["update"]["inner_update"] = averaged
+    [(game, method, start)] = load(tables, PENALISED)
+    state = method.init(game, start)
+    for step in range(3):
+        factor = min(0.5 + step / 4, 1)
+        played, update = method.at(game, jnp.asarray(step))
+        np.testing.assert_allclose(update.decay, 0.5 * factor)
+        np.testing.assert_allclose(update.inner_update.steppers.optimisers[1].positional[0], 0.2 * factor)
+        np.testing.assert_allclose(played.penalty.weight, 0.6 * factor)
+    # From (1, 1) with the rates 0.3 and 0.2/2, the weight 0.6/2 and the decay 0.5/2.
+    moves = -0.3 / (1 + np.exp(-1)), 0.1 * (1 / (1 + np.exp(1)) - 0.3)
+    expected = [1 + (1 - 0.25) * move for move in moves]
+    # optax computes the decay of the rate in float32.
+    np.testing.assert_allclose(method.step(game, state).players, expected, rtol=1e-7)
+
+
+def test_a_lazy_penalty_is_predicted_from_a_whole_period(tmp_path):
+    lazy = scheduled({"name": "Every", "interval": 4})
+    cells = []
+    for rate in (0.4, 0.5):  # the largest stable one of the weight 1 is 0.450
+        steps = [{"name": "sgd", "learning_rate": rate}] * 2
+        lazy["update"]["inner_update"] = {"name": "Simultaneous", "optimisers": steps}
+        game = {**PENALISED, "penalty": {"name": "R1", "weight": 1.0}}
+        cells += studies.stabilities(studies.load(write(tmp_path, lazy, game)))
+    assert [str(cell.stability.verdict) for cell in cells] == ["stable", "unstable"]
+
+
+@pytest.mark.parametrize(
+    "method, parts",
+    [
+        (scheduled("Every"), ["update.schedule", "'Every'", "a table with the name of a schedule"]),
+        (scheduled({"name": "Evry", "interval": 3}), ["schedule.name", "'Evry'", "'Every'"]),
+        (scheduled({"name": "join_schedules"}), ["schedule.name", "not one of the schedules"]),
+        (scheduled({"name": "Every"}), ["update.schedule", "Every needs 'interval'"]),
+        (scheduled({"name": "Every", "interval": 2.5}), ["update.schedule", "2.5", "whole number"]),
+        (scheduled({"name": "Every", "interval": "3"}), ["schedule.interval", "'3'", "a number"]),
+        (scheduled({"name": "Every", "every": 3, "interval": 1}), ["schedule.every", "no such argument"]),
+        (scheduled({"name": "constant_schedule", "value": True}), ["schedule.value", "a number"]),
+        (scheduled({"name": "Every", "interval": 2}, where=3), ["update.where", "got 3", "'game.noise'"]),
+        (scheduled({"name": "Every", "interval": 2}, where="penalty"), ["update.where", "'penalty'", "a path"]),
+        (scheduled({"name": "Every", "interval": 2}, where="game.penalti"), ["DiracGAN has no 'penalti'", "'penalty'"]),
+        (scheduled({"name": "Every", "interval": 2}, where="update.order.7"), ["tuple has no '7'"]),
+        (scheduled({"name": "Every", "interval": 2}, where="game.__class__"), ["has no '__class__'"]),
+        (scheduled({"name": "Every", "interval": 2}, where="update.order"), ["where picks", "expected a number"]),
+        ({"update": {"name": "Scheduled"}}, ["method.update", "schedule"]),
+        (adam(learning_rate={"name": "linear_schedule"}), ["learning_rate", "linear_schedule needs 'init_value'"]),
+        (adam(b1={"name": "constant_schedule", "value": 0.9}), ["optimisers.0.b1", "a table", "a number"]),
+    ],
+)
+def test_schedules_that_data_cannot_say(method, parts, load):
+    if method["update"]["name"] == "Scheduled":
+        method["update"]["inner_update"] = {"name": "Alternating", "optimisers": SGD}
+    message = refused(load, method, PENALISED)
+    assert len(message.splitlines()) == 1
+    for part in parts:
+        assert part in message
+
+
+def test_a_schedule_without_anything_to_multiply_is_refused(load):
+    method = scheduled({"name": "Every", "interval": 2})
+    method["update"]["inner_update"] = {"name": "Alternating", "optimisers": SGD}
+    assert "Bilinear has no penalty for the schedule" in refused(load, method)
+
+
+def test_updates_of_games_with_variables_keep_them(tmp_path, monkeypatch):
+    members = catalogue.members
+    named = {"Counting": Counting}
+    monkeypatch.setattr(catalogue, "members", lambda room: members(room) | (named if room == "games" else {}))
+    game = {"name": "Counting", "start": [1.0, 2.0]}
+    methods = [{"update": {"name": "Alternating", "optimisers": SGD}}, {"flow": {"name": "Flow"}}]
+    study = studies.load(write(tmp_path, methods, game, steps=5, until=1.0))
+    (counting, update, start), (_, flow, _) = (build(recipe) for recipe in study.recipes)
+    assert type(update) is dy.updates.WithVariables and type(flow) is dy.flows.Flow
+    state = update.init(counting, start)
+    for _ in range(3):
+        state = update.step(counting, state)
+    assert int(state.memory.variables[0]) == 6  # a turn of each player is a pass
+    assert [cell.kind for cell in studies.execute(study).cells] == ["map", "flow"]
 
 
 def test_texts_lists_and_whole_numbers_stay_what_they_are(load):
@@ -388,7 +494,8 @@ def test_the_study_of_all_methods_has_every_method():
         type(method.direction).__name__ for method in found if hasattr(method, "direction")
     }
     # Of a game without variables `WithVariables` is the update inside it.
-    left_out = {"FictitiousPlay", "Noisy", "NoisyFlow", "WithVariables"} | FROM_PYTHON
+    # A schedule changes another update, as such it is not in the table.
+    left_out = {"FictitiousPlay", "Noisy", "NoisyFlow", "WithVariables", "Scheduled"} | FROM_PYTHON
     members = {name for room in ("updates", "flows", "directions") for name in catalogue.members(room)}
     assert members - names == left_out
     text = str(study.data["method"])
