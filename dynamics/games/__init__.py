@@ -24,4 +24,5 @@ from dynamics.games.tandem import Tandem as Tandem
 from dynamics.games.timescale_quadratic import TimescaleQuadratic as TimescaleQuadratic
 from dynamics.games.torus import Torus as Torus
 from dynamics.games.ttur_toy import TTURToy as TTURToy
+from dynamics.games.veegan import VEEGAN as VEEGAN
 from dynamics.games.vral import VRAL as VRAL

@@ -60,7 +60,7 @@ def same_as_vmap(function, *arguments, dtype=np.float64, machine_code=True):
 SHIFTS = jnp.linspace(0.3, 2.0, LANES)
 LONG = {"ODEGAN", "RungeKutta", "ProximalPoint", "AdaptiveCompetitive", "PastExtrapolation", "RingGAN", "Stackelberg"}
 LONG |= {"CompetitiveGradient", "FollowTheRidge", "SymplecticAdjustment", "LocalSymplecticSurgery", "Unrolled"}
-LONG |= {"Extragradient", "SOS", "CrossingTheCurl", "DriftRegularisation", "Scheduled", "MixtureGame", "VRAL"}
+LONG |= {"Extragradient", "SOS", "CrossingTheCurl", "DriftRegularisation", "Scheduled", "MixtureGame", "VEEGAN", "VRAL"}
 
 
 def members(room):

@@ -1,4 +1,4 @@
-"""MIX+GAN and VRAL against their formulas in NumPy."""
+"""MIX+GAN, VRAL and VEEGAN against their formulas in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import dynamics as dy
-from dynamics.games import VRAL, Bilinear, DiracGAN, MixtureGame, Quadratic
+from dynamics.distributions import normal
+from dynamics.games import VEEGAN, VRAL, Bilinear, DiracGAN, MixtureGame, Quadratic
 from dynamics.objectives import Minimax
 
 
@@ -133,3 +134,66 @@ def test_messages_of_vral():
         game.losses(players[:2])
     with pytest.raises(ValueError, match="VRAL.mean_fake is nan"):
         VRAL(lambda t, z: z, lambda w, x: x, DATA, LATENT, meta, mean_fake=np.nan)
+
+
+# ---------------------------------------------------------------- VEEGAN
+
+LATENTS = np.array([[-0.7, 0.4], [0.9, 0.1]])
+
+
+def veegan(flat, weight=0.7):
+    """Latents in the plane, samples on the line: the players have 3, 4 and 2 numbers."""
+    t, w, f = flat
+    samples = t[0] + LATENTS @ t[1:]
+
+    def score(latents, points):
+        return latents @ w[:2] + w[2] * points + w[3] * points**2
+
+    lost = weight * np.mean(np.sum((LATENTS - np.outer(samples, f)) ** 2, axis=1))
+    on_fake, on_real = score(LATENTS, samples), score(np.outer(DATA, f), DATA)
+    return [lost - on_fake.mean(), softplus(-on_real).mean() + softplus(on_fake).mean(), lost]
+
+
+def test_veegan():
+    def discriminator(w, pair):
+        latent, point = pair
+        return latent @ w[:2] + w[2] * point + w[3] * point**2
+
+    game = VEEGAN(
+        lambda t, z: t[0] + z @ t[1:], discriminator, lambda f, x: x * f, DATA, LATENTS, 0.7, equilibria=[PARAMETERS]
+    )
+    players = tuple(map(jnp.asarray, PARAMETERS))
+    np.testing.assert_allclose(game.losses(players), veegan(PARAMETERS), 1e-12)
+    for computed, expected in zip(game.field(players), descent(veegan, PARAMETERS), strict=True):
+        np.testing.assert_allclose(np.ravel(computed), expected, 1e-7, 1e-9)
+    assert len(game.equilibria()[0]) == 3
+    single = game.losses(tuple(part.astype(jnp.float32) for part in players))
+    assert all(loss.dtype == jnp.float32 for loss in single)
+    np.testing.assert_allclose(single, veegan(PARAMETERS), 1e-5)
+
+
+PARAMETERS = [np.array([0.3, 0.8, -0.5]), np.array([0.1, 0.5, -0.4, 0.2]), np.array([0.9, -0.3])]
+
+
+def test_a_perfect_reconstructor_is_at_rest():
+    """Data and model agree, F is the inverse of G, and the score is constant: nobody moves."""
+    latent = normal(0.0, 1.0, 8)
+    game = VEEGAN(lambda t, z: t[0] + t[1] * z, lambda w, pair: w[0] + w @ jnp.stack([*pair, pair[0] * pair[1]]),
+        lambda f, x: f[0] + f[1] * x, normal(1.0, 2.0, 8), latent)  # fmt: skip
+    players = jnp.asarray([1.0, 2.0]), jnp.zeros(3), jnp.asarray([-0.5, 0.5])
+    for part in game.field(players):
+        np.testing.assert_allclose(part, 0, atol=1e-12)
+    np.testing.assert_allclose(game.losses(players), [0, 2 * np.log(2), 0], atol=1e-12)
+    drawn = [game.losses((*players[:2], players[2] + 0.3), jax.random.key(seed))[2] for seed in range(3)]
+    assert len(set(map(float, drawn))) == 3
+
+
+def test_messages_of_veegan():
+    game, players = VEEGAN.example()
+    with pytest.raises(ValueError, match="VEEGAN has three players, generator, discriminator and reconstructor; got 2"):
+        game.losses(players[:2])
+    with pytest.raises(ValueError, match="VEEGAN.weight is -1"):
+        VEEGAN(lambda t, z: z, lambda w, pair: w, lambda f, x: x, DATA, LATENT, -1.0)
+    wide = VEEGAN(lambda t, z: t + z, lambda w, pair: w * pair[1], lambda f, x: jnp.stack([x, f]), DATA, LATENT)
+    with pytest.raises(ValueError, match=r"the reconstructor returned latents of shapes \(2,\); expected \(\)"):
+        wide.losses((jnp.asarray(0.1), jnp.asarray(0.2), jnp.asarray(0.3)))

@@ -55,7 +55,7 @@ NEEDED = {
     },
 }
 FROM_PYTHON = {"ModifiedFlow"}  # takes a function
-NETWORKS = {"RingGAN", "MixtureGame", "VRAL"}  # made of functions, or the players are no lists of numbers
+NETWORKS = {"RingGAN", "MixtureGame", "VEEGAN", "VRAL"}  # made of functions, or the players are no lists of numbers
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_flows(name):
     same(jax.jit(flow.field)(GAME, jnp.asarray(0.5), state), flow.field(GAME, jnp.asarray(0.5), state))
 
 
-@pytest.mark.slow_cases("RingGAN", "MixtureGame", "VRAL")
+@pytest.mark.slow_cases("RingGAN", "MixtureGame", "VEEGAN", "VRAL")
 @pytest.mark.parametrize("name", catalogue.members("games"))
 def test_games(name):
     game, players = catalogue.members("games")[name].example()
