@@ -22,6 +22,7 @@ from dynamics.penalties.le_cam import LeCam as LeCam
 from dynamics.penalties.score_drift import ScoreDrift as ScoreDrift
 from dynamics.penalties.consistency import Consistency as Consistency
 from dynamics.penalties.entropy import Entropy as Entropy
+from dynamics.penalties.prescribed_entropy import PrescribedEntropy as PrescribedEntropy
 from dynamics.penalties.weight_decay import WeightDecay as WeightDecay
 from dynamics.penalties.scaled import Scaled as Scaled
 from dynamics.penalties.sum import Sum as Sum

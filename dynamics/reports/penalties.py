@@ -18,6 +18,7 @@ import dynamics.catalogue as catalogue
 import dynamics.penalties as penalties
 from dynamics.analysis import stability
 from dynamics.directions import Direction, DriftRegularisation
+from dynamics.distributions import normal
 from dynamics.flows import Flow
 from dynamics.game import Game, Players
 from dynamics.games import Covariance, DiracGAN
@@ -91,14 +92,19 @@ class Effect:
     step: float
 
 
+def _eigenvalues(a: float, b: float, c: float, d: float) -> tuple[complex, complex]:
+    """Those of [[a, b], [c, d]]."""
+    root = cmath.sqrt((a - d) ** 2 / 4 + b * c)
+    return (a + d) / 2 + root, (a + d) / 2 - root
+
+
 def damped(damping: float, coupling: float) -> Pair:
     """Eigenvalues of [[0, -k], [k, -d]].
 
     >>> damped(5.0, 2.0)
     ((-1+0j), (-4+0j))
     """
-    root = cmath.sqrt(damping**2 / 4 - coupling**2)
-    return -damping / 2 + root, -damping / 2 - root
+    return _eigenvalues(0.0, -coupling, coupling, -damping)
 
 
 def _damping(game: str, formula: str, damping: float) -> Closed:
@@ -109,6 +115,11 @@ def _shifted(point: Any, key: Any) -> Any:
     """An augmentation that moves every point by 1/2."""
     del key
     return point + 0.5
+
+
+def _times(scale: Any, latent: Any) -> Any:
+    """What the linear generator makes of a latent."""
+    return scale * latent
 
 
 def _log_density(scale: Any, point: Any) -> Any:
@@ -174,6 +185,17 @@ def cases() -> tuple[Case, ...]:
                 damped(2 * gamma / s**2, 2 * s),
                 (s, -gamma / (2 * s**2)),
             ),
+        ),
+        Case(
+            "PrescribedEntropy(a z + e, 0.3)",
+            penalties.PrescribedEntropy(_times, normal(nodes=60), 1.0, gamma),
+            Closed("[[lambda, -1/2], [1/2, -1/2]]", _eigenvalues(gamma, -0.5, 0.5, -0.5)),
+            Closed(
+                "d = 2 lambda s^2 / (s^2 + 1)^2, w moves to -lambda / (2 (s^2 + 1))",
+                damped(2 * gamma * s**2 / (s**2 + 1) ** 2, 2 * s),
+                (s, -gamma / (2 * (s**2 + 1))),
+            ),
+            noise=1.0,
         ),
         both(
             "WeightDecay(discriminator=0.3)",

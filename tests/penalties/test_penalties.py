@@ -21,6 +21,7 @@ from dynamics.penalties import (
     DiscriminatorGradientNorm,
     Entropy,
     LeCam,
+    PrescribedEntropy,
     Scaled,
     ScoreDrift,
     Sum,
@@ -105,6 +106,20 @@ def inconsistency(psi, x):
     return ((score(psi, x) - score(psi, np.tanh(x) + [0.3, -0.2])) ** 2).mean()
 
 
+def prescribed(theta, z):
+    return jnp.stack([theta[0] * z[0], theta[1] * z[0] * z[1] + z[1]])
+
+
+def log_mixture(theta, points, scale=0.7):
+    """Of Gaussians around the images of the nine nodes of a quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    a, b = (grid.ravel() for grid in np.meshgrid(nodes, nodes, indexing="ij"))
+    weights = np.outer(weights, weights).ravel() / weights.sum() ** 2
+    means = np.stack([theta[0] * a, theta[1] * a * b + b], -1)
+    squares = ((points[:, None] - means) ** 2).sum(-1)
+    return np.log(np.exp(-squares / (2 * scale**2)) @ weights / (2 * np.pi * scale**2))
+
+
 def log_density(theta, x):
     return -((x[0] - theta[0] * x[1]) ** 2) + theta[1] ** 3
 
@@ -159,6 +174,11 @@ PENALTIES = {
     ),
     "ScoreDrift": (ScoreDrift(0.6), None, lambda t, p: 0.6 * (score(p, DATA) ** 2).mean()),
     "Entropy": (Entropy(log_density, 0.6), lambda t, p: 0.6 * log_density(t, fakes(t).T).mean(), None),
+    "PrescribedEntropy": (
+        PrescribedEntropy(prescribed, normal(np.zeros(2), 1.0, nodes=3), 0.7, 0.6),
+        lambda t, p: 0.6 * log_mixture(t, fakes(t)).mean(),
+        None,
+    ),
     "WeightDecay": (WeightDecay(0.6, 0.2), lambda t, p: 0.3 * t @ t, lambda t, p: 0.1 * p @ p),
     "Scaled, left out": (Scaled(R1(0.6), 0.0, skip=True), None, None),
     "Scaled, not left out": (
@@ -279,6 +299,32 @@ def test_the_entropy_of_a_gaussian():
     )
     np.testing.assert_allclose(loss, -0.3 * np.log(2 * np.pi * np.e * (a**2 + s**2)) / 2, rtol=1e-12)
     np.testing.assert_allclose(slope, -0.3 * a / (a**2 + s**2), rtol=1e-12)
+
+
+def test_the_entropy_of_a_generator_that_is_not_known():
+    """x = a z + s e with its slope a / (a^2 + s^2), by Monte Carlo; and the estimate of the score at one point."""
+    a, s = 0.8, 0.5
+    width = s / np.sqrt(a**2 + s**2)  # of the posterior; a quarter of a turn goes from one draw to one of its own
+    options = {"step": width * np.pi / 2 / 6, "leapfrog": 6, "burn_in": 3, "draws": 4}
+    paid = PrescribedEntropy(lambda a, z: a * z, normal(0.0, 1.0, batch_size=2000), s, 0.3, **options)
+    gan = GAN(lambda a, z: a * z, lambda w, x: w * x, normal(0.0, 1.0), normal(0.0, 1.0), Wasserstein(), paid)
+
+    @jax.jit
+    def slopes(players, keys):
+        value_and_slope = jax.value_and_grad(lambda players, key: gan.losses(players, key)[0])
+        return jax.vmap(value_and_slope, (None, 0))(players, keys)
+
+    values, (drawn, _) = slopes((jnp.asarray(a), jnp.asarray(0.0)), jax.random.split(jax.random.key(0), 20))
+    assert not values.any()  # its value is 0, and so is a score of 0
+    error = np.std(drawn) / np.sqrt(20)
+    assert error < 4e-3 and abs(np.mean(drawn) + 0.3 * a / (a**2 + s**2)) < 4 * error
+    # For one point: latents from its posterior stay there, and every estimate has the right mean.
+    x, few = 0.9, PrescribedEntropy(lambda a, z: a * z, normal(0.0, 1.0), s, step=0.3, leapfrog=1, burn_in=0, draws=1)
+    posterior = a * x / (a**2 + s**2) + width * jax.random.normal(jax.random.key(1), (20_000,))
+    keys = jax.random.split(jax.random.key(2), 20_000)
+    scores = jax.jit(jax.vmap(lambda z, key: few.score(jnp.asarray(a), jnp.asarray(x), z, key)))(posterior, keys)
+    assert abs(np.mean(scores) + x / (a**2 + s**2)) < 4 * np.std(scores) / np.sqrt(20_000)
+    assert np.std(scores) > 0.5
 
 
 def test_every_sample_is_augmented_by_a_key_of_its_own():
@@ -413,6 +459,10 @@ def test_quadratures_of_samples_of_any_shape(penalty):
         (lambda: WeightDecay(-1.0), ValueError, ["WeightDecay.generator is -1", "expected"]),
         (lambda: Consistency(3.0), TypeError, ["augmentation is 3.0", "expected a function"]),
         (lambda: Consistency(lambda x: x), TypeError, ["augmentation(point, key)", "(x)"]),
+        (lambda: PrescribedEntropy(lambda z: z), TypeError, ["mean(parameters, latent)", "(z)"]),
+        (lambda: PrescribedEntropy(scale=0.0), ValueError, ["PrescribedEntropy.scale is 0", "expected"]),
+        (lambda: PrescribedEntropy(leapfrog=0), ValueError, ["PrescribedEntropy.leapfrog is 0"]),
+        (lambda: PrescribedEntropy(latent=Points(jnp.zeros(3))), TypeError, ["latent is", "standard normal"]),
         (lambda: Entropy(lambda x: x), TypeError, ["log_density(parameters, point)", "(x)"]),
         (lambda: Scaled(R1(0.1), np.inf), ValueError, ["Scaled.factor is inf", "expected"]),
         (lambda: Scaled(None), TypeError, ["Scaled.penalty is None", "R1(0.3)"]),
