@@ -1,5 +1,5 @@
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from dynamics._checks import as_leaf, check_number
 from dynamics.distributions import Sample
 from dynamics.game import Game, Losses, Players, as_callable, as_players, check_scalar
 from dynamics.gan import GAN, Keys
+from dynamics.networks.network import Network
 from dynamics.objectives import Minimax
 
 
@@ -37,6 +38,7 @@ class VEEGAN(Game):
         equilibria: known equilibria, a sequence of tuples of three players.
 
     Raises:
+        TypeError: the generator or the discriminator is a network with state.
         ValueError: the weight is negative or not finite, or a reconstruction has another shape than the latent.
 
     >>> game, players = VEEGAN.example()
@@ -66,6 +68,11 @@ class VEEGAN(Game):
 
     def __check_init__(self):
         check_number(self, "weight", minimum=0)
+        for name in ("generator", "discriminator"):
+            if isinstance(getattr(self.parts, name), Network):
+                raise TypeError(
+                    f"VEEGAN.{name} is a network with state; expected a function of parameters and one point"
+                )
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
         if len(players) != 3:
@@ -77,13 +84,16 @@ class VEEGAN(Game):
         real = _trees.cast(self.parts.data.sample(keys.data), dtype)
         latent = _trees.cast(self.parts.latent.sample(keys.latent), dtype)
 
+        generate = cast(Callable[[PyTree, PyTree], PyTree], self.parts.generator)
+        discriminate = cast(Callable[[PyTree, PyTree], Array], self.parts.discriminator)
+
         def score(point: PyTree, sample: PyTree) -> Array:
-            value = self.parts.discriminator(discriminator, (point, sample))
+            value = discriminate(discriminator, (point, sample))
             check_scalar(value, "the discriminator returned")
             return value
 
         def of_model(point: PyTree) -> tuple[Array, Array]:
-            sample = self.parts.generator(generator, point)
+            sample = generate(generator, point)
             again = self.reconstructor(reconstructor, sample)
             _check_shapes(again, point)
             gap, _ = ravel_pytree(jax.tree.map(jnp.subtract, point, again))

@@ -110,7 +110,7 @@ class Pointwise(Objective):
 
     def _integral(self, function: Callable[[Array], Array]) -> Array:
         """From 0 to infinity: beyond a place far out it goes on as it does there, like a power of the ratio."""
-        inner = jnp.sum(WEIGHTS * FURTHEST / 2 * function(FURTHEST * (NODES + 1) / 2))
+        inner = jnp.sum(WEIGHTS * FURTHEST / 2 * function(jnp.asarray(FURTHEST * (NODES + 1) / 2)))
         last, before = (function(jnp.asarray(end)) for end in (FURTHEST, FURTHEST / 2))
         power = _power(last, before)
         falls = (power < -LEVEL) | (last == 0)

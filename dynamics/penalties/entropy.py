@@ -28,8 +28,8 @@ class Entropy(Penalty):
     the parameters; in expectation the gradient is that through the samples alone, $\nabla H = -E\,(\partial x/\partial
     \theta)^\top\nabla_x\log p$, as the score $\nabla_\theta\log p_\theta$ has mean 0; that of a batch has its noise
     added. Of $x = az + \sigma\epsilon$, z standard normal: $\partial H/\partial a = a/(a^2+\sigma^2)$.
-    Source: Dieng, Ruiz, Blei, Titsias, Prescribed Generative Adversarial Networks, 2019, where the density is not known:
-    `PrescribedEntropy`.
+    Source: Dieng, Ruiz, Blei, Titsias, Prescribed Generative Adversarial Networks, 2019, where the density is not
+    known: `PrescribedEntropy`.
 
     Args:
         log_density: function `(parameters, point) -> log p`, of the generator's parameters and one sample. Default:
