@@ -194,7 +194,7 @@ def test_messages_of_veegan():
         game.losses(players[:2])
     with pytest.raises(ValueError, match="VEEGAN.weight is -1"):
         VEEGAN(lambda t, z: z, lambda w, pair: w, lambda f, x: x, DATA, LATENT, -1.0)
-    network, _ = dy.networks.spectrally_normalised(lambda w, x: x @ w, jnp.ones((2, 2)), jax.random.key(0))
+    network = dy.networks.spectrally_normalised(lambda w, x: x @ w, jnp.ones((2, 2)), jax.random.key(0))
     with pytest.raises(TypeError, match="VEEGAN.generator is a network with state"):
         VEEGAN(network, lambda w, pair: w, lambda f, x: x, DATA, LATENT)
     wide = VEEGAN(lambda t, z: t + z, lambda w, pair: w * pair[1], lambda f, x: jnp.stack([x, f]), DATA, LATENT)
