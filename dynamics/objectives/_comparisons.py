@@ -242,11 +242,10 @@ def _least(p: Array, q: Array, candidate: Callable[..., Array], loss: Callable[[
     order = jnp.argsort(log_ratio(p, q))
     rank = jnp.zeros_like(order).at[order].set(jnp.arange(len(p)))
     cuts = jnp.arange(len(p) + 1)
-    extremes = [jnp.full_like(cuts, free) for free in (0, len(p) - 1)]
     # Free is the point at the cut, or the first or the last that is there.
     present = jnp.asarray((p > 0) | (q > 0))[order]
     lowest, highest = jnp.argmax(present), len(p) - 1 - jnp.argmax(present[::-1])
-    free = jnp.concatenate([jnp.minimum(cuts, len(p) - 1), extremes[0] + lowest, 0 * extremes[1] + highest])
+    free = jnp.concatenate([jnp.minimum(cuts, len(p) - 1), jnp.full_like(cuts, lowest), jnp.full_like(cuts, highest)])
     scores = jax.vmap(lambda cut, free: candidate(rank >= cut, order[free]))(jnp.tile(cuts, 3), free)
     losses = jax.vmap(loss)(scores)
     losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)

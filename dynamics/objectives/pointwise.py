@@ -1,7 +1,7 @@
 """Objectives whose losses are means of functions of single scores: all about them follows from three functions."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -83,11 +83,11 @@ class Pointwise(Objective):
 
     def generator_weight(self, ratio: ArrayLike) -> Array:
         log_of_ratio = jnp.log(jnp.asarray(ratio) * 1.0)
-        ends = jnp.where(log_of_ratio > 0, FURTHEST, -FURTHEST)
-        last, before = self._weight(ends), self._weight(ends / 2)
-        power = _power(last, before)
-        limit = jnp.where(power > LEVEL, jnp.inf, jnp.where(power < -LEVEL, 0, last))
+        ends = self._weight(FURTHEST * jnp.asarray([-1.0, 1.0, -0.5, 0.5], log_of_ratio.dtype))
+        power = _power(ends[:2], ends[2:])
+        limits = jnp.where(power > LEVEL, jnp.inf, jnp.where(power < -LEVEL, 0, ends[:2]))
         infinite = jnp.isinf(log_of_ratio)
+        limit = jnp.where(log_of_ratio > 0, limits[1], limits[0])
         return jnp.where(infinite, limit, self._weight(jnp.where(infinite, 0, log_of_ratio)))
 
     def _weight(self, log_of_ratio: Array) -> Array:
@@ -104,17 +104,20 @@ class Pointwise(Objective):
         terms = whole * jnp.expm1(whole * (1 - x)) * self._weight(whole * x)
         total = fake * jnp.sum(WEIGHTS / 2 * terms, axis=-1)
         # Where the model is alone its mass pays f(0), where the data are theirs pays the slope of f at infinity.
-        of_model = jnp.where(jnp.isneginf(log_of_ratio), self._integral(lambda t: self._weight(-t)), 0)
-        of_data = jnp.where(jnp.isposinf(log_of_ratio), self._integral(lambda t: jnp.exp(-t) * self._weight(t)), 0)
-        return jnp.sum(total + fake * of_model + real * of_data)
+        of_model, of_data = self._integrals(real.dtype)
+        total = total + fake * jnp.where(jnp.isneginf(log_of_ratio), of_model, 0)
+        return jnp.sum(total + real * jnp.where(jnp.isposinf(log_of_ratio), of_data, 0))
 
-    def _integral(self, function: Callable[[Array], Array]) -> Array:
-        """From 0 to infinity: beyond a place far out it goes on as it does there, like a power of the ratio."""
-        inner = jnp.sum(WEIGHTS * FURTHEST / 2 * function(jnp.asarray(FURTHEST * (NODES + 1) / 2)))
-        last, before = (function(jnp.asarray(end)) for end in (FURTHEST, FURTHEST / 2))
+    def _integrals(self, dtype: Any) -> Array:
+        """Of w(e^-t) and of e^-t w(e^t) from 0 to infinity; far out they go on like a power of the ratio."""
+        places = FURTHEST * jnp.asarray(np.append((NODES + 1) / 2, [1, 0.5]), dtype)
+        weights = jnp.reshape(self._weight(jnp.concatenate([-places, places])), (2, -1))
+        values = weights * jnp.stack([jnp.ones_like(places), jnp.exp(-places)])
+        last, before = values[:, -2], values[:, -1]
         power = _power(last, before)
         falls = (power < -LEVEL) | (last == 0)
         rest = jnp.where(last == 0, 0, last / -jnp.where(falls, power, -1))
+        inner = jnp.sum(jnp.asarray(WEIGHTS * FURTHEST / 2, dtype) * values[:, :-2], axis=1)
         return jnp.where(falls, inner + rest, jnp.inf * last)
 
 

@@ -107,7 +107,8 @@ class Relativistic(Objective):
             scores = self.best_for_squares(jnp.sum((real - fake) * share)) * share
             return scores, loss(scores)
         if self.name in self.solvers:
-            return self.solvers[self.name](real, fake)
+            scores, least = self.solvers[self.name](real, fake)
+            return scores, jnp.where(jnp.isnan(jnp.sum(real + fake)), jnp.nan, least)
         return _comparisons.newton(loss, log_ratio(real, fake), real, fake)
 
     def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:

@@ -206,6 +206,8 @@ def test_single_precision_and_points_with_nothing(name):
     p, q, twice = np.append(P, 0), np.append(Q, 0), np.array([0.5, 0.15, 0.2, 0.15])
     whole, single = best(name)(p, q), best(name)(p.astype(np.float32), q.astype(np.float32))
     split = best(name)(twice, np.array([0.2, 0.15, 0.5, 0.15]))  # of one point two are made
+    for value, *_ in best(name)(p, np.where(p == 0, np.nan, q)).values():
+        assert np.isnan(value)
     for kind, (value, *_) in best(name)(p, p).items():
         np.testing.assert_allclose(value, 0, atol=1e-12)
         assert single[kind][0].dtype == np.float32
