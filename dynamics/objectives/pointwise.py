@@ -83,8 +83,9 @@ class Pointwise(Objective):
 
     def generator_weight(self, ratio: ArrayLike) -> Array:
         log_of_ratio = jnp.log(jnp.asarray(ratio) * 1.0)
-        ends = self._weight(FURTHEST * jnp.asarray([-1.0, 1.0, -0.5, 0.5], log_of_ratio.dtype))
-        power = _power(ends[:2], ends[2:])
+        far = _far(log_of_ratio.dtype)
+        ends = self._weight(far * jnp.asarray([-1.0, 1.0, -0.5, 0.5], log_of_ratio.dtype))
+        power = _power(ends[:2], ends[2:], far)
         limits = jnp.where(power > LEVEL, jnp.inf, jnp.where(power < -LEVEL, 0, ends[:2]))
         infinite = jnp.isinf(log_of_ratio)
         limit = jnp.where(log_of_ratio > 0, limits[1], limits[0])
@@ -110,20 +111,26 @@ class Pointwise(Objective):
 
     def _integrals(self, dtype: Any) -> Array:
         """Of w(e^-t) and of e^-t w(e^t) from 0 to infinity; far out they go on like a power of the ratio."""
-        places = FURTHEST * jnp.asarray(np.append((NODES + 1) / 2, [1, 0.5]), dtype)
+        far = _far(dtype)
+        places = far * jnp.asarray(np.append((NODES + 1) / 2, [1, 0.5]), dtype)
         weights = jnp.reshape(self._weight(jnp.concatenate([-places, places])), (2, -1))
         values = weights * jnp.stack([jnp.ones_like(places), jnp.exp(-places)])
         last, before = values[:, -2], values[:, -1]
-        power = _power(last, before)
+        power = _power(last, before, far)
         falls = (power < -LEVEL) | (last == 0)
         rest = jnp.where(last == 0, 0, last / -jnp.where(falls, power, -1))
-        inner = jnp.sum(jnp.asarray(WEIGHTS * FURTHEST / 2, dtype) * values[:, :-2], axis=1)
+        inner = jnp.sum(jnp.asarray(WEIGHTS * far / 2, dtype) * values[:, :-2], axis=1)
         return jnp.where(falls, inner + rest, jnp.inf * last)
 
 
-def _power(last: Array, before: Array) -> Array:
-    """The power of the ratio, or of its inverse, that a function is like, from its values at two places far out."""
-    return jnp.log(jnp.abs(last / before)) / (FURTHEST / 2)
+def _far(dtype: Any) -> float:
+    """How far out functions are looked at: squares of the ratio stay finite."""
+    return FURTHEST if jnp.finfo(dtype).bits >= 64 else FURTHEST / 2
+
+
+def _power(last: Array, before: Array, far: float) -> Array:
+    """The power of the ratio, or of its inverse, that a function is like, from its values far out and half as far."""
+    return jnp.log(jnp.abs(last / before)) / (far / 2)
 
 
 class TwoSided(Pointwise):
