@@ -162,7 +162,7 @@ def rings(
         key=key_of(0),
         measures=measures,
         shares=("success", "failure"),
-        findings=partial(findings, published={} if grid else PUBLISHED),
+        findings=partial(findings, published={} if grid else PUBLISHED, by_chance=_by_chance(data.means, spread)),
         settings=settings,
         published={} if grid else PUBLISHED,
     )
@@ -193,9 +193,22 @@ def _data(grid: bool, batch_size: int) -> tuple[distributions.GaussianMixture, f
     return distributions.GaussianMixture(centres, GRID_SPREAD, batch_size=batch_size), GRID_SPREAD
 
 
-def findings(dataset: "xr.Dataset", published: Any = PUBLISHED) -> list[str]:
-    """What the numbers say: shares with their intervals, published ones beside, and differences that the bars allow."""
-    lines, ends = [], {}
+def _by_chance(centres: Any, spread: float) -> float:
+    """The share of samples within three standard deviations of a centre if they are spread evenly over their square."""
+    sides = np.ptp(np.asarray(centres), axis=0)
+    return float(len(centres) * np.pi * (3 * spread) ** 2 / np.prod(sides))
+
+
+def findings(dataset: "xr.Dataset", published: Any = PUBLISHED, by_chance: float = 0.0) -> list[str]:
+    """What the numbers say: shares with their intervals, published ones beside, and differences that the bars allow.
+
+    Args:
+        dataset: of the comparison.
+        published: shares by measure and variant.
+        by_chance: share of good samples of a model that knows nothing of the modes; with so many samples it covers all
+            of them, so that a success tells little where no more are good than twice that.
+    """
+    lines, ends, spread_out = [], {}, []
     for name in map(str, dataset[VARIANT].values):
         chosen = dataset.sel(variant=name)
         said = []
@@ -210,6 +223,14 @@ def findings(dataset: "xr.Dataset", published: Any = PUBLISHED) -> list[str]:
         modes, _, _ = mean_and_error(chosen["modes"].values.ravel())
         good, _, _ = mean_and_error(chosen["high_quality"].values.ravel())
         lines.append(f"{name}: {'; '.join(said)}; {modes:.1f} modes and {good:.0%} of the samples near one on average.")
+        if ends[name][0] > 0 and good < 2 * by_chance:
+            spread_out.append(name)
+    if spread_out:
+        lines.append(
+            f"Of samples spread evenly over the square of the centres {by_chance:.1%} would be near one, and 25,000 "
+            "would cover every mode: a success with fewer than twice as many says little, as of "
+            f"{'; '.join(spread_out)}."
+        )
     known = [(measure, name) for measure, shares in published.items() for name in shares if name in ends]
     if known:
         outside = 0

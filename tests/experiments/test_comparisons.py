@@ -178,6 +178,13 @@ def test_rings_claims_only_what_the_bars_allow():
     assert "published" not in lines[1]
     assert lines[3].startswith("2 of 2 published shares")  # all ten fail here
     assert lines[-1].endswith("do not overlap: R3GAN over least squares; Wasserstein, GP over least squares.")
+    # 25,000 samples spread evenly cover all modes as well.
+    few = dataset.assign(high_quality=dataset["high_quality"] * 0.02)
+    assert len(findings(few)) == len(findings(few, by_chance=0.004)) == len(lines)
+    said = [line for line in findings(few, by_chance=0.0057) if "spread evenly" in line]
+    assert len(said) == 1 and "0.6% would be near one" in said[0]
+    assert said[0].endswith("as of R3GAN; Wasserstein, GP.")  # least squares has no success
+    assert experiments.rings().findings.keywords["by_chance"] == pytest.approx(8 * np.pi * 0.03**2 / 4)
 
 
 @pytest.mark.slow
