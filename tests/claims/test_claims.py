@@ -12,7 +12,14 @@ FOLDER = pathlib.Path(claims.__file__).parent
 EXAMPLES = {True: 20, False: 500}  # a refuted claim needs them only until the first counterexample
 
 
-@pytest.mark.slow_cases("bilinear/heavy-ball-of-one", "zhang-yu/optimistic/in-turns")
+@pytest.mark.slow_cases(
+    "bilinear/heavy-ball-of-one",
+    "zhang-yu/optimistic/in-turns",
+    "bilinear/slingshot/constant-rates",
+    "bilinear/slingshot/positive-rates",
+    "empirical-gans/bad-minima/hinge",
+    "empirical-gans/no-bad-minima-in-pairs/all-pairs",
+)
 @pytest.mark.parametrize("identifier", CLAIMS)
 def test_a_claim_gets_the_verdict_it_announces(identifier):
     claim = CLAIMS[identifier]
