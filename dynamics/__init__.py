@@ -25,6 +25,7 @@ _MODULES = (
     "ensembles",
     "experiments",
     "flows",
+    "function_space",
     "games",
     "metrics",
     "networks",

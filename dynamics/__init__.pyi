@@ -9,6 +9,7 @@ from dynamics import distributions as distributions
 from dynamics import ensembles as ensembles
 from dynamics import experiments as experiments
 from dynamics import flows as flows
+from dynamics import function_space as function_space
 from dynamics import games as games
 from dynamics import metrics as metrics
 from dynamics import networks as networks

@@ -13,6 +13,7 @@ from dynamics.directions.follow_the_ridge import FollowTheRidge as FollowTheRidg
 from dynamics.directions.hamiltonian_descent import HamiltonianDescent as HamiltonianDescent
 from dynamics.directions.jacobian_regularisation import JacobianRegularisation as JacobianRegularisation
 from dynamics.directions.local_symplectic_surgery import LocalSymplecticSurgery as LocalSymplecticSurgery
+from dynamics.directions.natural import Natural as Natural
 from dynamics.directions.noisy import Noisy as Noisy
 from dynamics.directions.opponent_shaping import LOLA as LOLA
 from dynamics.directions.opponent_shaping import SOS as SOS

@@ -1,0 +1,8 @@
+"""GANs in function space: densities, particles and finite precision; what is left of a GAN without its networks."""
+
+from dynamics.function_space.densities import DensityGAN as DensityGAN
+from dynamics.function_space.densities import NestedDensityGAN as NestedDensityGAN
+from dynamics.function_space.geometry import FisherRao as FisherRao
+from dynamics.function_space.geometry import Graph as Graph
+from dynamics.function_space.geometry import Transport as Transport
+from dynamics.function_space.geometry import Weighted as Weighted
