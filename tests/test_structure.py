@@ -140,6 +140,7 @@ ALLOWED_LOOPS = {
     "analysis/spectra/krylov.py": {"jax.lax.fori_loop"},  # over the rows of a basis
     "analysis/spectra/bounds.py": {"jax.lax.fori_loop"},  # over the powers of a matrix
     "directions/unrolled.py": {"jax.lax.scan"},
+    "games/hermite_gan.py": {"jax.lax.scan"},  # the recurrence of polynomials
     "objectives/f_divergences.py": {"jax.lax.fori_loop"},  # bisection for the conjugate of anybody's f
     "objectives/_comparisons.py": {"jax.lax.fori_loop"},  # for the best scores
     "training/loop.py": {"jax.lax.while_loop"},

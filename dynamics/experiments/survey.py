@@ -17,7 +17,6 @@ import numpy as np
 import optax
 import scipy.stats
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import Partial
 from jaxtyping import Array, PyTree
 
 import dynamics.distributions as distributions
@@ -25,6 +24,7 @@ from dynamics._compiling import quick_jit
 from dynamics._progress import Shown
 from dynamics.analysis.stability.verdict import largest_euler_step
 from dynamics.distributions import Sample, as_sample
+from dynamics.games import HermiteGAN
 from dynamics.gan import GAN
 from dynamics.networks.architectures import fully_connected
 from dynamics.objectives import Objective
@@ -330,22 +330,9 @@ class _Shifted(eqx.Module):
         return self.constant + self.score(parameters, point)
 
 
-def gaussian_gan(objective: Objective, gamma: Any, std: Any = 1.0) -> GAN:
-    """Data and latents N(0, std^2), a generator of a shift and a scale, a critic of degree 2, R1.
-
-    The score is the ideal one where the discriminator's parameters are 0, and there is the equilibrium.
-    """
-    data = distributions.normal(0.0, std, NODES)
-    return GAN(_gaussian_generator, Partial(_gaussian_score, objective.ideal_score), data, data, objective, R1(gamma))
-
-
-def _gaussian_generator(theta: Array, latent: Array) -> Array:
-    return theta[0] + (1 + theta[1]) * latent
-
-
-def _gaussian_score(constant: Array, psi: Array, point: Array) -> Array:
-    """Normalised Hermite polynomials of degree 1 and 2."""
-    return constant + psi[0] * point + psi[1] * (point**2 - 1) / jnp.sqrt(2.0)
+def gaussian_gan(objective: Objective, gamma: Any, std: Any = 1.0) -> HermiteGAN:
+    """Data and latents N(0, std^2), a generator of a shift and a scale, a critic of degree 2, R1."""
+    return HermiteGAN(2, objective, R1(gamma), std, NODES)
 
 
 def _latents() -> Array:

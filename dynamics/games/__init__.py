@@ -3,6 +3,7 @@
 from dynamics.games.bilinear import Bilinear as Bilinear
 from dynamics.games.covariance import Covariance as Covariance
 from dynamics.games.dirac_gan import DiracGAN as DiracGAN
+from dynamics.games.hermite_gan import HermiteGAN as HermiteGAN
 from dynamics.games.impossibility import Market as Market
 from dynamics.games.impossibility import ZeroSumQuartic as ZeroSumQuartic
 from dynamics.games.iterated_prisoners_dilemma import IteratedPrisonersDilemma as IteratedPrisonersDilemma

@@ -17,6 +17,7 @@ from dynamics.directions import (
     HamiltonianDescent,
     JacobianRegularisation,
     LocalSymplecticSurgery,
+    Natural,
     SymplecticAdjustment,
     Unrolled,
 )
@@ -99,6 +100,19 @@ def unrolled(game, z, steps, step, player, higher_order):
     return d
 
 
+def reshaped(parameters, direction):
+    """A geometry that depends on the point."""
+    return jax.tree.map(lambda x, v: v * (2 + x**2), parameters, direction)
+
+
+def natural(game, z):
+    factors = np.concatenate(
+        [np.where(p == 1, 2 + z[part] ** 2, 1 + 2.0 * (p > 1)) for p, part in enumerate(game.parts)]
+    )
+    return factors * game.field(z)
+
+
+GEOMETRIES = (None, reshaped, lambda parameters, direction: jax.tree.map(lambda v: 3 * v, direction))
 OWN, PRODUCT = (0.7, -0.2, 0.3), (-0.5, 0.9, 0.1)
 RHO, ETA = (0.8, 0.5, 0.6), (0.3, 0.2, 0.25)
 
@@ -115,6 +129,7 @@ CASES = {
         lambda g, z: drift(g, z, OWN, (0.4,) * 3, PRODUCT),
     ),
     "hamiltonian": (lambda n: HamiltonianDescent(), hamiltonian),
+    "natural": (lambda n: Natural(*GEOMETRIES[:n]), natural),
     "curvature": (lambda n: CurvatureExploitation(RHO[:n], ETA[:n]), lambda g, z: curvature(g, z, RHO, ETA)),
     "unrolled": (lambda n: Unrolled(3, 0.2), lambda g, z: unrolled(g, z, 3, 0.2, 1, True)),
     "unrolled-fixed": (lambda n: Unrolled(3, 0.2, 0, False), lambda g, z: unrolled(g, z, 3, 0.2, 0, False)),
@@ -376,6 +391,13 @@ def test_players_that_do_not_exist():
         ValueError, match="other_norm has 3 numbers for 2 players; expected one number, or one per player"
     ):
         DriftRegularisation(other_norm=(1.0, 2.0, 3.0))(game, players)
+    for wrong, words in ((lambda v: v, "geometry 0 is a function of"), (2.0, "geometry 0 is 2.0; expected a function")):
+        with pytest.raises(TypeError, match=words):
+            Natural(wrong)
+    with pytest.raises(ValueError, match="Natural has 1 geometries for 2 players"):
+        Natural(None)(game, players)
+    with pytest.raises(ValueError, match="geometry 1 returned .*expected the same structure and shapes"):
+        Natural(None, lambda y, v: (v, v))(game, players)
     with pytest.raises(ValueError, match="Unrolled.player is 2; expected one of 0 to 1"):
         Unrolled(player=2)(game, players)
     with pytest.raises(ValueError, match="smoothness has 3 rates for 2 players"):
