@@ -65,6 +65,7 @@ _NAMES = {
     "path_angle": "dynamics.analysis",
     "potential_and_hamiltonian": "dynamics.analysis",
     "pseudospectrum": "dynamics.analysis",
+    "rounding_floor": "dynamics.analysis",
     "sensitivity": "dynamics.analysis",
     "simulate": "dynamics.simulation",
     "spectra_over_batches": "dynamics.analysis",

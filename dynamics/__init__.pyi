@@ -40,6 +40,7 @@ from dynamics.analysis import numerical_radius as numerical_radius
 from dynamics.analysis import path_angle as path_angle
 from dynamics.analysis import potential_and_hamiltonian as potential_and_hamiltonian
 from dynamics.analysis import pseudospectrum as pseudospectrum
+from dynamics.analysis import rounding_floor as rounding_floor
 from dynamics.analysis import sensitivity as sensitivity
 from dynamics.analysis import spectra_over_batches as spectra_over_batches
 from dynamics.analysis import spectrum_path as spectrum_path

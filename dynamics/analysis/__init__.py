@@ -8,6 +8,9 @@ from dynamics.analysis.asymptotics.lyapunov import LyapunovExponents as Lyapunov
 from dynamics.analysis.asymptotics.lyapunov import lyapunov_exponents as lyapunov_exponents
 from dynamics.analysis.asymptotics.path_angle import PathAngle as PathAngle
 from dynamics.analysis.asymptotics.path_angle import path_angle as path_angle
+from dynamics.analysis.asymptotics.rounding import RoundingFloor as RoundingFloor
+from dynamics.analysis.asymptotics.rounding import rounding_floor as rounding_floor
+from dynamics.analysis.asymptotics.rounding import stall_factor as stall_factor
 from dynamics.analysis.bifurcation.best import Best as Best
 from dynamics.analysis.bifurcation.best import best as best
 from dynamics.analysis.bifurcation.critical import Bifurcation as Bifurcation

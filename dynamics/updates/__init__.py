@@ -14,6 +14,7 @@ from dynamics.updates.lookahead import Lookahead as Lookahead
 from dynamics.updates.ode_gan import ODEGAN as ODEGAN
 from dynamics.updates.past_extrapolation import PastExtrapolation as PastExtrapolation
 from dynamics.updates.proximal_point import ProximalPoint as ProximalPoint
+from dynamics.updates.rounded import Rounded as Rounded
 from dynamics.updates.runge_kutta import RungeKutta as RungeKutta
 from dynamics.updates.scheduled import Scheduled as Scheduled
 from dynamics.updates.with_variables import WithVariables as WithVariables

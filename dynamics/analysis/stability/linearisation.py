@@ -19,6 +19,7 @@ from dynamics.compiler.switches import gaps
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, ShiftedGradients
 from dynamics.updates.base import State, Update
+from dynamics.updates.rounded import unrounded
 
 PROBES = 8
 AXES = 16  # of the players, along which a program with switches is probed as well
@@ -423,7 +424,11 @@ def jacobian_of(
 def on_vectors(
     method: Update | AbstractFlow, state: State, key: PRNGKeyArray | None
 ) -> tuple[Array, Callable[[Game, Array], Array]]:
-    """The floating part of a state as a vector, and the map or the flow's field as a function of game and vector."""
+    """The floating part of a state as a vector, and the map or the flow's field as a function of game and vector.
+
+    Without the rounding of an update in finite precision, whose derivative says nothing.
+    """
+    method = unrounded(method)
     floating, other = eqx.partition(state, eqx.is_inexact_array)
     flat, unravel = ravel_pytree(floating)
 

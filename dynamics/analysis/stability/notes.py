@@ -54,6 +54,10 @@ class Note(enum.Enum):
         "derivative do this, and large terms that cancel."
     )
     rules = "Derivative rules of its own has {names}."
+    rounding = (
+        "The map is that without rounding: in finite precision it is constant between its jumps, and near the point "
+        "there is a floor (dynamics.rounding_floor), or steps that move nothing."
+    )
     not_proved = (
         "The verdict is computed, not proved: the outermost eigenvalue is {margin:.3g} off the boundary, with an "
         "error of about {error:.1g} by its condition number; missing is a bound for all matrices within the "

@@ -16,6 +16,7 @@ from dynamics.compiler.jaxprs import jaxpr_as_fun
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, ShiftedGradients
 from dynamics.updates.base import COUNTER_LIMIT, State, Update
+from dynamics.updates.rounded import unrounded
 from dynamics.updates.simultaneous import Simultaneous
 from dynamics.updates.with_variables import game_at
 
@@ -132,6 +133,7 @@ def rest_state(
         gradient_noise: standard deviation, one per player.
         counts: at how many numbers of a step it is looked whether the step depends on it.
     """
+    method = unrounded(method)
     state = method.init(game, players)
     floating, _ = eqx.partition(state.memory, eqx.is_inexact_array)
     nothing, yes = jax.tree.map(lambda _: None, state.memory), jnp.asarray(True)

@@ -67,6 +67,7 @@ from dynamics.analysis.stability.rest import Repeated, Rest, above_zero, held_st
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import COUNTER_LIMIT, State, Update, check_memory_of
+from dynamics.updates.rounded import is_rounded, unrounded
 from dynamics.updates.with_variables import for_game
 
 COMPUTED = 10  # a margin of so many computed errors decides without a proof
@@ -236,6 +237,8 @@ def stability(
     memory and counters are those that are given. Where the step moves the state the report says what its eigenvalues
     then mean.
 
+    An update in finite precision (`updates.Rounded`) is judged without its rounding, and a note says so.
+
     Large states (beyond 2,000 numbers, or with `leading`) get a `LeadingStability`: a few eigenvalues from products
     with the Jacobian, with their errors, and a bound on all others that holds with a known probability. Directions
     along a manifold of equilibria are not left out there.
@@ -267,6 +270,10 @@ def stability(
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
     method = for_game(game, method)
+    if is_rounded(method):
+        options: dict[str, Any] = dict(key=key, require_equilibrium=require_equilibrium, gradient_noise=gradient_noise)
+        report = stability(game, unrounded(method), at, leading=leading, **options)
+        return dataclasses.replace(report, notes=(Note.rounding.filled(), *report.notes))
     if isinstance(at, State):
         return _at_state(game, method, at, key, bool(require_equilibrium), gradient_noise, leading)
     require_equilibrium = require_equilibrium is None or require_equilibrium
