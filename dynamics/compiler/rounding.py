@@ -1,7 +1,7 @@
 """Numbers as a coarser arithmetic has them, and programs as it computes them."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,8 +11,9 @@ from jaxtyping import Array, PRNGKeyArray
 
 from dynamics._checks import as_leaf, check_number, is_concrete
 from dynamics._names import nearest
-from dynamics.compiler._jax import Scan, bind, branches, called, is_literal, opened
+from dynamics.compiler._jax import Scan, bind, branches, called, opened
 from dynamics.compiler.derivatives import looped, scanned
+from dynamics.compiler.jaxprs import interpret
 
 # Significand bits, the hidden one among them, and the exponents of the least and largest normal numbers.
 KNOWN = {
@@ -192,45 +193,28 @@ def with_arithmetic(function: Callable[..., Any], format: Format) -> Callable[..
     1.375
     """
 
-    def run(*arguments: Any) -> Any:
-        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        values = _Evaluator(format).jaxpr(program.jaxpr, program.consts, jax.tree.leaves(arguments))
-        return jax.tree.unflatten(jax.tree.structure(shape), values)
+    def closed(program: Any, values: Sequence[Any]) -> list[Any]:
+        jaxpr, constants = opened(program)
+        return interpret(jaxpr, [*constants, *values], evaluate)
 
-    return run
-
-
-class _Evaluator(NamedTuple):
-    """Evaluates programs, and rounds what comes out of each operation."""
-
-    format: Format
-
-    def jaxpr(self, jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-        env = dict(zip(jaxpr.constvars, constants, strict=True)) | dict(zip(jaxpr.invars, arguments, strict=True))
-
-        def read(atom: Any) -> Any:
-            return atom.val if is_literal(atom) else env[atom]
-
-        for eqn in jaxpr.eqns:
-            env |= dict(zip(eqn.outvars, self.equation(eqn, [read(atom) for atom in eqn.invars]), strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
-
-    def closed(self, program: Any, values: Sequence[Any]) -> list[Any]:
-        return self.jaxpr(*opened(program), values)
-
-    def equation(self, eqn: Any, values: list[Any]) -> list[Any]:
-        name = eqn.primitive.name
-        inner = called(eqn)
+    def evaluate(eqn: Any, values: list[Any]) -> list[Any]:
+        name, inner = eqn.primitive.name, called(eqn)
         if inner is not None:
-            return self.closed(inner, values)
+            return closed(inner, values)
         if name == "scan":
-            return scanned(eqn, values, lambda row, *_: self.closed(Scan.of(eqn).body, row))
+            return scanned(eqn, values, lambda row, *_: closed(Scan.of(eqn).body, row))
         if name == "while":
-            return looped(eqn, values, self.closed)
+            return looped(eqn, values, closed)
         if name == "cond":
-            cases = [lambda *given, branch=branch: self.closed(branch, given) for branch in branches(eqn)]
+            cases = [lambda *given, branch=branch: closed(branch, given) for branch in branches(eqn)]
             return list(jax.lax.switch(values[0], cases, *values[1:]))
         results = bind(eqn, values)
         if name in EXACT:
             return results
-        return [round_to(r, self.format) if jnp.issubdtype(r.dtype, np.floating) else r for r in results]
+        return [round_to(r, format) if jnp.issubdtype(r.dtype, np.floating) else r for r in results]
+
+    def run(*arguments: Any) -> Any:
+        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        return jax.tree.unflatten(jax.tree.structure(shape), closed(program, jax.tree.leaves(arguments)))
+
+    return run
