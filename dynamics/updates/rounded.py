@@ -6,12 +6,12 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from dynamics._checks import check_kind
 from dynamics._names import nearest
-from dynamics.compiler.rounding import Format as Format
-from dynamics.compiler.rounding import as_format, round_to, with_arithmetic
 from dynamics.game import Game, Players
 from dynamics.optimisers import sgd
 from dynamics.updates.alternating import Alternating
 from dynamics.updates.base import State, Update
+from dynamics.updates.formats import Format as Format
+from dynamics.updates.formats import as_format, round_to, with_arithmetic
 
 Rounding = Literal["nearest", "stochastic"]
 

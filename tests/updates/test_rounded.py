@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import dynamics as dy
 from dynamics.analysis import Leading, stall_factor
-from dynamics.compiler.rounding import Format, as_format, round_to, with_arithmetic
 from dynamics.updates import Alternating, Rounded, Simultaneous
+from dynamics.updates.formats import Format, as_format, round_to, with_arithmetic
 
 NAMES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
 rounding = jax.jit(round_to)

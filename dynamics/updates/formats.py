@@ -1,19 +1,16 @@
-"""Numbers as a coarser arithmetic has them, and programs as it computes them."""
+"""Formats of floating-point numbers: numbers as a coarser arithmetic has them, and functions as it computes them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics._checks import as_leaf, check_number, is_concrete
 from dynamics._names import nearest
-from dynamics.compiler._jax import Scan, bind, branches, called, opened
-from dynamics.compiler.derivatives import looped, scanned
-from dynamics.compiler.jaxprs import interpret
+from dynamics.compiler.results import with_results
 
 # Significand bits, the hidden one among them, and the exponents of the least and largest normal numbers.
 KNOWN = {
@@ -21,24 +18,6 @@ KNOWN = {
     "float16": (11, -14, 15),
     "float32": (24, -126, 127),
     "float64": (53, -1022, 1023),
-}
-# What only moves numbers or picks some: exact in every arithmetic.
-EXACT = {
-    *("abs", "argmax", "argmin", "broadcast_in_dim", "clamp", "concatenate", "copy", "copy_p", "convert_element_type"),
-    *(
-        "dynamic_slice",
-        "dynamic_update_slice",
-        "gather",
-        "iota",
-        "max",
-        "min",
-        "neg",
-        "pad",
-        "reduce_max",
-        "reduce_min",
-    ),
-    *("reshape", "rev", "scatter", "select_n", "sign", "slice", "sort", "squeeze", "stop_gradient", "transpose"),
-    *("device_put", "optimization_barrier", "reduce_precision", "bitcast_convert_type", "split", "expand_dims"),
 }
 
 
@@ -192,29 +171,4 @@ def with_arithmetic(function: Callable[..., Any], format: Format) -> Callable[..
     >>> float(third(jnp.asarray(1.0)))  # 1/3 is 11/32, and 1 + 11/32 is 1.375 with four bits
     1.375
     """
-
-    def closed(program: Any, values: Sequence[Any]) -> list[Any]:
-        jaxpr, constants = opened(program)
-        return interpret(jaxpr, [*constants, *values], evaluate)
-
-    def evaluate(eqn: Any, values: list[Any]) -> list[Any]:
-        name, inner = eqn.primitive.name, called(eqn)
-        if inner is not None:
-            return closed(inner, values)
-        if name == "scan":
-            return scanned(eqn, values, lambda row, *_: closed(Scan.of(eqn).body, row))
-        if name == "while":
-            return looped(eqn, values, closed)
-        if name == "cond":
-            cases = [lambda *given, branch=branch: closed(branch, given) for branch in branches(eqn)]
-            return list(jax.lax.switch(values[0], cases, *values[1:]))
-        results = bind(eqn, values)
-        if name in EXACT:
-            return results
-        return [round_to(r, format) if jnp.issubdtype(r.dtype, np.floating) else r for r in results]
-
-    def run(*arguments: Any) -> Any:
-        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        return jax.tree.unflatten(jax.tree.structure(shape), closed(program, jax.tree.leaves(arguments)))
-
-    return run
+    return with_results(function, lambda value: round_to(value, format))
