@@ -6,3 +6,5 @@ from dynamics.function_space.geometry import FisherRao as FisherRao
 from dynamics.function_space.geometry import Graph as Graph
 from dynamics.function_space.geometry import Transport as Transport
 from dynamics.function_space.geometry import Weighted as Weighted
+from dynamics.function_space.particles import ParticleGAN as ParticleGAN
+from dynamics.function_space.particles import sampled_game as sampled_game

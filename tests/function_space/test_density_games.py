@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import dynamics as dy
 from dynamics.analysis import Leading
+from dynamics.compiler.derivatives import released
 from dynamics.directions import Natural
 from dynamics.flows import Flow
 from dynamics.function_space import DensityGAN, FisherRao, Graph, NestedDensityGAN, Transport, Weighted
@@ -260,6 +261,19 @@ def test_spectra_of_density_games(name, gamma):
         distance = np.abs(found[:, None] - expected[None])
         rows, columns = scipy.optimize.linear_sum_assignment(distance)
         assert len(found) == len(expected) and distance[rows, columns].max() < 2e-7, label
+
+
+@pytest.mark.parametrize("name, weight", [("non-saturating", 0.5), ("KL", 1.0), ("reverse KL", 1.0)])
+def test_spectra_of_nested_games(name, weight):
+    game = DensityGAN.on_line(DATA, POINTS, SMOOTH[name])
+    np.testing.assert_allclose(game.objective.generator_weight(1.0), weight, rtol=1e-12)
+    nested, (point,) = NestedDensityGAN(game), game.equilibria()
+    levels = np.maximum(scipy.linalg.eigh(dirichlet(POINTS, DATA), np.diag(DATA), eigvals_only=True), 0)
+    for geometry, expected in ((FisherRao(), [0] + [-weight] * 5), (Transport(game.graph, DATA), -weight * levels)):
+        direction = Natural(geometry)
+        field = released(lambda logits, direction=direction: direction(nested, (logits,))[0])
+        found = np.linalg.eigvals(jax.jit(jax.jacobian(field))(point[0])).real
+        np.testing.assert_allclose(np.sort(found), np.sort(expected), atol=1e-6)
 
 
 def test_thousands_of_variables_by_products_alone():
