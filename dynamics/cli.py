@@ -44,6 +44,7 @@ DEFAULT_STUDY = "flagship"
 EXPERIMENTS = ("ring", "digits")  # those of dynamics.experiments, whose import takes seconds
 COMPARISONS = ("gap-aware", "rotation", "rings")  # likewise
 SURVEYS = ("objectives",)  # likewise
+LADDERS = ("ladder",)  # likewise
 LONGEST_MESSAGE = 400  # letters
 JSON_FRAME = 30  # letters around a message in JSON
 EXAMPLE_BYTES = 1_000  # of memory that an example of a claim takes, at the least
@@ -548,7 +549,7 @@ def _run(options: argparse.Namespace) -> int:
         _probe(options.out)
     if options.study in EXPERIMENTS:
         return _experiment(options)
-    if options.study in COMPARISONS + SURVEYS:
+    if options.study in COMPARISONS + SURVEYS + LADDERS:
         return _comparison(options)
     if options.resume and options.store is None:
         raise Failure("--resume goes on with what a store holds; name it with --store PATH")
@@ -609,12 +610,13 @@ def _experiment(options: argparse.Namespace) -> int:
 
 
 def _comparison(options: argparse.Namespace) -> int:
-    """Compute what `dynamics.experiments` compares or surveys under this name."""
+    """Compute what `dynamics.experiments` compares, surveys or climbs down under this name."""
     out, comparison = _prepared(options)
     from dynamics import ensembles
-    from dynamics.reports import comparisons, surveys
+    from dynamics.reports import comparisons, ladders, surveys
 
-    report: Any = surveys if options.study in SURVEYS else comparisons
+    reports: dict[str, Any] = dict.fromkeys(SURVEYS, surveys) | dict.fromkeys(LADDERS, ladders)
+    report = reports.get(options.study, comparisons)
     problems: list[tuple[str, Exception]] = []
     with _cannot_write(out):
         cells: Path | None = out / comparisons.CELLS

@@ -16,6 +16,8 @@ from dynamics.experiments.comparison import mean_and_error as mean_and_error
 from dynamics.experiments.digits import digits as digits
 from dynamics.experiments.experiment import Experiment as Experiment
 from dynamics.experiments.gap_aware import gap_aware as gap_aware
+from dynamics.experiments.ladder import Ladder as Ladder
+from dynamics.experiments.ladder import ladder as ladder
 from dynamics.experiments.objectives import objectives_survey as objectives_survey
 from dynamics.experiments.ring import ring as ring
 from dynamics.experiments.rings import rings as rings
@@ -27,14 +29,15 @@ COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType(
     {"gap-aware": gap_aware, "rotation": rotation, "rings": rings}
 )
 SURVEYS: Mapping[str, Callable[..., Survey]] = MappingProxyType({"objectives": objectives_survey})
+LADDERS: Mapping[str, Callable[..., Ladder]] = MappingProxyType({"ladder": ladder})
 # All of them: what the command line runs by name.
-RUNNABLE: Mapping[str, Callable[..., Experiment | Comparison | Survey]] = MappingProxyType(
-    {**CATALOGUE, **COMPARISONS, **SURVEYS}
+RUNNABLE: Mapping[str, Callable[..., Experiment | Comparison | Survey | Ladder]] = MappingProxyType(
+    {**CATALOGUE, **COMPARISONS, **SURVEYS, **LADDERS}
 )
 
 
 def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Arguments of an experiment, comparison or survey from texts such as `steps=100`, as the command line has them.
+    """Arguments of an experiment, a survey and the like from texts such as `steps=100`, as the command line has them.
 
     Raises:
         ValueError: no argument of this experiment, or a value of another kind.

@@ -278,7 +278,7 @@ class _Programs:
         points, weights, data = _gaussian_grid()
         models = _density(points, thetas[:, :1], 1 + thetas[:, 1:])
         divergences = self.divergences(index, data, models, weights, points)
-        common = _jensen_shannon(data, models, weights)
+        common = jensen_shannon(data, models, weights)
         return {"gaussian_divergence": np.asarray(divergences), "gaussian_jensen_shannon": np.asarray(common)}
 
     def _train_mixture(self, index: Array, ideal: Array, bounds: Array, seed: Array) -> Array:
@@ -307,12 +307,12 @@ class _Programs:
         bounds, seeds = np.repeat(BOUNDS, survey.seeds, axis=0), np.tile(np.arange(survey.seeds), len(RATES))
         samples = self.train_mixture(index, jnp.asarray(ideal), jnp.asarray(bounds), jnp.asarray(seeds))
         points, weights, data = _mixture_grid()
-        models = _blurred(points, samples).reshape(len(RATES), survey.seeds, samples.shape[1], -1)
+        models = blurred(points, samples).reshape(len(RATES), survey.seeds, samples.shape[1], -1)
         first = models[:, 0]  # of one seed alone: some divergences are the ends of long iterations
         divergences = self.divergences(index, data, first.reshape(-1, len(points)), weights, points)
         return {
             "mixture_divergence": np.asarray(divergences).reshape(first.shape[:2]),
-            "mixture_jensen_shannon": np.asarray(_jensen_shannon(data, models, weights)),
+            "mixture_jensen_shannon": np.asarray(jensen_shannon(data, models, weights)),
         }
 
     def _divergences(self, index: Array, data: Array, models: Array, weights: Array, points: Array) -> Array:
@@ -363,13 +363,13 @@ def _mixture_grid() -> tuple[Array, Array, Array]:
 
 
 @jax.jit
-def _blurred(points: Array, samples: Array) -> Array:
+def blurred(points: Array, samples: Array) -> Array:
     """Densities of samples along the last axis, with Gaussian noise added."""
     return jnp.mean(_density(points[:, None], samples[..., None, :], BLUR), axis=-1)
 
 
 @jax.jit
-def _jensen_shannon(p: Array, q: Array, weights: Array) -> Array:
+def jensen_shannon(p: Array, q: Array, weights: Array) -> Array:
     """Jensen-Shannon divergences of densities along the last axis, in nats; never negative by rounding."""
     middle = (p + q) / 2
 

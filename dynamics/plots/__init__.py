@@ -7,6 +7,7 @@ from dynamics.plots._basins import basins
 from dynamics.plots._charts import chart
 from dynamics.plots._claims import counterexample
 from dynamics.plots._comparison import comparison
+from dynamics.plots._ladder import ladder_densities, ladder_divergences, ladder_spectra
 from dynamics.plots._nonnormal import eigenvalue_path, pseudospectra, transient
 from dynamics.plots._outcomes import outcome_chart
 from dynamics.plots._portrait import portrait
@@ -24,6 +25,9 @@ __all__ = [
     "comparison",
     "counterexample",
     "eigenvalue_path",
+    "ladder_densities",
+    "ladder_divergences",
+    "ladder_spectra",
     "outcome_chart",
     "phase_portrait",
     "phase_portraits",
