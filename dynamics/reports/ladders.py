@@ -54,8 +54,8 @@ def markdown(ladder: Ladder, dataset: "xr.Dataset", command: str | None = None) 
         f"Data: Gaussians around {MEANS[0]:g} and {MEANS[1]:g} with standard deviation {SPREAD:g}; the models of the "
         f"floors without networks start as N({START[0]:g}, {START[1]:g}²). Objective: non-saturating, with "
         f"R1({ladder.gamma:g}). Flows by Euler steps of {ladder.step:g}, in the geometries of transport and of L2 of "
-        f"the data; networks by alternating Adam at {ladder.rate:g}. Divergences are Jensen-Shannon's of both sides "
-        f"blurred by {BLUR:g}.",
+        f"the data; networks by alternating Adam at {ladder.rate:g}, falling to 0. Divergences are Jensen-Shannon's of "
+        f"both sides blurred by {BLUR:g}.",
         "",
         f"![Divergence along training]({DIVERGENCES})",
         "",

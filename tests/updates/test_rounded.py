@@ -91,9 +91,9 @@ def test_the_floor_is_below_the_prediction_and_not_far(kind):
     """From many starts, in the long run; the largest of them comes near the bound for points of rest."""
     game, plain = shifted(), descent(0.05, 0.1, kind)
     starts = jax.random.uniform(jax.random.key(0), (200, 2), minval=-1.0, maxval=5.0)
-    for bits in (6.0, 9.0, 13.0):
+    for bits in (6.0, 7.0, 9.0, 13.0):
         update = Rounded(plain, bits)
-        floor = dy.rounding_floor(game, update)
+        floor = dy.rounding_floor(game, update, reach=4.4)
         assert np.all(floor.resting <= floor.nearest * (1 + 1e-9))
 
         def end(start, update=update):
@@ -102,9 +102,10 @@ def test_the_floor_is_below_the_prediction_and_not_far(kind):
 
         ends = np.abs(np.asarray(jax.jit(jax.vmap(end))(starts)) - np.array([3.3, 0.0]))
         measured = ends.max(axis=0)
-        assert np.all(measured <= floor.nearest) and np.all(measured >= floor.resting / 6)
-    spacings = [dy.rounding_floor(game, Rounded(plain, bits)).spacing[0] for bits in (9.0, 13.0)]
-    assert spacings[0] == 2.0**-7 and spacings[1] == 2.0**-11
+        assert np.all(measured <= floor.nearest) and np.all(measured >= floor.resting / 12)
+    # From afar a run may rest among numbers that are coarser than those that the bound is for.
+    near, far = (dy.rounding_floor(game, Rounded(plain, 7.0), reach=reach) for reach in (0.0, 4.4))
+    assert near.spacing[0] == 2.0**-5 and far.spacing[0] == 2.0**-4
 
 
 def test_stochastic_rounding_stays_within_its_deviation():

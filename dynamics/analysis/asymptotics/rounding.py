@@ -64,7 +64,9 @@ class RoundingFloor:
         return plain_fields(self, players=[np.asarray(leaf) for leaf in jax.tree.leaves(self.players)])
 
 
-def rounding_floor(game: Game, update: Rounded, at: Any = None, *, key: PRNGKeyArray | None = None) -> RoundingFloor:
+def rounding_floor(
+    game: Game, update: Rounded, at: Any = None, *, reach: float = 0.0, key: PRNGKeyArray | None = None
+) -> RoundingFloor:
     r"""The floor that rounding of the state puts under convergence to a stable equilibrium, from the spectrum.
 
     With the Jacobian M of the map without rounding and the spacing $\delta_i$ of the numbers of coordinate i, a step is
@@ -75,8 +77,9 @@ def rounding_floor(game: Game, update: Rounded, at: Any = None, *, key: PRNGKeyA
     which are bounded by C again. All are bounds for a linear map, of first order in $\delta$ for others. The step h
     stands in a denominator: $M = I - hA$ has $|(I-M)^{-1}| = |A^{-1}|/h$, and to the nearest smaller steps rest further
     away; the floor of stochastic rounding is about a spacing, whatever the step.
-    The spacing is that of numbers of the equilibrium's size plus the bound itself: a coordinate that tends to 0 with
-    all others has no floor above the least positive number.
+    The spacing is that of numbers of the equilibrium's size plus the bound itself, or plus `reach`: the bounds hold for
+    runs that stay where numbers are no coarser. From further away a run may come to rest among coarser numbers before
+    it gets there. A coordinate that tends to 0 with all others has no floor above the least positive number.
 
     Rounding within a step (`arithmetic`) is not in it: its errors are relative to what is computed, and add to these.
     Source: error bounds of perturbed linear recurrences, e.g. Higham, Accuracy and Stability of Numerical Algorithms,
@@ -86,6 +89,7 @@ def rounding_floor(game: Game, update: Rounded, at: Any = None, *, key: PRNGKeyA
         game: the game.
         update: an update in finite precision.
         at: a tuple of players; default the game's first known equilibrium.
+        reach: how far from the equilibrium the runs in question may be, in every coordinate.
         key: for a game that can only be sampled: the batch is frozen.
 
     Raises:
@@ -122,7 +126,7 @@ def rounding_floor(game: Game, update: Rounded, at: Any = None, *, key: PRNGKeyA
     def settled(bound: Any) -> np.ndarray:
         reached = np.zeros_like(position)
         for _ in range(SWEEPS):
-            spacing = _spacing(update, state, position + reached)
+            spacing = _spacing(update, state, position + np.maximum(reached, reach))
             before, reached = reached, bound(spacing)
             if not np.all(np.isfinite(reached)) or np.max(reached) > 1e30:
                 return np.full_like(reached, np.inf)
@@ -141,7 +145,9 @@ def rounding_floor(game: Game, update: Rounded, at: Any = None, *, key: PRNGKeyA
     nearest = settled(lambda spacing: powers @ spacing / 2)
     found = {"nearest": nearest, "resting": settled(lambda s: resting @ s / 2), "stochastic": settled(deviations)}
     finite = np.where(np.isfinite(nearest), nearest, 0)
-    return RoundingFloor(spacing=_spacing(update, state, position + finite), radius=radius, players=players, **found)
+    return RoundingFloor(
+        spacing=_spacing(update, state, position + np.maximum(finite, reach)), radius=radius, players=players, **found
+    )
 
 
 def stall_factor(game: Game, update: Rounded, players: Players, *, key: PRNGKeyArray | None = None) -> float:
