@@ -365,9 +365,9 @@ def findings(ladder: Ladder, dataset: "xr.Dataset") -> list[str]:
     sentences.append(
         f"from functions to parameters: {networks:.2g} after {ladder.steps} steps of Adam, "
         + (
-            f"and {growing} eigenvalues of the field there have positive real parts"
+            f"and {growing} eigenvalues of the field there have real parts above 0.001"
             if growing
-            else "and no eigenvalue of the field there has a positive real part"
+            else "and no eigenvalue of the field there has a real part above 0.001"
         )
     )
     below = f"minibatches of {ladder.batch}", "weights in bfloat16, to the nearest", "weights in bfloat16, stochastic"
