@@ -615,8 +615,8 @@ def _comparison(options: argparse.Namespace) -> int:
     from dynamics import ensembles
     from dynamics.reports import comparisons, ladders, surveys
 
-    reports: dict[str, Any] = dict.fromkeys(SURVEYS, surveys) | dict.fromkeys(LADDERS, ladders)
-    report = reports.get(options.study, comparisons)
+    modules: dict[tuple[str, ...], Any] = {COMPARISONS: comparisons, SURVEYS: surveys, LADDERS: ladders}
+    report = next(module for names, module in modules.items() if options.study in names)
     problems: list[tuple[str, Exception]] = []
     with _cannot_write(out):
         cells: Path | None = out / comparisons.CELLS

@@ -19,7 +19,7 @@ from dynamics._progress import Shown
 from dynamics.compiler.derivatives import released
 from dynamics.directions import Natural
 from dynamics.experiments.survey import blurred, jensen_shannon
-from dynamics.function_space import DensityGAN, NestedDensityGAN, Transport, Weighted
+from dynamics.function_space import DensityGAN, Graph, NestedDensityGAN, Transport, Weighted
 from dynamics.game import Game, Players
 from dynamics.gan import GAN
 from dynamics.networks.architectures import fully_connected
@@ -186,6 +186,7 @@ class _Floors:
         self.objective = NonSaturating()
         masses = sum(_normal(self.grid, mean, SPREAD) for mean in MEANS)
         self.density_game = DensityGAN.on_line(masses, self.grid, self.objective, r1=ladder.gamma)
+        self.transport = Transport(Graph.line(np.asarray(self.grid)), self.density_game.data)
         self.data = sum(_normal(self.points, mean, np.hypot(SPREAD, BLUR)) for mean in MEANS) / len(MEANS)
         self.source = distributions.GaussianMixture(np.array(MEANS)[:, None], SPREAD, 12, ladder.batch)
         self.first = jnp.asarray(_quantiles(ladder.particles, *START))
@@ -214,12 +215,11 @@ class _Floors:
 
     def nested(self) -> dict[str, Any]:
         game = NestedDensityGAN(self.density_game)
-        direction = Natural(Transport(self.density_game.graph, self.density_game.data))
-        return self._density_floor(game, direction, (self._logits(),))
+        return self._density_floor(game, Natural(self.transport), (self._logits(),))
 
     def functions(self) -> dict[str, Any]:
         game = self.density_game
-        direction = Natural(Transport(game.graph, game.data), Weighted(game.data))
+        direction = Natural(self.transport, Weighted(game.data))
         return self._density_floor(game, direction, (self._logits(), jnp.zeros(POINTS)))
 
     def _logits(self) -> Array:
@@ -271,33 +271,28 @@ class _Floors:
             update = Rounded(update, "bfloat16", memory=None)
         if number == 6:
             update = Rounded(update, "bfloat16", memory=None, rounding="stochastic", exact=True)
-        sampled = number == 4
-
-        def make(seed: Array) -> tuple[GAN, Players]:
-            first, second = jax.random.split(jax.random.key(seed))
-            options: dict[str, Any] = {"width": ladder.width, "depth": 1, "activation": jax.nn.tanh}
-            generator, theta = fully_connected(1, 1, key=first, **options)
-            discriminator, psi = fully_connected(1, None, key=second, **options)
-            latents: Any = distributions.normal(jnp.zeros(1), 1.0, 12, ladder.batch) if sampled else self.latents
-            game = GAN(generator, discriminator, self.source, latents, self.objective, R1(ladder.gamma))
-            return game, (theta, psi)
+        options: dict[str, Any] = {"width": ladder.width, "depth": 1, "activation": jax.nn.tanh}
+        generator, _ = fully_connected(1, 1, key=jax.random.key(0), **options)
+        discriminator, _ = fully_connected(1, None, key=jax.random.key(0), **options)
+        exact = GAN(generator, discriminator, self.source, self.latents, self.objective, R1(ladder.gamma))
+        drawn = distributions.normal(jnp.zeros(1), 1.0, 12, ladder.batch)
+        sampled = GAN(generator, discriminator, self.source, drawn, self.objective, R1(ladder.gamma))
 
         def train(seed: Array) -> tuple[Array, Players]:
-            game, start = make(seed)
-            key = jax.random.fold_in(jax.random.key(17), seed) if number in (4, 6) else None
-            options: dict[str, Any] = {"save_every": _every(ladder.steps), "classify": False, "key": key}
-            run = simulate(game, update, start, steps=ladder.steps, **options)
-            points = jax.vmap(lambda player: jax.vmap(lambda z: game.generator(player, z))(self.latents))(
-                run.players[0]
+            first, second = jax.random.split(jax.random.key(seed))
+            start = tuple(
+                fully_connected(1, outputs, key=key, **options)[1] for outputs, key in ((1, first), (None, second))
             )
+            key = jax.random.fold_in(jax.random.key(17), seed) if number in (4, 6) else None
+            keeping: dict[str, Any] = {"save_every": _every(ladder.steps), "classify": False, "key": key}
+            run = simulate(sampled if number == 4 else exact, update, start, steps=ladder.steps, **keeping)
+            points = jax.vmap(lambda player: jax.vmap(lambda z: generator(player, z))(self.latents))(run.players[0])
             return points[..., 0], jax.tree.map(lambda leaf: leaf[-1], run.players)
 
         samples, ends = jax.jit(jax.vmap(train))(jnp.arange(ladder.seeds))
-        game, _ = make(jnp.asarray(0))
-        end = jax.tree.map(lambda leaf: leaf[0], ends)
-        # The exact expectations of the game above it: what is left of the field is noise and rounding.
-        exact = GAN(game.generator, game.discriminator, self.source, self.latents, self.objective, R1(ladder.gamma))
-        return {"models": blurred(self.points, samples), "eigenvalues": _spectrum(exact, Natural(), end)}
+        # With exact expectations on all floors: what is left of the field at the end is noise and rounding.
+        spectrum = _spectrum(exact, Natural(), jax.tree.map(lambda leaf: leaf[0], ends))
+        return {"models": blurred(self.points, samples), "eigenvalues": spectrum}
 
 
 def _spectrum(game: Game, direction: Natural, players: Players) -> np.ndarray:
@@ -361,7 +356,7 @@ def findings(ladder: Ladder, dataset: "xr.Dataset") -> list[str]:
         f"from densities to {ladder.particles} particles the floor rises from {densities:.2g} to {particles:.2g}: as "
         "many points are no density, and along their relative positions nothing pulls, eigenvalues near 0"
     )
-    growing = int(np.sum(dataset["eigenvalues"].sel(floor=FLOORS[3]).values.real > 1e-3))
+    growing = int(np.sum(np.real(dataset["eigenvalues"].sel(floor=FLOORS[3]).values) > 1e-3))
     sentences.append(
         f"from functions to parameters: {networks:.2g} after {ladder.steps} steps of Adam, "
         + (

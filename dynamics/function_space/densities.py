@@ -116,7 +116,7 @@ class DensityGAN(Game):
             options: `r1`, `r2`, `batch_size`.
         """
         x = as_leaf(points)
-        values = density(x) if callable(density) else density
+        values: Any = density(x) if callable(density) else density
         return cls(values, objective, Graph.line(np.asarray(points, float)), points=x, **options)
 
     def probabilities(self, players: Players) -> Float[Array, " n"]:
@@ -133,15 +133,10 @@ class DensityGAN(Game):
         if key is None or self.batch_size is None:
             return p, q
         of_real, of_fake = jax.random.split(key)
-        real = self._drawn(of_real, p)
+        real = _drawn(of_real, p, self.batch_size)
         held = jax.lax.stop_gradient(q)
-        drawn = self._drawn(of_fake, held)
+        drawn = _drawn(of_fake, held, self.batch_size)
         return real, jnp.where(held > 0, q * (drawn / jnp.where(held > 0, held, 1)), 0)
-
-    def _drawn(self, key: PRNGKeyArray, probabilities: Array) -> Array:
-        """Relative frequencies of independent draws."""
-        rows = jax.random.categorical(key, jnp.log(probabilities), shape=(self.batch_size,))
-        return jnp.zeros_like(probabilities).at[rows].add(1 / self.batch_size)
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
         if len(players) != 2:
@@ -192,8 +187,7 @@ class DensityGAN(Game):
 
     @classmethod
     def example(cls) -> tuple[Game, Players]:
-        points = jnp.linspace(-1.0, 1.0, 5)
-        game = cls.on_line([0.1, 0.3, 0.2, 0.15, 0.25], points, r1=0.2)
+        game = cls.on_line([0.1, 0.3, 0.2, 0.15, 0.25], np.linspace(-1.0, 1.0, 5), r1=0.2)
         return game, (jnp.asarray([0.5, -0.2, 0.1, 0.0, 0.3]), jnp.asarray([0.1, 0.4, -0.3, 0.2, 0.0]))
 
 
@@ -282,8 +276,14 @@ class NestedDensityGAN(Game):
 
     @classmethod
     def example(cls) -> tuple[Game, Players]:
-        game, players = DensityGAN.example()
-        return cls(game), players[:1]
+        game = DensityGAN.on_line([0.1, 0.3, 0.2, 0.15, 0.25], np.linspace(-1.0, 1.0, 5))
+        return cls(game), (jnp.asarray([0.5, -0.2, 0.1, 0.0, 0.3]),)
+
+
+def _drawn(key: PRNGKeyArray, probabilities: Array, count: int) -> Array:
+    """Relative frequencies of independent draws."""
+    rows = jax.random.categorical(key, jnp.log(probabilities), shape=(count,))
+    return jnp.zeros_like(probabilities).at[rows].add(1 / count)
 
 
 def _check_masses(masses: Any) -> None:

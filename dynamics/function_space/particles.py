@@ -15,7 +15,7 @@ from dynamics.distributions import GaussianMixture
 from dynamics.game import Game, Losses, Players, as_losses, as_players
 from dynamics.games import MatrixGame
 from dynamics.games.matrix_game import Strategies
-from dynamics.objectives import NonSaturating, Objective, Pointwise
+from dynamics.objectives import NonSaturating, Pointwise
 
 MOST = 100_000  # ways to put particles on points
 
@@ -56,10 +56,10 @@ class ParticleGAN(Game):
 
     data: Array
     std: Array
-    objective: Objective
+    objective: Pointwise
     nodes: int = eqx.field(static=True)
 
-    def __init__(self, data: Numbers, std: Any, objective: Objective | None = None, nodes: int = 12):
+    def __init__(self, data: Numbers, std: Any, objective: Pointwise | None = None, nodes: int = 12):
         self.data = as_leaf(data)
         self.std = as_leaf(std)
         self.objective = NonSaturating() if objective is None else objective

@@ -18,9 +18,7 @@ DIVERGENCES, SPECTRA, DENSITIES = "divergences.png", "spectra.png", "densities.p
 FILES = ("results.json", "report.md", DIVERGENCES, SPECTRA, DENSITIES)
 GAINED = {
     FLOORS[0]: "a proof: every f-divergence falls, one real spectrum, no rotation",
-    FLOORS[
-        1
-    ]: "a game of two, which may turn, damped by R1; the spectrum is that of an operator; lost: the divergence may rise",
+    FLOORS[1]: "a game of two that R1 damps, with the spectrum of an operator; lost: the divergence may rise",
     FLOORS[2]: "samples; lost: densities between them, a unique equilibrium",
     FLOORS[3]: "a generator for any latent, few numbers; lost: convexity in q and in the score, the closed form",
     FLOORS[4]: "steps that cost little; lost: the point of rest",

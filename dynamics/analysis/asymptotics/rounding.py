@@ -124,7 +124,7 @@ def rounding_floor(
     powers, resting = _sum_of_powers(matrix), np.abs(np.linalg.inv(np.eye(len(matrix)) - matrix))
 
     def settled(bound: Any) -> np.ndarray:
-        reached = np.zeros_like(position)
+        before = reached = np.zeros_like(position)
         for _ in range(SWEEPS):
             spacing = _spacing(update, state, position + np.maximum(reached, reach))
             before, reached = reached, bound(spacing)
@@ -136,6 +136,7 @@ def rounding_floor(
 
     def deviations(spacing: np.ndarray) -> np.ndarray:
         variance, change = spacing**2 / 4, matrix - np.eye(len(matrix))
+        covariance = np.diag(variance)
         for _ in range(SWEEPS):  # every one of them is a bound; they fall
             covariance = scipy.linalg.solve_discrete_lyapunov(matrix, np.diag(variance))
             moved = np.sqrt(np.maximum(np.diag(change @ covariance @ change.T), 0))
