@@ -202,6 +202,9 @@ class _Floors:
             row = self.networks(number)
             row["position"] = _saved(self.ladder.steps).astype(float)
         models, data = row.pop("models"), row.pop("data", self.data)  # over seeds, saves and points
+        # As many on all floors, however many steps there are.
+        chosen = np.round(np.linspace(0, models.shape[1] - 1, SAVES + 1)).astype(int)
+        models, row["position"] = models[:, chosen], row["position"][chosen]
         row["divergence"] = np.asarray(jensen_shannon(data, models, self.points[1] - self.points[0]))
         row["density"] = np.asarray(models[0, -1])
         row["variables"] = len(row["eigenvalues"])

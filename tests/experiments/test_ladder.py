@@ -11,11 +11,11 @@ import scipy.linalg
 
 from dynamics import cli, experiments
 from dynamics.directions import Natural
-from dynamics.experiments.ladder import FLOORS, IN_TIME, _Floors, _slope, _spectrum, _spline, findings, ladder, reached
+from dynamics.experiments.ladder import FLOORS, IN_TIME, SAVES, _Floors, _slope, _spectrum, _spline, ladder
 from dynamics.function_space import NestedDensityGAN, Transport, Weighted
 from dynamics.reports import ladders as report
 
-SMALL = {"time": 0.08, "particles": 6, "width": 2, "steps": 4, "seeds": 2, "batch": 3}
+SMALL = {"time": 0.08, "particles": 24, "width": 2, "steps": 4, "seeds": 2, "batch": 3}
 
 
 def test_the_spline_is_scipys_and_adds_up_to_one():
@@ -70,11 +70,10 @@ def test_a_small_one_at_the_command_line(tmp_path, capsys, monkeypatch):
     results = json.loads(capsys.readouterr().out)
     assert {path.name for path in tmp_path.iterdir()} == set(report.FILES)
     assert results["axes"]["floor"] == list(FLOORS) and set(report.GAINED) == set(FLOORS)
-    dataset = ladder(**SMALL).run()
-    assert dataset["divergence"].shape[:2] == (len(FLOORS), 2) and np.all(np.isfinite(dataset["divergence"]))
+    divergence = np.asarray(results["values"]["divergence"])
+    assert divergence.shape == (len(FLOORS), 2, SAVES + 1) and np.all(np.isfinite(divergence))
     # The start is the same distribution on the first three floors, but for how it is held.
-    starts = dataset["divergence"].values[:IN_TIME, 0, 0]
-    np.testing.assert_allclose(starts, starts[0], rtol=0.1)
-    assert len(findings(ladder(**SMALL), dataset)) == 7 and np.all(reached(dataset) > 0)
+    np.testing.assert_allclose(divergence[:IN_TIME, 0, 0], divergence[0, 0, 0], rtol=0.1)
+    assert len(results["findings"]) == 7
     text = (tmp_path / "report.md").read_text()
     assert all(name in text for name in FLOORS) and "dynamics run ladder" in text
