@@ -25,6 +25,7 @@ def test_the_spline_is_scipys_and_adds_up_to_one():
     np.testing.assert_allclose(sum(_spline(jnp.asarray(0.3 - k)) for k in range(-3, 4)), 1, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_the_spectra_of_the_upper_floors_are_those_of_an_operator():
     made = ladder(gamma=0.2)
     floors = _Floors(made)

@@ -35,6 +35,7 @@ def test_divergence_and_field_by_quadrature():
     np.testing.assert_allclose(game.field(players)[0], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_zero_sum_game_goes_downhill_on_the_blurred_divergence():
     game = ParticleGAN(np.stack([DATA, DATA[::-1] / 2], axis=1), 0.7, dy.objectives.Minimax(), nodes=16)
     players = (jnp.asarray(np.random.default_rng(0).normal(size=(2, 2))),)
@@ -69,6 +70,7 @@ def test_all_arrangements_are_equilibria_and_few_of_them_are_the_best():
     assert seen == {(1, 1, 1): 6, (0, 1, 2): 18, (0, 0, 3): 3}
 
 
+@pytest.mark.slow
 def test_a_wider_blur_takes_stability_from_the_worse_ones():
     """With two points: both particles on one of them is stable for a small blur only."""
     stable = []

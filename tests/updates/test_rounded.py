@@ -86,11 +86,12 @@ def descent(step=0.1, other=None, kind=Simultaneous):
     return kind(optax.sgd(step), optax.sgd(step if other is None else other))
 
 
+@pytest.mark.slow_cases("Alternating")
 @pytest.mark.parametrize("kind", [Simultaneous, Alternating])
 def test_the_floor_is_below_the_prediction_and_not_far(kind):
     """From many starts, in the long run; the largest of them comes near the bound for points of rest."""
     game, plain = shifted(), descent(0.05, 0.1, kind)
-    starts = jax.random.uniform(jax.random.key(0), (200, 2), minval=-1.0, maxval=5.0)
+    starts = jax.random.uniform(jax.random.key(0), (100, 2), minval=-1.0, maxval=5.0)
     for bits in (6.0, 7.0, 9.0, 13.0):
         update = Rounded(plain, bits)
         floor = dy.rounding_floor(game, update, reach=4.4)
@@ -142,6 +143,7 @@ def test_an_equilibrium_at_zero_has_no_floor():
     assert np.all(dy.rounding_floor(game, Rounded(plain, "bfloat16")).nearest < 1e-36)
 
 
+@pytest.mark.slow_cases("None")
 @pytest.mark.parametrize("arithmetic", [None, "bfloat16"])
 def test_the_verdict_is_that_of_the_map_without_rounding_and_says_so(arithmetic):
     for gamma, verdict in ((0.3, "stable"), (0.0, "unstable")):
