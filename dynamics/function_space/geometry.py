@@ -2,7 +2,7 @@ r"""Geometries of densities and of functions on points: what makes a gradient a 
 
 A density is held as logits $\theta$, $q = \mathrm{softmax}(\theta)$. A direction in logits, $v = -\nabla_\theta L$,
 tells the slope of L in the probabilities up to a constant: $v_i/q_i = -(\partial L/\partial q_i - \sum_j q_j\,\partial
-L/\partial q_j)$. A probability that is 0 in the arithmetic at hand stays so.
+L/\partial q_j)$. A slope is taken as 0 where a probability is 0 in the arithmetic at hand.
 """
 
 from typing import Any
@@ -111,7 +111,8 @@ class Transport(eqx.Module):
     measure $\pi$, $\kappa_{ij} = (\pi_i + \pi_j)/(2\ell_{ij}^2)$, the logarithmic mean $\Lambda(a, b) = (a-b)/(\log a
     - \log b)$, and u minus the slope of the loss in the probabilities. On a fine grid that is $\dot q = \nabla\cdot(q
     \nabla\,\delta L/\delta q)$, the motion of particles downhill. With it the gradient flow of $KL(q\,\|\,\pi)$ is
-    exactly the Markov chain $\dot q_i = \sum_j \kappa_{ij}(\rho_j - \rho_i)$, the Fokker-Planck equation.
+    exactly the Markov chain $\dot q_i = \sum_j \kappa_{ij}(\rho_j - \rho_i)$, the Fokker-Planck equation. Mass enters
+    points that have none at an infinite rate of the logarithm: directions overflow where a probability does.
     Source: Maas, Gradient Flows of the Entropy for Finite Markov Chains, 2011, theorem 4.7; on the continuum: Jordan,
     Kinderlehrer, Otto, The Variational Formulation of the Fokker-Planck Equation, 1998.
 

@@ -6,25 +6,25 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from dynamics._checks import check_kind
 from dynamics._names import nearest
-from dynamics.game import Game, Players
+from dynamics.game import Game, Players, variables_of, with_variables
 from dynamics.optimisers import sgd
 from dynamics.updates.alternating import Alternating
-from dynamics.updates.base import State, Update
+from dynamics.updates.base import State, ThreadedUpdate, Update, threaded_step
 from dynamics.updates.formats import Format as Format
 from dynamics.updates.formats import as_format, round_to, with_arithmetic
 
 Rounding = Literal["nearest", "stochastic"]
 
 
-class Rounded(Update):
+class Rounded(ThreadedUpdate):
     r"""An update in finite precision: $x^+ = R(F(x))$, with every number of the state rounded to a format.
 
     What is rounded: the players, each to its own format, and the floating part of the memory (momenta, mean squares) to
     the format of `memory`, once at the start and after every step. With `arithmetic` also the result of every operation
     within a step, that of the gradients included, to the nearest number of that format; sums and matrix products are
-    added up in full and rounded once. What is not rounded: the numbers of game and method (data, rates), and, without
-    `arithmetic`, everything inside a step. Weights in bfloat16 are `Rounded(update, "bfloat16")`, mixed precision with
-    master weights in float32 is `Rounded(update, "float32", arithmetic="bfloat16")`.
+    added up in full and rounded once. What is not rounded: the numbers of game and method (data, rates, running means),
+    and, without `arithmetic`, everything inside a step. Weights in bfloat16 are `Rounded(update, "bfloat16")`, mixed
+    precision with master weights in float32 is `Rounded(update, "float32", arithmetic="bfloat16")`.
 
     Formats are simulated: players must be of a finer type than they are, float64 for "float32", whose operations are
     then correctly rounded.
@@ -97,6 +97,9 @@ class Rounded(Update):
         return State(state.players, self._rounded_memory(state.memory, None))
 
     def step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> State:
+        return self.threaded_step(game, state, key)[0]
+
+    def threaded_step(self, game: Game, state: State, key: PRNGKeyArray | None = None) -> tuple[State, Game]:
         rounding = None
         if self.rounding == "stochastic":
             if key is None:
@@ -106,14 +109,15 @@ class Rounded(Update):
             rounding = jax.random.fold_in(key, 1)
         inner_key = None if self.exact else key
 
-        def step(players: Players, memory: PyTree) -> tuple[Players, PyTree]:
-            after = self.inner_update.step(game, State(players, memory), inner_key)
-            return after.players, after.memory
+        def step(players: Players, memory: PyTree) -> tuple[Players, PyTree, PyTree]:
+            after, moved = threaded_step(self.inner_update, game, State(players, memory), inner_key)
+            return after.players, after.memory, variables_of(moved)
 
         if self.arithmetic is not None:
             step = with_arithmetic(step, self.arithmetic)
-        players, memory = step(state.players, state.memory)
-        return State(self._rounded_players(players, rounding), self._rounded_memory(memory, rounding))
+        players, memory, variables = step(state.players, state.memory)
+        after = State(self._rounded_players(players, rounding), self._rounded_memory(memory, rounding))
+        return after, with_variables(game, variables)
 
     def _rounded_players(self, players: Players, key: PRNGKeyArray | None) -> Players:
         if len(self.formats) not in (1, len(players)):

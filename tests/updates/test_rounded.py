@@ -188,6 +188,24 @@ def test_formats_per_player_memory_and_pytrees():
     assert [float(x) for x in same.players] == [float(x) for x in plain.players]
 
 
+def test_values_that_a_game_keeps_go_through_the_step_as_without_rounding():
+    game = dy.GAN(
+        lambda theta, z: theta + z,
+        lambda psi, x: psi * x + 0.1 * psi**2,
+        jnp.asarray([0.5, 1.5]),
+        jnp.asarray([0.0, 0.3]),
+        penalty=dy.penalties.LeCam(0.4),
+    )
+    plain = descent(0.1, 0.3, Alternating)
+    runs = [
+        dy.simulate(game, update, (0.2, -0.5), steps=5, classify=False)
+        for update in (plain, Rounded(plain, "float64"), Rounded(plain, "float64", arithmetic="float64"))
+    ]
+    for run in runs[1:]:
+        for found, expected in zip(jax.tree.leaves(run.state), jax.tree.leaves(runs[0].state), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
 @pytest.mark.slow
 def test_half_precision_loses_the_second_moments_that_bfloat16_keeps():
     """R3GAN's case on a game that one can solve: mixed precision with Adam near an equilibrium.
