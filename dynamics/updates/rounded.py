@@ -116,7 +116,8 @@ class Rounded(ThreadedUpdate):
         if self.arithmetic is not None:
             step = with_arithmetic(step, self.arithmetic)
         players, memory, variables = step(state.players, state.memory)
-        after = State(self._rounded_players(players, rounding), self._rounded_memory(memory, rounding))
+        of_players, of_memory = (None, None) if rounding is None else jax.random.split(rounding)
+        after = State(self._rounded_players(players, of_players), self._rounded_memory(memory, of_memory))
         return after, with_variables(game, variables)
 
     def _rounded_players(self, players: Players, key: PRNGKeyArray | None) -> Players:
@@ -133,7 +134,7 @@ class Rounded(ThreadedUpdate):
     def _rounded_memory(self, memory: PyTree, key: PRNGKeyArray | None) -> PyTree:
         if self.memory is None:
             return memory
-        return _rounded(memory, self.memory, None if key is None else jax.random.fold_in(key, len(self.formats) + 17))
+        return _rounded(memory, self.memory, key)
 
     @classmethod
     def example(cls, players: int = 2) -> Update:
