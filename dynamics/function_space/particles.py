@@ -1,7 +1,7 @@
 """Generators without parameters: particles against the best discriminator, and games over sampled strategies."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -16,6 +16,7 @@ from dynamics.game import Game, Losses, Players, as_losses, as_players
 from dynamics.games import MatrixGame
 from dynamics.games.matrix_game import Strategies
 from dynamics.objectives import NonSaturating, Pointwise
+from dynamics.objectives.base import slope
 
 MOST = 100_000  # ways to put particles on points
 
@@ -44,6 +45,9 @@ class ParticleGAN(Game):
         std: s, the standard deviation of the blur, > 0.
         objective: a pointwise one that knows its best score; default non-saturating.
         nodes: of the Gauss-Hermite quadrature of the blur, in each dimension.
+
+    Where the ratio of densities would overflow (particles about 35 standard deviations away from all data, 12 in
+    float32) losses go on linearly in its logarithm, which is what those of bounded weight do.
 
     Raises:
         ValueError: the data are no finite points, or the blur is not positive.
@@ -79,11 +83,20 @@ class ParticleGAN(Game):
         distances = squares if squares.ndim == 1 else jnp.sum(squares, axis=1)
         return jax.nn.logsumexp(-distances / 2) - jnp.log(jnp.asarray(len(centres), centres.dtype))
 
-    def score(self, point: Float[Array, "..."], particles: Array) -> Array:
-        """The best discriminator's score at a point."""
-        ratio = self.log_density(point, self.data.astype(particles.dtype)) - self.log_density(point, particles)
-        # Only the ratio matters; both in units of their sum, so that neither is lost to rounding.
-        return self.objective.optimal_score(jax.nn.sigmoid(ratio), jax.nn.sigmoid(-ratio))
+    def log_ratio(self, point: Float[Array, "..."], particles: Array) -> Array:
+        """The logarithm of p/q at a point."""
+        return self.log_density(point, self.data.astype(particles.dtype)) - self.log_density(point, particles)
+
+    def _paid(self, loss: Callable[[Array], Array], point: Array, particles: Array) -> Array:
+        """What is paid for the best discriminator's score of a point; extended linearly where p/q would overflow."""
+        ratio = self.log_ratio(point, particles)
+        bound = 0.9 * jnp.log(jnp.finfo(ratio.dtype).max)
+        inside = jnp.clip(ratio, -bound, bound)
+
+        def paid(ratio: Array) -> Array:
+            return loss(self.objective.optimal_score(jnp.exp(ratio / 2), jnp.exp(-ratio / 2)))
+
+        return paid(inside) + slope(paid, inside) * (ratio - inside)
 
     def _blurred(self, centres: Array) -> Any:
         return GaussianMixture(centres, self.std.astype(centres.dtype), self.nodes).sample()
@@ -92,17 +105,15 @@ class ParticleGAN(Game):
         particles = self._particles(players)
         held = jax.lax.stop_gradient(particles)
 
-        def paid(point: Array) -> Array:
-            return self.objective.generator_loss(self.score(point, held))
-
-        return (self._blurred(particles).mean(paid),)
+        generator_loss = self.objective.generator_loss
+        return (self._blurred(particles).mean(lambda point: self._paid(generator_loss, point, held)),)
 
     def divergence(self, players: Players) -> Array:
         """The objective's divergence of the blurred data and the blurred particles."""
         particles = self._particles(players)
 
         def scored(loss: Any) -> Any:
-            return lambda point: loss(self.score(point, particles))
+            return lambda point: self._paid(loss, point, particles)
 
         on_real = self._blurred(self.data.astype(particles.dtype)).mean(scored(self.objective.real_loss))
         on_fake = self._blurred(particles).mean(scored(self.objective.fake_loss))

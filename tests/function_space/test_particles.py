@@ -35,6 +35,14 @@ def test_divergence_and_field_by_quadrature():
     np.testing.assert_allclose(game.field(players)[0], expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype, far", [(np.float64, 500.0), (np.float32, 50.0)])
+def test_a_particle_far_from_all_data_is_sent_back(dtype, far):
+    """Along grad log(p/q), which between two Gaussians k standard deviations s apart is k / s, at full weight."""
+    game = ParticleGAN(np.array([0.0]), 0.1, nodes=6)
+    field = game.field((jnp.asarray([far / 10], dtype),))[0]
+    np.testing.assert_allclose(field, [-far / 0.1], rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_a_zero_sum_game_goes_downhill_on_the_blurred_divergence():
     game = ParticleGAN(np.stack([DATA, DATA[::-1] / 2], axis=1), 0.7, dy.objectives.Minimax(), nodes=16)
