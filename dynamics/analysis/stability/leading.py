@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -301,9 +301,71 @@ def leading_stability(
         require_equilibrium: raise where the step moves the state by more than rounding explains.
     """
     boundary = boundary_of(method)
-    game = rest.at(game)
-    operator = StateOperator(game, rest.of(method), rest.state, key)
     probing, solving, bounding, others = jax.random.split(jax.random.key(leading.seed), 4)
+    point = _prepare(rest.at(game), method, rest, leading, probing, key, notes, require_equilibrium)
+    solution = _solve(point, leading, boundary, solving, others)
+    bound = _bound(point, solution, leading, boundary, bounding)
+    return _judge(point, solution, bound, leading, boundary, others)
+
+
+class _Prepared(NamedTuple):
+    """A state whose Jacobian is to be looked at.
+
+    Attributes:
+        operator: the Jacobian.
+        scales: of the memory.
+        field: norm of the game's field.
+        moved: how far one step moves the state, or the norm of the flow's field.
+        products: with the Jacobian so far.
+        notes: what is to be said of it.
+    """
+
+    operator: StateOperator
+    scales: Array
+    field: float
+    moved: float
+    products: int
+    notes: tuple[str, ...]
+
+
+class _Solution(NamedTuple):
+    """Eigenvalues of the Jacobian.
+
+    Attributes:
+        scaled: the Jacobian in the scales of the memory, less the neutral eigenvalue.
+        pairs: of that matrix.
+        values: eigenvalues of the Jacobian.
+        norm: of the Jacobian in the scales of the memory.
+        rounding: error of products, absolute.
+        smooth: what difference quotients say.
+        products: with the Jacobian.
+        measure: of the eigenvalues of `scaled`, the largest first.
+        options: of the solver.
+    """
+
+    scaled: Scaled
+    pairs: Eigenpairs
+    values: np.ndarray
+    norm: float
+    rounding: float
+    smooth: str
+    products: int
+    measure: Measure
+    options: dict[str, Any]
+
+
+def _prepare(
+    game: Game,
+    method: Update | AbstractFlow,
+    rest: Rest,
+    leading: Leading,
+    probing: PRNGKeyArray,
+    key: PRNGKeyArray | None,
+    notes: tuple[str, ...],
+    require_equilibrium: bool,
+) -> _Prepared:
+    """The Jacobian, the scales in which it is small, and whether the state is at rest."""
+    operator = StateOperator(game, rest.of(method), rest.state, key)
     scales, gain, field, moved, length = _prepared(operator, leading.scaled, probing)
     if not np.isfinite(gain):
         memory = jax.tree.map(above_zero, operator.state.memory)
@@ -323,6 +385,15 @@ def leading_stability(
         )
     if not at_rest:
         notes = (*notes, Note.given_state.filled(moved=float(moved)))
+    products = PROBES + COMBINATIONS + len(copies(operator.state.players, operator.state.memory))
+    return _Prepared(operator, scales, float(field), float(moved), products, notes)
+
+
+def _solve(
+    point: _Prepared, leading: Leading, boundary: Boundary, solving: PRNGKeyArray, others: PRNGKeyArray
+) -> _Solution:
+    """The eigenvalues that were asked for, and how smooth the map is."""
+    operator, scales = point.operator, point.scales
     shift, of_values = boundary.neutral, leading.measure(boundary)
     options: dict[str, Any] = dict(
         tolerance=leading.tolerance, basis=leading.basis, products=leading.products, verify=False
@@ -334,37 +405,53 @@ def leading_stability(
     scaled = Scaled(operator, scales, jnp.asarray(shift, operator.dtype))
     start = None if leading.start is None else jnp.asarray(leading.start, operator.dtype) / scales
     pairs = krylov_schur(scaled, leading.count, measure, key=solving, start=start, **options)
-    products = pairs.products + PROBES + COMBINATIONS + len(copies(operator.state.players, operator.state.memory))
     pairs, smooth = _verified(operator, scaled, pairs, measure, others)
-    products += len(pairs.values) + DIRECTIONS
-    values = pairs.values + shift
-    order = boundary.order(values)
     norm = pairs.norm + abs(shift)
-    epsilon = float(jnp.finfo(operator.dtype).eps)
-    rounding = ROUNDING * epsilon * norm
-    bound = Bound(math.inf, leading.failure, 0)
-    inside = bool(np.all(boundary.distance(values) < 0))
-    if leading.bound and boundary.discrete and inside and leading.target == "outermost":
-        bound = radius_bound(
-            Scaled(operator, scales),
-            key=bounding,
-            without=pairs.basis,
-            products=leading.bound,
-            failure=leading.failure,
-            below=(1 + float(np.max(np.abs(values)))) / 2,
-        )
-        products += bound.products
+    rounding = ROUNDING * float(jnp.finfo(operator.dtype).eps) * norm
+    products = pairs.products + len(pairs.values) + DIRECTIONS
+    return _Solution(scaled, pairs, pairs.values + shift, norm, rounding, smooth, products, measure, options)
+
+
+def _bound(
+    point: _Prepared, solution: _Solution, leading: Leading, boundary: Boundary, bounding: PRNGKeyArray
+) -> Bound:
+    """A bound on all other eigenvalues, where it may decide."""
+    inside = bool(np.all(boundary.distance(solution.values) < 0))
+    if not (leading.bound and boundary.discrete and inside and leading.target == "outermost"):
+        return Bound(math.inf, leading.failure, 0)
+    return radius_bound(
+        Scaled(point.operator, point.scales),
+        key=bounding,
+        without=solution.pairs.basis,
+        products=leading.bound,
+        failure=leading.failure,
+        below=(1 + float(np.max(np.abs(solution.values)))) / 2,
+    )
+
+
+def _judge(
+    point: _Prepared,
+    solution: _Solution,
+    bound: Bound,
+    leading: Leading,
+    boundary: Boundary,
+    others: PRNGKeyArray,
+) -> LeadingStability:
+    """Errors of the eigenvalues, and what they and the bound decide."""
+    pairs, values, smooth = solution.pairs, solution.values, solution.smooth
+    products = point.products + solution.products + bound.products
+    order = boundary.order(values)
     conditions, left = np.full(len(values), np.nan), None
-    seems_unstable = bool(np.any(boundary.distance(values) > pairs.residuals + rounding))
+    seems_unstable = bool(np.any(boundary.distance(values) > pairs.residuals + solution.rounding))
     if leading.conditions or bound.radius < 1 or (leading.conditions is None and seems_unstable):
-        conditions, left, spent = _conditions(scaled, pairs, measure, others, options)
+        conditions, left, spent = _conditions(solution.scaled, pairs, solution.measure, others, solution.options)
         products += spent
-    errors = np.where(np.isnan(conditions), np.inf, conditions * (pairs.residuals + rounding))
+    errors = np.where(np.isnan(conditions), np.inf, conditions * (pairs.residuals + solution.rounding))
     outward = boundary.outward(values)
     certain = np.isfinite(errors)
     lower = float(np.max((outward - errors)[certain], initial=boundary.least))
     upper = max(float(np.max(outward + errors)), bound.radius)
-    remarks = [*notes]
+    remarks = [*point.notes]
     verdict = Verdict.marginal
     if smooth != "smooth":
         remarks.append(Note[Smoothness.of(smooth).name].filled())
@@ -377,8 +464,8 @@ def leading_stability(
     if not np.all(pairs.converged):
         remarks.append(Note.not_converged.filled(count=int(np.sum(~pairs.converged)), products=pairs.products))
     worst = float(boundary.bound(values))
-    vectors = _units(pairs.vectors * np.asarray(scales))
-    left = None if left is None else _units(left / np.asarray(scales))
+    vectors = _units(pairs.vectors * np.asarray(point.scales))
+    left = None if left is None else _units(left / np.asarray(point.scales))
     with np.errstate(divide="ignore"):
         rate = float(boundary.rate(worst))
     return LeadingStability(
@@ -398,15 +485,15 @@ def leading_stability(
         verdict=verdict,
         rate=rate,
         rotation=float(boundary.rotation(values[order[0]])),
-        size=operator.size,
-        norm=norm,
+        size=point.operator.size,
+        norm=solution.norm,
         smoothness=smooth,
         products=products,
         vectors=vectors[order],
         left_vectors=None if left is None else left[order],
-        players=rest.state.players,
-        residual=float(field),
-        moved=float(moved),
+        players=point.operator.state.players,
+        residual=point.field,
+        moved=point.moved,
         notes=tuple(remarks),
     )
 
