@@ -162,9 +162,9 @@ def failures(count, seed):
         complete = np.allclose(np.abs(pairs.values), np.abs(order[: len(pairs.values)]), rtol=1e-2)
         missed += not complete
         if complete:
-            above += bool(np.max(np.abs(others)) > bound.radius + rounding)
+            above += bool(np.max(np.abs(others)) > bound.value + rounding)
         else:  # then the bound has to show that something is missing
-            above += bool(bound.radius < np.max(np.abs(order[: len(pairs.values)])) * 0.99)
+            above += bool(bound.value < np.max(np.abs(order[: len(pairs.values)])) * 0.99)
     return dict(
         matrices=count, seed=seed, errors_not_admitted=wrong, bounds_that_are_none=above, incomplete_sets=missed
     )

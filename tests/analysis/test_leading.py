@@ -166,9 +166,66 @@ def test_flows_and_rotation():
     dense = dy.stability(game, flow)
     report = dy.stability(game, flow, leading=4)
     np.testing.assert_allclose(report.abscissa, dense.abscissa, rtol=1e-8)
-    assert report.verdict == "marginal"  # nothing bounds the other eigenvalues of a flow
+    assert report.verdict == "stable" and report.others < 0 and dense.verdict == "stable"
+    others = dense.eigenvalues[np.min(np.abs(dense.eigenvalues[:, None] - report.eigenvalues), axis=1) > 1e-6]
+    assert np.max(others.real) <= report.others
     turning = dy.stability(game, flow, leading=Leading(2, target="rotation"))
     np.testing.assert_allclose(turning.rotation, np.max(dense.eigenvalues.imag), rtol=1e-8)
+
+
+def turning(decay, turning, seed=0, coupling=1.0):
+    """A game of two players whose pairs -d +- iw are hidden by a rotation of each; zero-sum with `coupling` 1."""
+    random = np.random.default_rng(seed)
+    size = len(decay)
+    first, second = (np.linalg.qr(random.standard_normal((size, size)))[0] for _ in range(2))
+    cross = first @ np.diag(turning) @ second.T
+    blocks = [[(first * decay) @ first.T, coupling * cross], [-cross.T / coupling, (second * decay) @ second.T]]
+    return dy.games.Quadratic(blocks)
+
+
+def slow_pairs(size=60, fastest=None):
+    random = np.random.default_rng(3)
+    decay, frequency = random.uniform(0.05, 0.2, size), random.uniform(0, 2, size)
+    decay[:3], frequency[:3] = [0.01, 0.015, 0.02], [0.3, 1.1, 1.7]
+    if fastest is not None:
+        decay[3], frequency[3] = -fastest.real, fastest.imag
+    values = np.concatenate([-decay + 1j * frequency, -decay - 1j * frequency])
+    return decay, frequency, values[np.argsort(-values.real)]
+
+
+@pytest.mark.parametrize("coupling", [1.0, 2.5])
+def test_a_flow_that_turns_is_stable_with_the_probability_that_is_said(coupling):
+    """Slow pairs inside of a strip: the exponential finds them, and bounds the rest."""
+    decay, frequency, values = slow_pairs()
+    report = dy.stability(turning(decay, frequency, coupling=coupling), dy.flows.Flow(), leading=6)
+    np.testing.assert_allclose(np.sort_complex(report.eigenvalues), np.sort_complex(values[:6]), atol=1e-7)
+    assert report.verdict == "stable" and "1e-06" in report.describe()
+    assert values[6].real <= report.others < 0 and np.all(report.errors < 1e-5)
+    expected = (coupling + 1 / coupling) / 2 if coupling == 1 else None
+    assert expected is None or np.allclose(report.conditions, expected, rtol=1e-3)
+    jacobian = dy.stability(turning(decay, frequency, coupling=coupling), dy.flows.Flow()).jacobian
+    for value, left in zip(report.eigenvalues, report.left_vectors, strict=True):
+        assert np.linalg.norm(left.conj() @ jacobian - value * left.conj()) < 1e-5
+
+
+@pytest.mark.parametrize("fastest", [1e-3 + 1.95j, 1e-3 + 2.6j, 1e-3 + 0.7j])
+def test_a_flow_with_one_expanding_pair_is_unstable(fastest):
+    decay, frequency, values = slow_pairs(fastest=fastest)
+    report = dy.stability(turning(decay, frequency, seed=1), dy.flows.Flow(), leading=2)
+    assert report.verdict == "unstable" and report.lower > 0.9e-3
+    np.testing.assert_allclose(np.sort_complex(report.eigenvalues), np.sort_complex(values[:2]), atol=1e-6)
+
+
+def test_what_the_first_look_misses_grows_in_the_bound():
+    """Four pairs at the ends of the strip that Krylov's method finds at once, and a slower one in its middle."""
+    decay, frequency, _ = slow_pairs()
+    decay[:3], decay[3:] = 0.3, np.maximum(decay[3:], 0.3)
+    decay[0], frequency[0] = 0.05, 0.2
+    decay[1:5], frequency[1:5] = 0.1, [3.0, 3.3, 3.6, 3.9]
+    report = dy.stability(turning(decay, frequency), dy.flows.Flow(), leading=Leading(2, basis=12, tolerance=1e-3))
+    np.testing.assert_allclose(report.abscissa, -0.05, atol=1e-4)
+    with pytest.raises(ValueError, match="products"):
+        Leading(products=0)
 
 
 def test_blocks_and_parts_of_the_field():

@@ -14,6 +14,7 @@ from jaxtyping import Array, Complex, Float
 from dynamics.analysis.spectra.operators import Operator
 
 BLOCK = 16  # rows of a piece of the basis: what is not filled yet costs nothing
+LEAST = 8  # vectors beyond the number of wanted ones before residuals are looked at
 Measure = Callable[[np.ndarray], np.ndarray]
 
 
@@ -31,6 +32,7 @@ class Eigenpairs:
         norm: of the matrix in the Krylov space, a lower bound on its spectral norm.
         next: measure of the best Ritz value that is not among these, no bound on what else there is.
         allowed: residual, relative to the norm, up to which a pair counts as converged.
+        seen: Ritz values of the first space, before any restart: roughly where the spectrum lies.
     """
 
     values: Complex[np.ndarray, " k"]
@@ -42,11 +44,13 @@ class Eigenpairs:
     norm: float
     next: float
     allowed: float
+    seen: Complex[np.ndarray, " m"]
 
     def verified(self, images: Any, measure: Measure) -> "Eigenpairs":
         """The same from the products of the matrix with the rows of the basis, shape (k, n), once more computed."""
         images = np.asarray(images, float)
-        known = dict(norm=self.norm, next=self.next, allowed=self.allowed, products=self.products + len(images))
+        known = dict(norm=self.norm, next=self.next, allowed=self.allowed, seen=self.seen)
+        known["products"] = self.products + len(images)
         return _pairs(self.basis, self.basis.astype(float) @ images.T, measure, images=images, **known)
 
 
@@ -58,9 +62,13 @@ def krylov_schur(
     key: Any,
     basis: int | None = None,
     tolerance: float | None = None,
-    products: int = 3000,
+    products: int | Callable[[np.ndarray], int] = 3000,
     start: Any = None,
     verify: bool = True,
+    relative: bool = False,
+    stride: int = 8,
+    early: bool = False,
+    checked: Callable[[Eigenpairs], float] | None = None,
 ) -> Eigenpairs:
     r"""The eigenvalues of largest measure, and their vectors.
 
@@ -80,9 +88,14 @@ def krylov_schur(
         key: for the start.
         basis: number of vectors kept at most; default from `count`.
         tolerance: of residuals, relative to the norm of the matrix; default 1e-6 in float32 and 1e-11 in float64.
-        products: budget.
+        products: budget, or what it is for Ritz values of the first space.
         start: first vector, shape (n,); default random.
         verify: compute the residuals once more from products with the vectors themselves.
+        relative: the tolerance is relative to the wanted eigenvalue of least modulus, and not to the norm.
+        stride: number of products between two looks at the residuals.
+        early: look at them before the first space is full. That saves products, and may miss what shows later.
+        checked: is called with pairs that have converged, and says how many times too large their residuals are for
+            some other purpose; the tolerance is divided by that until it says no more than 1.
     """
     size, dtype = operator.size, operator.dtype
     count = min(count, size)
@@ -94,43 +107,57 @@ def krylov_schur(
     first = jax.random.normal(start_key, (size,), dtype) if start is None else jnp.asarray(start, dtype)
     pieces = rows.put(rows.empty(), 0, first / jnp.linalg.norm(first))
     projected = np.zeros((most + 1, most))
-    done, filled, norm = 0, 0, 0.0
+    done, filled, norm, restarted = 0, 0, 0.0, False
+    seen, budget = np.zeros(0), 0
     while True:
         key, expanding = jax.random.split(key)
-        pieces, columns = _expand(operator, rows, pieces, filled, most, expanding)
-        done += most - filled
-        projected[:, filled:most] = np.asarray(columns, float)[:, filled:most]
+        upto = min(filled + stride, most) if restarted or early else most
+        pieces, columns = _expand(operator, rows, pieces, filled, upto, expanding)
+        done += upto - filled
+        projected[:, filled:upto] = np.asarray(columns, float)[:, filled:upto]
         if not np.all(np.isfinite(projected)):
             raise FloatingPointError(
                 "a product with the matrix is not finite: the Jacobian has infinite or NaN entries at this point"
             )
-        square, last = projected[:most], projected[most]
-        norm = max(norm, float(np.linalg.norm(projected, 2)))
+        square, last, filled = projected[:upto, :upto], projected[upto, :upto], upto
+        norm = max(norm, float(np.linalg.norm(projected[: upto + 1, :upto], 2)))
+        if upto < min(most, count + LEAST):
+            continue
         values, vectors = np.linalg.eig(square)
+        if not restarted:
+            seen, budget = values, products(values) if callable(products) else products
         order = np.argsort(-measure(values), kind="stable")
         wanted = _whole_pairs(values, order, count)
         estimates = np.abs(last @ vectors[:, order[:wanted]])
-        allowed = np.maximum(tolerance * norm, 4 * epsilon * norm)
-        if np.all(estimates <= allowed) or most == size or done + (most - wanted) > products:
-            break
+        size_of = float(np.min(np.abs(values[order[:wanted]]))) if relative else norm
+        ended = upto == size or done + min(stride, most - wanted) > budget
+        floor = 4 * epsilon * norm
+        if ended or np.all(estimates <= max(tolerance * size_of, floor)):
+            schur = _invariant_basis(square, wanted, measure)
+            pairs = _pairs(
+                rows.combined(pieces, schur),
+                schur.T @ square @ schur,
+                measure,
+                products=done,
+                norm=norm,
+                allowed=max(4 * tolerance, 16 * epsilon),
+                next=float(measure(values[order[wanted : wanted + 1]])[0]) if wanted < len(values) else -np.inf,
+                remainder=last @ schur,
+                seen=seen.astype(complex),
+            )
+            excess = 1.0 if checked is None else checked(pairs)
+            if ended or not excess > 1 or tolerance * size_of <= floor:
+                break
+            tolerance /= 2 * excess
+        if upto < most:
+            continue
         keep = _whole_pairs(values, order, min(wanted + (most - wanted) // 2, most - 2))
         schur = _invariant_basis(square, keep, measure)
-        filled = schur.shape[1]
+        filled, restarted = schur.shape[1], True
         projected = np.zeros_like(projected)
         projected[:filled, :filled] = schur.T @ square @ schur
         projected[filled, :filled] = last @ schur
         pieces = rows.restart(pieces, schur)
-    schur = _invariant_basis(square, wanted, measure)
-    pairs = _pairs(
-        rows.combined(pieces, schur),
-        schur.T @ square @ schur,
-        measure,
-        products=done,
-        norm=norm,
-        allowed=max(4 * tolerance, 16 * epsilon),
-        next=float(measure(values[order[wanted : wanted + 1]])[0]) if wanted < len(values) else -np.inf,
-        remainder=last @ schur,
-    )
     return pairs.verified(_products(operator, jnp.asarray(pairs.basis)), measure) if verify else pairs
 
 

@@ -166,6 +166,40 @@ class Scaled(Operator):
         return lambda vector: product(self.scales * vector) / self.scales - shift * vector
 
 
+class Purged(Operator):
+    r"""$P A P$ with the projection $P = 1 - Q Q^T$: without the eigenvalues that belong to an invariant subspace.
+
+    Args:
+        operator: A.
+        basis: orthonormal rows that span the subspace, shape (k, n): $Q^T$.
+    """
+
+    operator: Operator
+    basis: Float[Array, "k n"]
+
+    @property
+    def size(self) -> int:
+        return self.operator.size
+
+    @property
+    def dtype(self) -> Any:
+        return self.operator.dtype
+
+    def transposed(self) -> Operator:
+        """The same of the transposed matrix."""
+        return Purged(self.operator.transposed(), self.basis)
+
+    def purged(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The projection of a vector."""
+        for _ in range(2):
+            vector = vector - (self.basis @ vector) @ self.basis
+        return vector
+
+    def product(self) -> Product:
+        product = self.operator.product()
+        return lambda vector: self.purged(product(self.purged(vector)))
+
+
 @eqx.filter_jit
 def _multiply(operator: Operator, vector: Array) -> Array:
     return operator.product()(vector)

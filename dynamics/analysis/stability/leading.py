@@ -18,7 +18,8 @@ from dynamics._plain import plain_fields
 from dynamics._printing import Described
 from dynamics._text import complex_text
 from dynamics.analysis.equilibria.newton import EquilibriumError
-from dynamics.analysis.spectra.bounds import Bound, radius_bound
+from dynamics.analysis.spectra.bounds import Bound, abscissa_bound, radius_bound
+from dynamics.analysis.spectra.exponential import Box, rightmost
 from dynamics.analysis.spectra.krylov import Eigenpairs, Measure, krylov_schur
 from dynamics.analysis.spectra.operators import Operator, Product, Scaled
 from dynamics.analysis.spectra.scaling import copies, memory_scales
@@ -35,6 +36,9 @@ PROBES = 4  # random directions for the scales of memory
 COMBINATIONS = 2  # of these, from which rounding is seen
 DIRECTIONS = 4  # along which difference quotients are taken
 ROUNDING = 16  # units of eps ||J|| that the products and the linearisation itself may be wrong by
+PRODUCTS = 3000  # budget for the eigenvalues
+LONG = 10  # times as many where the exponential is needed
+FEW = 200  # products of the method on the matrix itself before it goes on with the exponential
 QUOTIENTS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # distances at which difference quotients are taken, relative
 
 
@@ -133,7 +137,7 @@ class Leading:
             part), or a complex number: those nearest to it, which takes long inside of the spectrum.
         tolerance: of residuals, relative to the norm of the scaled Jacobian; default 1e-6 in float32, 1e-11 in float64.
         basis: number of vectors kept at most; default from `count`.
-        products: budget for the eigenvalues.
+        products: budget for the eigenvalues; default 3,000, and 30,000 for flows in which rotation dominates.
         conditions: whether left vectors and condition numbers are computed, at the same cost again; `None`: where the
             verdict needs them.
         bound: products with each of three random starts that bound all other eigenvalues at most; 0: no bound.
@@ -148,7 +152,7 @@ class Leading:
     target: str | complex = "outermost"
     tolerance: float | None = None
     basis: int | None = None
-    products: int = 3000
+    products: int | None = None
     conditions: bool | None = None
     bound: int = 1500
     failure: float = 1e-6
@@ -158,7 +162,8 @@ class Leading:
 
     def __post_init__(self):
         as_whole("count", self.count)
-        as_whole("products", self.products)
+        if self.products is not None:
+            as_whole("products", self.products)
         as_whole("bound", self.bound, 0)
         if not 0 < self.failure < 1:
             raise ValueError(f"failure is {self.failure}; expected a probability between 0 and 1, such as 1e-6")
@@ -303,9 +308,18 @@ def leading_stability(
     boundary = boundary_of(method)
     probing, solving, bounding, others = jax.random.split(jax.random.key(leading.seed), 4)
     point = _prepare(rest.at(game), method, rest, leading, probing, key, notes, require_equilibrium)
-    solution = _solve(point, leading, boundary, solving, others)
+    solution = _solve(point, leading, boundary, solving)
+    pairs, smooth = _verified(point.operator, solution.solver.scaled, solution.pairs, solution.solver.measure, others)
+    solution = solution.with_pairs(pairs)
     bound = _bound(point, solution, leading, boundary, bounding)
-    return _judge(point, solution, bound, leading, boundary, others)
+    if bound.growth > np.min(boundary.outward(solution.values)):
+        # Random starts without the known eigenvectors grow faster than these: something was missed.
+        again, second = jax.random.split(bounding)
+        spent = solution.products + bound.products
+        solution = _solve(point, leading, boundary, again, solution, bound.vector)
+        bound = _bound(point, solution, leading, boundary, second)
+        bound = dataclasses.replace(bound, products=bound.products + spent)
+    return _judge(point, solution, smooth, bound, leading, boundary, others)
 
 
 class _Prepared(NamedTuple):
@@ -332,26 +346,24 @@ class _Solution(NamedTuple):
     """Eigenvalues of the Jacobian.
 
     Attributes:
-        scaled: the Jacobian in the scales of the memory, less the neutral eigenvalue.
+        solver: of the Jacobian in the scales of the memory, less the neutral eigenvalue.
         pairs: of that matrix.
         values: eigenvalues of the Jacobian.
         norm: of the Jacobian in the scales of the memory.
         rounding: error of products, absolute.
-        smooth: what difference quotients say.
         products: with the Jacobian.
-        measure: of the eigenvalues of `scaled`, the largest first.
-        options: of the solver.
     """
 
-    scaled: Scaled
+    solver: "_Solver"
     pairs: Eigenpairs
     values: np.ndarray
     norm: float
     rounding: float
-    smooth: str
     products: int
-    measure: Measure
-    options: dict[str, Any]
+
+    def with_pairs(self, pairs: Eigenpairs) -> "_Solution":
+        """The same with other pairs of the same matrix."""
+        return self._replace(pairs=pairs, values=pairs.values + self.solver.boundary.neutral, products=pairs.products)
 
 
 def _prepare(
@@ -389,68 +401,132 @@ def _prepare(
     return _Prepared(operator, scales, float(field), float(moved), products, notes)
 
 
+@dataclasses.dataclass
+class _Solver:
+    """How the wanted eigenvalues of a matrix are computed; its transpose has them by the same way.
+
+    The Krylov-Schur method on the matrix itself, but for the rightmost ones of a flow in which rotation dominates: its
+    spectrum is a strip along the imaginary axis, and where few products do not find the wanted ones the method goes on
+    with the exponential.
+    """
+
+    scaled: Scaled
+    leading: Leading
+    boundary: Boundary
+    strip: Box | None = None  # that the exponential is taken for, once it is known to be needed
+    norm: float = math.nan
+
+    def measure(self, values: np.ndarray) -> np.ndarray:
+        """What is largest for the wanted ones."""
+        return self.leading.measure(self.boundary)(values + self.boundary.neutral)
+
+    @property
+    def rightmost(self) -> bool:
+        """Whether it is the real part that counts."""
+        return not self.boundary.discrete and self.leading.target == "outermost"
+
+    def pairs(self, count: int, key: PRNGKeyArray, transposed: bool = False, start: Any = None) -> Eigenpairs:
+        """The wanted eigenpairs; residuals may be those that the method itself estimates."""
+        operator = self.scaled.transposed() if transposed else self.scaled
+        basis, tolerance = self.leading.basis, self.leading.tolerance
+        budget = PRODUCTS if self.leading.products is None else self.leading.products
+        spent, known = 0, None
+        if self.strip is None:
+
+            def enough(seen: np.ndarray) -> int:
+                return min(budget, FEW) if self.rightmost and Box.around(seen).upright else budget
+
+            options: dict[str, Any] = dict(basis=basis, tolerance=tolerance, start=start, verify=False)
+            known = krylov_schur(operator, count, self.measure, key=key, products=enough, **options)
+            spent = known.products
+            if not (self.rightmost and Box.around(known.seen).upright) or np.all(known.converged):
+                return known
+            self.strip, self.norm = Box.around(known.seen), known.norm
+            start = jnp.sum(jnp.asarray(known.vectors.real, operator.dtype), axis=0) if start is None else start
+        budget = LONG * budget if self.leading.products is None else budget
+        try:
+            pairs = rightmost(
+                operator, count, self.strip, self.norm,
+                key=key, basis=basis, tolerance=tolerance, products=budget - spent, start=start,
+            )  # fmt: skip
+        except FloatingPointError:
+            if known is None:
+                raise
+            return known  # not converged, and says so
+        return dataclasses.replace(pairs, products=pairs.products + spent)
+
+
 def _solve(
-    point: _Prepared, leading: Leading, boundary: Boundary, solving: PRNGKeyArray, others: PRNGKeyArray
+    point: _Prepared,
+    leading: Leading,
+    boundary: Boundary,
+    solving: PRNGKeyArray,
+    known: _Solution | None = None,
+    vector: Any = None,
 ) -> _Solution:
-    """The eigenvalues that were asked for, and how smooth the map is."""
-    operator, scales = point.operator, point.scales
-    shift, of_values = boundary.neutral, leading.measure(boundary)
-    options: dict[str, Any] = dict(
-        tolerance=leading.tolerance, basis=leading.basis, products=leading.products, verify=False
-    )
-
-    def measure(values: np.ndarray) -> np.ndarray:
-        return of_values(values + shift)
-
-    scaled = Scaled(operator, scales, jnp.asarray(shift, operator.dtype))
-    start = None if leading.start is None else jnp.asarray(leading.start, operator.dtype) / scales
-    pairs = krylov_schur(scaled, leading.count, measure, key=solving, start=start, **options)
-    pairs, smooth = _verified(operator, scaled, pairs, measure, others)
-    norm = pairs.norm + abs(shift)
-    rounding = ROUNDING * float(jnp.finfo(operator.dtype).eps) * norm
-    products = pairs.products + len(pairs.values) + DIRECTIONS
-    return _Solution(scaled, pairs, pairs.values + shift, norm, rounding, smooth, products, measure, options)
+    """The eigenvalues that were asked for; with `known` once more, by the exponential, from those and a vector."""
+    neutral, dtype = boundary.neutral, point.operator.dtype
+    scaled = Scaled(point.operator, point.scales, jnp.asarray(neutral, dtype))
+    solver = _Solver(scaled, leading, boundary)
+    if known is None:
+        start = None if leading.start is None else jnp.asarray(leading.start, dtype) / point.scales
+    else:
+        solver.strip, solver.norm = known.solver.strip or Box.around(known.pairs.seen), known.pairs.norm
+        start = vector + jnp.sum(jnp.asarray(known.pairs.vectors.real, dtype), axis=0)
+    pairs = solver.pairs(leading.count, solving, start=start)
+    norm = pairs.norm + abs(neutral)
+    rounding = ROUNDING * float(jnp.finfo(dtype).eps) * norm
+    return _Solution(solver, pairs, pairs.values + neutral, norm, rounding, pairs.products)
 
 
 def _bound(
     point: _Prepared, solution: _Solution, leading: Leading, boundary: Boundary, bounding: PRNGKeyArray
 ) -> Bound:
     """A bound on all other eigenvalues, where it may decide."""
-    inside = bool(np.all(boundary.distance(solution.values) < 0))
-    if not (leading.bound and boundary.discrete and inside and leading.target == "outermost"):
+    values = solution.values
+    inside = bool(np.all(boundary.distance(values) < 0))
+    if not (leading.bound and inside and leading.target == "outermost"):
         return Bound(math.inf, leading.failure, 0)
-    return radius_bound(
-        Scaled(point.operator, point.scales),
+    options: dict[str, Any] = dict(
         key=bounding,
         without=solution.pairs.basis,
         products=leading.bound,
-        failure=leading.failure,
-        below=(1 + float(np.max(np.abs(solution.values)))) / 2,
+        below=(boundary.neutral + float(boundary.bound(values))) / 2,
     )
+    if boundary.discrete:
+        return radius_bound(Scaled(point.operator, point.scales), failure=leading.failure, **options)
+    box = solution.solver.strip or Box.around(solution.pairs.seen)
+    # Two bounds may be computed, of which one is used: half of the probability for each.
+    scaled = Scaled(point.operator, point.scales)
+    bound = abscissa_bound(scaled, box, failure=leading.failure / 2, **options)
+    return dataclasses.replace(bound, failure=leading.failure)
 
 
 def _judge(
     point: _Prepared,
     solution: _Solution,
+    smooth: str,
     bound: Bound,
     leading: Leading,
     boundary: Boundary,
     others: PRNGKeyArray,
 ) -> LeadingStability:
     """Errors of the eigenvalues, and what they and the bound decide."""
-    pairs, values, smooth = solution.pairs, solution.values, solution.smooth
-    products = point.products + solution.products + bound.products
+    pairs, values = solution.pairs, solution.values
+    products = point.products + solution.products + DIRECTIONS + bound.products
     order = boundary.order(values)
     conditions, left = np.full(len(values), np.nan), None
     seems_unstable = bool(np.any(boundary.distance(values) > pairs.residuals + solution.rounding))
-    if leading.conditions or bound.radius < 1 or (leading.conditions is None and seems_unstable):
-        conditions, left, spent = _conditions(solution.scaled, pairs, solution.measure, others, solution.options)
+    wanted = leading.conditions or bound.value < boundary.neutral or (leading.conditions is None and seems_unstable)
+    if wanted or (leading.conditions is None and solution.solver.strip is not None):
+        players = point.operator.state.players
+        conditions, left, spent = _conditions(solution.solver, pairs, players, others, symmetry=not wanted)
         products += spent
     errors = np.where(np.isnan(conditions), np.inf, conditions * (pairs.residuals + solution.rounding))
     outward = boundary.outward(values)
     certain = np.isfinite(errors)
     lower = float(np.max((outward - errors)[certain], initial=boundary.least))
-    upper = max(float(np.max(outward + errors)), bound.radius)
+    upper = max(float(np.max(outward + errors)), bound.value)
     remarks = [*point.notes]
     verdict = Verdict.marginal
     if smooth != "smooth":
@@ -480,7 +556,7 @@ def _judge(
         margin=float(boundary.margin(worst)),
         lower=lower,
         upper=upper,
-        others=bound.radius,
+        others=bound.value,
         failure=bound.failure,
         verdict=verdict,
         rate=rate,
@@ -499,12 +575,18 @@ def _judge(
 
 
 def _conditions(
-    scaled: Operator, pairs: Eigenpairs, measure: Measure, key: PRNGKeyArray, options: dict[str, Any]
+    solver: _Solver, pairs: Eigenpairs, players: Players, key: PRNGKeyArray, symmetry: bool
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """Condition numbers of the eigenvalues (NaN where unknown), left vectors, and how many products they took."""
+    """Condition numbers of the eigenvalues (NaN where unknown), left vectors, and how many products they took.
+
+    With `symmetry` only where that of a zero-sum game gives them at no great cost.
+    """
     conditions, vectors = np.full(len(pairs.values), np.nan), np.full_like(pairs.vectors, np.nan)
     try:
-        left = krylov_schur(scaled.transposed(), len(pairs.values), measure, key=key, **options)
+        left = _mirrored(solver, pairs, players)
+        if left is None and symmetry:
+            return conditions, None, 0
+        left = solver.pairs(len(pairs.values), key, transposed=True) if left is None else left
     except (NotImplementedError, ValueError, TypeError):  # a step whose program cannot be transposed
         return conditions, None, 0
     for place, value in enumerate(pairs.values):
@@ -518,6 +600,38 @@ def _conditions(
             conditions[place] = lengths / overlap if overlap > 0 else np.inf
             vectors[place] = vector.conj()
     return conditions, vectors, left.products
+
+
+def _mirrored(solver: _Solver, pairs: Eigenpairs, players: Players) -> Eigenpairs | None:
+    r"""Eigenpairs of the transpose that follow by a symmetry, or `None` where the game does not have it.
+
+    In a zero-sum game of two players under a flow $J = D \Sigma S$: S symmetric, $\Sigma = \operatorname{diag}(1, -1)$
+    and D positive by player. Where $J x = \lambda x$, then $J^T u = \lambda u$ for $u = (x_1, -c\,x_2)$ with one c for
+    all; whether it is so shows in the products.
+    """
+    size = solver.scaled.size
+    if solver.boundary.discrete or len(players) != 2 or _trees.size(players) != size:
+        return None
+    count = _trees.size(players[0])
+    parts = np.stack([pairs.vectors, pairs.vectors])
+    parts[0, :, count:], parts[1, :, :count] = 0, 0
+    rows = np.concatenate([parts.real, parts.imag]).reshape(-1, size).astype(solver.scaled.dtype)
+    images = np.asarray(_transposed_images(solver.scaled, jnp.asarray(rows)), float).reshape(2, *parts.shape)
+    defects = images[0] + 1j * images[1] - pairs.values[:, None] * parts  # of both halves, of every vector
+    first, second = defects.reshape(2, -1)
+    ratio = -float(np.vdot(second, first).real) / max(float(np.vdot(second, second).real), 1e-300)
+    vectors = parts[0] + ratio * parts[1]
+    lengths = np.linalg.norm(vectors, axis=1)
+    residuals = np.linalg.norm(defects[0] + ratio * defects[1], axis=1) / np.where(lengths > 0, lengths, 1)
+    if not np.all(residuals <= 4 * np.maximum(pairs.residuals, pairs.allowed * pairs.norm)) or not np.all(lengths > 0):
+        return None
+    units = vectors / lengths[:, None]
+    return dataclasses.replace(pairs, vectors=units, residuals=residuals, products=len(rows))
+
+
+@eqx.filter_jit
+def _transposed_images(operator: Operator, rows: Array) -> Array:
+    return jax.lax.map(operator.transposed().product(), rows)
 
 
 @eqx.filter_jit
