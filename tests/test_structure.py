@@ -139,6 +139,7 @@ ALLOWED_LOOPS = {
     "analysis/equilibria/search.py": {"optx.root_find"},
     "analysis/spectra/krylov.py": {"jax.lax.fori_loop"},  # over the rows of a basis
     "analysis/spectra/bounds.py": {"jax.lax.fori_loop"},  # over the powers of a matrix
+    "analysis/spectra/exponential.py": {"jax.lax.fori_loop"},  # over the terms of a series
     "directions/unrolled.py": {"jax.lax.scan"},
     "games/hermite_gan.py": {"jax.lax.scan"},  # the recurrence of polynomials
     "objectives/f_divergences.py": {"jax.lax.fori_loop"},  # bisection for the conjugate of anybody's f

@@ -26,6 +26,8 @@ AXES = 16  # of the players, along which a program with switches is probed as we
 POWER_STEPS = 30
 SWITCHES = 5  # next to a point whose sides are looked at one by one
 LARGEST_CURVATURE = 128  # numbers in a state whose switches' curvature is computed whole
+WHOLE = 512  # columns of a Jacobian, and points, up to which all are computed at once
+CHUNK = 64  # so many at a time beyond
 CLOSER = 10  # distances at which `probe_closely` looks beyond the first
 
 
@@ -135,20 +137,16 @@ def linearise(
     # square) must not be negative.
     lengths = _probe_steps(point.epsilon)
     shifts = point.shifts(directions, lengths)
-    points = jnp.concatenate([jnp.broadcast_to(flat, (flat.size, flat.size)), flat + shifts])
-    tangents = jnp.concatenate([jnp.eye(flat.size, dtype=flat.dtype), jnp.zeros_like(shifts)])
-    values, columns = jax.vmap(lambda point_, tangent: jax.jvp(point.function, (point_,), (tangent,)))(points, tangents)
-    value, jacobian = values[0], columns[: flat.size].T
-    kinks, errors, rounding = point.disagreements(value, jacobian, directions, lengths, values[flat.size :])
+    values, columns = _in_chunks(point.function, flat, shifts)
+    value, jacobian, values = values[0], columns[: flat.size].T, values[flat.size :]
+    kinks, errors, rounding = point.disagreements(value, jacobian, directions, lengths, values)
     rounding = rounding[-1]
     flat_players, unravel_players = ravel_pytree(players)
 
     def field(vector: Array) -> Array:
         return ravel_pytree(point.game.field(unravel_players(vector), key))[0]
 
-    at_players, slopes = jax.vmap(lambda tangent: jax.jvp(released(field), (flat_players,), (tangent,)))(
-        jnp.eye(flat_players.size, dtype=flat_players.dtype)
-    )
+    at_players, slopes = _in_chunks(released(field), flat_players, jnp.zeros((0, flat_players.size)))
     return Linearisation(
         jacobian,
         value - flat if isinstance(method, Update) else value,
@@ -163,6 +161,22 @@ def linearise(
         point.rest.rests,
         point.rest.fading,
     )
+
+
+def _in_chunks(function: Callable[[Array], Array], flat: Array, shifts: Array) -> tuple[Array, Array]:
+    """Values and derivatives of a function: at a point along every axis, and at shifted points; one copy to compile."""
+    count = flat.size + len(shifts)
+
+    def one(index: Array) -> tuple[Array, Array]:
+        axis = jnp.zeros_like(flat).at[index].set(1, mode="drop")
+        shift = jnp.where(index < flat.size, 0, shifts[index - flat.size]) if len(shifts) else 0
+        return jax.jvp(function, (flat + shift,), (axis,))
+
+    if count <= WHOLE:
+        return jax.vmap(one)(jnp.arange(count))
+    full = -(-count // CHUNK) * CHUNK  # a remainder would be a second copy
+    values, columns = jax.lax.map(one, jnp.arange(full), batch_size=CHUNK)
+    return values[:count], columns[:count]
 
 
 def probe_closely(
