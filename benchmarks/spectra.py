@@ -1,18 +1,26 @@
-"""Leading eigenvalues of training steps: time, products and errors, beside dense LAPACK and ARPACK.
+"""Leading eigenvalues of steps and flows: time, products and errors, beside dense LAPACK, ARPACK and matfree.
 
-    python benchmarks/spectra.py --out benchmarks/results/spectra.json   # --quick: small sizes, few matrices
+    python benchmarks/spectra.py --out benchmarks/results/spectra.json --write   # --quick: small sizes, few matrices
 
-Two parts. The steps of GANs of multilayer perceptrons with Adam, after some training, at several sizes: what
+Three parts, of which `--parts steps,flows,failures` takes some; others of an existing file are kept. The steps of GANs
+of multilayer perceptrons with Adam, after some training, at several sizes: what
 `dynamics.stability(..., leading=6)` takes, what LAPACK takes for the dense Jacobian (where it fits), and what ARPACK
-(`scipy.sparse.linalg.eigs`) takes with the very same products, unscaled as a user would call it and in the scales of
-the memory. And random matrices of known spectrum: how often an eigenvalue has a larger error than is admitted, and how
-often one of larger modulus than the bound exists.
+(`scipy.sparse.linalg.eigs`) and matfree (Arnoldi's method, without restarts; where it is installed) take with the very
+same products, unscaled as a user would call them and in the scales of the memory. Flows of known spectrum in which
+rotation dominates. And random matrices of known spectrum: how often an eigenvalue has a larger error than is admitted,
+and how often one lies beyond the bound. `--write` puts the tables into README.md.
 """
 
 import argparse
+import datetime
 import json
+import os
 import pathlib
+import resource
+import subprocess
+import sys
 import time
+from importlib import metadata
 
 import equinox as eqx
 import jax
@@ -21,22 +29,29 @@ import numpy as np
 import optax
 import scipy.linalg
 import scipy.sparse.linalg
+from cpu import machine
+from table import README, grid
 
 import dynamics as dy
 from dynamics import _trees
 from dynamics.analysis import Leading, StateOperator
-from dynamics.analysis.spectra.bounds import radius_bound
+from dynamics.analysis.spectra.bounds import abscissa_bound, radius_bound
+from dynamics.analysis.spectra.exponential import Box, rightmost
 from dynamics.analysis.spectra.krylov import krylov_schur
 from dynamics.analysis.spectra.operators import Matrix, Scaled
 from dynamics.analysis.stability.leading import _prepared
 from dynamics.analysis.stability.rest import above_zero
 from dynamics.updates import State
 
-WIDTHS = {"small": 20, "60,000 numbers": 97, "600,000 numbers": 313}
+WIDTHS = {"3,069": 20, "59,664": 97, "600,000": 313, "10,000,000": 1288}
+FEW = 500_000  # numbers beyond which training takes fewer steps, and nothing is repeated
+BEGIN, END = "<!-- spectra -->", "<!-- end of spectra -->"
+PARTS = ("steps", "flows", "failures")
+RIVALS = ("ARPACK, as it is", "ARPACK, scaled", "matfree, as it is", "matfree, scaled")
 DENSE = 4000  # numbers up to which the Jacobian is written down
 
 
-def trained(width, steps=300):
+def trained(width, steps=None):
     """A GAN of two perceptrons with two hidden layers on a ring, after training with Adam in float32."""
     keys = jax.random.split(jax.random.key(0), 3)
     generator, start = dy.split_module(eqx.nn.MLP(2, 2, width, 2, key=keys[0]))
@@ -44,6 +59,8 @@ def trained(width, steps=300):
     latent = jax.random.normal(keys[2], (128, 2))
     game = dy.GAN(generator, discriminator, dy.distributions.ring(8, nodes=1), latent, penalty=dy.penalties.R1(0.1))
     update = dy.updates.Alternating(optax.adam(1e-3, 0.5), optax.adam(1e-3, 0.5))
+    if steps is None:
+        steps = 300 if _trees.size((start, other)) < FEW else 20
     run = dy.simulate(game, update, (start, other), steps=steps, save_every="last", classify=False)
     # Numbers whose gradient was 0 all along have no mean square yet: the Jacobian is taken in the limit from above.
     return game, update, State(run.state.players, jax.tree.map(above_zero, run.state.memory))
@@ -85,9 +102,11 @@ def step(width):
     operator = StateOperator(game, update, state)
     direction = jnp.ones(operator.size)
     stepping = eqx.filter_jit(lambda state: update.step(game, state))
-    _, one_step, _ = timed(lambda: jax.block_until_ready(stepping(state)), 20)
-    _, one_product, _ = timed(lambda: jax.block_until_ready(operator @ direction), 20)
-    first, again, report = timed(lambda: dy.stability(game, update, state, leading=Leading(bound=0, conditions=False)))
+    large = operator.size > 2 * FEW
+    _, one_step, _ = timed(lambda: jax.block_until_ready(stepping(state)), 3 if large else 20)
+    _, one_product, _ = timed(lambda: jax.block_until_ready(operator @ direction), 3 if large else 20)
+    asked = Leading(4 if large else 6, basis=24 if large else None, bound=0, conditions=False)
+    first, again, report = timed(lambda: dy.stability(game, update, state, leading=asked), 1 if large else 3)
     row = dict(
         size=operator.size,
         step_ms=1e3 * one_step,
@@ -110,6 +129,9 @@ def step(width):
         truth = scipy.linalg.eigvals(matrix)
         row["dense"] = dict(seconds=time.perf_counter() - begin, eigenvalues_s=time.perf_counter() - begin_values)
         row["ours"]["error"], row["ours"]["missed"] = worst_error(report.eigenvalues, truth)
+    row["memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    if large:
+        return row
     for name, scaled in (("ARPACK, as it is", False), ("ARPACK, scaled", True)):
         scales = _prepared(operator, scaled, jax.random.key(0))[0]
         linear, products = counted(Scaled(operator, scales))
@@ -122,6 +144,123 @@ def step(width):
                 row[name]["error"], row[name]["missed"] = worst_error(values, truth)
         except scipy.sparse.linalg.ArpackNoConvergence as error:
             row[name] = dict(seconds=time.perf_counter() - begin, products=len(products), failed=str(error))
+    if _version("matfree") != "not installed":
+        for name, scaled in (("matfree, as it is", False), ("matfree, scaled", True)):
+            row[name] = matfree(Scaled(operator, _prepared(operator, scaled, jax.random.key(0))[0]), truth)
+    return row
+
+
+def matfree(operator, truth, vectors=100):
+    """Ritz values of Arnoldi's method as matfree has it, of so many vectors."""
+    from matfree.decomp import hessenberg
+
+    @eqx.filter_jit
+    def decomposed(operator, vector):
+        return hessenberg(vectors, reortho="full")(operator.product(), vector)
+
+    start = jax.random.normal(jax.random.key(1), (operator.size,), operator.dtype)
+
+    def values():
+        small = np.asarray(decomposed(operator, start).J_small)
+        return np.linalg.eigvals(small)
+
+    first, again, found = timed(values)
+    result = dict(first_s=first, seconds=again, products=vectors)
+    if truth is not None:
+        result["error"], result["missed"] = worst_error(found[np.argsort(-np.abs(found))][:6], truth)
+    return result
+
+
+class Turning(dy.Game):
+    """Pairs -d +- iw, hidden by a cosine transform of both players' numbers."""
+
+    decay: jax.Array
+    frequency: jax.Array
+
+    def losses(self, players, key=None):
+        x, y = (jax.scipy.fft.dct(player, norm="ortho") for player in players)
+        cross = self.frequency * x * y
+        return jnp.sum(self.decay * x**2 / 2 + cross), jnp.sum(self.decay * y**2 / 2 - cross)
+
+    def equilibria(self):
+        return (self.example(),)
+
+    def example(self):
+        return (jnp.zeros_like(self.decay),) * 2
+
+
+class GaussianGAN(dy.Game):
+    r"""The Wasserstein GAN with R1 on Gaussians in function space, Hermite polynomials of degrees 1 to K.
+
+    $\mu^2 + \gamma k \mu + k = 0$ for every degree k; here in other coordinates, scales behind a cosine transform.
+    """
+
+    gamma: jax.Array
+    degrees: jax.Array
+    scales: jax.Array
+
+    def losses(self, players, key=None):
+        dct, idct = jax.scipy.fft.dct, jax.scipy.fft.idct
+        point = jax.lax.stop_gradient(jnp.concatenate(players))  # a field of any form
+        x, y = jnp.split(idct(self.scales * dct(point, norm="ortho"), norm="ortho"), 2)
+        root = jnp.sqrt(self.degrees)
+        field = jnp.concatenate([-root * y, root * x - self.gamma * self.degrees * y])
+        field = jnp.split(idct(dct(field, norm="ortho") / self.scales, norm="ortho"), 2)
+        return tuple(-jnp.sum(player * part) for player, part in zip(players, field, strict=True))
+
+    def equilibria(self):
+        return (self.example(),)
+
+    def example(self):
+        return (jnp.zeros_like(self.degrees),) * 2
+
+
+def flow_cases(quick):
+    """Name, game, true eigenvalues (or none, where LAPACK says), how many are wanted, options."""
+    random = np.random.default_rng(0)
+    half = 50 if quick else 500
+    coupling, factor = (random.standard_normal((half, half)) / np.sqrt(half) for _ in range(2))
+    blocks = [[np.zeros((half, half)), coupling], [-coupling.T, 0.05 * factor @ factor.T]]
+    yield "(a) [[0, -B], [B', -.05 RR']]", dy.games.Quadratic(blocks), None, 7, {}
+    yield "(a), 9 wanted", dy.games.Quadratic(blocks), None, 9, {}
+    random, half = np.random.default_rng(1), 500 if quick else 10_000
+    frequency, decay = random.uniform(0, 2, half), random.uniform(0.02, 0.1, half)
+    frequency[:10], decay[:10] = np.linspace(0.05, 1.9, 10), np.linspace(0.001, 0.01, 10)
+    pairs = np.concatenate([-decay + 1j * frequency, -decay - 1j * frequency])
+    yield "(b) slow pairs, cosine transform", Turning(jnp.asarray(decay), jnp.asarray(frequency)), pairs, 20, {}
+    degrees = np.arange(1.0, (100 if quick else 2000) + 1)
+    root = np.sqrt((0.05 * degrees) ** 2 - degrees + 0j)
+    values = np.concatenate([-0.05 * degrees + root, -0.05 * degrees - root])
+    for condition in (10, 1000):
+        scales = np.random.default_rng(2).permutation(np.geomspace(1, condition, len(values)))
+        game = GaussianGAN(jnp.asarray(0.1), jnp.asarray(degrees), jnp.asarray(scales))
+        yield f"(d) Gaussian GAN, condition {condition}", game, values, 6, dict(tolerance=1e-8)
+
+
+def flow(game, values, count, options):
+    """One row: the rightmost eigenvalues of a flow, and a bound on all others."""
+    method = dy.flows.Flow()
+    row = {}
+
+    def solved(bound):
+        return dy.stability(game, method, leading=Leading(count, bound=bound, conditions=False, **options))
+
+    if values is None:
+        matrix = np.asarray(StateOperator(game, method, method.init(game, game.equilibria()[0])).as_matrix())
+        begin = time.perf_counter(), time.process_time()
+        values, _ = np.linalg.eig(matrix)
+        row["dense"] = dict(seconds=time.perf_counter() - begin[0], cpu=time.process_time() - begin[1])
+    first, seconds, report = timed(lambda: solved(0), 1)
+    expected = values[np.argsort(-values.real)][: len(report.eigenvalues)]
+    errors = [float(np.min(np.abs(report.eigenvalues - value))) for value in expected]
+    row["ours"] = dict(
+        first_s=first, seconds=seconds, products=report.products, residual=float(np.max(report.residuals)),
+        error=max(errors), missed=int(np.sum(np.array(errors) > 1e-4)), converged=bool(np.all(report.converged)),
+    )  # fmt: skip
+    judged = dy.stability(game, method, leading=Leading(count, **options))
+    others = float(np.sort(values.real)[::-1][len(expected)])
+    row.update(size=report.size, wanted=count, verdict=str(judged.verdict), others=others, bound=judged.others)
+    row["products_in_all"] = judged.products
     return row
 
 
@@ -170,25 +309,161 @@ def failures(count, seed):
     )
 
 
+def strip(random, size):
+    """A matrix whose eigenvalues turn, under a similarity; some pairs are slow, or expand, at any frequency."""
+    turning, decay = random.uniform(0, 2, size // 2), random.uniform(0.02, 0.1, size // 2)
+    for place in range(int(random.integers(0, 4))):
+        turning[place] = random.choice([random.uniform(0, 2), random.uniform(2, 4)])
+        decay[place] = random.choice([1e-3, -1e-3, 1e-2, random.uniform(-0.1, 0.1)])
+    blocks = [np.array([[-d, -w], [w, -d]]) for d, w in zip(decay, turning, strict=True)]
+    left, right = (np.linalg.qr(random.standard_normal((size, size)))[0] for _ in range(2))
+    change = left * np.geomspace(1, 10.0 ** random.uniform(0, 2), size) @ right
+    return change @ scipy.linalg.block_diag(*blocks) @ np.linalg.inv(change)
+
+
+def failures_of_flows(count, seed):
+    """Likewise for flows; the box is that of a short Arnoldi run, or a wrong one."""
+    random = np.random.default_rng(seed)
+    wrong = above = missed = 0
+    for number in range(count):
+        dtype = [np.float32, np.float64][number % 2]
+        matrix = strip(random, 60).astype(dtype)
+        truth = scipy.linalg.eigvals(matrix.astype(float))
+        truth = truth[np.argsort(-truth.real)]
+        operator, key = Matrix(matrix), jax.random.key(number)
+        seen = krylov_schur(operator, 4, np.real, key=key, basis=24, products=24, verify=False)
+        box = Box.around(seen.seen)
+        bound = abscissa_bound(
+            operator,
+            Box(-0.1, -0.05, 1.0) if number % 5 == 0 else box,
+            key=jax.random.key(1000 + number),
+            products=1000,
+        )
+        above += bool(truth[0].real > bound.value)
+        pairs = rightmost(operator, 4, box, seen.norm, key=key)
+        left = rightmost(operator.transposed(), len(pairs.values), box, seen.norm, key=key)
+        rounding = 16 * float(np.finfo(dtype).eps) * seen.norm
+        for place, value in enumerate(pairs.values):
+            nearest = int(np.argmin(np.abs(left.values - value)))
+            overlap = abs(np.sum(left.vectors[nearest] * pairs.vectors[place]))
+            error = (pairs.residuals[place] + rounding) / max(overlap, 1e-300)
+            wrong += bool(np.min(np.abs(truth - value)) > error) and bool(pairs.converged[place])
+        missed += not np.allclose(pairs.values.real, truth[: len(pairs.values)].real, atol=2e-3)
+    return dict(
+        matrices=count, seed=seed, errors_not_admitted=wrong, bounds_that_are_none=above, incomplete_sets=missed
+    )
+
+
+def tables(result):
+    """The tables of a result in Markdown."""
+    machine, versions = result["machine"], result["versions"]
+    lines = [
+        f"From `results/spectra.json`, {result['date'][:10]}: {machine}; JAX {versions['jax']}, SciPy "
+        f"{versions['scipy']}, matfree {versions['matfree']}. Load {result['load'][0]:.1f} when it began, "
+        f"{result['load'][1]:.1f} at the end. Seconds are of a second call, wall time on the busy machine.",
+    ]
+    if steps := result.get("steps"):
+        head = ["numbers", "method", "products", "seconds", "first call", "residual", "largest error", "missed"]
+        body = []
+        for row in steps.values():
+            for name in ("ours", "dense", *RIVALS):
+                if name in row:
+                    body.append(["" if name != "ours" else f"{row['size']:,}", name, *_cells(row[name])])
+        lines += ["", "### Steps of Adam, 6 leading eigenvalues, float32", "", *grid(head, body)]
+        costs = ", ".join(f"{row['product_in_steps']:.1f} at {row['size']:,}" for row in steps.values())
+        memory = ", ".join(f"{row['memory_gb']:.1f} GB at {row['size']:,}" for row in steps.values())
+        lines += ["", f"A product takes as long as so many training steps: {costs}. Memory at its peak: {memory}."]
+    if flows := result.get("flows"):
+        head = ["flow", "numbers", "wanted", "missed", "largest error", "products", "seconds", "dense, s", "bound"]
+        head += ["true", "verdict", "products in all"]
+        body = []
+        for name, row in flows.items():
+            ours, dense = row["ours"], row.get("dense")
+            cells = [name, f"{row['size']:,}", row["wanted"], ours["missed"], f"{ours['error']:.0e}"]
+            cells += [f"{ours['products']:,}", f"{ours['seconds']:.1f}", f"{dense['seconds']:.1f}" if dense else "-"]
+            bound = "-" if row["bound"] is None or not np.isfinite(row["bound"]) else f"{row['bound']:.4f}"
+            body.append([*cells, bound, f"{row['others']:.4f}", row["verdict"], f"{row['products_in_all']:,}"])
+        lines += ["", "### Rightmost eigenvalues of flows, float64", "", *grid(head, body)]
+    if rows := result.get("failures"):
+        head = ["", "matrices", "errors that are not admitted", "bounds that are none", "incomplete sets"]
+        names = ("matrices", "errors_not_admitted", "bounds_that_are_none", "incomplete_sets")
+        body = [[kind, *(f"{row[name]:,}" for name in names)] for kind, row in rows.items()]
+        lines += ["", "### Random matrices of known spectrum", "", *grid(head, body)]
+    return "\n".join(lines)
+
+
+def _cells(row):
+    """Of a method."""
+
+    def number(name, form):
+        return format(row[name], form) if row.get(name) is not None else "-"
+
+    names = (("products", ",d"), ("seconds", ".3g"), ("first_s", ".3g"), ("residual", ".0e"), ("error", ".0e"))
+    missed = row.get("missed", "-") if "failed" not in row else "failed"
+    return [*(number(name, form) for name, form in names), missed]
+
+
 def main():
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--matrices", type=int, default=1000)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--write", action="store_true", help="write the tables into README.md")
+    parser.add_argument("--width", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    result = dict(steps={}, device=str(jax.devices()[0]))
-    for name, width in WIDTHS.items():
-        if options.quick and width > 50:
-            continue
-        result["steps"][name] = step(width)
-        print(name, json.dumps(result["steps"][name]), flush=True)
+    if options.width:
+        print(json.dumps(step(options.width)))
+        return
+    parts = options.parts.split(",")
+    result = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
+    name, cores = machine().get("Model name", "unknown processor"), os.cpu_count()
+    result.update(
+        date=datetime.datetime.now(datetime.UTC).isoformat(),
+        machine=f"{name}, {cores} cores",
+        versions=dict(jax=jax.__version__, scipy=scipy.__version__, matfree=_version("matfree")),
+        load=[os.getloadavg()[0], 0.0],
+    )
+    if "steps" in parts:
+        result["steps"] = {}
+        for name, width in WIDTHS.items():
+            if not options.quick or width < 50:  # each in a process of its own, for its memory
+                command = [sys.executable, __file__, "--width", str(width)]
+                run = subprocess.run(command, capture_output=True, text=True, check=True)
+                result["steps"][name] = json.loads(run.stdout.splitlines()[-1])
+                print(name, run.stdout.splitlines()[-1], flush=True)
+                _save(options.out, result)
     with jax.enable_x64(True):
-        result["failures"] = failures(20 if options.quick else options.matrices, 0)
-    print(json.dumps(result["failures"]))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
+        if "flows" in parts:
+            result["flows"] = {}
+            for name, *case in flow_cases(options.quick):
+                result["flows"][name] = flow(*case)
+                print(name, json.dumps(result["flows"][name]), flush=True)
+                _save(options.out, result)
+        if "failures" in parts:
+            count = 20 if options.quick else options.matrices
+            result["failures"] = dict(maps=failures(count, 0), flows=failures_of_flows(count // 4, 0))
+            print(json.dumps(result["failures"]))
+    result["load"][1] = os.getloadavg()[0]
+    _save(options.out, result)
+    print(tables(result))
+    if options.write:
+        before, rest = README.read_text().split(BEGIN)
+        README.write_text(f"{before}{BEGIN}\n{tables(result)}\n{END}{rest.split(END)[1]}")
+
+
+def _save(out, result):
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 if __name__ == "__main__":
