@@ -242,6 +242,16 @@ def test_blocks_and_parts_of_the_field():
     np.testing.assert_allclose(field.as_lineax().mv(jnp.ones(6)), whole @ np.ones(6), atol=1e-12)
 
 
+def test_a_stable_point_of_a_step_with_kinks_says_what_was_not_tried():
+    points = jnp.linspace(0.1, 1.0, 6)
+    reports = []
+    for shrink in (lambda x: 0.5 * x, lambda x: 0.5 * jax.nn.relu(x + 1.0) - 0.5):
+        loop = dy.from_step(lambda state, batch, key, shrink=shrink: {"x": shrink(state["x"])}, {"x": points})
+        reports.append(dy.stability(*loop, leading=Leading(2, bound=200)))
+    assert [str(report.verdict) for report in reports] == ["stable", "stable"]
+    assert "6 switches" in reports[1].notes[-1] and "switches" not in "".join(reports[0].notes)
+
+
 def test_a_wrong_derivative_gets_no_verdict():
     """By the Jacobian alone this map contracts."""
 

@@ -28,6 +28,7 @@ from dynamics.analysis.stability.linearisation import Smoothness, on_vectors
 from dynamics.analysis.stability.notes import Note, Verdict
 from dynamics.analysis.stability.rest import Rest, above_zero
 from dynamics.compiler.derivatives import released
+from dynamics.compiler.switches import gaps
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import State, Update
@@ -67,6 +68,11 @@ class StateOperator(Operator):
         """The state as a vector, and the map or the flow's field on vectors."""
         flat, moved = on_vectors(self.method, self.state, self.key)
         return flat, lambda vector: moved(self.game, vector)
+
+    def switches(self) -> int:
+        """How many numbers of the program decide between smooth pieces of the map, see `dynamics.compiler.switches`."""
+        flat, function = self.function()
+        return jax.eval_shape(gaps(function), flat).size
 
     def product(self) -> Product:
         flat, function = self.function()
@@ -535,6 +541,8 @@ def _judge(
         verdict = Verdict.unstable
     elif upper < boundary.neutral:
         verdict = Verdict.stable
+    if verdict is Verdict.stable and (switches := point.operator.switches()):
+        remarks.append(Note.thin_cones.filled(count=switches, directions=DIRECTIONS))
     if verdict is Verdict.marginal and smooth == "smooth":
         remarks.append(Note.undecided.filled(lower=lower, upper=upper, name=boundary.bound_name))
     if not np.all(pairs.converged):
