@@ -141,12 +141,14 @@ class Leading:
         count: how many; one more where that would part a conjugate pair.
         target: "outermost" (largest modulus for a map, largest real part for a flow), "rotation" (largest imaginary
             part), or a complex number: those nearest to it, which takes long inside of the spectrum.
-        tolerance: of residuals, relative to the norm of the scaled Jacobian; default 1e-6 in float32, 1e-11 in float64.
+        tolerance: of residuals, relative to the norm of the scaled Jacobian; default 1e-6 in float32, 1e-11 in float64,
+            and 1e-7 for flows in which rotation dominates.
         basis: number of vectors kept at most; default from `count`.
         products: budget for the eigenvalues; default 3,000, and 30,000 for flows in which rotation dominates.
         conditions: whether left vectors and condition numbers are computed, at the same cost again; `None`: where the
             verdict needs them.
-        bound: products with each of three random starts that bound all other eigenvalues at most; 0: no bound.
+        bound: products with each of three random starts that bound all other eigenvalues at most; 0: no bound, and
+            for flows no second look for what the first one missed.
         failure: probability with which the bound may be wrong.
         scaled: whether memory is scaled, see `dynamics.analysis.spectra.scaling`.
         seed: of the random starts.

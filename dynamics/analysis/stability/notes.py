@@ -77,8 +77,8 @@ class Note(enum.Enum):
         "bound=...)) or float64 narrow this, unless the linear part does not decide."
     )
     thin_cones = (
-        "The step has {count} switches between smooth pieces, as of a ReLU, and was tried along {directions} directions: "
-        "a kink at this very point, in a cone that these miss, would not be seen."
+        "The step has {count} switches between smooth pieces, as of a ReLU, and was tried along {directions} "
+        "directions: a kink at this very point, in a cone that these miss, would not be seen."
     )
     not_converged = (
         "{count} of the eigenvalues have larger residuals than asked for after {products} products: the budget was too "
