@@ -367,7 +367,8 @@ def tables(result):
     lines = [
         f"From `results/spectra.json`, {result['date'][:10]}: {machine}; JAX {versions['jax']}, SciPy "
         f"{versions['scipy']}, matfree {versions['matfree']}. Load {result['load'][0]:.1f} when it began, "
-        f"{result['load'][1]:.1f} at the end. Seconds of steps are wall time on the busy machine; those of flows are CPU time, compiling included.",
+        f"{result['load'][1]:.1f} at the end. Seconds of steps are wall time on the busy machine; those of flows are "
+        "CPU time, compiling included.",
     ]
     if steps := result.get("steps"):
         head = ["numbers", "method", "products", "seconds", "first call", "residual", "largest error", "missed"]

@@ -79,6 +79,23 @@ class Game(WithMethods):
         >>> game = Game.from_losses(lambda xy, key=None: (xy[0] * xy[1], -xy[0] * xy[1]))
         >>> [float(v) for v in game.field((jnp.asarray(2.0), jnp.asarray(3.0)))]
         [-3.0, 2.0]
+
+        Two losses of somebody's own training loop, their batch, and what optax has in its memory by now:
+
+        >>> import optax
+        >>> from dynamics.updates import Simultaneous, State
+        >>> def generator_loss(mine, other, batch, key):
+        ...     return jnp.sum(mine["w"] * other)
+        >>> def discriminator_loss(mine, other, batch, key):
+        ...     return jnp.mean(batch) * mine**2 - jnp.sum(other["w"] * mine)
+        >>> params, optimisers = ({"w": jnp.ones(2)}, jnp.asarray(1.0)), (optax.adam(1e-3), optax.sgd(1e-2))
+        >>> memory, batch = tuple(o.init(p) for o, p in zip(optimisers, params)), jnp.ones(8)
+        >>> game = Game.from_losses(
+        ...     lambda p, key=None: (generator_loss(*p, batch, key), discriminator_loss(p[1], p[0], batch, key))
+        ... )
+        >>> state = State(params, memory)  # for dynamics.stability(game, Simultaneous(*optimisers), state)
+        >>> float(Simultaneous(*optimisers).step(game, state).players[1])
+        1.0
         """
         return FunctionGame(losses, equilibria, has_aux)
 

@@ -124,7 +124,7 @@ def abscissa_bound(
     >>> from dynamics.analysis.spectra.operators import Matrix
     >>> turning = Matrix(jnp.asarray([[-0.1, 1.0], [-1.0, -0.1]]))
     >>> bound = abscissa_bound(turning, Box(-0.2, 0.0, 1.1), key=jax.random.key(0), products=1000)
-    >>> -0.1 <= bound.value < -0.08
+    >>> -0.1 <= bound.value < -0.07
     True
     """
     dtype, epsilon = operator.dtype, float(jnp.finfo(operator.dtype).eps)
