@@ -113,7 +113,8 @@ class Series:
     def tail(self, rho: float) -> float:
         """A bound on all that is cut off, in the ellipse of this `rho`."""
         numbers = _coefficients(self.time, self.centre - self.right, self.focus, self.sign, 4 * LENGTH)
-        total = float(np.sum(_terms(numbers, rho)[self.degree + 1 :]))
+        terms = _terms(numbers, rho)
+        total = float(np.sum(terms[self.degree + 1 :])) + _beyond(terms)
         return total if math.isfinite(total) else math.inf
 
     def longer(self, rho: float, truncation: float) -> "Series | None":
@@ -179,6 +180,14 @@ def _terms(numbers: np.ndarray, rho: float) -> np.ndarray:
         return numbers * rho ** np.arange(len(numbers))
 
 
+def _beyond(terms: np.ndarray) -> float:
+    """The sum of all terms after the last one: their ratios fall once the order exceeds the argument."""
+    if len(terms) < 2 or not terms[-2] > 0:
+        return math.inf
+    ratio = float(terms[-1] / terms[-2])
+    return float(terms[-1]) * ratio / (1 - ratio) if ratio < 0.95 else math.inf
+
+
 def _coefficients(time: float, centre: float, focus: float, sign: int, length: int) -> np.ndarray:
     argument = time * focus
     order = np.arange(min(length, int(2 * argument + 12 * argument ** (1 / 3) + 60)))
@@ -199,9 +208,9 @@ def _cut(
     terms = _terms(numbers, rho)
     if time * focus >= LENGTH or not np.any(terms) or not np.all(np.isfinite(terms)):
         return None
-    tails = np.cumsum(terms[::-1])[::-1]
+    tails = np.cumsum(terms[::-1])[::-1] + _beyond(terms)
     small = np.flatnonzero(tails <= truncation)
-    if not len(small) or terms[-1] > 1e-3 * truncation:  # cut where the terms are still large
+    if not len(small):  # it ends where the terms are still large
         return None
     degree = max(int(small[0]) - 1, 2)
     if degree * math.log(rho) > LARGEST:

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -54,6 +55,29 @@ def test_a_series_is_the_exponential_all_over_its_box(box):
         total = total + number * last
     np.testing.assert_allclose(total, np.exp(series.time * (places - box.right)), atol=1.01 * TRUNCATION)
     assert series.time * max(box.height, box.width) > 10
+
+
+@pytest.mark.parametrize("box", [Box(-0.1, 0.02, 2.0), Box(-50.0, 0.0, 3.0)])
+def test_what_is_cut_off_is_bounded_in_any_ellipse(box):
+    """With a hundred digits: the series against the exponential on ellipses that are much larger than its own."""
+    series = longest_series(box, 40)
+    for rho in (1.2, 2.0, 6.0):
+        shift = 1 if series.sign > 0 else -1
+        angles = np.exp(1j * np.linspace(0, np.pi, 7))
+        places = series.centre + series.focus * (rho * angles - shift / (rho * angles)) / 2
+        worst = 0.0
+        for place in places:
+            x = mpmath.mpc(place - series.centre) / series.focus
+            before, last = mpmath.mpf(1), x
+            total = mpmath.mpf(series.coefficients[0]) + mpmath.mpf(series.coefficients[1]) * x
+            for number in series.coefficients[2:]:
+                before, last = last, 2 * x * last + series.sign * before
+                total += mpmath.mpf(number) * last
+            exact = mpmath.exp(mpmath.mpf(series.time) * (mpmath.mpc(place) - series.right))
+            worst = max(worst, float(abs(total - exact)))
+        tail, size = series.tail(rho), np.sum(np.abs(series.coefficients) * rho ** np.arange(series.degree + 1))
+        assert worst <= tail + 1e-13 * size
+        assert tail <= max(100 * worst, 1e-4)
 
 
 def test_the_exponential_of_a_matrix_and_of_its_transpose():
