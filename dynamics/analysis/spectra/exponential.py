@@ -12,7 +12,7 @@ import scipy.special
 from jaxtyping import Array, Float
 
 from dynamics.analysis.spectra.krylov import Eigenpairs, krylov_schur
-from dynamics.analysis.spectra.operators import Operator, Product
+from dynamics.analysis.spectra.operators import Operator, Product, products_with
 
 LENGTH = 1024  # coefficients of a series at most
 DEGREE = 130  # of the series in a Krylov method: a longer one separates more, of which the method has less use
@@ -340,7 +340,7 @@ def rightmost(
 
     def checked(pairs: Eigenpairs) -> float:
         known = dataclasses.replace(pairs, norm=norm, allowed=allowed)
-        looks.append(known.verified(_images(operator, jnp.asarray(pairs.basis)), np.real))
+        looks.append(known.verified(products_with(operator, jnp.asarray(pairs.basis)), np.real))
         return float(np.max(looks[-1].residuals)) / (allowed * norm)
 
     pairs = krylov_schur(
@@ -360,8 +360,3 @@ def rightmost(
     )
     spent += pairs.products * series.degree + sum(len(look.values) for look in looks)
     return dataclasses.replace(looks[-1], products=spent)
-
-
-@eqx.filter_jit
-def _images(operator: Operator, rows: Array) -> Array:
-    return jax.lax.map(operator.product(), rows)

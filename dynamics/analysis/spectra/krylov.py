@@ -11,7 +11,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Complex, Float
 
-from dynamics.analysis.spectra.operators import Operator
+from dynamics.analysis.spectra.operators import Operator, products_with
 
 BLOCK = 16  # rows of a piece of the basis: what is not filled yet costs nothing
 LEAST = 8  # vectors beyond the number of wanted ones before residuals are looked at
@@ -158,7 +158,7 @@ def krylov_schur(
         projected[:filled, :filled] = schur.T @ square @ schur
         projected[filled, :filled] = last @ schur
         pieces = rows.restart(pieces, schur)
-    return pairs.verified(_products(operator, jnp.asarray(pairs.basis)), measure) if verify else pairs
+    return pairs.verified(products_with(operator, jnp.asarray(pairs.basis)), measure) if verify else pairs
 
 
 def _pairs(basis: Any, small: np.ndarray, measure: Measure, *, remainder=None, images=None, **known: Any) -> Eigenpairs:
@@ -262,11 +262,6 @@ def _combined(pieces: list[Array], weights: Array, number: int) -> list[Array]:
         parts = [rows[:, i * BLOCK : (i + 1) * BLOCK] @ piece for i, piece in enumerate(pieces)]
         results.append(sum(parts[1:], parts[0]))
     return results
-
-
-@eqx.filter_jit
-def _products(operator: Operator, rows: Array) -> Array:
-    return jax.lax.map(operator.product(), rows)
 
 
 def _expand(

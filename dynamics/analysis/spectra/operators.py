@@ -201,6 +201,12 @@ class Purged(Operator):
 
 
 @eqx.filter_jit
+def products_with(operator: Operator, rows: Float[Array, "k n"]) -> Float[Array, "k n"]:
+    """The products with the rows of a matrix, one after the other."""
+    return jax.lax.map(operator.product(), rows)
+
+
+@eqx.filter_jit
 def _multiply(operator: Operator, vector: Array) -> Array:
     return operator.product()(vector)
 

@@ -21,7 +21,7 @@ from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.spectra.bounds import Bound, abscissa_bound, radius_bound
 from dynamics.analysis.spectra.exponential import Box, rightmost
 from dynamics.analysis.spectra.krylov import Eigenpairs, Measure, krylov_schur
-from dynamics.analysis.spectra.operators import Operator, Product, Scaled
+from dynamics.analysis.spectra.operators import Operator, Product, Scaled, products_with
 from dynamics.analysis.spectra.scaling import copies, memory_scales
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.linearisation import Smoothness, on_vectors
@@ -626,7 +626,7 @@ def _mirrored(solver: _Solver, pairs: Eigenpairs, players: Players) -> Eigenpair
     parts = np.stack([pairs.vectors, pairs.vectors])
     parts[0, :, count:], parts[1, :, :count] = 0, 0
     rows = np.concatenate([parts.real, parts.imag]).reshape(-1, size).astype(solver.scaled.dtype)
-    images = np.asarray(_transposed_images(solver.scaled, jnp.asarray(rows)), float).reshape(2, *parts.shape)
+    images = np.asarray(products_with(solver.scaled.transposed(), jnp.asarray(rows)), float).reshape(2, *parts.shape)
     defects = images[0] + 1j * images[1] - pairs.values[:, None] * parts  # of both halves, of every vector
     first, second = defects.reshape(2, -1)
     ratio = -float(np.vdot(second, first).real) / max(float(np.vdot(second, second).real), 1e-300)
@@ -637,11 +637,6 @@ def _mirrored(solver: _Solver, pairs: Eigenpairs, players: Players) -> Eigenpair
         return None
     units = vectors / lengths[:, None]
     return dataclasses.replace(pairs, vectors=units, residuals=residuals, products=len(rows))
-
-
-@eqx.filter_jit
-def _transposed_images(operator: Operator, rows: Array) -> Array:
-    return jax.lax.map(operator.transposed().product(), rows)
 
 
 @eqx.filter_jit
