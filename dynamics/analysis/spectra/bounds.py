@@ -231,7 +231,7 @@ def _exponentials(operator: Exponential, vectors: Array, number: Array) -> tuple
     """Likewise with an exponential, and the logs of the norms of $S_j v$ for the unit vectors before the last one."""
     purged: Any = operator.operator
     purge = jax.vmap(purged.purged)
-    times, following = (jax.vmap(function) for function in operator.recurrence())
+    times, following = map(jax.vmap, operator.recurrence())
 
     def body(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         rows, norms, growth = carry

@@ -53,7 +53,8 @@ class Box:
     @classmethod
     def around(cls, values: np.ndarray) -> "Box":
         """The box around Ritz values, and a little more: the outer eigenvalues are a little farther outside."""
-        left, right, height = float(values.real.min()), float(values.real.max()), float(np.abs(values.imag).max())
+        real, height = np.real(values), float(np.max(np.abs(np.imag(values))))
+        left, right = float(np.min(real)), float(np.max(real))
         size = float(np.abs(values).max())
         pad = max(PAD * max(height, (right - left) / 2), LEAST * size, 1e-30)
         return cls(left - pad / 2, right + pad / 2, height + pad)

@@ -450,7 +450,7 @@ class _Solver:
             if not (self.rightmost and Box.around(known.seen).upright) or np.all(known.converged):
                 return known
             self.strip, self.norm = Box.around(known.seen), known.norm
-            start = jnp.sum(jnp.asarray(known.vectors.real, operator.dtype), axis=0) if start is None else start
+            start = jnp.sum(jnp.asarray(np.real(known.vectors), operator.dtype), axis=0) if start is None else start
         budget = LONG * budget if self.leading.products is None else budget
         try:
             pairs = rightmost(
@@ -480,7 +480,7 @@ def _solve(
         start = None if leading.start is None else jnp.asarray(leading.start, dtype) / point.scales
     else:
         solver.strip, solver.norm = known.solver.strip or Box.around(known.pairs.seen), known.pairs.norm
-        start = vector + jnp.sum(jnp.asarray(known.pairs.vectors.real, dtype), axis=0)
+        start = vector + jnp.sum(jnp.asarray(np.real(known.pairs.vectors), dtype), axis=0)
     pairs = solver.pairs(leading.count, solving, start=start)
     norm = pairs.norm + abs(neutral)
     rounding = ROUNDING * float(jnp.finfo(dtype).eps) * norm
@@ -625,7 +625,7 @@ def _mirrored(solver: _Solver, pairs: Eigenpairs, players: Players) -> Eigenpair
     count = _trees.size(players[0])
     parts = np.stack([pairs.vectors, pairs.vectors])
     parts[0, :, count:], parts[1, :, :count] = 0, 0
-    rows = np.concatenate([parts.real, parts.imag]).reshape(-1, size).astype(solver.scaled.dtype)
+    rows = np.concatenate([np.real(parts), np.imag(parts)]).reshape(-1, size).astype(solver.scaled.dtype)
     images = np.asarray(products_with(solver.scaled.transposed(), jnp.asarray(rows)), float).reshape(2, *parts.shape)
     defects = images[0] + 1j * images[1] - pairs.values[:, None] * parts  # of both halves, of every vector
     first, second = defects.reshape(2, -1)
