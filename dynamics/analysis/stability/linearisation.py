@@ -240,6 +240,23 @@ def _curvature_ends(
     return jnp.stack(ends), jnp.stack([end @ curve(end) for end in ends])
 
 
+def function_at_rest(
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Players,
+    key: PRNGKeyArray | None = None,
+    *,
+    gradient_noise: tuple[Array, ...] | None = None,
+    rest: Rest | None = None,
+) -> tuple[Callable[[Array], Array], Float[Array, " n"], np.ndarray]:
+    """The map or field on vectors, the state at rest as one, and which of its coordinates are players.
+
+    Derivatives of the function are those of its values. Arguments as in `linearise`.
+    """
+    point = _Point(game, method, players, key, gradient_noise, False, rest)
+    return point.function, point.flat, point.is_player
+
+
 def _within_cones(one: Array, other: Array, value: Array, other_value: Array, random: Array) -> Float[Array, "6 n"]:
     """Directions beside two ends of a gap's curvature, to the same side of it: what jumps may vanish along the ends.
 

@@ -4,11 +4,18 @@ import enum
 
 
 class Verdict(enum.StrEnum):
-    """Whether training stays near the point; `marginal`: the linear part does not decide."""
+    """Whether training stays near the point.
+
+    * `stable`: it stays near, and comes to the point (on a manifold of equilibria: to one of its points);
+    * `unstable`: it leaves, from starts arbitrarily close to the point;
+    * `neutral`: it stays near, and neither comes to the point nor leaves: something is conserved;
+    * `marginal`: not decided; a note says why.
+    """
 
     stable = "stable"
     unstable = "unstable"
     marginal = "marginal"
+    neutral = "neutral"
 
 
 class Note(enum.Enum):
@@ -33,6 +40,27 @@ class Note(enum.Enum):
         "The outermost eigenvalue cannot be told from the stability boundary: the linear part does not decide, "
         "nonlinear terms do."
     )
+    not_decided = "Higher orders do not decide either: {reason}."
+    many_digits = (
+        "Decided by the eigenvalues in {digits} digits, of the map with the numbers that it has: the outermost is "
+        "{distance:.3g} off the boundary, which is less than what double precision can tell; {verdict}."
+    )
+    opposed = (
+        "In many digits the outermost eigenvalue is {distance:.3g} off the boundary, and by itself {linear}; the terms "
+        "of higher order by themselves are {nonlinear}. What is seen in double precision is the latter, and the former "
+        "in a tiny neighbourhood of the point: not decided."
+    )
+    higher_order = (
+        "Decided by the term of order {order} on the centre manifold, computed in {digits} digits: the distance r of "
+        "the players changes by {equation} per {unit}. The eigenvalues on the boundary are known to be there up to an "
+        "error that could outweigh this term within {within:.1g} of the point."
+    )
+    second_order = (
+        "Decided by the terms of second order on the centre manifold, computed in {digits} digits: "
+        "x' = {coefficient:.6g} x^2 per {unit}, which leaves on one side. The eigenvalue is known to be on the "
+        "boundary up to an error that could outweigh these terms within {within:.1g} of the point."
+    )
+    conserved = "Neutral: {what} (its change at random points is at most {change:.1g} of its terms)."
     kinked = (
         "One-sided derivatives differ at the point (a kink): the eigenvalues hold on one side only and do not decide."
     )

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import equinox as eqx
 import jax
@@ -27,6 +27,7 @@ from dynamics.analysis.equilibria.newton import (
     vanishes,
 )
 from dynamics.analysis.equilibria.precision import as_point, precisely
+from dynamics.analysis.normal_forms.invariants import Invariant
 from dynamics.analysis.spectra.scaling import dense_memory_scales
 from dynamics.analysis.stability.boundary import IMAGINARY_AXIS, UNIT_CIRCLE, Boundary, boundary_of
 from dynamics.analysis.stability.certificates import (
@@ -38,12 +39,14 @@ from dynamics.analysis.stability.certificates import (
     widest_gap,
     without_neutral,
 )
+from dynamics.analysis.stability.higher_orders import Decay, Decision, NormalForm, beyond_linear
 from dynamics.analysis.stability.leading import Leading, LeadingStability, leading_stability
 from dynamics.analysis.stability.linearisation import (
     Linearisation,
     Smoothness,
     closer_smoothness,
     derivative_rules,
+    function_at_rest,
     is_finite,
     linearise,
     moved_memory,
@@ -75,6 +78,7 @@ DIRECTIONS = 12  # eigenvectors along which the map is probed
 PROBED = 128  # directions of a closer look
 NEWTON_STEPS = 20
 LARGEST_DENSE = 2000  # numbers in a state whose Jacobian is computed whole
+SIDES = 24  # of switches at the point, along which terms of higher order are held against values
 FAINT = 1e3  # kinks below so many rounding errors may be rounding after all
 
 
@@ -91,9 +95,10 @@ class Stability(Described):
         margin: `1 - radius` for a map, `-abscissa` for a flow: positive when stable.
         error: bound on the rounding error of the margin: proved where the verdict is, else of first order in the
             eigenvalues' condition numbers; infinite where the eigenvalues do not decide (at a kink, say).
-        verdict: stable, unstable or marginal. The first two are given only where nothing that was seen contradicts
-            them: the outermost eigenvalue is off the boundary by more than its error, and difference quotients of the
-            map agree with the Jacobian. At a jump the verdict is marginal.
+        verdict: stable, unstable, neutral or marginal, see `Verdict`. The first two are given only where nothing that
+            was seen contradicts them: the outermost eigenvalue is off the boundary by more than its error, and
+            difference quotients of the map agree with the Jacobian; or, with an `order` other than 1, eigenvalues are
+            on the boundary and what the terms of higher order do was computed. At a jump the verdict is marginal.
         proved: whether the verdict holds for every matrix within the rounding error of the Jacobian, see
             `certificates.keeps_its_side` (a loss whose large terms cancel has larger errors than
             that), or, at a kink, for every order of the pieces. Else it rests on computed eigenvalues and their
@@ -122,6 +127,12 @@ class Stability(Described):
             gradient) eigenvalues, abscissa and Jacobian are those of a whole period; radius, margin, rate and rotation
             are per step: the radius is that of the period's Jacobian to the power of 1/period. Memory that moves by
             itself (counters, hyper-parameters kept in the state) has no place in the Jacobian: nothing acts on it.
+        order: of the terms that decide: 1 where eigenvalues do (or nothing does), 2 or 3 where terms of that order do,
+            0 where a conserved quantity does. With an order other than 1 margin, error and rate are those of the linear
+            part, which do not decide.
+        normal_form: the motion on the centre manifold, where eigenvalues are on the boundary and it was computed.
+        decay: the algebraic law by which the distance goes to 0, where terms of third order make the point attract.
+        invariant: what is conserved, where the verdict is neutral.
     """
 
     kind: str
@@ -145,6 +156,10 @@ class Stability(Described):
     neutral: int = 0
     proved: bool = False
     period: int = 1
+    order: int = 1
+    normal_form: NormalForm | None = None
+    decay: Decay | None = None
+    invariant: Invariant | None = None
 
     @property
     def boundary(self) -> Boundary:
@@ -164,13 +179,16 @@ class Stability(Described):
             lines.append(f"largest stable Euler step {self.largest_step:.6g}")
         if self.period > 1:
             lines.append(f"repeats after {self.period} steps, of which the eigenvalues are together:")
+        if self.decay is not None:
+            lines.append(self.decay.describe(boundary.unit))
         shown = ", ".join(complex_text(value) for value in self.eigenvalues[:8])
         more = f", ... ({len(self.eigenvalues)} in all)" if len(self.eigenvalues) > 8 else ""
         return "\n".join([*lines, f"eigenvalues {shown}{more}", *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain Python data, ready for JSON; complex numbers are pairs, what is not finite is `None`."""
-        skip = {"players", "blocks", "jacobian", "eigenvalues", "notes", "verdict", "pieces"}
+        beyond = ("normal_form", "decay", "invariant")
+        skip = {"players", "blocks", "jacobian", "eigenvalues", "notes", "verdict", "pieces", *beyond}
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skip}
         data = {name: None if isinstance(v, float) and not np.isfinite(v) else v for name, v in data.items()}
         return {
@@ -182,6 +200,7 @@ class Stability(Described):
             "players": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.players)],
             "notes": [str(note) for note in self.notes],
             "pieces": None if self.pieces is None else plain(dataclasses.asdict(self.pieces)),
+            **{name: _parts(getattr(self, name)) for name in beyond},
         }
 
 
@@ -195,6 +214,7 @@ def stability(
     require_equilibrium: bool | None = None,
     gradient_noise: Any = None,
     leading: None = None,
+    order: Literal["auto", "linear"] = "auto",
 ) -> Stability: ...
 
 
@@ -208,6 +228,7 @@ def stability(
     require_equilibrium: bool | None = None,
     gradient_noise: Any = None,
     leading: int | Leading,
+    order: Literal["auto", "linear"] = "auto",
 ) -> LeadingStability: ...
 
 
@@ -220,6 +241,7 @@ def stability(
     require_equilibrium: bool | None = None,
     gradient_noise: Any = None,
     leading: int | Leading | None = None,
+    order: Literal["auto", "linear"] = "auto",
 ) -> Any:
     """The spectrum of the Jacobian of the exact map that is iterated, or of the flow, and what follows from it.
 
@@ -239,6 +261,13 @@ def stability(
 
     An update in finite precision (`updates.Rounded`) is judged without its rounding, and a note says so.
 
+    Where eigenvalues are on the boundary, the rest of them inside, and the method is smooth, the linear part decides
+    nothing. Then the map is evaluated in 60 digits (states of up to 24 numbers): eigenvalues so close to the boundary
+    may decide after all; a quantity that is conserved makes the point neutral; else terms of second and third order on
+    the centre manifold decide, see `dynamics.analysis.normal_forms`. An eigenvalue that is on the boundary in 60 digits
+    counts as on it: a report says within what distance from the point that could matter. Where all this decides
+    nothing the verdict is marginal, and a note says why.
+
     Large states (beyond 2,000 numbers, or with `leading`) get a `LeadingStability`: a few eigenvalues from products
     with the Jacobian, with their errors, and a bound on all others that holds with a known probability. Directions
     along a manifold of equilibria are not left out there.
@@ -255,6 +284,7 @@ def stability(
             matters for Adam and its relatives, whose step is about learning rate / (s + eps) then; without noise the
             memory of squared gradients vanishes at an equilibrium and the step is learning rate / eps.
         leading: how many leading eigenvalues to compute without the dense Jacobian, or a `Leading` that says more.
+        order: "auto", or "linear": eigenvalues in double precision alone.
 
     Raises:
         EquilibriumError: the point is no equilibrium (the message shows the residual), or none is known.
@@ -269,10 +299,12 @@ def stability(
     """
     if not isinstance(method, (Update, AbstractFlow)):
         raise TypeError(f"method is {method!r}; expected an update (dynamics.updates) or a flow (dynamics.flows)")
+    if order not in ("auto", "linear"):
+        raise ValueError(f'order is {order!r}; expected "auto" or "linear"')
     method = for_game(game, method)
     if is_rounded(method):
         options: dict[str, Any] = dict(key=key, require_equilibrium=require_equilibrium, gradient_noise=gradient_noise)
-        report = stability(game, unrounded(method), at, leading=leading, **options)
+        report = stability(game, unrounded(method), at, leading=leading, order=order, **options)
         return dataclasses.replace(report, notes=(Note.rounding.filled(), *report.notes))
     if isinstance(at, State):
         return _at_state(game, method, at, key, bool(require_equilibrium), gradient_noise, leading)
@@ -298,7 +330,9 @@ def stability(
         if exact is not players and np.all(_residual_vanishes(linear, players, accuracy)[0]):
             exact = _newton(_trees.cast(rest.at(game), _trees.float_dtype(exact)), exact, key, NEWTON_STEPS)[0]
             linear, rest = _linear_at_rest(game, method, exact, key, noise)
-        return stability_of(linear, game, method, exact, key, noise, require_equilibrium, accuracy, rest, players)
+        return stability_of(
+            linear, game, method, exact, key, noise, require_equilibrium, accuracy, rest, players, order=order
+        )
 
 
 def _at_state(
@@ -373,12 +407,14 @@ def stability_of(
     rest: Rest | None = None,
     point: Players | None = None,
     scales: np.ndarray | None = None,
+    order: str = "auto",
 ) -> Stability:
     """The report of a linearisation that was made with `limit=False`; arguments as in `stability`.
 
     `accuracy` is that of the players, relative to 1 + their size; `None`: the root of their machine epsilon. `rest` is
     that of the method under this noise, where it is known; `point` is what the report names, if not the players. In
-    units of `scales`, one per coordinate of the state, rounding is measured.
+    units of `scales`, one per coordinate of the state, rounding is measured; such a state is as it is, not at rest, and
+    nothing beyond its linear part is asked for.
     """
     point = players if point is None else point
     accuracy = accuracy_of(players) if accuracy is None else accuracy
@@ -389,7 +425,9 @@ def stability_of(
     if period.steps > 1:
         method = period.of(method)
         linear, rest = _linear_at_rest(game, method, players, key, noise)
-        return stability_of(linear, game, method, players, key, noise, require_equilibrium, accuracy, rest, point)
+        return stability_of(
+            linear, game, method, players, key, noise, require_equilibrium, accuracy, rest, point, order=order
+        )
     settles = bool(linear.rests) or (period.steps == 1 and noise is None)
     at_rest_state = functools.cache(lambda: _rest_state(game, method, players, key, noise) if rest is None else rest)
     vanishing = not is_finite(linear.jacobian)
@@ -440,7 +478,10 @@ def stability_of(
     if vanishing and judged.smoothness != "not differentiable":
         notes.append(Note.vanishing_memory.filled())
     steps = method.period if isinstance(method, Repeated) else 1
-    return _report(linear, boundary, dimension, sizes, point, judged, notes, steps)
+    report = _report(linear, boundary, dimension, sizes, point, judged, notes, steps)
+    if order == "linear" or scales is not None or judged.verdict is not Verdict.marginal or not at_rest:
+        return report
+    return _with(report, _beyond_linear(problem, linear, judged, directions, boundary, steps, vanishing=vanishing))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -747,6 +788,55 @@ def _pieces(problem: _Problem, linear: Linearisation, along: np.ndarray) -> Piec
     return Pieces(jacobians, *joint_bounds(jacobians, boundary), invariant)
 
 
+def _beyond_linear(
+    problem: _Problem,
+    linear: Linearisation,
+    judged: _Judged,
+    directions: np.ndarray | None,
+    boundary: Boundary,
+    steps: int,
+    *,
+    vanishing: bool,
+) -> Decision | None:
+    """What higher orders say, of a report that is marginal because of eigenvalues on the boundary.
+
+    `directions` lead to the sides of switches between smooth pieces, where there are some at the point.
+    """
+    if judged.smoothness != "smooth":
+        return None
+    reason = None
+    if vanishing:
+        reason = "the memory of squared gradients vanishes there, and its root has no expansion"
+    elif linear.fading:
+        reason = "weights in the memory fade like one over the number of steps, and the map changes with them"
+    if reason is not None:
+        return Decision(Verdict.marginal, 1, (Note.not_decided.filled(reason=reason),))
+    where = problem.game, problem.method, problem.players, problem.key
+    function, position, is_player = function_at_rest(*where, gradient_noise=problem.noise, rest=problem.at_rest_state())
+    sides = directions[:SIDES] if directions is not None else ()
+    return beyond_linear(function, position, is_player, boundary, judged.neutral, steps, sides)
+
+
+def _with(report: Stability, decision: Decision | None) -> Stability:
+    """The report with what higher orders say."""
+    if decision is None:
+        return report
+    notes = [
+        note
+        for note in report.notes
+        if decision.verdict is Verdict.marginal or getattr(note, "note", None) is not Note.marginal
+    ]
+    return dataclasses.replace(
+        report,
+        verdict=decision.verdict,
+        order=decision.order,
+        notes=(*notes, *decision.notes),
+        normal_form=decision.normal_form,
+        decay=decision.decay,
+        invariant=decision.invariant,
+    )
+
+
 def _judge_pieces(pieces: Pieces, boundary: Boundary, judged: _Judged) -> _Judged:
     """The verdict of a piecewise smooth map or flow; `judged` is what the eigenvalues of one piece say."""
     jacobians, lower, upper = pieces.jacobians, pieces.lower, pieces.upper
@@ -908,6 +998,10 @@ def largest_euler_step(values: np.ndarray) -> float:
     if np.any(values.real >= 0):
         return 0.0
     return float(np.min(-2 * (values.real / np.abs(values)) / np.abs(values)))
+
+
+def _parts(result: Any) -> Any:
+    return None if result is None else plain(dataclasses.asdict(result))
 
 
 def _numbers(array: np.ndarray) -> list:

@@ -1,0 +1,1 @@
+"""What the terms beyond the linear part decide: Taylor coefficients, amplitude equations, conserved quantities."""
