@@ -287,6 +287,7 @@ def _kind(
         Verdict.stable: "",
         Verdict.unstable: ", unstable for the gradient flow",
         Verdict.marginal: ", marginal for the gradient flow",
+        Verdict.neutral: ", neutral for the gradient flow",
     }[flow]
     if nash is Answer.yes:
         return "strict local Nash" + stable

@@ -150,7 +150,7 @@ def examine_report(game: Game, report: Stability, *, key: PRNGKeyArray | None = 
     at = report.players
     finite = report.smoothness != "not differentiable" and report.period == 1
     decided = report.smoothness in ("smooth", "stiff") and not report.neutral and report.period == 1
-    stable = decided and report.verdict is Verdict.stable
+    stable = decided and report.verdict is Verdict.stable and report.order == 1 and report.margin > 0
     threshold = None
     if len(at) > 1:
         try:

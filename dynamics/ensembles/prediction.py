@@ -31,6 +31,7 @@ class Predicted(enum.IntEnum):
     stable = 0
     unstable = 1
     marginal = 2
+    neutral = 3
 
 
 class Predictions(NamedTuple):

@@ -592,9 +592,10 @@ def _field(dataset: Any, level: str, dims: tuple[str, ...]) -> np.ma.MaskedArray
     field = np.asarray(dataset[level].transpose(*dims).values, float) - _BOUNDARIES[level]
     if "predicted_verdict" in dataset:
         verdict = dataset["predicted_verdict"]
-        marginal = [number for number, name in _categories(verdict).items() if name == "marginal"]
-        # Where a whole region is marginal rounding makes no boundaries.
-        flat = np.isin(verdict.transpose(*dims).values, marginal) & (np.abs(field) < 1e-6)
+        between = [number for number, name in _categories(verdict).items() if name in ("marginal", "neutral")]
+        # Where eigenvalues are on the boundary in a whole region rounding makes no boundaries.
+        flat = np.isin(verdict.transpose(*dims).values, between) & (np.abs(field) < 1e-6)
+        flat |= np.abs(field) < 1e-13
         field = np.where(flat, 0, field)
     return np.ma.masked_invalid(np.clip(field, -1e3, 1e3))
 

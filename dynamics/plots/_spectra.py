@@ -70,7 +70,7 @@ def _draw(axes: Axes, boundary: Boundary, sets: Sequence[tuple[np.ndarray, str]]
     plane.window(axes, values[near], boundary, 0.12)
     plane.shade_stable_side(axes, boundary)
     plane.draw_boundary(axes, boundary, style.INK, 1.0, 2)
-    for name in ("stable", "marginal", "unstable"):
+    for name in ("stable", "neutral", "marginal", "unstable"):
         chosen = near & (verdicts == name)
         axes.scatter(
             values[chosen].real,

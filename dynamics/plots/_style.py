@@ -37,8 +37,8 @@ OUTCOME_MARKS = {
     "stalled": "v",
     "not_a_number": "P",
 }
-VERDICTS = {"stable": BLUE, "unstable": VERMILLION, "marginal": GOLD}
-VERDICT_MARKS = {"stable": "o", "unstable": "x", "marginal": "_"}
+VERDICTS = {"stable": BLUE, "unstable": VERMILLION, "marginal": GOLD, "neutral": "#3A9D6E"}
+VERDICT_MARKS = {"stable": "o", "unstable": "x", "marginal": "_", "neutral": "+"}
 AGREEMENTS = {"agrees": "agrees", "explained": "differs, explained", "unexplained": "differs, unexplained"}
 SERIES = ("#2C7FB8", "#D1495B", "#3A9D6E", "#8E5EA2", "#E08E2B", "#5B6770", "#56B4E9", "#A6761D")
 LINES = ("-", "--", "-.", ":")

@@ -188,7 +188,7 @@ def _summary(results: Results) -> str:
     outcomes = _unique(cell.outcome for cell in results.cells)
     order = [name for name in _LETTERS if name in outcomes]
     lines += ["| predicted | " + " | ".join(order) + " | cells |", "|---|" + "--:|" * (len(order) + 1)]
-    for verdict in ("stable", "unstable", "marginal"):
+    for verdict in ("stable", "unstable", "neutral", "marginal"):
         with_verdict = [cell for cell in results.cells if cell.predicted == verdict]
         if with_verdict:
             row = [str(sum(cell.outcome == name for cell in with_verdict)) for name in order]

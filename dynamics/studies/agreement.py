@@ -5,6 +5,8 @@ import math
 
 from dynamics.analysis import Stability, Verdict
 
+AXES = 10  # how far the distance may vary along a closed orbit: the ratio of its axes
+CLOSE = 1.5  # a distance that a power law predicts is met within this factor: the distance varies over a turn
 INVISIBLE = 0.01  # relative change over a whole run below which a prediction cannot be held against it
 
 
@@ -57,6 +59,10 @@ def judge(evidence: Evidence) -> tuple[str, str]:
         return _rough(evidence)
     if stability.verdict is Verdict.marginal:
         return _marginal(evidence)
+    if stability.verdict is Verdict.neutral:
+        return _neutral(evidence)
+    if stability.order > 1:
+        return _algebraic(evidence)
     if abs(stability.rate) * evidence.length < INVISIBLE:
         return "explained", (
             f"Too slow to be seen: at the predicted rate of {stability.rate:.2g} the distance changes by less than "
@@ -151,6 +157,68 @@ def _marginal(evidence: Evidence) -> tuple[str, str]:
         "undecided": "within these steps they have not decided either",
     }[evidence.outcome]
     return "explained", f"Marginal: eigenvalues on the boundary leave the decision to nonlinear terms; {what}."
+
+
+def _neutral(evidence: Evidence) -> tuple[str, str]:
+    invariant = evidence.stability.invariant
+    assert invariant is not None
+    what = f"Neutral ({invariant.kind})"
+    near = evidence.near_distance / evidence.near_start
+    if not 1 / AXES <= near <= AXES or evidence.near_outcome in ("converged", "diverged"):
+        return "unexplained", (
+            f"{what}, but close to the equilibrium the run ends {evidence.near_outcome}, at {near:.3g} times the distance "
+            "of its start."
+        )
+    if evidence.outcome == "cycling":
+        return "agrees", f"{what}, and cycles."
+    if evidence.outcome in STOPPED:
+        return "explained", STOPPED[evidence.outcome]
+    if 1 / AXES <= evidence.distance / evidence.start <= AXES and evidence.outcome != "converged":
+        return "agrees", f"{what}: it neither comes nor goes."
+    return (
+        "explained",
+        f"{what} next to the equilibrium; this start is far from it, and the run ends {evidence.outcome}.",
+    )
+
+
+def _algebraic(evidence: Evidence) -> tuple[str, str]:
+    """A verdict by terms of higher order: from close by nothing moves, from the start a power law can be seen."""
+    stability, form = evidence.stability, evidence.stability.normal_form
+    assert form is not None
+    what = f"{stability.verdict.capitalize()} by the terms of order {stability.order}"
+    near = evidence.near_distance / evidence.near_start
+    if not near <= AXES or (stability.verdict is Verdict.unstable and evidence.near_outcome == "converged"):
+        return "unexplained", (
+            f"{what}, but close to the equilibrium the run ends {evidence.near_outcome}, at {near:.3g} times the distance "
+            "of its start."
+        )
+    if evidence.outcome in STOPPED:
+        return "explained", STOPPED[evidence.outcome]
+    coefficient = form.higher[-1].coefficient if form.higher else form.cubic[0, 0] if len(form.cubic) == 1 else math.nan
+    power = max(stability.order - 1, 1)
+    left = evidence.start**-power - power * coefficient * evidence.length
+    expected = left ** (-1 / power) if left > 0 else math.inf
+    if abs(expected / evidence.start - 1) < INVISIBLE:
+        return "explained", (
+            f"Too slow to be seen: {what.lower()} the distance changes by less than {INVISIBLE:.0%} over the whole run."
+        )
+    if stability.verdict is Verdict.unstable:
+        if evidence.outcome in ("diverged", "cycling", "chaotic") or evidence.distance > evidence.start:
+            return "agrees", f"{what}, and moves away."
+        return "explained", f"Far from the equilibrium: {what.lower()}, but from this start it ends {evidence.outcome}."
+    if evidence.outcome == "converged" and evidence.distance <= 0.1 * evidence.start:
+        return "agrees", f"{what}, and converges."
+    if evidence.distance < evidence.start and not math.isfinite(expected):
+        return "agrees", f"{what}, and has come closer."
+    if evidence.distance < evidence.start and abs(math.log(evidence.distance / expected)) < math.log(CLOSE):
+        return "agrees", (
+            f"{what}: a power law, by which the distance should be {expected:.3g} at the end, and is "
+            f"{evidence.distance:.3g}."
+        )
+    return "explained", (
+        f"Far from the equilibrium: {what.lower()}, by which the distance should be {expected:.3g} at the end; it is "
+        f"{evidence.distance:.3g}, and the run ends {evidence.outcome}."
+    )
 
 
 def _noisy(evidence: Evidence) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from dynamics.analysis.nonnormal.growth import transient_growth
 from dynamics.studies.results import Judged
 
 MOST_ROWS = 60  # of a Jacobian whose powers are looked at for a table
-_COLOURS = {"stable": "blue", "unstable": "red", "marginal": "yellow"}
+_COLOURS = {"stable": "blue", "unstable": "red", "marginal": "yellow", "neutral": "green"}
 
 
 def text(cells: Sequence[Judged], *, detail: bool) -> str:
@@ -112,6 +112,7 @@ def _growth(cell: Judged) -> str:
     report = cell.stability
     if (
         report.verdict is not Verdict.stable
+        or report.order != 1
         or report.period != 1
         or report.manifold_dimension
         or len(report.jacobian) > MOST_ROWS

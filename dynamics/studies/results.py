@@ -32,7 +32,7 @@ class Cell:
         method: label of the method.
         kind: "map" or "flow".
         axes: values of the study's numeric axes, by path.
-        predicted: "stable", "unstable" or "marginal".
+        predicted: "stable", "unstable", "neutral" or "marginal".
         predicted_rate: log contraction per step or unit of time; negative when stable.
         rotation: angle per step or unit of time.
         extent: radius (map) or abscissa (flow).

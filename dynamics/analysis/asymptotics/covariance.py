@@ -183,6 +183,11 @@ def _check_stable(report: Stability) -> None:
             f"the point is {report.verdict} ({name} {value:.6g}), so that there is no stationary distribution: noise "
             "and the dynamics drive training away. Use a smaller step or a penalty; dynamics.stability says more."
         )
+    if report.order != 1:
+        raise ValueError(
+            f"the point is stable by terms of order {report.order} alone: its linear part does not contract, and noise "
+            "has no linear response. Use a penalty, or another method."
+        )
     if report.manifold_dimension:
         raise ValueError(
             f"the point lies on a manifold of equilibria of dimension {report.manifold_dimension}, along which noise "

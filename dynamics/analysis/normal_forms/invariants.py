@@ -24,8 +24,8 @@ class Invariant:
     Attributes:
         kind: "quadratic form", a conserved $u^\top Pu$ of the displacement u from the point, positive in all critical
             directions; "reversibility", a reflection R of a planar field with $Rv(x+Ru)=-v(x+u)$, by which all
-            orbits around a centre are closed; or "area", of a planar map with twist, whose orbits stay between
-            invariant curves.
+            orbits around a centre are closed; or "area", of a planar field, by which all orbits around a centre are
+            closed, or of a planar map with twist, whose orbits stay between invariant curves.
         matrix: P or R, on the whole state, shape (n, n); of an area of density $\prod_i|x_i|^{c_i}e^{d_ix_i}$ the rows
             c and d.
         change: the largest change that was seen at random points, relative to the terms that it is a sum of.
@@ -41,15 +41,12 @@ class Invariant:
             signs = ", ".join(f"{value:+.0f}" for value in np.diag(self.matrix))
             return f"the reflection diag({signs}) turns the field back, so that orbits around the point are closed"
         if self.kind == "area":
-            density = " ".join(
-                text
-                for place, (power, slope) in enumerate(self.matrix.T)
-                for text in (f"|x{place}|^{power:.6g}" * (power != 0), f"exp({slope:.6g} x{place})" * (slope != 0))
-                if text
-            )
+            powers, slopes = self.matrix
+            factors = [f"|x{place}|^{power:.6g}" for place, power in enumerate(powers) if power]
+            factors += [f"exp({slope:.6g} x{place})" for place, slope in enumerate(slopes) if slope]
             return (
-                f"the map keeps the area of density {density or 1} and twists: orbits around the point stay between "
-                "invariant curves (Moser's theorem)"
+                f"the area of density {' '.join(factors) or 1} is kept, and orbits around the point are closed (flows) "
+                "or, by the twist, between invariant curves (maps, Moser's theorem)"
             )
         rows = "; ".join(", ".join(f"{value:.6g}" for value in row) for row in self.matrix)
         return f"the quadratic form u^T P u of the displacement u, P = [{rows}], stays the same along every orbit"
@@ -118,7 +115,9 @@ def _quadratic(expansion: Expansion, critical: np.ndarray) -> Invariant | None:
         row, sizes = equation(exact(point))
         total = sum(abs(part) * abs(number) for part, number in zip(sizes, chosen, strict=True))
         worst = max(worst, float(abs(row @ chosen) / total) if total else 0.0)
-    return Invariant("quadratic form", np.einsum("k,kij->ij", weights, forms), worst) if worst <= CONFIRMED else None
+    form = np.einsum("k,kij->ij", weights, forms)
+    form[np.abs(form) <= 1e-14 * np.max(np.abs(form))] = 0.0
+    return Invariant("quadratic form", form, worst) if worst <= CONFIRMED else None
 
 
 def _null_space(matrix: np.ndarray, arithmetic: Any) -> list[np.ndarray]:
@@ -186,25 +185,29 @@ def _reversing(expansion: Expansion, critical: np.ndarray) -> Invariant | None:
 
 
 def area_preserved(expansion: Expansion) -> Invariant | None:
-    r"""Whether a planar map keeps an area of density $\rho(x)=\prod_i|x_i|^{c_i}e^{d_ix_i}$.
+    r"""Whether a planar map or field keeps an area of density $\rho(x)=\prod_i|x_i|^{c_i}e^{d_ix_i}$.
 
-    That is $\log|\det DF(x)|=\log\rho(x)-\log\rho(F(x))$ for all x, linear equations for c and d. A fixed point with
-    eigenvalues $e^{\pm i\theta}$, without resonance up to order 4 and with a twist (the angle changes with the
-    distance, to third order) is then stable, and attracts nothing.
+    That is $\log|\det DF(x)|=\log\rho(x)-\log\rho(F(x))$ for a map and $\mathrm{div}\,v+v\cdot\nabla\log\rho=0$ for a
+    field, for all x: linear equations for c and d. A fixed point of a map with eigenvalues $e^{\pm i\theta}$, without
+    resonance up to order 4 and with a twist (the angle changes with the distance, to third order), is then stable, and
+    attracts nothing; a centre of such a field has closed orbits, on which H with $\rho v=(\partial_yH,-\partial_xH)$ is
+    constant.
     Source: Moser, On Invariant Curves of Area-Preserving Mappings of an Annulus, 1962; Siegel and Moser, Lectures on
     Celestial Mechanics, 1971, section 34.
     """
     arithmetic, size = expansion.context, expansion.size
 
     def equation(shift: np.ndarray) -> np.ndarray:
+        """What is multiplied with c, d and 1."""
         point = expansion.point + shift
         (a, b), (c, d) = expansion.jacobian_at(point)
         value = expansion.value(point)
-        powers = [
-            arithmetic.log(abs(x / y)) if x != 0 and y != 0 else arithmetic.inf
-            for x, y in zip(point, value, strict=True)
-        ]
-        return np.array([*powers, *(point - value), arithmetic.log(abs(a * d - b * c))], object)
+        if any(x == 0 or (expansion.discrete and y == 0) for x, y in zip(point, value, strict=True)):
+            return np.array([arithmetic.nan] * (2 * size + 1), object)
+        if expansion.discrete:
+            powers = [arithmetic.log(abs(y / x)) for x, y in zip(point, value, strict=True)]
+            return np.array([*powers, *(value - point), arithmetic.log(abs(a * d - b * c))], object)
+        return np.array([*(y / x for x, y in zip(point, value, strict=True)), *value, a + d], object)
 
     rows = np.array([equation(exact(point)) for point in _points(expansion, 2 * size + 3, 11)], object)
     if not all(arithmetic.isfinite(number) for number in rows.ravel()):
@@ -212,11 +215,12 @@ def area_preserved(expansion: Expansion) -> Invariant | None:
     basis = [vector for vector in _null_space(rows, arithmetic) if vector[-1] != 0]
     if not basis:
         return None
-    chosen = basis[-1] / -basis[-1][-1]
+    chosen = basis[-1] / basis[-1][-1]
     worst = 0.0
     for point in _points(expansion, CHECKS, 12):
         row = equation(exact(point))
-        total = max(abs(row[-1]), arithmetic.mpf(10) ** -20)
-        worst = max(worst, float(abs(row @ chosen) / total))
+        total = sum(abs(part * number) for part, number in zip(row, chosen, strict=True))
+        worst = max(worst, float(abs(row @ chosen) / total) if total else 0.0)
     matrix = np.array(chosen[:-1], float).reshape(2, size)
-    return Invariant("area", matrix, worst) if worst <= CONFIRMED * 1e10 else None
+    matrix[np.abs(matrix) <= 1e-14] = 0.0
+    return Invariant("area", matrix, worst) if worst <= CONFIRMED else None

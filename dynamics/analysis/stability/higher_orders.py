@@ -194,8 +194,9 @@ def _by_higher_terms(
     pair = spectrum.critical[0]
     if found.coupling or not isinstance(pair.value, expansion.context.mpc):
         return decision
-    area = area_preserved(expansion) if boundary.discrete and expansion.size == 2 else None
-    if area is not None and abs(form.rotations[0, 0]) > max(1e-9, float(form.errors[0, 0])):
+    area = area_preserved(expansion) if expansion.size == 2 else None
+    twists = abs(form.rotations[0, 0]) > max(1e-9, float(form.errors[0, 0]))
+    if area is not None and (twists or not boundary.discrete):
         note = Note.conserved.filled(what=area.describe(), change=area.change)
         return Decision(Verdict.neutral, 0, (note,), form, invariant=area)
     try:
