@@ -10,6 +10,7 @@ import mpmath
 import numpy as np
 
 from dynamics.compiler._jax import Scan, While, bind, branches, called, is_literal, opened
+from dynamics.compiler.derivatives import is_trusted, source
 
 DIGITS = 60
 MOST_ITERATIONS = 10_000  # of all loops of a program together
@@ -122,6 +123,17 @@ class Specialised:
             env.update(zip(slots, bind(eqn, [of(atom) for atom in atoms]), strict=True))
         return [of(atom) for atom in self.outputs]
 
+    def structure(self) -> Any:
+        """Equal for programs that differ in the numbers of `constants` alone; `None` where that is not known."""
+        parts = []
+        for eqn, atoms, slots in self.steps:
+            if eqn.primitive.name.startswith("custom_") and not is_trusted(eqn):
+                return None  # its rule may hold numbers of its own
+            params = {name: str(value) for name, value in eqn.params.items() if not callable(value)}
+            places = tuple(map(_place, atoms))
+            parts.append((eqn.primitive.name, source(eqn), str(params), places, tuple(map(int, slots))))
+        return tuple(parts), tuple(map(_place, self.outputs)), tuple(map(int, self.inputs))
+
     def placeholders(self) -> list[np.ndarray]:
         """Arrays of the shapes and types of `constants`."""
         return [np.zeros(atom.shape, aval.dtype) for aval, atom in self._atoms() if _is_known_float(atom)]
@@ -169,6 +181,12 @@ class Specialised:
         slots = [self._slot() for _ in eqn.outvars]
         self.steps.append((eqn, atoms, slots))
         return slots
+
+
+def _place(atom: Any) -> Any:
+    if isinstance(atom, _Slot):
+        return int(atom)
+    return ("known", atom.shape) if _is_known_float(atom) else repr(np.asarray(atom).tolist())
 
 
 class _Slot(int):

@@ -308,7 +308,7 @@ def _planar(recipe: Recipe, boundary: Boundary, values: dict[str, Array]) -> tup
     in_range = (whole * furthest > 1) & (whole < furthest) & jnp.isfinite(reach)
     decided = rest.rests & at_rest & alone & smooth & in_range & ~undecided
     side = jnp.where(reach < boundary.neutral, Predicted.stable, Predicted.unstable)
-    verdict = jnp.where(decided, jnp.where(proved, side, Predicted.marginal), OPEN)
+    verdict = jnp.where(decided & proved, side, OPEN)  # on the boundary higher orders decide
     return verdict.astype(jnp.int8), reach, rate, rotation
 
 

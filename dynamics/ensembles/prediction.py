@@ -19,9 +19,11 @@ from dynamics.analysis.stability.linearisation import (
 from dynamics.analysis.stability.linearisation import Smoothness as Smoothness
 from dynamics.analysis.stability.verdict import FAINT, Stability, assess, defect_vanishes, may_keep_memory
 
+MOST_HIGHER = 256  # cells of a batch for which terms of higher order are computed, a fraction of a second each
+
 
 class Predicted(enum.IntEnum):
-    """What `predicted_verdict` holds.
+    """What `predicted_verdict` holds: the names of `dynamics.analysis.Verdict`.
 
     `none`: no equilibrium is known, a kink whose pieces were not judged, or an update that neither comes to rest nor
     repeats.
@@ -61,7 +63,8 @@ def judge(
     """Verdicts of a batch of linearisations.
 
     Almost all cells are decided by the Bauer-Fike theorem, many at a time. Where it decides nothing, and on manifolds
-    of equilibria, `assess` looks at the cell; where memory stays where it is put, `one_by_one` does.
+    of equilibria, `assess` looks at the cell; where memory stays where it is put, or eigenvalues on the boundary leave
+    the decision to higher orders (of the first `MOST_HIGHER` such cells), `one_by_one` does.
 
     Args:
         linear: arrays with a leading axis.
@@ -131,6 +134,8 @@ def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one,
         enter(row, assess(of_cell, boundary, int(dimension[row]), [len(of_cell.game_jacobian)], (), 0, name))
     if period > 1:
         reach, rate, rotation = reach ** (1 / period), rate / period, rotation / period
+    left = (verdict == Predicted.marginal) & usable & (smooth == Smoothness.smooth) & ~vanishing
+    full[np.flatnonzero(left)[:MOST_HIGHER]] = True
     for row in np.flatnonzero(full):
         try:
             report = one_by_one(int(row))

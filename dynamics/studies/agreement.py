@@ -166,8 +166,8 @@ def _neutral(evidence: Evidence) -> tuple[str, str]:
     near = evidence.near_distance / evidence.near_start
     if not 1 / AXES <= near <= AXES or evidence.near_outcome in ("converged", "diverged"):
         return "unexplained", (
-            f"{what}, but close to the equilibrium the run ends {evidence.near_outcome}, at {near:.3g} times the distance "
-            "of its start."
+            f"{what}, but close to the equilibrium the run ends {evidence.near_outcome}, at {near:.3g} times the "
+            "distance of its start."
         )
     if evidence.outcome == "cycling":
         return "agrees", f"{what}, and cycles."
@@ -177,7 +177,7 @@ def _neutral(evidence: Evidence) -> tuple[str, str]:
         return "agrees", f"{what}: it neither comes nor goes."
     return (
         "explained",
-        f"{what} next to the equilibrium; this start is far from it, and the run ends {evidence.outcome}.",
+        f"{what} next to the equilibrium; this start is far from it, the run ends {evidence.outcome}.",
     )
 
 
@@ -189,8 +189,8 @@ def _algebraic(evidence: Evidence) -> tuple[str, str]:
     near = evidence.near_distance / evidence.near_start
     if not near <= AXES or (stability.verdict is Verdict.unstable and evidence.near_outcome == "converged"):
         return "unexplained", (
-            f"{what}, but close to the equilibrium the run ends {evidence.near_outcome}, at {near:.3g} times the distance "
-            "of its start."
+            f"{what}, but close to the equilibrium the run ends {evidence.near_outcome}, at {near:.3g} times the "
+            "distance of its start."
         )
     if evidence.outcome in STOPPED:
         return "explained", STOPPED[evidence.outcome]

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 import dynamics as dy
 from dynamics import optimisers
 from dynamics.analysis import EquilibriumError, find_equilibrium
+from dynamics.analysis.stability.notes import Note, has
 from dynamics.analysis.stability.rest import rest_state
 from dynamics.analysis.stability.verdict import eigenvalues_with_errors, largest_euler_step
 from dynamics.simulation import simulate
@@ -286,10 +287,10 @@ ROTATION = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
 @pytest.mark.parametrize(
     "game, dimension, verdict",
     [
-        (dy.games.Bilinear([[1.0, 2.0, 0.5]]), 2, "marginal"),
+        (dy.games.Bilinear([[1.0, 2.0, 0.5]]), 2, "neutral"),
         (dy.games.Covariance([[2.0, 0.5], [0.5, 1.0]], mu=0.5), 1, "stable"),
         (dy.games.Covariance([[2.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 0.7]], mu=0.5), 3, "stable"),
-        (one_player(lambda x: x[0] ** 4 / 4 + x[1] ** 2 / 2, 2), 0, "marginal"),
+        (one_player(lambda x: x[0] ** 4 / 4 + x[1] ** 2 / 2, 2), 0, "stable"),
         (one_player(lambda x: x[0] ** 6 / 6 + x[1] ** 2 / 2, 2), 0, "marginal"),
         (one_player(lambda x: -(x[0] ** 6) / 6 + x[1] ** 2 / 2, 2), 0, "marginal"),
         (one_player(lambda x: x[0] ** 2 / 2, 2), 1, "stable"),
@@ -302,7 +303,7 @@ ROTATION = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
 def test_manifolds(game, dimension, verdict):
     report = dy.stability(game, FLOW)
     assert (report.manifold_dimension, str(report.verdict)) == (dimension, verdict)
-    assert any("manifold" in note for note in report.notes) == (dimension > 0)
+    assert has(report.notes, Note.manifold) == (dimension > 0)
 
 
 def test_a_manifold_of_a_map_is_left_out_of_the_radius():

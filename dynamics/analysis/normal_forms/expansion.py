@@ -50,11 +50,11 @@ class Expansion:
             raise NotDecided(f"the state is in {position.dtype}; pass players in float64")
         self.position, self.discrete = position, discrete
         self.context = context(DIGITS)
-        self._programs: dict[int, Any] = {}
         self._specialised: dict[tuple[int, tuple], Specialised] = {}
         try:
             # Without what vanishes and what is never used: derivatives of that would only take time.
             self._program = Specialised(jax.make_jaxpr(function)(position), [], rules=True)
+            self._programs = _derivatives_of(self._program.structure(), position.size)
             self.point = exact(np.asarray(position))
             self.point, self.jacobian = self._refined()
         except NotEvaluated as error:
@@ -166,6 +166,16 @@ class Expansion:
         if moved > MOVED * (1 + size):
             raise NotDecided(f"the fixed point is not at the given point, but {float(moved):.1g} away")
         return point, jacobian if point is start else self.jacobian_at(point)
+
+
+@functools.lru_cache(maxsize=64)
+def _shared_derivatives(structure: Any, size: int) -> dict[int, Any]:
+    return {}
+
+
+def _derivatives_of(structure: Any, size: int) -> dict[int, Any]:
+    """Traced derivatives by order, the same for programs that differ in numbers alone: tracing takes longest."""
+    return {} if structure is None else _shared_derivatives(structure, size)
 
 
 def _derived(function: Callable[[Array], Array], direction: Array) -> Callable[[Array], Array]:

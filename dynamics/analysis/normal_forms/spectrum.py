@@ -31,8 +31,8 @@ class Spectrum(NamedTuple):
 
     Attributes:
         critical: modes that double precision cannot tell from the boundary.
-        beyond: the largest signed distance of a critical eigenvalue from the boundary, positive outside; 0 where none
-            can be told from it.
+        beyond: how far outside the boundary the outermost critical eigenvalue is; where none is outside, minus how far
+            the innermost is inside; 0 where none can be told from it.
         error: the largest error of a critical eigenvalue, of first order in its condition.
         inside: the largest signed distance of all others; negative where all of them are inside.
     """
@@ -77,7 +77,8 @@ def spectrum_of(expansion: Expansion, is_player: np.ndarray) -> Spectrum:
             raise NotDecided("an eigenvalue on the boundary is defective (a Jordan block), or nearly so")
         largest = max(largest, error)
         if abs(outward) > error:
-            beyond = max(beyond, outward, key=abs)
+            # One outside weighs more than any inside.
+            beyond = max(beyond, outward) if max(beyond, outward) > 0 else min(beyond, outward)
         chosen.append((value, column, row))
     return Spectrum(_modes(expansion, chosen, is_player, norm), float(beyond), float(largest), inside)
 

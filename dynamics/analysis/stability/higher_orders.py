@@ -126,35 +126,38 @@ def beyond_linear(
         expansion.confirm([*_directions(expansion, spectrum), *map(exact, sides)])
     except NotDecided as reason:
         return _undecided(str(reason))
-    linear = _linear(spectrum)
-    if linear is not None and not spectrum.critical:
-        return linear
+    if spectrum.inside > 0 or not spectrum.critical:
+        verdict = Verdict.unstable if spectrum.inside > 0 else Verdict.stable
+        note = Note.many_digits.filled(digits=DIGITS, distance=abs(spectrum.inside), verdict=verdict)
+        return Decision(verdict, 1, (note,))
     try:
         coefficients = coefficients_of(expansion, spectrum.critical)
     except NotDecided as reason:
-        return _undecided(str(reason)) if linear is None else linear
+        return _undecided(str(reason), spectrum=spectrum)
     decision = _by_coefficients(coefficients, spectrum, boundary, steps)
-    if decision.verdict is Verdict.marginal and linear is None and len(spectrum.critical) == 2:
+    if decision.verdict is Verdict.marginal and not spectrum.beyond and len(spectrum.critical) == 2:
         decision = _by_higher_terms(decision, expansion, coefficients, spectrum, boundary, steps)
-    if linear is None:
+    if not spectrum.beyond:
         return decision
-    if decision.verdict is Verdict.marginal or decision.verdict is linear.verdict:
-        return linear._replace(normal_form=decision.normal_form)
-    opposed = Note.opposed.filled(distance=abs(spectrum.beyond), linear=linear.verdict, nonlinear=decision.verdict)
+    if decision.verdict is Verdict.marginal:
+        return decision._replace(notes=(*decision.notes, _rounded(spectrum)))
+    linear = Verdict.unstable if spectrum.beyond > 0 else Verdict.stable
+    if decision.verdict is linear:
+        return decision
+    opposed = Note.opposed.filled(distance=abs(spectrum.beyond), linear=linear, nonlinear=decision.verdict)
     return Decision(Verdict.marginal, 1, (opposed,), decision.normal_form)
 
 
-def _undecided(reason: str, normal_form: NormalForm | None = None) -> Decision:
-    return Decision(Verdict.marginal, 1, (Note.not_decided.filled(reason=reason),), normal_form)
+def _undecided(reason: str, normal_form: NormalForm | None = None, spectrum: Spectrum | None = None) -> Decision:
+    notes = [Note.not_decided.filled(reason=reason)]
+    if spectrum is not None and spectrum.beyond:
+        notes.append(_rounded(spectrum))
+    return Decision(Verdict.marginal, 1, tuple(notes), normal_form)
 
 
-def _linear(spectrum: Spectrum) -> Decision | None:
-    """The verdict of the eigenvalues in many digits, where they decide."""
-    if spectrum.critical and not spectrum.beyond and spectrum.inside < 0:
-        return None
-    worst = max(spectrum.beyond, spectrum.inside) if spectrum.beyond else spectrum.inside
-    verdict = Verdict.unstable if worst > 0 else Verdict.stable
-    return Decision(verdict, 1, (Note.many_digits.filled(digits=DIGITS, distance=abs(worst), verdict=verdict),))
+def _rounded(spectrum: Spectrum) -> Remark:
+    side = "outside" if spectrum.beyond > 0 else "inside"
+    return Note.rounded.filled(digits=DIGITS, distance=abs(spectrum.beyond), side=side)
 
 
 def _directions(expansion: Expansion, spectrum: Spectrum) -> list[np.ndarray]:

@@ -43,7 +43,11 @@ class Note(enum.Enum):
     not_decided = "Higher orders do not decide either: {reason}."
     many_digits = (
         "Decided by the eigenvalues in {digits} digits, of the map with the numbers that it has: the outermost is "
-        "{distance:.3g} off the boundary, which is less than what double precision can tell; {verdict}."
+        "{distance:.3g} off the boundary, which bounds in double precision could not tell; {verdict}."
+    )
+    rounded = (
+        "In {digits} digits the outermost eigenvalue is {distance:.3g} {side} the boundary: no more than rounding of "
+        "the game's own numbers leaves of an eigenvalue on it."
     )
     opposed = (
         "In many digits the outermost eigenvalue is {distance:.3g} off the boundary, and by itself {linear}; the terms "
