@@ -11,6 +11,9 @@ A verdict may be marginal; it may never be wrong. Families:
   digits. It is none when an eigenvalue is within 1e-25 of the boundary.
 * alternating: alternating descent on zero-sum quadratic games; the map is formed from the game's numbers in 60 digits.
 * momentum: simultaneous heavy ball, likewise; players and memory.
+* higher: a pair of eigenvalues exactly on the boundary, or beside it, and a nonlinear term along which a quadratic form
+  of the pair grows or falls by itself, all behind bent coordinates that are inverted exactly, with further directions
+  that contract. The truth is the sign of the linear part, and where that is 0 of the term; without a term it is neutral.
 """
 
 import argparse
@@ -18,9 +21,11 @@ import collections
 import datetime
 import json
 import platform
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -71,12 +76,14 @@ def attack(sizes, games: int, seed: int = 0) -> list[dict]:
     """One row per family, kind, precision and margin, over all sizes."""
     counts = collections.defaultdict(collections.Counter)
     for family, kind, precision, exponent, size, verdict, truth in verdicts(sizes, games, seed):
-        wrong = truth is not None and verdict != "marginal" and verdict != truth
+        wrong = truth is not None and verdict not in ("marginal", truth)
+        if truth == "boundary":  # whether a linear map grows there, by a Jordan block, is not looked at
+            wrong = verdict == "stable"
         row = counts[family, kind, precision, exponent]
         row["games"] += 1
         row["wrong"] += wrong
         row["marginal"] += verdict == "marginal"
-        row["undecidable"] += truth in (None, "neutral")
+        row["undecidable"] += truth in (None, "boundary")
         if wrong:
             print(f"WRONG: {family} {kind} {precision} 2^-{exponent} size {size}: {verdict}, in truth {truth}")
     names = ("games", "wrong", "marginal", "undecidable")
@@ -102,6 +109,8 @@ def verdicts(sizes, games: int, seed: int):
                         matrix = rounded_matrix(rng, size, exponent, kind, DTYPES[precision])
                         truth = truth_of(mpmath.matrix(matrix.astype(float).tolist()), kind)
                         yield "rounded", kind, precision, exponent, size, ask(matrix, kind, precision), truth
+                    if size <= 5 and precision == "f64" and number < games // 2 + 1:
+                        yield "higher", kind, precision, exponent, size, *higher_case(rng, size, exponent, kind)
                     if size <= 5 and number < games // 4 + 1:
                         for family in ("alternating", "momentum"):
                             verdict, truth = composed_case(rng, size, exponent, family, DTYPES[precision])
@@ -189,7 +198,9 @@ def integer_case(rng, size: int, exponent: int, kind: str, bits: int):
                 at_rest = all(is_fixed for _, beyond, is_fixed in blocks if beyond == 0)
                 neutral = whole - (np.eye(size, dtype=np.int64) * unit if kind == "map" else 0)
                 kernel = size - _rank(neutral)
-                truth = "stable" if at_rest and kernel == sum(map(len, fixed)) else "neutral"
+                truth = "stable" if at_rest and kernel == sum(map(len, fixed)) else "boundary"
+                if truth == "boundary" and len(fixed) == 1:
+                    truth = "neutral" if len(np.unique(np.diag(fixed[0]))) == len(fixed[0]) else "boundary"
             return whole / unit, truth
     return None
 
@@ -317,6 +328,57 @@ def composed_case(rng, size: int, exponent: int, family: str, dtype):
     return str(dy.stability(game, update, at=(jnp.zeros(m, dtype), jnp.zeros(n, dtype))).verdict), truth_of(
         matrix(rate), "map"
     )
+
+
+class AnyDirection(dy.directions.Direction):
+    """The direction of one player by a function of it and of numbers."""
+
+    numbers: jax.Array
+    function: Callable = eqx.field(static=True)
+
+    def __call__(self, game, players, key=None):
+        return (self.function(self.numbers, players[0]),)
+
+
+def bend(numbers, z, sign=1):
+    """(x, y, ...) -> (x + a y^2 + b y^3, y, ...), or its inverse."""
+    return z.at[0].add(sign * (numbers[4] * z[1] ** 2 + numbers[5] * z[1] ** 3))
+
+
+def straight(numbers, z, kind: str):
+    """In coordinates in which the quadratic form of the pair grows by a factor of its own alone."""
+    b, c, weight, shift = numbers[:4]
+    x, y, rest = z[0], z[1], z[2:]
+    if kind == "map":
+        form = c * x**2 - b * c * x * y + b * y**2
+        factor = (1 + shift) * (1 + weight * form)
+        first = x - b * y
+        return jnp.concatenate([jnp.stack([factor * first, factor * (y + c * first)]), rest / 2 + x * y])
+    grown = shift + weight * (c * x**2 + b * y**2)
+    return jnp.concatenate([jnp.stack([grown * x - b * y, grown * y + c * x]), x * y - rest])
+
+
+def bent_map(numbers, z):
+    return (bend(numbers, straight(numbers, bend(numbers, z, -1), "map")) - z) / STEP
+
+
+def bent_flow(numbers, z):
+    u = bend(numbers, z, -1)
+    return jax.jvp(lambda u: bend(numbers, u), (u,), (straight(numbers, u, "flow"),))[1]
+
+
+def higher_case(rng, size: int, exponent: int, kind: str) -> tuple[str, str]:
+    """The verdict on a planar pair behind bent coordinates, and the truth; all numbers have a few bits."""
+    b, c = rng.integers(1, 12, 2) / 16  # without resonance up to order 4
+    weight, shift = rng.choice([-1, 0, 1]) * 2.0 ** -rng.integers(0, exponent), rng.choice([-1, 0, 0, 0, 1]) * 2.0**-40
+    bends = rng.integers(-4, 5, 2) / 4 * (weight != 0)
+    numbers = jnp.asarray([b, c, weight, shift, *bends])
+    direction = AnyDirection(numbers, bent_map if kind == "map" else bent_flow)
+    flow = dy.flows.Flow(direction)
+    method = Simultaneous(optimisers.sgd(STEP), direction=direction) if kind == "map" else flow
+    verdict = str(dy.stability(BOWL, method, at=(jnp.zeros(size),)).verdict)
+    sign = np.sign(shift) or np.sign(weight)
+    return verdict, {-1: "stable", 0: "neutral", 1: "unstable"}[int(sign)]
 
 
 def table(rows: list[dict]) -> str:

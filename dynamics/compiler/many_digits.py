@@ -98,6 +98,11 @@ class Specialised:
                 needed.update(atom for atom in atoms if isinstance(atom, _Slot))
         self.steps = kept[::-1]
 
+    @property
+    def absorbed(self) -> bool:
+        """Whether somewhere a number that is not 0 was lost in a sum: the digits are too few for such scales."""
+        return self.evaluation.absorbed
+
     def __call__(self, arguments: Sequence[Any]) -> list[Any]:
         """The outputs for the other arguments."""
         env = dict(zip(self.inputs, arguments, strict=True))
@@ -241,6 +246,7 @@ _MOVED = {"gather", "dynamic_slice", "dynamic_update_slice", "pad", "scatter", "
 class _Evaluation:
     def __init__(self, digits: int):
         self.digits, self.context, self.left = digits, context(digits), MOST_ITERATIONS
+        self.absorbed = False  # whether a number that is not 0 was lost in a sum
 
     def __call__(self, jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
         env: dict[Any, Any] = {}
@@ -282,7 +288,12 @@ class _Evaluation:
     def of_floats(self, eqn: Any, name: str, values: list[Any]) -> list[Any]:
         arithmetic, params, first = self.context, eqn.params, values[0]
         if name in _ARITHMETIC:
-            return [_objects(_ARITHMETIC[name](*values))]
+            result = _objects(_ARITHMETIC[name](*values))
+            if name != "mul" and not self.absorbed:
+                first, second = values if name != "sub" else (first, -values[1])
+                lost = ((second != 0) & (result == first)) | ((first != 0) & (result == second))
+                self.absorbed = bool(np.any(lost))
+            return [result]
         if name in _COMPARED:
             return [_each(_COMPARED[name], *values).astype(bool)]
         if name in _FUNCTIONS:

@@ -14,6 +14,7 @@ LARGEST = 24  # numbers in a state that is expanded
 REFINEMENTS = 6
 MOVED = 1e-6  # how far the fixed point in many digits may be from the point that was given, relative to 1 + its size
 PROBE = 1e-11  # distance at which values are held against the expansion
+SMALL = 1e-25  # numbers of a program below this, or above its inverse, are of another scale
 PROBES = 3  # directions at random
 
 
@@ -57,6 +58,11 @@ class Expansion:
             self._programs = _derivatives_of(self._program.structure(), position.size)
             self.point = exact(np.asarray(position))
             self.point, self.jacobian = self._refined()
+            sizes = [abs(number) for constant in self._program.constants() for number in constant.ravel() if number]
+            if any(part.absorbed for part in self._specialised.values()) or any(
+                not SMALL < x < 1 / SMALL for x in sizes
+            ):
+                raise NotDecided(f"numbers of very different scales meet, of which {DIGITS} digits lose some")
         except NotEvaluated as error:
             raise NotDecided(f"the step cannot be evaluated in {DIGITS} digits: {error}") from error
 
