@@ -13,7 +13,7 @@ A verdict may be marginal; it may never be wrong. Families:
 * momentum: simultaneous heavy ball, likewise; players and memory.
 * higher: a pair of eigenvalues exactly on the boundary, or beside it, and a nonlinear term along which a quadratic form
   of the pair grows or falls by itself, all behind bent coordinates that are inverted exactly, with further directions
-  that contract. The truth is the sign of the linear part, and where that is 0 of the term; without a term it is neutral.
+  that contract. The truth is the sign of the linear part, and where that is 0 of the term; without a term neutral.
 """
 
 import argparse

@@ -240,6 +240,7 @@ _FUNCTIONS = {
     "tanh": "tanh", "asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "erf": "erf", "erfc": "erfc",
     "erf_inv": "erfinv", "lgamma": "loggamma", "digamma": "digamma", "floor": "floor", "ceil": "ceil",
 }  # fmt: skip
+_BITS = 50  # of a float that count exactly
 _MOVED = {"gather", "dynamic_slice", "dynamic_update_slice", "pad", "scatter", "select_and_gather_add"}
 
 
@@ -384,6 +385,8 @@ class _Evaluation:
                 return [self.product(*values, params["dimension_numbers"])]
         if name in _MOVED:
             return self.moved(eqn, values)
+        if name in ("scatter-add", "scatter_add"):
+            return [self.added(eqn, *values)]
         raise NotEvaluated(f"it uses {name}")
 
     def quotient(self, above: Any, below: Any) -> Any:
@@ -420,6 +423,19 @@ class _Evaluation:
         if any(np.any((result < 0) | (result >= begin)) for result in results):  # filled in, out of bounds
             raise NotEvaluated(f"it uses {eqn.primitive.name} beyond the bounds of an array")
         return [_objects(numbers[result]) for result in results]
+
+    def added(self, eqn: Any, target: np.ndarray, indices: Any, updates: np.ndarray) -> np.ndarray:
+        """Updates added where JAX adds them: sums of different powers of 2 tell which went where."""
+        result, parts = target.copy().reshape(-1), updates.reshape(-1)
+        for begin in range(0, parts.size, _BITS):
+            marks = np.zeros(parts.size)
+            marks[begin : begin + _BITS] = 2.0 ** np.arange(min(_BITS, parts.size - begin))
+            (sums,) = bind(eqn, [np.zeros(target.shape), indices, marks.reshape(updates.shape)])
+            for place, total in enumerate(np.asarray(sums).reshape(-1).astype(np.int64).tolist()):
+                for bit in range(_BITS):
+                    if total >> bit & 1:
+                        result[place] = result[place] + parts[begin + bit]
+        return result.reshape(target.shape)
 
     def count(self) -> None:
         self.left -= 1

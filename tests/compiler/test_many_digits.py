@@ -26,6 +26,7 @@ def program_of_everything(x, y):
     count, power = jax.lax.while_loop(lambda c: c[0] < 4, lambda c: (c[0] + 1, c[1] * y[1]), (0, x[2]))
     chosen = jax.lax.cond(x[0] > 0, jnp.sin, jnp.cos, y[2])
     picked = jnp.where(y > 0, jnp.log1p(jnp.abs(x)), jax.nn.sigmoid(x))[jnp.array([2, 0, 0])]
+    picked = picked.at[jnp.array([1, 1])].add(y[:2] * x[0])
     parts = [total, squares, picked, jnp.cumsum(x)[::-1], jnp.stack([carry, power, chosen])]
     return jnp.concatenate(parts) + jnp.max(x) * jnp.prod(y) - jnp.sqrt(jnp.exp(y[0])) ** 3 + 0 * count
 
