@@ -607,10 +607,10 @@ def test_minimax_points_are_those_that_a_fast_enough_second_player_makes_stable(
 
 
 def test_a_minimax_point_that_needs_a_faster_second_player():
-    """f = -x^2 + 5xy - y^2: the threshold is 1, where the flow with equal rates is marginal."""
+    """f = -x^2 + 5xy - y^2: the threshold is 1, where the flow with equal rates is neutral."""
     game = PlanarQuadratic.minimax_without_nash()
     assert dy.timescale_threshold(game).value == pytest.approx(1, rel=1e-12)
-    assert dy.stability(game, Flow()).verdict == "marginal"
+    assert dy.stability(game, Flow()).verdict == "neutral"
 
 
 def test_a_game_without_a_local_minimax_point():

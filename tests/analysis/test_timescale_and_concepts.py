@@ -231,7 +231,7 @@ def test_stackelberg_points_of_general_sum_games():
 def test_losses_that_are_flat_leave_strictness_undecided():
     found = dy.classify(dy.games.DiracGAN())
     assert found.nash == "undecided" and found.minimax == "undecided"
-    assert found.kind == "local Nash but flat, marginal for the gradient flow"
+    assert found.kind == "local Nash but flat"
     assert "undecided" in found.describe() and found.to_dict()["leaderships"][0]["answer"] == "undecided"
 
 

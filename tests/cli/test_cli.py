@@ -514,14 +514,14 @@ def test_real_run_and_its_repetition(tiny, capsys):
 def test_real_stability(tiny, capsys):
     assert cli.main(["stability", "tiny.toml", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert [cell["verdict"] for cell in data["cells"]] == ["unstable", "marginal", "stable", "stable"]
+    assert [cell["verdict"] for cell in data["cells"]] == ["unstable", "neutral", "stable", "stable"]
     assert data["cells"][0]["label"] == "Dirac / Wasserstein / none / plain / map"
     assert cli.main(["stability", "tiny.toml"]) == 0
     text = capsys.readouterr().out
     assert text.count("unstable") == 1 and "1.0198039" in text and "\x1b" not in text
     headings = [line for line in text.splitlines() if line.startswith("Dirac / ")]
     assert headings == [
-        "Dirac / Wasserstein / none: local Nash but flat, marginal for the gradient flow; tau* -",
+        "Dirac / Wasserstein / none: local Nash but flat, neutral for the gradient flow; tau* -",
         "Dirac / Wasserstein / R1: strict local Stackelberg, local Nash but flat; tau* 0",
     ]
     rows = [line.split() for line in text.splitlines() if line.startswith(" plain")]

@@ -229,9 +229,13 @@ def test_a_batch_is_judged_as_its_cells_are(kind):
         rests=yes,
         fading=~yes,
     )
-    found = judge(linear, ~yes, zeros, boundary_of(kind), None, None, None)
+
+    def linear_report(row):
+        return assess(Linearisation(*(leaf[row] for leaf in linear)), boundary_of(kind), 0, [3], ())
+
+    found = judge(linear, ~yes, zeros, boundary_of(kind), None, None, linear_report)
     for row in range(len(matrices)):
-        report = assess(Linearisation(*(leaf[row] for leaf in linear)), boundary_of(kind), 0, [3], ())
+        report = linear_report(row)
         assert Predicted(found.verdict[row]).name == report.verdict, row
         np.testing.assert_allclose(found.reach[row], report.radius if kind == "map" else report.abscissa, atol=1e-12)
         np.testing.assert_allclose(found.rate[row], report.rate, atol=1e-12)
