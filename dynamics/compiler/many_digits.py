@@ -269,9 +269,9 @@ class _Evaluation:
     def outputs(self, eqn: Any, values: list[Any]) -> list[Any]:
         name = eqn.primitive.name
         if name == "scan":
-            return self.scan(eqn, values)
+            return self.scanned(eqn, values)
         if name == "while":
-            return self.loop(eqn, values)
+            return self.looped(eqn, values)
         if name == "cond":
             return self(*opened(self.branch(eqn, values[0])), values[1:])
         inner = called(eqn)
@@ -442,7 +442,7 @@ class _Evaluation:
         if self.left < 0:
             raise NotEvaluated(f"its loops take more than {MOST_ITERATIONS} iterations")
 
-    def scan(self, eqn: Any, values: list[Any]) -> list[Any]:
+    def scanned(self, eqn: Any, values: list[Any]) -> list[Any]:
         scan = Scan.of(eqn)
         constants, carry, rows = scan.split(values)
         order = range(scan.length)[::-1] if scan.reverse else range(scan.length)
@@ -455,7 +455,7 @@ class _Evaluation:
             raise NotEvaluated("it has a loop without iterations")
         return [*carry, *(np.stack(column) for column in zip(*stacked, strict=True))]
 
-    def loop(self, eqn: Any, values: list[Any]) -> list[Any]:
+    def looped(self, eqn: Any, values: list[Any]) -> list[Any]:
         loop = While.of(eqn)
         of_condition, of_body, carry = loop.split(values)
         while bool(np.asarray(self(*opened(loop.condition), [*of_condition, *carry])[0])):
