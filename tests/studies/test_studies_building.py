@@ -14,6 +14,8 @@ from rich.console import Console
 import dynamics as dy
 from dynamics import catalogue, objectives, optimisers, studies
 from dynamics.analysis import Stability
+from dynamics.analysis.normal_forms.invariants import Invariant
+from dynamics.analysis.stability.higher_orders import NormalForm
 from dynamics.studies import StudyError, building, engine, prediction, results
 from dynamics.studies.agreement import Evidence, judge
 from dynamics.studies.building import build
@@ -461,7 +463,7 @@ def test_a_point_that_is_no_equilibrium_is_told_of_as_far_as_it_goes():
 def evidence(verdict, rate, **others):
     values = {name: None for name in Stability.__dataclass_fields__}
     values |= dict(
-        kind="map", verdict=dy.analysis.Verdict(verdict), rate=rate, smoothness="smooth", manifold_dimension=0
+        kind="map", verdict=dy.analysis.Verdict(verdict), rate=rate, smoothness="smooth", manifold_dimension=0, order=1
     )
     known = dict(defect=0.0, outcome="undecided", rate=0.0, distance=1.0, start=1.0, near_outcome="undecided")
     known |= dict(near_rate=0.0, near_distance=1e-3, near_start=1e-3, length=2000) | others
@@ -482,6 +484,35 @@ def test_a_verdict_from_all_pieces_is_held_against_the_run():
     converged = dict(outcome="converged", near_outcome="converged", distance=0.0, stability=judged)
     assert judge(evidence("stable", -0.1, **converged))[0] == "agrees"
     assert judge(evidence("stable", -0.1, near_rate=0.1, stability=judged))[0] == "unexplained"
+
+
+def by_order_three(verdict, coefficient, **others):
+    """A run of 2,000 steps from the distance 1 under r' = c r^3; the run from close by does not move."""
+    numbers = dict(rotations=np.zeros((1, 1)), errors=np.zeros((1, 1)), quadratic=0.0, quadratic_error=0.0, within=0.0)
+    form = NormalForm(eigenvalues=np.array([1j]), cubic=np.array([[coefficient]]), **numbers)
+    return judge(evidence(verdict, 0.0, stability={"order": 3, "normal_form": form}, **others))
+
+
+def test_a_power_law_is_held_against_the_run():
+    """r = (1 + 2 |c| t)^(-1/2): 0.153 for c = -0.0104 after 2,000 steps."""
+    agreement, explanation = by_order_three("stable", -0.0104, distance=0.16)
+    assert agreement == "agrees" and "should be 0.153" in explanation and "is 0.16" in explanation
+    assert by_order_three("stable", -0.0104, distance=0.5)[0] == "explained"
+    assert (
+        by_order_three("stable", -0.0104, distance=0.16, near_outcome="diverged", near_distance=1.0)[0] == "unexplained"
+    )
+    assert "Too slow" in by_order_three("stable", -1e-6)[1]
+    assert by_order_three("unstable", 0.0104, outcome="diverged")[0] == "agrees"
+    assert by_order_three("unstable", 0.0104, near_outcome="converged", near_distance=0.0)[0] == "unexplained"
+
+
+def test_a_conserved_quantity_is_held_against_the_run():
+    conserved = {"order": 0, "invariant": Invariant("quadratic form", np.eye(2), 0.0)}
+    assert judge(evidence("neutral", 0.0, stability=conserved, outcome="cycling"))[0] == "agrees"
+    assert judge(evidence("neutral", 0.0, stability=conserved))[0] == "agrees"
+    assert judge(evidence("neutral", 0.0, stability=conserved, outcome="converged", distance=0.0))[0] == "explained"
+    for near in (dict(near_distance=1e-5), dict(near_distance=1e-1), dict(near_outcome="converged")):
+        assert judge(evidence("neutral", 0.0, stability=conserved, **near))[0] == "unexplained"
 
 
 # The built-in study of all methods
