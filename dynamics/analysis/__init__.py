@@ -54,6 +54,9 @@ from dynamics.analysis.nonnormal.numerical_range import numerical_abscissa as nu
 from dynamics.analysis.nonnormal.numerical_range import numerical_radius as numerical_radius
 from dynamics.analysis.nonnormal.pseudospectra import Pseudospectrum as Pseudospectrum
 from dynamics.analysis.nonnormal.pseudospectra import pseudospectrum as pseudospectrum
+from dynamics.analysis.normal_forms.invariants import Invariant as Invariant
+from dynamics.analysis.stability.higher_orders import Decay as Decay
+from dynamics.analysis.stability.higher_orders import NormalForm as NormalForm
 from dynamics.analysis.stability.leading import FieldOperator as FieldOperator
 from dynamics.analysis.stability.leading import Leading as Leading
 from dynamics.analysis.stability.leading import LeadingStability as LeadingStability

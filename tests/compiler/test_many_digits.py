@@ -70,6 +70,7 @@ def test_what_is_refused(function, what):
         value_of(function, jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_what_is_known_is_computed_once_and_differentiates_the_same():
     rng = np.random.default_rng(1)
     x, y = jnp.asarray(rng.normal(size=3)), jnp.asarray(rng.normal(size=3))
