@@ -1,5 +1,6 @@
-"""GANs in function space: densities, particles and finite precision; what is left of a GAN without its networks."""
+"""GANs in function space: densities, particles, kernels and finite precision; what is left without networks."""
 
+from dynamics.function_space import kernels as kernels
 from dynamics.function_space.densities import DensityGAN as DensityGAN
 from dynamics.function_space.densities import NestedDensityGAN as NestedDensityGAN
 from dynamics.function_space.geometry import FisherRao as FisherRao

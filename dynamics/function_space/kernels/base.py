@@ -1,0 +1,99 @@
+"""What a kernel is: a symmetric function of two points, and the matrix of it between two sets of points."""
+
+from abc import abstractmethod
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from dynamics._checks import as_whole
+
+
+class Kernel(eqx.Module):
+    """A positive semi-definite kernel of two points, each an array of any shape, the same for both.
+
+    Values keep the points' dtype. Gradients, first and second, are finite everywhere; where a kernel has a kink the
+    gradient along it is 0, and the kernel's docstring says where.
+    """
+
+    @abstractmethod
+    def __call__(self, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
+        """The kernel of two points of one shape, a scalar."""
+
+    def matrix(
+        self, rows: ArrayLike, columns: ArrayLike | None = None, *, chunk: int | None = None
+    ) -> Float[Array, "n m"]:
+        """The kernel of every point of one set with every point of another.
+
+        Args:
+            rows: points, shape (n, ...).
+            columns: points, shape (m, ...); `None`: the same as `rows`.
+            chunk: compute blocks of so many rows and columns, one after the other, for sets whose intermediate results
+                have no room; `None`: all at once.
+
+        Raises:
+            ValueError: the points of both sets have different shapes, or there is no axis of points.
+        """
+        rows, columns = as_points(rows, "rows"), as_points(rows if columns is None else columns, "columns")
+        check_same_points(rows, columns, "rows", "columns")
+
+        return _matrix(self, rows, columns, None if chunk is None else as_whole("chunk", chunk))
+
+    def diagonal(self, points: ArrayLike) -> Float[Array, " n"]:
+        """The kernel of every point with itself, shape (n,)."""
+        return _diagonal(self, as_points(points, "points"))
+
+    def __add__(self, other: "Kernel") -> "Kernel":
+        from dynamics.function_space.kernels.sum import Sum
+
+        return Sum(self, other) if isinstance(other, Kernel) else NotImplemented
+
+
+@eqx.filter_jit
+def _matrix(kernel: Kernel, rows: Array, columns: Array, chunk: int | None) -> Array:
+    # What depends on one of the two points alone is computed once per point, not once per pair.
+    if chunk is None:
+        return jax.vmap(lambda x: jax.vmap(lambda y: kernel(x, y))(columns))(rows)
+
+    def row(x: Array) -> Array:
+        return jax.lax.map(lambda y: kernel(x, y), columns, batch_size=chunk)
+
+    return jax.lax.map(row, rows, batch_size=chunk)
+
+
+@eqx.filter_jit
+def _diagonal(kernel: Kernel, points: Array) -> Array:
+    return jax.vmap(lambda x: kernel(x, x))(points)
+
+
+def as_points(points: ArrayLike, name: str) -> Array:
+    """An array of floating type with a leading axis of points.
+
+    Raises:
+        ValueError: there is no such axis, or no point.
+    """
+    array = jnp.asarray(points) * 1.0
+    if array.ndim == 0 or array.shape[0] == 0:
+        raise ValueError(f"{name} has shape {array.shape}; expected (n, ...), n >= 1 points along the first axis")
+    return array
+
+
+def check_same_points(first: Array, second: Array, name: str, other: str) -> None:
+    """Raise `ValueError` unless the points of both sets have one shape."""
+    if first.shape[1:] != second.shape[1:]:
+        raise ValueError(
+            f"{name} has points of shape {first.shape[1:]} and {other} of shape {second.shape[1:]}; expected the same"
+        )
+
+
+def flat_pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Two points as vectors of one floating dtype.
+
+    Raises:
+        ValueError: they have different shapes, or no numbers.
+    """
+    x, y = jnp.asarray(x) * 1.0, jnp.asarray(y) * 1.0
+    if x.shape != y.shape or x.size == 0:
+        raise ValueError(f"the points have shapes {x.shape} and {y.shape}; expected two points of one shape")
+    return x.ravel(), y.ravel()
