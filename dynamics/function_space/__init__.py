@@ -7,5 +7,9 @@ from dynamics.function_space.geometry import FisherRao as FisherRao
 from dynamics.function_space.geometry import Graph as Graph
 from dynamics.function_space.geometry import Transport as Transport
 from dynamics.function_space.geometry import Weighted as Weighted
+from dynamics.function_space.kernel_flows import FunctionTraining as FunctionTraining
+from dynamics.function_space.kernel_flows import trained_discriminator as trained_discriminator
+from dynamics.function_space.kernel_functions import KernelFunction as KernelFunction
+from dynamics.function_space.kernel_functions import squared_discrepancy as squared_discrepancy
 from dynamics.function_space.particles import ParticleGAN as ParticleGAN
 from dynamics.function_space.particles import sampled_game as sampled_game

@@ -1,4 +1,4 @@
-"""Kernels: values of closed forms against quadrature, Monte Carlo and finite networks; gradients where there are none."""
+"""Kernels against quadrature, Monte Carlo and finite networks; gradients where there are none."""
 
 import math
 

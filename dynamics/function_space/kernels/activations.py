@@ -18,7 +18,6 @@ from jaxtyping import Array
 
 from dynamics._checks import as_leaf, check_number
 
-
 _TOP = math.tan(math.pi / 8) ** 2
 # arctan(sqrt w) / sqrt w for w in [0, tan(pi/8)^2], as a polynomial of 2 w / top - 1, highest power first.
 _ARCTAN = tuple(
