@@ -68,7 +68,7 @@ def trained_discriminator(
         )
     if not isinstance(objective, Objective) or objective.takes_vectors:
         raise TypeError(
-            f"objective is {objective!r}; expected an Objective of single scores, e.g. dynamics.objectives.Wasserstein()"
+            f"objective is {objective!r}; expected an Objective of single scores, e.g. dynamics.objectives.Hinge()"
         )
     real, fake = as_points(real, "real"), as_points(fake, "fake")
     check_same_points(real, fake, "real", "fake")
