@@ -42,7 +42,7 @@ ROOMS = (
 )
 DEFAULT_STUDY = "flagship"
 EXPERIMENTS = ("ring", "digits")  # those of dynamics.experiments, whose import takes seconds
-COMPARISONS = ("gap-aware", "rotation", "rings")  # likewise
+COMPARISONS = ("gap-aware", "rotation", "rings", "kernels")  # likewise
 SURVEYS = ("objectives",)  # likewise
 LADDERS = ("ladder",)  # likewise
 LONGEST_MESSAGE = 400  # letters

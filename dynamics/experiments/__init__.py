@@ -16,6 +16,7 @@ from dynamics.experiments.comparison import mean_and_error as mean_and_error
 from dynamics.experiments.digits import digits as digits
 from dynamics.experiments.experiment import Experiment as Experiment
 from dynamics.experiments.gap_aware import gap_aware as gap_aware
+from dynamics.experiments.kernels import kernels as kernels
 from dynamics.experiments.ladder import Ladder as Ladder
 from dynamics.experiments.ladder import ladder as ladder
 from dynamics.experiments.objectives import objectives_survey as objectives_survey
@@ -26,7 +27,7 @@ from dynamics.experiments.survey import Survey as Survey
 
 CATALOGUE: Mapping[str, Callable[..., Experiment]] = MappingProxyType({"ring": ring, "digits": digits})
 COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType(
-    {"gap-aware": gap_aware, "rotation": rotation, "rings": rings}
+    {"gap-aware": gap_aware, "rotation": rotation, "rings": rings, "kernels": kernels}
 )
 SURVEYS: Mapping[str, Callable[..., Survey]] = MappingProxyType({"objectives": objectives_survey})
 LADDERS: Mapping[str, Callable[..., Ladder]] = MappingProxyType({"ladder": ladder})

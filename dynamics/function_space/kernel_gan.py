@@ -77,6 +77,8 @@ class RetrainedKernelGAN(Game):
         start: f_0, the constant score it is trained from; `None`: the objective's ideal score.
         generator, latents: function `(parameters, latent) -> sample` of one latent and latents of shape (n, ...), both
             fixed; `None`: the player is the particles, shape (n, ...).
+        closed_form: as for `trained_discriminator`; that of least squares takes the eigenvalues of a matrix at every
+            step, and for a hundred samples and more the ODE is faster.
 
     Raises:
         TypeError: no kernel or no objective.
@@ -94,6 +96,7 @@ class RetrainedKernelGAN(Game):
     time: Float[Array, ""]
     start: Float[Array, ""]
     generator: Generator
+    closed_form: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class RetrainedKernelGAN(Game):
         start: ArrayLike | None = None,
         generator: Callable[[PyTree, Array], Array] | None = None,
         latents: ArrayLike | None = None,
+        closed_form: bool = True,
     ):
         self.kernel = kernel
         self.data = as_points(data, "data")
@@ -113,6 +117,7 @@ class RetrainedKernelGAN(Game):
         self.time = as_leaf(time)
         self.start = as_leaf(self.objective.ideal_score if start is None else start)
         self.generator = Generator(generator, latents)
+        self.closed_form = bool(closed_form)
 
     def __check_init__(self):
         _check_kernel(self)
@@ -127,7 +132,9 @@ class RetrainedKernelGAN(Game):
         """The discriminator, trained against the fake samples of these players."""
         fake = self.samples(players)
         data = self.data.astype(fake.dtype)
-        return trained_discriminator(self.kernel, self.objective, data, fake, self.time, start=self.start)
+        return trained_discriminator(
+            self.kernel, self.objective, data, fake, self.time, start=self.start, closed_form=self.closed_form
+        )
 
     def losses(self, players: Players, key: PRNGKeyArray | None = None) -> Losses:
         if len(players) != 1:

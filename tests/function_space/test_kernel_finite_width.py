@@ -28,7 +28,7 @@ def test_kernels_from_32_to_4096_units(activation):
         kernels.NeuralTangent(2, activation), POINTS, 2 ** np.arange(5, 13, dtype=int), seeds=6, key=jax.random.key(1)
     )
     assert abs(result.slope + 0.5) < max(3 * result.standard_error, 0.05), result
-    assert np.sqrt((result.errors[-1] ** 2).mean()) < 0.03
+    assert np.sqrt((result.errors[-1] ** 2).mean()) < 0.07
 
 
 @pytest.mark.slow
