@@ -80,7 +80,8 @@ def kernels(
         time: Any, seed: Any, kernel: Kernel, objective: objectives.Objective
     ) -> tuple[Game, Simultaneous, Players]:
         data, start = _on_the_line(seed) if line else _on_the_circle(seed, points)
-        game = function_space.RetrainedKernelGAN(kernel, data, objective, time, closed_form=False)
+        closed = not isinstance(objective, objectives.LeastSquares)  # eigenvalues at every step would take longer
+        game = function_space.RetrainedKernelGAN(kernel, data, objective, time, closed_form=closed)
         return game, Simultaneous(sgd(speed * count)), (start,)
 
     variants = {
