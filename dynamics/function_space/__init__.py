@@ -16,5 +16,7 @@ from dynamics.function_space.kernel_functions import KernelFunction as KernelFun
 from dynamics.function_space.kernel_functions import squared_discrepancy as squared_discrepancy
 from dynamics.function_space.kernel_gan import KernelGAN as KernelGAN
 from dynamics.function_space.kernel_gan import RetrainedKernelGAN as RetrainedKernelGAN
+from dynamics.function_space.landscapes import Landscape as Landscape
+from dynamics.function_space.landscapes import landscape as landscape
 from dynamics.function_space.particles import ParticleGAN as ParticleGAN
 from dynamics.function_space.particles import sampled_game as sampled_game

@@ -10,6 +10,7 @@ from dynamics.plots._comparison import comparison
 from dynamics.plots._ladder import ladder_densities, ladder_divergences, ladder_spectra
 from dynamics.plots._nonnormal import eigenvalue_path, pseudospectra, transient
 from dynamics.plots._outcomes import outcome_chart
+from dynamics.plots._particles import particles
 from dynamics.plots._portrait import portrait
 from dynamics.plots._portraits import phase_portrait, phase_portraits
 from dynamics.plots._rates import rates
@@ -29,6 +30,7 @@ __all__ = [
     "ladder_divergences",
     "ladder_spectra",
     "outcome_chart",
+    "particles",
     "phase_portrait",
     "phase_portraits",
     "portrait",

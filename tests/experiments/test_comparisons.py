@@ -22,6 +22,7 @@ SMALL = {
     "gap-aware": {"seeds": 2, "rates": 2, "steps": 3, "width": 3, "batch_size": 4},
     "rotation": {"seeds": 2, "steps": 3, "width": 2},
     "rings": {"seeds": 2, "steps": 3, "width": 2, "depth": 1, "batch_size": 4},
+    "kernels": {"seeds": 2, "steps": 3, "points": 8},
 }
 
 
