@@ -72,14 +72,14 @@ def trained_discriminator(
         )
     real, fake = as_points(real, "real"), as_points(fake, "fake")
     check_same_points(real, fake, "real", "fake")
-    time = as_leaf(time)
-    if is_concrete(time) and not 0 <= float(time) < jnp.inf:
-        raise ValueError(f"time is {float(time):g}; expected a finite number >= 0")
+    duration: Any = as_leaf(time)
+    if is_concrete(duration) and not 0 <= float(duration) < jnp.inf:
+        raise ValueError(f"time is {float(duration):g}; expected a finite number >= 0")
     points = jnp.concatenate([real, fake])
     before = start if isinstance(start, KernelFunction) else None
     offset = start.offset if isinstance(start, KernelFunction) else as_leaf(start)
     scores = jnp.full(len(points), offset, points.dtype) if before is None else before.at(points)
-    coefficients = _coefficients(kernel, objective, real, fake, scores, time, closed_form, tolerance)
+    coefficients = _coefficients(kernel, objective, real, fake, scores, duration, closed_form, tolerance)
     if before is not None:
         points = jnp.concatenate([before.points.astype(points.dtype), points])
         coefficients = jnp.concatenate([before.coefficients.astype(points.dtype), coefficients])
