@@ -39,6 +39,7 @@ def by_scipy(slopes, time, start=0.0):
     return scipy.integrate.solve_ivp(field, (0, time), np.zeros(8), "DOP853", rtol=1e-12, atol=1e-13).y[:, -1]
 
 
+@pytest.mark.slow
 def test_wasserstein_is_the_witness_times_time():
     critic = trained_discriminator(ERF, Wasserstein(), REAL, FAKE, 1.7, start=0.3)
     witness = ERF.matrix(ELSEWHERE, REAL).mean(axis=1) - ERF.matrix(ELSEWHERE, FAKE).mean(axis=1)
@@ -49,6 +50,7 @@ def test_wasserstein_is_the_witness_times_time():
     np.testing.assert_allclose(by_ode.coefficients, critic.coefficients, rtol=1e-8)
 
 
+@pytest.mark.slow_cases("0.2")
 @pytest.mark.parametrize("time", [0.2, 3.0])
 def test_least_squares_three_ways(time):
     """The closed form, the same with an inverse and SciPy's exponential, and the ODE; targets without symmetry."""
@@ -65,6 +67,7 @@ def test_least_squares_three_ways(time):
     np.testing.assert_allclose(by_ode.coefficients, critic.coefficients, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_least_squares_of_a_loss_without_halves():
     """Franceschi's losses have no factor of one half: their exponent -4 t K diag(1/(2n)) is ours at twice the time."""
     fake = FAKE[:3]
@@ -98,6 +101,7 @@ def test_logistic_scalar_case_by_lambert():
     np.testing.assert_allclose(critic.at(np.concatenate([real, fake])), [known[0], -known[1]], rtol=1e-8)
 
 
+@pytest.mark.slow_cases("wasserstein")
 @pytest.mark.parametrize("objective", [Wasserstein(), LeastSquares()], ids=["wasserstein", "least squares"])
 def test_training_goes_on_from_where_it_was(objective):
     half = trained_discriminator(ERF, objective, REAL, FAKE, 0.6, start=0.1)
@@ -108,6 +112,7 @@ def test_training_goes_on_from_where_it_was(objective):
     np.testing.assert_allclose(still.at(ELSEWHERE), half.at(ELSEWHERE), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_scores_of_pairs():
     """An objective of differences of scores has no slope per sample; it is the gradient that counts."""
     critic = trained_discriminator(ERF, RelativisticPaired(), REAL, FAKE, 0.5)
@@ -165,6 +170,7 @@ def test_many_points_have_the_same_gradients():
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_single_precision_stays():
     real, fake = (jnp.asarray(points, jnp.float32) for points in (REAL, FAKE))
     for objective in (LeastSquares(), NonSaturating()):
@@ -174,6 +180,7 @@ def test_single_precision_stays():
         np.testing.assert_allclose(critic.coefficients, exact.coefficients, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_game_of_a_training():
     """Its loss is the discriminator's and falls; its Jacobian is that of the flow of functions."""
     game = FunctionTraining(LeastSquares(), jnp.asarray(GRAM), jnp.full(8, 0.2), 3)

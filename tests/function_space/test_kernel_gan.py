@@ -43,6 +43,7 @@ def test_the_flow_of_the_discrepancy(kernel):
         np.testing.assert_allclose(field, whole(jnp.asarray(PARTICLES)), rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_how_fast_the_discrepancy_falls():
     """d MMD^2 / dl = -2 t E |grad of the witness|^2 for the velocity of every particle, n times the field."""
     time, particles = 0.8, jnp.asarray(PARTICLES)
@@ -57,6 +58,7 @@ def test_how_fast_the_discrepancy_falls():
     np.testing.assert_allclose(falls, -2 * time * np.mean(np.sum(np.square(slopes), axis=1)), rtol=1e-10)
 
 
+@pytest.mark.slow_cases("NonSat", "Hinge(")
 @pytest.mark.parametrize(
     "objective", [LeastSquares(-0.5, 1.5, 0.3), NonSaturating(), Hinge()], ids=lambda o: str(o)[:6]
 )
@@ -138,7 +140,7 @@ def test_spectrum_of_a_wide_network_against_particles():
     assert undamped.verdict == "marginal"
 
 
-@pytest.mark.slow_cases("least squares", "least squares 0-1")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "objective, curvature, pull",
     [(LeastSquares(), 2.0, 0.0), (LeastSquares(0.0, 1.0, 1.0), 2.0, 0.5), (NonSaturating(), 0.5, 0.5)],

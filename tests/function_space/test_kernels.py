@@ -134,6 +134,7 @@ def test_the_gaussian_kernel_is_a_process_of_waves():
     np.testing.assert_allclose(Gaussian(math.sqrt(2.0)).matrix(POINTS), np.exp(-0.5 * distances / 2), rtol=1e-14)
 
 
+@pytest.mark.slow_cases("0.001", "1e-12")
 @pytest.mark.parametrize("apart", [1e-3, 1e-7, 1e-12])
 def test_nearby_points_lose_no_digits(apart):
     """From a, b and c alone an angle of 1e-8 and less drowns in rounding, and the kernel is wrong by 1e-8."""
@@ -167,6 +168,7 @@ KERNELS = {
 }
 
 
+@pytest.mark.slow_cases("relu", "relu process", "sine", "sum", "erf")
 @pytest.mark.parametrize("name", KERNELS)
 def test_no_gradient_is_lost_where_points_meet(name):
     """Coincident, parallel, opposite and zero points, and some that are next to these."""
@@ -182,6 +184,7 @@ def test_no_gradient_is_lost_where_points_meet(name):
         assert np.isfinite(leaf).all()
 
 
+@pytest.mark.slow_cases("relu", "relu process", "sine", "sum", "erf")
 @pytest.mark.parametrize("name", KERNELS)
 def test_gradients_by_difference_quotients(name):
     kernel, h = KERNELS[name], 1e-5
@@ -219,6 +222,7 @@ def test_angles_to_all_digits():
             np.testing.assert_allclose(gradient, difference / 2e-6, rtol=1e-8)
 
 
+@pytest.mark.slow_cases("False")
 @pytest.mark.parametrize("antisymmetric", [False, True])
 def test_networks_of_finite_width_come_close(antisymmetric):
     """A factor of 2, a missing bias or another order of layers would differ by far more than 1/sqrt(width)."""
@@ -232,6 +236,7 @@ def test_networks_of_finite_width_come_close(antisymmetric):
         assert [float(function(parameters, point)) for point in POINTS] == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_processes_of_random_networks():
     """The covariance of many random networks at their start."""
     kernel = NetworkGaussianProcess(2, Erf(), 1.5, 0.4, True)
@@ -285,6 +290,7 @@ def test_sums_and_sets():
     np.testing.assert_allclose(images, NeuralTangent(1).matrix(jnp.arange(8.0).reshape(2, 4)), rtol=1e-15)
 
 
+@pytest.mark.slow_cases("relu", "relu process", "sine", "sum")
 @pytest.mark.parametrize("name", KERNELS)
 def test_single_precision(name):
     kernel = KERNELS[name]
