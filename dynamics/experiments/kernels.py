@@ -46,7 +46,7 @@ def kernels(
     the same without bias, erf, sine, and the Gaussian one of bandwidth sqrt(2) (gamma = 1/2). Objectives: Wasserstein
     (the kernel's maximum mean discrepancy), least squares (targets -1 and 1; the generator's 0), minimax, hinge. Of
     every training the exact Wasserstein distance W2 to the data, that in units of the distance at the start, and the
-    energy distance. With five seeds it took nine minutes of CPU time, two thirds of it to compile twenty programs.
+    energy distance. With five seeds it took nine minutes of CPU time.
 
     From a Gaussian to eight Gaussians on a circle, drawn anew for every seed; with `line`, from five numbers to five
     others. The authors have 500 points on each side, a circle of radius 5 and 50,000 steps, and report Sinkhorn
