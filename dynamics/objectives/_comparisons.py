@@ -175,16 +175,16 @@ def paired_hinge(p: Array, q: Array) -> Best:
     cost = (fake - fake[:, None]) * real + (real * (fake[-1] - fake))[:, None]
     cost = jnp.where(before < after, cost, jnp.inf)
 
-    def cheapest(after: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
-        totals = found[0] + cost[:, after]
-        return found[0].at[after].set(jnp.min(totals)), found[1].at[after].set(jnp.argmin(totals))
+    def cheapest(after: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+        totals = best[0] + cost[:, after]
+        return best[0].at[after].set(jnp.min(totals)), best[1].at[after].set(jnp.argmin(totals))
 
     start = jnp.full(count + 1, jnp.inf, p.dtype).at[0].set(0), jnp.zeros(count + 1, int)
     totals, begins = jax.lax.fori_loop(1, count + 1, cheapest, start)
 
-    def mark(_: int, found: tuple[Array, Array]) -> tuple[Array, Array]:
-        at = begins[found[1]]
-        return found[0].at[at].set(1), at
+    def mark(_: int, path: tuple[Array, Array]) -> tuple[Array, Array]:
+        at = begins[path[1]]
+        return path[0].at[at].set(1), at
 
     cuts, _ = jax.lax.fori_loop(0, count, mark, (jnp.zeros(count + 1, p.dtype), jnp.asarray(count)))
     levels = jnp.cumsum(cuts[:-1]) - 1

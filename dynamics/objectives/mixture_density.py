@@ -133,8 +133,8 @@ class MDGAN(Objective):
         level_top = 100 * jnp.finfo(guess.dtype).eps
 
         def one(level: Array, start: Array) -> Array:
-            found = _newton(lambda t: self._along(t) - top - jnp.minimum(level, -level_top), start + level_top)
-            return jnp.where(level > -level_top, start, found)
+            root = _newton(lambda t: self._along(t) - top - jnp.minimum(level, -level_top), start + level_top)
+            return jnp.where(level > -level_top, start, root)
 
         return jax.vmap(one)(log_of_probability, guess)
 

@@ -109,7 +109,7 @@ def _quadratic(expansion: Expansion, critical: np.ndarray) -> Invariant | None:
     weights = _positive(forms, critical)
     if weights is None:
         return None
-    chosen = sum(exact(weight) * vector for weight, vector in zip(weights, basis, strict=True))
+    chosen: Any = sum(exact(weight) * vector for weight, vector in zip(weights, basis, strict=True))
     worst = 0.0
     for point in _points(expansion, CHECKS, 8):
         row, sizes = equation(exact(point))
@@ -156,7 +156,7 @@ def _positive(forms: np.ndarray, critical: np.ndarray) -> np.ndarray | None:
     directions = np.linalg.qr(critical)[0]
     flat = np.array([(directions.T @ form @ directions).ravel() for form in forms])
     size = directions.shape[1]
-    wanted = np.eye(size)
+    wanted, weights, values = np.eye(size), np.zeros(len(forms)), np.zeros(size)
     for _ in range(PROJECTIONS):
         weights = np.linalg.lstsq(flat.T, wanted.ravel(), rcond=None)[0]
         nearest = (weights @ flat).reshape(size, size)

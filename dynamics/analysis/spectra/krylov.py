@@ -210,7 +210,7 @@ def _invariant_basis(matrix: np.ndarray, count: int, measure: Measure) -> np.nda
     eigenvalues, eigenvectors = np.linalg.eig(matrix)
     order = np.argsort(-measure(eigenvalues), kind="stable")
     chosen = eigenvectors[:, order[: _whole_pairs(eigenvalues, order, count)]]
-    left, singular, _ = np.linalg.svd(np.concatenate([chosen.real, chosen.imag], axis=1))
+    left, singular, _ = np.linalg.svd(np.concatenate([np.real(chosen), np.imag(chosen)], axis=1))
     return left[:, : min(chosen.shape[1], max(1, int(np.sum(singular > 1e-12 * singular[0]))))]
 
 

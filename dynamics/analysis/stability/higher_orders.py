@@ -176,7 +176,7 @@ def _conserved(expansion: Expansion, boundary: Boundary, neutral: int) -> Invari
     near = np.abs(boundary.distance(values)) <= 1e-6 * max(1.0, float(np.linalg.norm(jacobian)))
     if np.any(boundary.distance(values)[~near] > 0) or np.sum(near) <= neutral:
         return None
-    both = np.concatenate([vectors[:, near].real, vectors[:, near].imag], axis=1)
+    both = np.concatenate([np.real(vectors[:, near]), np.imag(vectors[:, near])], axis=1)
     left, singular, _ = np.linalg.svd(both)
     if len(singular) < np.sum(near) or singular[np.sum(near) - 1] < 1e-6 * singular[0]:
         return None  # a Jordan block
@@ -186,7 +186,7 @@ def _conserved(expansion: Expansion, boundary: Boundary, neutral: int) -> Invari
 def _by_higher_terms(
     decision: Decision,
     expansion: Expansion,
-    found: Coefficients,
+    coefficients: Coefficients,
     spectrum: Spectrum,
     boundary: Boundary,
     steps: int,
@@ -195,7 +195,7 @@ def _by_higher_terms(
     form = decision.normal_form
     assert form is not None
     pair = spectrum.critical[0]
-    if found.coupling or not isinstance(pair.value, expansion.context.mpc):
+    if coefficients.coupling or not isinstance(pair.value, expansion.context.mpc):
         return decision
     area = area_preserved(expansion) if expansion.size == 2 else None
     twists = abs(form.rotations[0, 0]) > max(1e-9, float(form.errors[0, 0]))
@@ -239,30 +239,36 @@ def _opposed_term(terms: list[Term]) -> Term | None:
     )
 
 
-def _by_coefficients(found: Coefficients, spectrum: Spectrum, boundary: Boundary, steps: int) -> Decision:
-    cubic, errors = found.cubic / steps, found.errors / steps
+def _by_coefficients(coefficients: Coefficients, spectrum: Spectrum, boundary: Boundary, steps: int) -> Decision:
+    cubic, errors = coefficients.cubic / steps, coefficients.errors / steps
     form = NormalForm(
-        found.values, cubic, found.rotations / steps, errors, found.quadratic / steps, found.quadratic_error, math.nan
+        coefficients.values,
+        cubic,
+        coefficients.rotations / steps,
+        errors,
+        coefficients.quadratic / steps,
+        coefficients.quadratic_error,
+        math.nan,
     )
-    if abs(found.quadratic) > found.quadratic_error > 0:
-        within = spectrum.error / abs(found.quadratic)
+    if abs(coefficients.quadratic) > coefficients.quadratic_error > 0:
+        within = spectrum.error / abs(coefficients.quadratic)
         form = dataclasses.replace(form, within=within)
         note = Note.second_order.filled(coefficient=form.quadratic, within=within, unit=boundary.unit, digits=DIGITS)
         return Decision(Verdict.unstable, 2, (note,), form)
     single = len(cubic) == 1
-    if found.quadratic and not cubic[0, 0] > errors[0, 0]:
+    if coefficients.quadratic and not cubic[0, 0] > errors[0, 0]:
         return _undecided(
-            f"the coefficient of second order, {found.quadratic:.1g}, is what rounding of the game's numbers leaves of "
+            f"the coefficient of second order, {coefficients.quadratic:.1g}, is what rounding of the game's numbers leaves of "
             f"it, and opposes that of third order, {cubic[0, 0]:.3g}",
             form,
         )
     if single:
-        a, error = float(cubic[0, 0]), float(errors[0, 0]) + found.coupling / steps
+        a, error = float(cubic[0, 0]), float(errors[0, 0]) + coefficients.coupling / steps
         answer = None if abs(a) <= error else a < 0
         if answer is None:
             reason = f"the third-order coefficient {a:.3g} is within its bound of {error:.1g}, and higher orders decide"
-            if found.coupling:
-                added = found.coupling / steps
+            if coefficients.coupling:
+                added = coefficients.coupling / steps
                 reason = f"a resonance 1:4 adds a term of {added:.3g} to the third-order coefficient {a:.3g}"
             return _undecided(reason, form)
     else:
@@ -282,6 +288,6 @@ def _by_coefficients(found: Coefficients, spectrum: Spectrum, boundary: Boundary
     note = Note.higher_order.filled(order=3, equation=equation, unit=boundary.unit, within=form.within, digits=DIGITS)
     decay = None
     if answer:
-        constant = 1 / math.sqrt(-2 * float(cubic[0, 0])) if single and not found.coupling else math.nan
+        constant = 1 / math.sqrt(-2 * float(cubic[0, 0])) if single and not coefficients.coupling else math.nan
         decay = Decay(0.5, constant)
     return Decision(Verdict.stable if answer else Verdict.unstable, 3, (note,), form, decay)

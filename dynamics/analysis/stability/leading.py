@@ -562,7 +562,7 @@ def _judge(
         errors=errors[order],
         converged=pairs.converged[order],
         radius=float(np.max(np.abs(values))),
-        abscissa=float(np.max(values.real)),
+        abscissa=float(np.max(np.real(values))),
         margin=float(boundary.margin(worst)),
         lower=lower,
         upper=upper,

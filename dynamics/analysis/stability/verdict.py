@@ -511,7 +511,7 @@ def _closer_look(problem: _Problem, linear: Linearisation, smooth: str, *, limit
         for _ in range(16):
             followed = followed @ jacobian.T
             followed = followed / np.maximum(np.linalg.norm(followed, axis=1, keepdims=True), SMALLEST)
-    directions = [vectors.real, vectors.imag, followed]
+    directions = [np.real(vectors), np.imag(vectors), followed]
     where = problem.game, problem.method, problem.players
     options: dict[str, Any] = dict(gradient_noise=problem.noise, limit=limit, rest=problem.at_rest_state())
     if linear.switching > 0:
@@ -813,7 +813,7 @@ def _beyond_linear(
         return Decision(Verdict.marginal, 1, (Note.not_decided.filled(reason=reason),))
     where = problem.game, problem.method, problem.players, problem.key
     function, position, is_player = function_at_rest(*where, gradient_noise=problem.noise, rest=problem.at_rest_state())
-    sides = directions[:SIDES] if directions is not None else ()
+    sides = [] if directions is None else list(directions[:SIDES])
     return beyond_linear(function, position, is_player, boundary, judged.neutral, steps, sides)
 
 
@@ -995,9 +995,10 @@ def largest_euler_step(values: np.ndarray) -> float:
     """
     if not len(values):
         return float("inf")
-    if np.any(values.real >= 0):
+    real = np.real(values)
+    if np.any(real >= 0):
         return 0.0
-    return float(np.min(-2 * (values.real / np.abs(values)) / np.abs(values)))
+    return float(np.min(-2 * (real / np.abs(values)) / np.abs(values)))
 
 
 def _parts(result: Any) -> Any:
@@ -1005,4 +1006,4 @@ def _parts(result: Any) -> Any:
 
 
 def _numbers(array: np.ndarray) -> list:
-    return np.where(np.isfinite(array), array, None).tolist()
+    return plain(np.asarray(array))
