@@ -242,13 +242,13 @@ def _opposed_term(terms: list[Term]) -> Term | None:
 def _by_coefficients(coefficients: Coefficients, spectrum: Spectrum, boundary: Boundary, steps: int) -> Decision:
     cubic, errors = coefficients.cubic / steps, coefficients.errors / steps
     form = NormalForm(
-        coefficients.values,
-        cubic,
-        coefficients.rotations / steps,
-        errors,
-        coefficients.quadratic / steps,
-        coefficients.quadratic_error,
-        math.nan,
+        eigenvalues=coefficients.values,
+        cubic=cubic,
+        rotations=coefficients.rotations / steps,
+        errors=errors,
+        quadratic=coefficients.quadratic / steps,
+        quadratic_error=coefficients.quadratic_error,
+        within=math.nan,
     )
     if abs(coefficients.quadratic) > coefficients.quadratic_error > 0:
         within = spectrum.error / abs(coefficients.quadratic)
@@ -258,8 +258,8 @@ def _by_coefficients(coefficients: Coefficients, spectrum: Spectrum, boundary: B
     single = len(cubic) == 1
     if coefficients.quadratic and not cubic[0, 0] > errors[0, 0]:
         return _undecided(
-            f"the coefficient of second order, {coefficients.quadratic:.1g}, is what rounding of the game's numbers leaves of "
-            f"it, and opposes that of third order, {cubic[0, 0]:.3g}",
+            f"the coefficient of second order, {coefficients.quadratic:.1g}, is what rounding of the game's numbers "
+            f"leaves of it, and opposes that of third order, {cubic[0, 0]:.3g}",
             form,
         )
     if single:
