@@ -73,6 +73,7 @@ class Recipe(eqx.Module):
         compiled: whether the compiler of sweeps makes the program, or `jax.vmap`.
         period: steps of an update that are linearised as one: those after which it repeats.
         period_start: the number of a step from which on they are.
+        order: as in `dynamics.stability`, of predictions.
     """
 
     build: Callable[..., Built]
@@ -93,6 +94,7 @@ class Recipe(eqx.Module):
     source: Source = eqx.field(static=True, default=Source.known)
     period: int = eqx.field(static=True, default=1)
     period_start: int = eqx.field(static=True, default=COUNTER_LIMIT)
+    order: str = eqx.field(static=True, default="linear")
 
     @property
     def duration(self) -> int | float:

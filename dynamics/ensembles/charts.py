@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import equinox as eqx
 import jax
@@ -49,7 +49,13 @@ JUDGED, JUDGED_BYTES = 256, 2**22  # the same for other cells: at most so many, 
 
 
 def stability_chart(
-    build: Callable[..., Built], axes: Mapping[str, Any], *, at: Any = None, design: Design = "grid", dtype: Any = None
+    build: Callable[..., Built],
+    axes: Mapping[str, Any],
+    *,
+    order: Literal["auto", "linear"] = "linear",
+    at: Any = None,
+    design: Design = "grid",
+    dtype: Any = None,
 ) -> "xr.Dataset":
     """Predict what becomes of a method on a game for all values of named axes, without simulating.
 
@@ -62,6 +68,7 @@ def stability_chart(
         build: as for `dynamics.sweep`; without a start, `(game, update or flow)`, the equilibrium is the game's first
             known one. If it takes `start_key`, it gets the key of the first start.
         axes: as for `dynamics.sweep`.
+        order: likewise; with "auto" cells on the boundary are judged one by one by terms of higher order.
         at: the equilibrium, likewise.
         design: likewise.
         dtype: float32 or float64, of the axes, the game and the method; `None`: as `build` makes them.
@@ -96,7 +103,7 @@ def stability_chart(
             raise ValueError(f"{name!r} is the name of a variable of the result as well; call the axis another")
     takes_start = _takes_start(build)
     check_arguments(build, [*cells.axes, *["start_key"] * takes_start])
-    recipe = _recipe(build, cells, 1, None, None, None, True, (1e-3, 1e6), dtype, {}, at)
+    recipe = _recipe(build, cells, 1, None, None, None, True, (1e-3, 1e6), dtype, {}, at, order)
     if takes_start:
         recipe = eqx.tree_at(lambda r: r.starts, recipe, key_of(0), is_leaf=lambda leaf: leaf is None)
     chart = _Chart(recipe, cells, dtype)
@@ -308,7 +315,8 @@ def _planar(recipe: Recipe, boundary: Boundary, values: dict[str, Array]) -> tup
     in_range = (whole * furthest > 1) & (whole < furthest) & jnp.isfinite(reach)
     decided = rest.rests & at_rest & alone & smooth & in_range & ~undecided
     side = jnp.where(reach < boundary.neutral, Predicted.stable, Predicted.unstable)
-    verdict = jnp.where(decided & proved, side, OPEN)  # on the boundary higher orders decide
+    on_boundary = OPEN if recipe.order == "auto" else Predicted.marginal
+    verdict = jnp.where(decided, jnp.where(proved, side, on_boundary), OPEN)
     return verdict.astype(jnp.int8), reach, rate, rotation
 
 

@@ -19,8 +19,6 @@ from dynamics.analysis.stability.linearisation import (
 from dynamics.analysis.stability.linearisation import Smoothness as Smoothness
 from dynamics.analysis.stability.verdict import FAINT, Stability, assess, defect_vanishes, may_keep_memory
 
-MOST_HIGHER = 256  # cells of a batch for which terms of higher order are computed, a fraction of a second each
-
 
 class Predicted(enum.IntEnum):
     """What `predicted_verdict` holds: the names of `dynamics.analysis.Verdict`.
@@ -59,12 +57,13 @@ def judge(
     closer: Closer,
     one_by_one: Callable[[int], Stability],
     period: int = 1,
+    higher: bool = False,
 ) -> Predictions:
     """Verdicts of a batch of linearisations.
 
     Almost all cells are decided by the Bauer-Fike theorem, many at a time. Where it decides nothing, and on manifolds
-    of equilibria, `assess` looks at the cell; where memory stays where it is put, or eigenvalues on the boundary leave
-    the decision to higher orders (of the first `MOST_HIGHER` such cells), `one_by_one` does.
+    of equilibria, `assess` looks at the cell; where memory stays where it is put, or, if asked for, where eigenvalues
+    on the boundary leave the decision to higher orders, `one_by_one` does.
 
     Args:
         linear: arrays with a leading axis.
@@ -75,12 +74,13 @@ def judge(
         closer: see `Closer`.
         one_by_one: the full report on the cell of a row.
         period: steps of the method in what was linearised; rates are per step.
+        higher: whether `one_by_one` looks at cells with eigenvalues on the boundary.
     """
     with np.errstate(all="ignore"):
-        return _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one, period)
+        return _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one, period, higher)
 
 
-def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one, period) -> Predictions:
+def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one, period, higher) -> Predictions:
     jacobian = np.array(linear.jacobian)
     count, size, _ = jacobian.shape
     for index in np.flatnonzero(vanishing):
@@ -134,8 +134,7 @@ def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one,
         enter(row, assess(of_cell, boundary, int(dimension[row]), [len(of_cell.game_jacobian)], (), 0, name))
     if period > 1:
         reach, rate, rotation = reach ** (1 / period), rate / period, rotation / period
-    left = (verdict == Predicted.marginal) & usable & (smooth == Smoothness.smooth) & ~vanishing
-    full[np.flatnonzero(left)[:MOST_HIGHER]] = True
+    full |= higher & (verdict == Predicted.marginal) & usable & (smooth == Smoothness.smooth) & ~vanishing
     for row in np.flatnonzero(full):
         try:
             report = one_by_one(int(row))

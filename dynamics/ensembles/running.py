@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import equinox as eqx
 import jax
@@ -87,6 +87,7 @@ def sweep(
     measures: Mapping[str, Measure] | None = None,
     key: PRNGKeyArray | None = None,
     predict: bool = True,
+    order: Literal["auto", "linear"] = "linear",
     at: Any = None,
     tolerance: float = 1e-3,
     limit: float = 1e6,
@@ -127,6 +128,8 @@ def sweep(
         predict: linearise at the equilibrium that the game knows, of several the one nearest to the start; where it
             knows none, at the one that Newton's method finds from the start, as `dynamics.analysis.find_equilibrium`
             does. See `dynamics.analysis.stability.builds`. A warning says why where nothing can be predicted.
+        order: of predictions. With "auto", cells with eigenvalues on the boundary are judged one by one by terms of
+            higher order, as in `dynamics.stability`: about a tenth of a second each. Otherwise they are marginal.
         at: the equilibrium instead, a tuple of players, or a function of the same numbers as `build` that returns one.
         tolerance, limit: as in `dynamics.simulate`.
         chunk: number of cells at a time, rounded up to full blocks (of 256, or fewer large games); it decides about
@@ -239,7 +242,9 @@ def sweep(
     chunk = None if chunk is None else as_whole("chunk", chunk)
 
     def planned(dtype: Any, like: Plan | None = None) -> Plan:
-        recipe = _recipe(build, cells, steps, until, measures, key, predict, (tolerance, limit), dtype, options, at)
+        recipe = _recipe(
+            build, cells, steps, until, measures, key, predict, (tolerance, limit), dtype, options, at, order
+        )
         recipe = recipe.changed(trial=TRIAL) if stop_early else recipe
         return _planned(recipe, cells, used, chunk, executor, (tolerance, limit), options, store is None, like)
 
@@ -368,6 +373,7 @@ def _planned(
         "starts": cells.starts,
         "trial": recipe.trial,
         "compiler": "on" if recipe.compiled else "off",
+        **({} if recipe.order == "linear" else {"order": recipe.order}),
         "options": {name: repr(value) for name, value in options.items()},
     }
     attributes = tables.provenance(settings, _trees.float_dtype(parts[2]), recipe.key)
@@ -543,7 +549,11 @@ def _name_of(function: Any) -> str:
     return f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else repr(function)
 
 
-def _recipe(build, cells: Cells, steps, until, measures, key, predict, thresholds, dtype, options, at=None) -> Recipe:
+def _recipe(
+    build, cells: Cells, steps, until, measures, key, predict, thresholds, dtype, options, at=None, order="linear"
+) -> Recipe:
+    if order not in ("auto", "linear"):
+        raise ValueError(f'order is {order!r}; expected "auto" or "linear"')
     if (steps is None) == (until is None):
         raise ValueError(f"got steps={steps} and until={until}; expected steps for an update, or until for a flow")
     steps = None if steps is None else as_whole("steps", steps)
@@ -585,6 +595,7 @@ def _recipe(build, cells: Cells, steps, until, measures, key, predict, threshold
         starts=None if cells.starts is None else key_of(0),
         compiled=fallback.is_wanted(),
         at=at if at is None or callable(at) else as_players(at, "at"),
+        order=order,
     )
 
 

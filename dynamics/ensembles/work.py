@@ -308,9 +308,11 @@ def judge_cells(recipe: Recipe, cells: LinearisedCells, boundary: Boundary, valu
             game, method, _ = recipe.built({name: column[row] for name, column in values.items()})
             method = recipe.over_period(method)
             point = jax.tree.map(lambda leaf: leaf[row], cells.equilibria.players)
-            return stability_of(linear, game, method, as_players(point), require_equilibrium=True)
+            players = as_players(point)
+            return stability_of(linear, game, method, players, require_equilibrium=True, order=recipe.order)
 
-    predictions = judge(cells.linear, cells.vanishing, cells.points, boundary, along, closer, one_by_one, recipe.period)
+    given = cells.linear, cells.vanishing, cells.points, boundary, along, closer, one_by_one
+    predictions = judge(*given, period=recipe.period, higher=recipe.order == "auto")
     if boundary.discrete and recipe.period == 1:
         _judge_periods(recipe, cells, values, lanes, predictions)
     return predictions

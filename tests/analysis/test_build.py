@@ -87,7 +87,7 @@ def test_all_six_look_at_the_same_equilibrium(seed):
 
     def report(rate):
         game, method, start = build(rate)
-        return dy.stability(game, method, at=find_equilibrium(game, start).players)
+        return dy.stability(game, method, at=find_equilibrium(game, start).players, order="linear")
 
     low, high = 0.1, 3.0
     assert report(low).verdict == "stable" and report(high).verdict == "unstable"
@@ -278,7 +278,7 @@ def check_cell(cell, game, method, start, rtol):
     except EquilibriumError:
         assert cell.predicted_verdict == Predicted.none and np.isnan(cell.predicted_rate)
         return Predicted.none
-    report = dy.stability(game, method, at=found.players)
+    report = dy.stability(game, method, at=found.players, order="linear")
     reach = cell.predicted_radius if report.kind == "map" else cell.predicted_abscissa
     expected = report.radius if report.kind == "map" else report.abscissa
     assert Predicted(int(cell.predicted_verdict)).name == report.verdict

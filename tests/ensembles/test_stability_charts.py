@@ -153,7 +153,7 @@ def check_cell(cell, game, method, at=None):
     """As `dynamics.stability` has it, but that pieces at a kink are not judged."""
     verdict, smoothness = Predicted(int(cell.predicted_verdict)).name, Smoothness(int(cell.predicted_smoothness)).name
     try:
-        report = dy.stability(game, method, at=at)
+        report = dy.stability(game, method, at=at, order="linear")
     except EquilibriumError:
         assert (verdict, smoothness) == ("none", "none") and np.isnan(cell.predicted_rate)
         return
@@ -200,7 +200,7 @@ def test_single_precision_only_makes_verdicts_more_cautious():
     assert single.attrs["dtype"] == "float32"
     for index in range(24):
         arguments = {axis: np.float32(values[index]) for axis, values in axes.items()}
-        report = dy.stability(*planar(**arguments)[:2])
+        report = dy.stability(*planar(**arguments)[:2], order="linear")
         assert Predicted(int(single.predicted_verdict[index])).name == report.verdict
         np.testing.assert_allclose(single.predicted_radius[index], report.radius, rtol=1e-6)
     assert {0, 1} <= set(single.predicted_verdict.values)

@@ -63,7 +63,7 @@ def check_against_a_loop(found, build, cells, steps):
     for place, arguments in cells:
         game, method, players = build(**{name: jnp.asarray(value, float) for name, value in arguments.items()})
         run = dy.simulate(game, method, players, steps=steps, save_every="last")
-        report = dy.stability(game, method)
+        report = dy.stability(game, method, order="linear")
         cell = found.isel(place)
         assert cell.outcome == run.outcome
         assert Predicted(int(cell.predicted_verdict)).name == report.verdict
@@ -91,7 +91,18 @@ def test_a_grid_is_a_loop_over_simulate_and_stability():
         for j, weight in enumerate(WEIGHTS)
     ]
     check_against_a_loop(found, dirac, grid, 640)
-    assert {Predicted.stable, Predicted.unstable} == set(np.unique(found.predicted_verdict))  # a weight of 0, too
+    assert set(np.unique(found.predicted_verdict)) == {Predicted.stable, Predicted.unstable, Predicted.marginal}
+    # Without a penalty, in third order. What is asked for is no matter of how cells come together in chunks.
+    higher = dy.sweep(dirac, {"rate": RATES, "weight": WEIGHTS}, steps=640, order="auto", chunk=2)
+    verdicts = found.predicted_verdict.values.copy()
+    for place in np.argwhere(verdicts == Predicted.marginal):
+        cell = found.isel(rate=place[0], weight=place[1])
+        game, method, _ = dirac(rate=jnp.asarray(float(cell.rate)), weight=jnp.asarray(float(cell.weight)))
+        verdicts[tuple(place)] = Predicted[dy.stability(game, method).verdict]
+    np.testing.assert_array_equal(higher.predicted_verdict, verdicts)
+    assert Predicted.marginal not in verdicts
+    chart = dy.stability_chart(dirac, {"rate": RATES, "weight": WEIGHTS}, order="auto")
+    np.testing.assert_array_equal(chart.predicted_verdict, verdicts)
     assert {0, 2} <= set(np.unique(found.outcome))
 
 
@@ -138,7 +149,7 @@ def test_flows():
         for j, weight in enumerate([0.0, 1.0]):
             game, flow, players = build(ratio, weight)
             run = dy.simulate(game, flow, players, until=40.0)
-            report = dy.stability(game, flow)
+            report = dy.stability(game, flow, order="linear")
             cell = found.isel(ratio=i, weight=j)
             assert cell.outcome == run.outcome
             assert Predicted(int(cell.predicted_verdict)).name == report.verdict
@@ -188,7 +199,7 @@ def test_verdicts_are_those_of_stability():
     for kind, duration in (("map", dict(steps=4)), ("flow", dict(until=0.1))):
         found = dy.sweep(lambda number, kind=kind: build(number, kind), {"number": range(10)}, **duration)
         for number in range(10):
-            report = dy.stability(*build(number, kind)[:2])
+            report = dy.stability(*build(number, kind)[:2], order="linear")
             cell = found.isel(number=number)
             assert Predicted(int(cell.predicted_verdict)).name == report.verdict, (kind, number)
             assert Smoothness(int(cell.predicted_smoothness)).name == report.smoothness
@@ -256,7 +267,7 @@ def test_manifolds_of_equilibria_are_told_from_flat_directions():
     found = dy.sweep(build, {"factor": factors, "rate": rates}, steps=4)
     for i, factor in enumerate(factors):
         for j, rate in enumerate(rates):
-            report = dy.stability(*build(factor, rate)[:2])
+            report = dy.stability(*build(factor, rate)[:2], order="linear")
             cell = found.isel(factor=i, rate=j)
             assert Predicted(int(cell.predicted_verdict)).name == report.verdict
             np.testing.assert_allclose(cell.predicted_radius, report.radius, rtol=1e-9)
@@ -271,7 +282,7 @@ def test_memory_that_stays_where_it_is_put():
 
     found = dy.sweep(build, {"rate": [0.01, 10.0]}, steps=4)
     for number, rate in enumerate([0.01, 10.0]):
-        report, cell = dy.stability(*build(rate)[:2]), found.isel(rate=number)
+        report, cell = dy.stability(*build(rate)[:2], order="linear"), found.isel(rate=number)
         assert report.neutral == 1 and Predicted(int(cell.predicted_verdict)).name == report.verdict
         np.testing.assert_allclose(cell.predicted_radius, report.radius, rtol=1e-9)
     assert found.predicted_verdict.values.tolist() == [0, 1]
@@ -286,7 +297,7 @@ def test_memory_that_vanishes_at_the_equilibrium():
     found = dy.sweep(build, {"rate": [1e-9, 0.01], "first": [0.0, 0.5]}, steps=20)
     for i, rate in enumerate([1e-9, 0.01]):
         for j, first in enumerate([0.0, 0.5]):
-            report = dy.stability(*build(rate, first)[:2])
+            report = dy.stability(*build(rate, first)[:2], order="linear")
             cell = found.isel(rate=i, first=j)
             assert Predicted(int(cell.predicted_verdict)).name == report.verdict
             assert Smoothness(int(cell.predicted_smoothness)).name == report.smoothness == "stiff"
