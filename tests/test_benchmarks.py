@@ -60,6 +60,7 @@ def test_quick_run_from_end_to_end(tmp_path):
 @pytest.mark.parametrize(
     "game, method, kind", [("non_saturating", "simultaneous", np.float64), ("bilinear", "alternating", np.float32)]
 )
+@pytest.mark.slow
 def test_c_finds_what_a_sweep_finds(compiled, game, method, kind):
     """The same ends, outcomes, rates, periods and steps to tolerance; on any number of threads.
 

@@ -316,6 +316,7 @@ penalised = {
 @pytest.mark.parametrize("name, penalty", penalised)
 @given(weights, numbers(-2, 2), numbers(-2, 2))
 @example(1.0, -1.0, 1.0)
+@pytest.mark.slow_cases("Wasserstein-R2")
 def test_dirac_gan_with_a_gradient_penalty(name, penalty, weight, a, c):
     matrix = penalised[name, penalty](weight, a, c)
     assert_polynomial(matrix, [cross(name, a, c), weight, 1])
@@ -404,6 +405,7 @@ def test_dirac_gan_alternating(repeats, h, k, weight):
 @pytest.mark.slow_cases("0.85")
 @pytest.mark.slow_cases("0.3")
 @pytest.mark.parametrize("weight", [0.3, 0.85, 1.7])
+@pytest.mark.slow
 def test_critical_step_of_the_regularised_dirac_gan(weight):
     def step(make):
         return dy.critical(lambda h: (regularised(weight), make(sgd(h), sgd(h))), 0.05, 6.0)

@@ -44,12 +44,7 @@ def portrait(
     Raises:
         ValueError: there is no run, a run is a batch or has saved its end only, or a window for a larger game.
 
-    >>> import dynamics as dy, optax
-    >>> game = dy.games.DiracGAN()
-    >>> update = dy.updates.Alternating(optax.sgd(0.2), optax.sgd(0.2))
-    >>> run = dy.simulate(game, update, (1.0, 1.0), steps=200)
-    >>> portrait(game, {"alternating": run}).axes[0].get_xlabel()
-    'theta, generator'
+    `portrait(game, dynamics.compare(game, methods, start).runs)` draws what was compared.
     """
     if not runs:
         raise ValueError("runs is empty; expected runs by the name of their method, e.g. {'alternating': run}")

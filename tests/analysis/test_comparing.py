@@ -81,6 +81,7 @@ def test_portraits(comparison):
             dy.plots.portrait(GAME, bad)
 
 
+@pytest.mark.slow
 def test_equilibria_of_a_portrait_are_told_apart():
     from dynamics.analysis.planar import planar_field
 
@@ -109,6 +110,7 @@ def test_larger_games_are_projected():
         planar_field(game, start, ((-1, 1), (-1, 1)))
 
 
+@pytest.mark.slow
 def test_the_players_of_a_gan_name_the_axes():
     run = dy.simulate(DiracGAN(penalty=R1(0.3)), dy.updates.Simultaneous(*rates(0.1, 0.1)), (1.0, 1.0), steps=20)
     assert dy.plots.portrait(DiracGAN(), {"simultaneous": run}).axes[0].get_ylabel() == "psi, discriminator"

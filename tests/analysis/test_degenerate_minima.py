@@ -148,7 +148,14 @@ VALLEYS = {  # losses of two numbers, and their minimum at 0
 }
 
 
-@pytest.mark.slow_cases("positive quartic", "bent valley that goes down", "mixed quartic")
+@pytest.mark.slow_cases(
+    "positive quartic",
+    "bent valley that goes down",
+    "mixed quartic",
+    "bent valley that is flat",
+    "Peano: a minimum along every line",
+    "monkey saddle",
+)
 @pytest.mark.slow_cases("cusps", "bent valley that goes up")
 @pytest.mark.parametrize("name", VALLEYS)
 def test_valleys(name):

@@ -30,6 +30,7 @@ def test_a_flow_told_in_full():
     assert data["classification"]["nash"] == "no" and data["growth"]["growth"] == pytest.approx(found.growth.growth)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_is_left_out():
     """A rotating game has no threshold, an unstable point no transient, a single player no time scales."""
     found = dy.examine(dy.games.Bilinear([[1.0, 0.2], [0.0, 2.0]]), twice(optimisers.sgd(0.1)))

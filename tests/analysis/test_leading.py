@@ -71,6 +71,7 @@ def test_a_state_at_rest_is_judged_as_its_players_are():
 
 @pytest.mark.slow_cases("float32")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.slow
 def test_leading_eigenvalues_are_those_of_the_dense_jacobian(dtype):
     game, state = trained(dtype)
     dense = dy.stability(_as(game, jnp.float64), ADAM, _as(state, jnp.float64))
@@ -149,6 +150,7 @@ def test_stable_needs_the_bound_and_says_its_probability():
     assert without.verdict == "marginal" and "Not decided" in without.notes[-1]
 
 
+@pytest.mark.slow
 def test_unstable_and_not_decided():
     game, update = quadratic(3.0)
     dense, report = dy.stability(game, update), dy.stability(game, update, leading=3)
@@ -160,6 +162,7 @@ def test_unstable_and_not_decided():
     assert dy.stability(bilinear, turning, leading=4).verdict == "marginal"
 
 
+@pytest.mark.slow
 def test_flows_and_rotation():
     game, _ = quadratic(1.0)
     flow = dy.flows.Flow()
@@ -209,6 +212,7 @@ def test_a_flow_that_turns_is_stable_with_the_probability_that_is_said(coupling)
 
 
 @pytest.mark.parametrize("fastest", [1e-3 + 1.95j, 1e-3 + 2.6j, 1e-3 + 0.7j])
+@pytest.mark.slow_cases("(0.001+0.7j)")
 def test_a_flow_with_one_expanding_pair_is_unstable(fastest):
     decay, frequency, values = slow_pairs(fastest=fastest)
     report = dy.stability(turning(decay, frequency, seed=1), dy.flows.Flow(), leading=2)
@@ -216,6 +220,7 @@ def test_a_flow_with_one_expanding_pair_is_unstable(fastest):
     np.testing.assert_allclose(np.sort_complex(report.eigenvalues), np.sort_complex(values[:2]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_the_first_look_misses_grows_in_the_bound():
     """Four pairs at the ends of the strip that Krylov's method finds at once, and a slower one in its middle."""
     decay, frequency, _ = slow_pairs()
@@ -242,6 +247,7 @@ def test_blocks_and_parts_of_the_field():
     np.testing.assert_allclose(field.as_lineax().mv(jnp.ones(6)), whole @ np.ones(6), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_stable_point_of_a_step_with_kinks_says_what_was_not_tried():
     points = jnp.linspace(0.1, 1.0, 6)
     reports = []

@@ -63,6 +63,7 @@ def test_the_largest_alone_are_the_first_of_all():
     np.testing.assert_allclose(result.exponents, expected[:2], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_state():
     # Adam from rest and Adam from the memory of a run have different exponents over a few steps.
     game, players = asymmetric.make(2), asymmetric.start(2)

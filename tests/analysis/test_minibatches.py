@@ -33,6 +33,7 @@ class Shaken(dy.Game):
 UPDATE = dy.updates.Alternating(optax.sgd(0.3, 0.5), optax.sgd(0.4))
 
 
+@pytest.mark.slow
 def test_eigenvalues_are_those_of_each_batch_and_exponents_those_of_the_product():
     game = Shaken()
     state = UPDATE.init(game, (jnp.zeros(2), jnp.zeros(())))

@@ -64,6 +64,7 @@ def test_a_schedule_that_goes_round_is_judged_over_its_period(rates):
     assert f"repeats after {len(rates)} steps" in report.describe() and report.to_dict()["period"] == len(rates)
 
 
+@pytest.mark.slow
 def test_the_rate_per_step_is_that_of_a_run():
     update = twice(optax.sgd(cycle(0.1, 0.1, 1.9)))
     run = dy.simulate(GAME, update, (jnp.asarray([1e-3, 2e-3]), jnp.asarray(1e-3)), steps=900, save_every=300)

@@ -357,6 +357,7 @@ def test_reports():
     assert "largest stable Euler step 1.2" in dy.stability(DIRAC, FLOW).describe()
 
 
+@pytest.mark.slow
 def test_a_neural_gan():
     game, players = dy.GAN.example()
     update = sgd(0.1)

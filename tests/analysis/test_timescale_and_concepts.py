@@ -75,6 +75,7 @@ def unstable(jacobian, sizes, ratio, fast):
 
 
 @pytest.mark.parametrize("fast", [(1,), (0,), (2,), (0, 2)])
+@pytest.mark.slow_cases("fast0")
 def test_all_crossings_of_general_sum_games_of_three_players(fast):
     """Between neighbouring crossings nothing changes, across them something does."""
     sizes, seen = (2, 1, 2), 0
@@ -115,6 +116,7 @@ def test_published_games():
 
 
 @given(st.floats(-3, 3), st.floats(0.1, 3), st.floats(0.05, 3))
+@pytest.mark.slow
 def test_two_scalars_in_closed_form(own, coupling, other):
     """f = a x^2/2 + b x y - c y^2/2: stable iff tau c + a > 0 when a c + b^2 > 0."""
     if own * other + coupling**2 < 1e-3:
@@ -178,6 +180,7 @@ def test_published_points():
     assert forsaken.nash == "no" and forsaken.minimax == "no" and forsaken.flow == "stable"
 
 
+@pytest.mark.slow
 def test_eleven_points_of_the_polynomial_game():
     """One strict Nash point, and two strict minimax points besides it (Fiez and Ratliff 2021)."""
     game = dy.games.PolynomialGame()

@@ -93,6 +93,7 @@ class Wedge(dy.Game):
         return cls(jnp.asarray(9.0), jnp.asarray(3.0)), (jnp.asarray(1.0), jnp.asarray(1.0))
 
 
+@pytest.mark.slow
 def test_a_field_that_jumps_beside_the_axis_of_a_cone_is_seen():
     """Along the axes and the ends of the gap's curvature all is smooth; along (1, k + 1) the step multiplies by 1.2."""
 
@@ -318,7 +319,7 @@ def test_extreme_scales(method, scale):
         assert report.verdict == "marginal" or scale == 1e-30 and report.verdict == "marginal"
 
 
-@pytest.mark.slow_cases("losses6", "losses5")
+@pytest.mark.slow_cases("losses6", "losses5", "losses0", "losses1")
 @pytest.mark.parametrize(
     "losses",
     [

@@ -19,6 +19,11 @@ EXAMPLES = {True: 20, False: 500}  # a refuted claim needs them only until the f
     "bilinear/slingshot/positive-rates",
     "empirical-gans/bad-minima/hinge",
     "empirical-gans/no-bad-minima-in-pairs/all-pairs",
+    "dirac-gan/lazy-is-as-stable",
+    "empirical-gans/bad-minima",
+    "empirical-gans/no-bad-minima-in-pairs",
+    "realisable-gans/either-penalty",
+    "realisable-gans/either-penalty/more-parameters-than-data",
 )
 @pytest.mark.parametrize("identifier", CLAIMS)
 def test_a_claim_gets_the_verdict_it_announces(identifier):

@@ -591,6 +591,7 @@ def try_command_lines(capsys, most):
     attack()
 
 
+@pytest.mark.slow
 def test_command_lines_at_random(capsys, folder, made_up, no_eigenvalues):
     try_command_lines(capsys, 60)
 

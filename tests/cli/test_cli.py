@@ -511,6 +511,7 @@ def test_real_run_and_its_repetition(tiny, capsys):
     assert json.loads(capsys.readouterr().out)["cells"] == first["cells"]
 
 
+@pytest.mark.slow
 def test_real_stability(tiny, capsys):
     assert cli.main(["stability", "tiny.toml", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

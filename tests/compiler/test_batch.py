@@ -76,7 +76,7 @@ def test_every_game(name):
     same_as_vmap(partial(trajectory, game, update, point), SHIFTS)
 
 
-@pytest.mark.slow_cases("Alternating")
+@pytest.mark.slow_cases("Alternating", "Rounded", "WithVariables")
 @pytest.mark.parametrize("name", members("updates"))
 def test_every_update(name):
     game, point = make(3), start(3)

@@ -35,6 +35,7 @@ def printed(*commands: str) -> list[list]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_readme_shows_what_the_command_prints():
     text = README.read_text()
     version = re.search(r"with JAX ([\d.]+\d)", text)[1]

@@ -124,7 +124,7 @@ IMPLICIT = {
 }
 
 
-@pytest.mark.slow_cases("competitive")
+@pytest.mark.slow_cases("competitive", "competitive-unequal", "competitive-0")
 @pytest.mark.parametrize("name", IMPLICIT)
 def test_both_solvers_agree_with_explicit_inverses(name):
     make, by_hand = IMPLICIT[name]

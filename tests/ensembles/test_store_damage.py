@@ -98,7 +98,7 @@ def check(path, name, whole, files):
     sweeps.equal(xr.open_zarr(path, chunks=None), whole)
 
 
-@pytest.mark.slow_cases("flipped")
+@pytest.mark.slow_cases("flipped", "emptied")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_file_damaged(damage, finished, tmp_path):
     original, whole, files = finished
@@ -317,6 +317,7 @@ def studied(tmp_path_factory):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.slow_cases("flipped")
 def test_every_file_of_a_study_damaged(damage, studied, tmp_path):
     original, opened_at, files = studied
     whole, drawn = opened_at(original), opened_at(original).portrait(0)

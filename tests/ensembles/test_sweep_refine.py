@@ -42,6 +42,7 @@ def charts():
         return chart(), chart(dtype=np.float32), chart(refine="boundary")
 
 
+@pytest.mark.slow
 def test_no_cell_differs(charts):
     double, single, refined = charts
     for name in ("outcome", "predicted_verdict"):

@@ -178,6 +178,7 @@ def test_killed_processes_lose_nothing(tmp_path, whole):
 # Going on
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, whole):
     path, progress = tmp_path / "run.zarr", stop_after(2)
     with pytest.raises(dy.ensembles.SweepInterrupted) as caught:

@@ -34,6 +34,7 @@ def test_the_command_line_knows_all_of_them():
     assert set(cli.EXPERIMENTS) == set(experiments.CATALOGUE) == set(SMALL)
 
 
+@pytest.mark.slow
 def test_the_ring_at_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the suite's precision stays
     out = tmp_path / "out"

@@ -78,6 +78,7 @@ def test_simultaneous_updates_tend_to_the_flow(direction, players):
     assert 0.9 < order < 1.15
 
 
+@pytest.mark.slow
 def test_extragradient_and_the_optimistic_method_tend_to_the_flow():
     updates = {
         "extragradient": lambda h: dy.updates.Extragradient(*sgd(h, 2), extrapolation=h),

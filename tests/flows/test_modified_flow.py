@@ -265,6 +265,7 @@ def test_stability_of_the_modified_flow_is_that_of_the_update():
         assert dy.stability(linear_game(epsilon, -1), flow.build(0.2)).verdict == verdict
 
 
+@pytest.mark.slow
 def test_the_bilinear_game():
     """log(1 + i h s)/h = i s + h s^2/2 - i h^2 s^3/3 + ...; alternation is a centre."""
     s, h = 1.3, 0.4

@@ -137,6 +137,7 @@ SMOOTH = {
 DRIVERS = {name: NestedDensityGAN(DensityGAN(DATA, objective)) for name, objective in SMOOTH.items()}
 
 
+@pytest.mark.slow
 def test_the_nested_field_is_the_gradient_of_the_descended_divergence():
     @jax.jit
     def both(logits):
@@ -378,6 +379,7 @@ def test_random_batches_are_right_on_average_and_follow_the_key():
     "objective",
     [dy.objectives.RelativisticPaired(), dy.objectives.RelativisticAverage("squares"), dy.objectives.GaussianMMD()],
 )
+@pytest.mark.slow
 def test_objectives_that_are_no_means_over_single_scores(objective):
     game = DensityGAN(DATA, objective, points=POINTS)
     (point,) = game.equilibria()

@@ -52,6 +52,7 @@ def test_wasserstein_is_the_witness_times_time():
 
 @pytest.mark.slow_cases("0.2")
 @pytest.mark.parametrize("time", [0.2, 3.0])
+@pytest.mark.slow
 def test_least_squares_three_ways(time):
     """The closed form, the same with an inverse and SciPy's exponential, and the ODE; targets without symmetry."""
     objective = LeastSquares(-0.5, 1.5, 0.2)
@@ -103,6 +104,7 @@ def test_logistic_scalar_case_by_lambert():
 
 @pytest.mark.slow_cases("wasserstein")
 @pytest.mark.parametrize("objective", [Wasserstein(), LeastSquares()], ids=["wasserstein", "least squares"])
+@pytest.mark.slow
 def test_training_goes_on_from_where_it_was(objective):
     half = trained_discriminator(ERF, objective, REAL, FAKE, 0.6, start=0.1)
     whole = trained_discriminator(ERF, objective, REAL, FAKE, 1.5, start=0.1)

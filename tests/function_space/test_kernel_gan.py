@@ -21,6 +21,7 @@ FLOW = dy.flows.Flow()
 
 @pytest.mark.slow_cases("relu")
 @pytest.mark.parametrize("kernel", [ERF, kernels.NeuralTangent(2)], ids=["erf", "relu"])
+@pytest.mark.slow
 def test_the_flow_of_the_discrepancy(kernel):
     """Against Wasserstein particles descend on t/2 MMD^2, with ReLU as well, away from its kinks."""
     time = 1.7
@@ -62,6 +63,7 @@ def test_how_fast_the_discrepancy_falls():
 @pytest.mark.parametrize(
     "objective", [LeastSquares(-0.5, 1.5, 0.3), NonSaturating(), Hinge()], ids=lambda o: str(o)[:6]
 )
+@pytest.mark.slow
 def test_fields_of_other_objectives(objective):
     """The slope of what the generator pays, at a discriminator that is trained apart and held fixed."""
     game = RetrainedKernelGAN(ERF, DATA, objective, 0.9, start=0.2)

@@ -184,7 +184,7 @@ def test_no_gradient_is_lost_where_points_meet(name):
         assert np.isfinite(leaf).all()
 
 
-@pytest.mark.slow_cases("relu", "relu process", "sine", "sum", "erf")
+@pytest.mark.slow_cases("relu", "relu process", "sine", "sum", "erf", "relu without bias")
 @pytest.mark.parametrize("name", KERNELS)
 def test_gradients_by_difference_quotients(name):
     kernel, h = KERNELS[name], 1e-5
@@ -224,6 +224,7 @@ def test_angles_to_all_digits():
 
 @pytest.mark.slow_cases("False")
 @pytest.mark.parametrize("antisymmetric", [False, True])
+@pytest.mark.slow
 def test_networks_of_finite_width_come_close(antisymmetric):
     """A factor of 2, a missing bias or another order of layers would differ by far more than 1/sqrt(width)."""
     kernel = NeuralTangent(2, ReLU(0.2), 1.2, 0.7, True)

@@ -143,6 +143,7 @@ def test_the_gap_of_fictitious_play_is_the_published_one():
         assert 0.27 < float(game.duality_gap(fictitious_play(*matrices, rounds))) < 0.29
 
 
+@pytest.mark.slow
 def test_gradient_play_goes_round_in_zero_sum_matrix_games_and_settles_with_extragradient():
     def run(make, **arguments):
         update = make(dy.optimisers.sgd(0.3), dy.optimisers.sgd(0.3), **arguments)

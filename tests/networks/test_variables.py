@@ -156,6 +156,7 @@ def test_losses_along_a_run_have_their_variables():
     assert np.abs(run.losses[1] - jax.vmap(game.losses)(run.players)[1]).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_lyapunov_exponents_are_the_logs_of_the_eigenvalues():
     game, players = spectral_wasserstein(np.float64)
     method = Simultaneous(optax.sgd(0.2), optax.sgd(0.2))
@@ -236,6 +237,7 @@ def test_the_update_of_a_game_without_variables_stays_as_it_is():
 @pytest.mark.slow_cases("flax nnx")
 @pytest.mark.slow_cases("equinox")
 @pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.slow
 def test_penalties_and_samples_are_in_inference_mode(name):
     pair = pair_of(name)
     (generator, one), (discriminator, other) = pair.networks
@@ -313,6 +315,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
+@pytest.mark.slow_cases("nnx")
 def test_wrong_arguments_are_refused(name):
     make, kind, message = WRONG[name]
     with pytest.raises(kind, match=message):

@@ -234,6 +234,7 @@ def test_every_pointwise_objective_is_here():
 @pytest.mark.parametrize("every", [False, True], ids=["few", "all"])
 @hypothesis.given(p=distributions, q=distributions, shift=shifts)
 @hypothesis.example(*SKEWED, np.zeros(POINTS))
+@pytest.mark.slow
 def test_the_best_discriminator_measures_a_divergence(every, p, q, shift):
     for name, facts in program(every)(p, q, shift).items():
         objective, value, _, _ = CASES[name]
@@ -330,6 +331,7 @@ def test_published_divergences_of_gaussians(name):
         )
 
 
+@pytest.mark.slow
 def test_divergence_of_what_the_first_generator_goes_downhill_on():
     p, q = density(NODES, 0.5, 0.8), density(NODES, 0, 1)
     weights = np.full(NODES.size, NODES[1] - NODES[0])
@@ -385,6 +387,7 @@ def test_outputs_are_the_derivative_of_f_at_the_ratio(cls):
 @pytest.mark.parametrize(
     "cls", [cls for cls in NAMED if cls not in (FGAN, objectives.TotalVariation)], ids=lambda cls: cls.__name__
 )
+@pytest.mark.slow
 def test_a_function_alone_gives_the_same_divergence(cls):
     p, q = SKEWED
     for saturating in (True, False):
@@ -537,6 +540,7 @@ def test_an_alpha_is_a_positive_number(bad):
 # ---------------------------------------------------------------- float32
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_far_out_in_float32():
     """Losses and their derivatives at 0 and at +-100 are those of float64, rounded; infinite where too large."""
     points = np.array([-100.0, -20.0, 0.0, 20.0, 100.0])

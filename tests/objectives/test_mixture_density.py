@@ -22,6 +22,7 @@ def density(points, corners):
 
 @pytest.mark.slow_cases("1")
 @pytest.mark.parametrize("dimension", [1, 2])
+@pytest.mark.slow
 def test_losses_are_those_of_a_classifier_with_another_link(dimension):
     objective = MDGAN(dimension, VARIANCE)
     corners = objective.corners

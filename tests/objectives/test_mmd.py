@@ -74,6 +74,7 @@ def test_gaussians_in_closed_form():
 
 @pytest.mark.slow_cases("GaussianMMD", "RationalQuadraticMMD")
 @pytest.mark.parametrize("cls", [GaussianMMD, RationalQuadraticMMD, EnergyDistance], ids=lambda cls: cls.__name__)
+@pytest.mark.slow
 def test_the_unbiased_estimate_has_no_bias(cls):
     """The mean over all samples of three and of two points that two distributions can give."""
     objective, biased = cls(unbiased=True), cls()
@@ -129,6 +130,7 @@ def test_the_witness_is_a_critic_whose_means_differ_by_the_discrepancy():
     np.testing.assert_allclose(on_real - on_fake, objective.value(x, y), 1e-13)
 
 
+@pytest.mark.slow
 def test_features_in_a_gan():
     data, latent = np.array([[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]]), np.array([[1.0], [-0.5]])
 

@@ -96,6 +96,7 @@ def jsd(p, q):
 
 @hypothesis.settings(max_examples=15)
 @hypothesis.given(p=masses(POINTS), q=masses(POINTS))
+@pytest.mark.slow
 def test_divergences(p, q):
     computed = divergences()(p, q)
     delta = np.sum((p - q) ** 2 / (p + q))
@@ -168,6 +169,7 @@ def test_the_hinge_is_a_linear_programme(p, q):
 
 @hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(p=some_empty(POINTS), q=some_empty(POINTS))
+@pytest.mark.slow
 def test_softplus_for_densities_that_hardly_overlap(p, q):
     data_alone, model_alone = ((p > 0) & (q == 0)).any(), ((q > 0) & (p == 0)).any()
     for kind, (value, exchanged, scores, loss) in best("softplus")(p, q).items():
@@ -202,6 +204,7 @@ def test_one_side_alone_is_the_limit_of_very_little():
 
 
 @pytest.mark.parametrize("name", ["softplus", "hinge"])
+@pytest.mark.slow_cases("softplus")
 def test_single_precision_and_points_with_nothing(name):
     p, q, twice = np.append(P, 0), np.append(Q, 0), np.array([0.5, 0.15, 0.2, 0.15])
     whole, single = best(name)(p, q), best(name)(p.astype(np.float32), q.astype(np.float32))

@@ -301,6 +301,7 @@ def test_the_entropy_of_a_gaussian():
     np.testing.assert_allclose(slope, -0.3 * a / (a**2 + s**2), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_entropy_of_a_generator_that_is_not_known():
     """x = a z + s e with its slope a / (a^2 + s^2), by Monte Carlo; and the estimate of the score at one point."""
     a, s = 0.8, 0.5

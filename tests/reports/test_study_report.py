@@ -156,6 +156,7 @@ def test_json_is_plain_and_strict():
     assert first["eigenvalues"] == [[v.real, v.imag] for v in results.cells[0].eigenvalues]
 
 
+@pytest.mark.slow
 def test_folder_holds_everything(tmp_path):
     results = study_samples.small()
     written = report.write(results, tmp_path / "out", study="steps = 1\n", command="dynamics run small")

@@ -50,6 +50,7 @@ def numbers(run):
 
 
 @pytest.mark.parametrize("classify", [True, False])
+@pytest.mark.slow_cases("True")
 def test_another_number_of_steps_compiles_nothing(classify):
     game, start = asymmetric.make(2), asymmetric.start(2)
     options = dict(save_every="last", classify=classify)
@@ -237,6 +238,7 @@ def test_optimisers_made_anew_compile_nothing():
     assert run(0.2).final != first.final
 
 
+@pytest.mark.slow
 def test_builds_made_anew_compile_nothing():
     def built(penalty):
         def build(rate):

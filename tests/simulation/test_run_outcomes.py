@@ -271,7 +271,7 @@ def roessler(c):
     )
 
 
-@pytest.mark.slow_cases("game2-200.0-cycling-1.153")
+@pytest.mark.slow_cases("game2-200.0-cycling-1.153", "game3-1000.0-cycling-5.749")
 @pytest.mark.slow_cases("game1-200.0-chaotic-nan")
 @pytest.mark.slow_cases("game0-200.0-converged-nan")
 @pytest.mark.parametrize(

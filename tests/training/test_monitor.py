@@ -28,6 +28,7 @@ def trained(dtype=None, steps=30):
 
 @pytest.mark.slow_cases("float32")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.slow
 def test_eigenvalues_are_those_of_the_dense_jacobian(dtype):
     game, update, state = trained(dtype)
     reading = Monitor(game, update, leading=3, advise=False)(30, state)
@@ -102,6 +103,7 @@ def test_tracks_follow_the_vectors():
         (dy.updates.Extragradient, dy.optimisers.adam(0.02)),
     ],
 )
+@pytest.mark.slow_cases("Simultaneous-optimiser0", "Extragradient-optimiser2")
 def test_rescaled_updates_are_those_with_other_rates(scheme, optimiser):
     game, _, players, _ = small()
     plain = dy.optimisers.sgd(0.1)
@@ -157,6 +159,7 @@ def test_other_rates_compile_nothing():
     assert programs.count == 0 and reading.changes
 
 
+@pytest.mark.slow
 def test_the_largest_factor_is_the_known_one():
     game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
     sgd = optax.sgd(0.1)
@@ -214,6 +217,7 @@ def test_a_callback_of_train_with_minibatches():
     assert watch.to_xarray().gap.shape == (3,) and watch.to_xarray().sizes["track"] == 0
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_said():
     game, update, state = trained()
     won = eqx.tree_at(lambda s: s.players, state, (state.players[0], jax.tree.map(lambda x: 30 * x, state.players[1])))
@@ -240,6 +244,7 @@ def test_what_goes_wrong_is_said():
         (lambda: rescaled(small()[1], (1,)), ValueError, "1 factors for 2 players"),
     ],
 )
+@pytest.mark.slow_cases("<lambda>-ValueError-leading is -1")
 def test_bad_input_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()

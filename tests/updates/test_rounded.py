@@ -188,6 +188,7 @@ def test_formats_per_player_memory_and_pytrees():
     assert [float(x) for x in same.players] == [float(x) for x in plain.players]
 
 
+@pytest.mark.slow
 def test_values_that_a_game_keeps_go_through_the_step_as_without_rounding():
     game = dy.GAN(
         lambda theta, z: theta + z,

@@ -61,7 +61,7 @@ def matrix(h, gamma, alternating=False, a=0.5):
     return move_psi @ move_theta if alternating else move_theta + move_psi - np.eye(2)
 
 
-@pytest.mark.slow_cases("4-0.6-1.0-True")
+@pytest.mark.slow_cases("4-0.6-1.0-True", "4-0.44-1.0-False", "2-0.3-0.4-True")
 @pytest.mark.parametrize(
     "k, h, gamma, alternating",
     [(4, 0.44, 1.0, False), (4, 0.46, 1.0, False), (4, 0.6, 1.0, True), (2, 0.3, 0.4, True), (3, 0.2, 0.01, False)],
@@ -177,6 +177,7 @@ def test_nested_schedules_and_inner_steps():
     )
 
 
+@pytest.mark.slow
 def test_memory_and_variables_of_the_inner_update_are_kept():
     """Momentum; and the vectors of spectral normalisation, which are those without a schedule."""
     game, start = dy.games.DiracGAN(penalty=R1(GAMMA)), (jnp.asarray(0.7), jnp.asarray(0.4))

@@ -386,7 +386,13 @@ def test_gap_aware_asks_for_what_it_needs():
 LONG = ("ProximalPoint", "AdaptiveCompetitive")
 
 
-@pytest.mark.slow_cases("ProximalPoint-2-float32", "ODEGAN-3-float64", "Scheduled-3-float64")
+@pytest.mark.slow_cases(
+    "ProximalPoint-2-float32",
+    "ODEGAN-3-float64",
+    "Scheduled-3-float64",
+    "AdaptiveCompetitive-2-float32",
+    "Rounded-3-float64",
+)
 @pytest.mark.parametrize(
     "name, players, dtype",
     [
@@ -417,7 +423,7 @@ def test_conformance(name, players, dtype):
     asymmetric.same(jax.tree.map(lambda leaf: leaf[1], together.players), asymmetric.flat(state.players), dtype)
 
 
-@pytest.mark.slow_cases("Simultaneous", "Scheduled")
+@pytest.mark.slow_cases("Simultaneous", "Scheduled", "Alternating")
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in (*LONG, "ODEGAN"))) for name in members("updates")],
@@ -432,6 +438,7 @@ def test_a_sampled_gan(name):
 
 
 @pytest.mark.parametrize("name", optimisers.CATALOGUE)
+@pytest.mark.slow_cases("rmsprop")
 def test_optimisers_conform(name):
     """Every optimiser of the catalogue in one update: numbers are leaves, precision is kept."""
     more = dict(momentum=(0.5,), gap_aware_sgd=(IDEAL,)).get(name, ())

@@ -115,6 +115,7 @@ def test_a_report_and_its_bare_jacobian_are_the_same():
     assert dy.kreiss_constant(report).constant == dy.kreiss_constant(report.jacobian, kind="map").constant
 
 
+@pytest.mark.slow
 def test_neutral_directions_are_left_out():
     """A manifold of equilibria through the plane of the others at an angle: only what is in the plane counts."""
     rng = np.random.default_rng(3)

@@ -106,6 +106,7 @@ def test_a_box_that_is_too_small_is_seen():
 
 
 @pytest.mark.parametrize("dtype, condition", [(np.float64, 10.0), (np.float32, 1.0)])
+@pytest.mark.slow_cases("float32-1.0")
 def test_the_slow_modes_of_a_strip_are_found(dtype, condition):
     matrix, values = strip(3, PLANTED, condition)
     operator = Matrix(matrix.astype(dtype))
