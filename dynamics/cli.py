@@ -419,7 +419,7 @@ def _list(options: argparse.Namespace) -> int:
         _say(definitions.overview())
         return 0
     everything = options.room in (None, "all")
-    rooms: list[str] = list(ROOMS) if everything else [options.room]
+    rooms = list(ROOMS) if options.room in (None, "all") else [str(options.room)]
     members_of = {room: definitions.summaries(room) for room in rooms}
     if options.json:
         _print_json(

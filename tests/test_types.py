@@ -24,7 +24,7 @@ ERRORS = {
     "_compiling.py": 4,
     "_functions.py": 12,
     "_methods.py": 2,
-    "analysis": 105,
+    "analysis": 101,
     "checks": 27,
     "claims": 7,
     "cli.py": 1,

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 
-from dynamics.compiler._jax import Scan, While, bind, branches, called, is_literal, opened
+from dynamics.compiler._jax import Scan, While, bind, branches, called, opened
 from dynamics.compiler.derivatives import is_trusted, source
+from dynamics.compiler.jaxprs import interpret
 
 DIGITS = 60
 MOST_ITERATIONS = 10_000  # of all loops of a program together
@@ -82,7 +83,7 @@ class Specialised:
         self.rules = rules
         self.evaluation = _Evaluation(digits)
         jaxpr, constants = opened(closed)
-        self.steps: list[tuple[Any, list[Any], list[int]]] = []
+        self.steps: list[tuple[Any, list[Any], list[_Slot]]] = []
         self.count = 0
         self.inputs = [self._slot() for _ in jaxpr.invars[len(known) :]]
         values = [
@@ -105,7 +106,7 @@ class Specialised:
 
     def __call__(self, arguments: Sequence[Any]) -> list[Any]:
         """The outputs for the other arguments."""
-        env = dict(zip(self.inputs, arguments, strict=True))
+        env: dict[Any, Any] = dict(zip(self.inputs, arguments, strict=True))
         for eqn, atoms, slots in self.steps:
             values = [env[atom] if isinstance(atom, _Slot) else atom for atom in atoms]
             for slot, variable, value in zip(slots, eqn.outvars, self.evaluation.outputs(eqn, values), strict=True):
@@ -152,16 +153,12 @@ class Specialised:
         return _Slot(self.count)
 
     def _read(self, jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-        env = dict(zip(jaxpr.invars, arguments, strict=True))
-        for variable, value in zip(jaxpr.constvars, constants, strict=True):
-            env[variable] = value if isinstance(value, _Slot) else self.evaluation.value(value, variable.aval)
-
-        def of(atom: Any) -> Any:
-            return self.evaluation.value(atom.val, atom.aval) if is_literal(atom) else env[atom]
-
-        for eqn in jaxpr.eqns:
-            env.update(zip(eqn.outvars, self._equation(eqn, [of(atom) for atom in eqn.invars]), strict=True))
-        return [of(atom) for atom in jaxpr.outvars]
+        constants = [
+            value if isinstance(value, _Slot) else self.evaluation.value(value, variable.aval)
+            for variable, value in zip(jaxpr.constvars, constants, strict=True)
+        ]
+        inputs = [*constants, *arguments]
+        return interpret(jaxpr, inputs, self._equation, lambda atom: self.evaluation.value(atom.val, atom.aval))
 
     def _equation(self, eqn: Any, atoms: list[Any]) -> list[Any]:
         name, inner = eqn.primitive.name, called(eqn)
@@ -250,14 +247,14 @@ class _Evaluation:
         self.absorbed = False  # whether a number that is not 0 was lost in a sum
 
     def __call__(self, jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-        env: dict[Any, Any] = {}
-        for variable, value in zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True):
-            env[variable] = self.value(value, variable.aval)
-        for eqn in jaxpr.eqns:
-            values = [self.value(a.val, a.aval) if is_literal(a) else env[a] for a in eqn.invars]
-            for variable, value in zip(eqn.outvars, self.outputs(eqn, values), strict=True):
-                env[variable] = self.value(value, variable.aval)
-        return [self.value(a.val, a.aval) if is_literal(a) else env[a] for a in jaxpr.outvars]
+        given = zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True)
+
+        def evaluate(eqn: Any, values: list[Any]) -> list[Any]:
+            outputs = zip(eqn.outvars, self.outputs(eqn, values), strict=True)
+            return [self.value(value, variable.aval) for variable, value in outputs]
+
+        inputs = [self.value(value, variable.aval) for variable, value in given]
+        return interpret(jaxpr, inputs, evaluate, lambda atom: self.value(atom.val, atom.aval))
 
     def value(self, value: Any, aval: Any) -> Any:
         if not hasattr(aval, "dtype") or not _is_float(aval):
@@ -382,7 +379,8 @@ class _Evaluation:
                 result = accumulate(turned, axis=along)
                 return [np.flip(result, along) if params["reverse"] else result]
             case "dot_general":
-                return [self.product(*values, params["dimension_numbers"])]
+                left, right = values
+                return [self.product(left, right, params["dimension_numbers"])]
         if name in _MOVED:
             return self.moved(eqn, values)
         if name in ("scatter-add", "scatter_add"):
