@@ -1,11 +1,15 @@
 """What reports of experiments share: how to repeat them, and a folder with numbers first, then pictures."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynamics._files import put_in_place, write_files
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Problems = list[tuple[str, Exception]]
 
@@ -51,3 +55,44 @@ def write_folder(
         problems += failed
     elif failed:
         raise failed[0][1]
+
+
+def writer(
+    to_json: Callable[[Any, Any], Any],
+    markdown: Callable[[Any, Any, str | None], str],
+    draw: Callable[[Any, Any, str, Path], None],
+    names: Sequence[str],
+) -> Callable[..., None]:
+    """The function that writes a kind of report.
+
+    Args:
+        to_json: the numbers, of what was asked and of the dataset that came out.
+        markdown: the text, of these and the command.
+        draw: draws the picture of a name into a path.
+        names: of the pictures' files.
+    """
+
+    def write(
+        asked: Any,
+        dataset: "xr.Dataset",
+        directory: str | Path,
+        command: str | None = None,
+        problems: Problems | None = None,
+    ) -> None:
+        """Write numbers, report and pictures into a folder; the numbers are on the disk before anything is drawn.
+
+        Args:
+            asked: what the report is about.
+            dataset: what came out.
+            directory: the folder, which is made where needed.
+            command: what was typed, for the report.
+            problems: gets the names of pictures that could not be written, with the exceptions; without it those are
+                raised.
+
+        Raises:
+            OSError: the numbers cannot be written.
+        """
+        pictures = {name: partial(draw, asked, dataset, name) for name in names}
+        write_folder(directory, to_json(asked, dataset), markdown(asked, dataset, command), pictures, problems)
+
+    return write

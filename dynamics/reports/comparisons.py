@@ -1,6 +1,5 @@
 """Results of a comparison as sentences, as plain data, and as a folder of files."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ import jax
 
 from dynamics._plain import plain
 from dynamics.experiments.comparison import VARIANT, Comparison
-from dynamics.reports._folder import Problems, how_to_repeat, write_folder
+from dynamics.reports._folder import how_to_repeat, writer
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,29 +62,7 @@ def markdown(comparison: Comparison, dataset: "xr.Dataset", command: str | None 
     return "\n".join(lines) + "\n"
 
 
-def write(
-    comparison: Comparison,
-    dataset: "xr.Dataset",
-    directory: str | Path,
-    command: str | None = None,
-    problems: Problems | None = None,
-) -> None:
-    """Write numbers, report and picture into a folder; the numbers are on the disk before anything is drawn.
-
-    Args:
-        comparison, dataset: what was compared, and what came out.
-        directory: the folder, which is made where needed.
-        command: what was typed, for the report.
-        problems: gets the name of the picture that could not be written, with the exception; without it that is raised.
-
-    Raises:
-        OSError: the numbers cannot be written.
-    """
-    numbers, text = to_json(comparison, dataset), markdown(comparison, dataset, command)
-    write_folder(directory, numbers, text, {PICTURE: partial(_draw, comparison, dataset)}, problems)
-
-
-def _draw(comparison: Comparison, dataset: "xr.Dataset", path: Path) -> None:
+def _draw(comparison: Comparison, dataset: "xr.Dataset", name: str, path: Path) -> None:
     from dynamics import plots
 
     said = f"means of {comparison.seeds} seeds and their intervals of 95 %"
@@ -93,3 +70,6 @@ def _draw(comparison: Comparison, dataset: "xr.Dataset", path: Path) -> None:
     means, published = comparison.means(dataset), comparison.published
     options = {"title": comparison.title, "subtitle": said, "published": published}
     plots.save(plots.comparison(means, axis=axis, **options), path)
+
+
+write = writer(to_json, markdown, _draw, (PICTURE,))

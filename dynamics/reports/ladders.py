@@ -1,6 +1,5 @@
 """Results of the ladder as sentences, as plain data, and as a folder of files."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from dynamics._plain import plain
 from dynamics.experiments.ladder import BLUR, FLOORS, IN_TIME, MEANS, SPREAD, START, Ladder, findings, reached
-from dynamics.reports._folder import Problems, how_to_repeat, write_folder
+from dynamics.reports._folder import how_to_repeat, writer
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -83,29 +82,6 @@ def markdown(ladder: Ladder, dataset: "xr.Dataset", command: str | None = None) 
     return "\n".join(lines) + "\n"
 
 
-def write(
-    ladder: Ladder,
-    dataset: "xr.Dataset",
-    directory: str | Path,
-    command: str | None = None,
-    problems: Problems | None = None,
-) -> None:
-    """Write numbers, report and pictures into a folder; the numbers are on the disk before anything is drawn.
-
-    Args:
-        ladder, dataset: what was asked, and what came out.
-        directory: the folder, which is made where needed.
-        command: what was typed, for the report.
-        problems: gets the names of pictures that could not be written, with the exceptions; without it those are
-            raised.
-
-    Raises:
-        OSError: the numbers cannot be written.
-    """
-    pictures = {name: partial(_draw, ladder, dataset, name) for name in (DIVERGENCES, SPECTRA, DENSITIES)}
-    write_folder(directory, to_json(ladder, dataset), markdown(ladder, dataset, command), pictures, problems)
-
-
 def _draw(ladder: Ladder, dataset: "xr.Dataset", name: str, path: Path) -> None:
     from dynamics import plots
 
@@ -117,3 +93,6 @@ def _draw(ladder: Ladder, dataset: "xr.Dataset", name: str, path: Path) -> None:
         plots.save(plots.ladder_spectra(dataset, subtitle=said), path)
     else:
         plots.save(plots.ladder_densities(dataset, subtitle="first seed; grey: the data"), path)
+
+
+write = writer(to_json, markdown, _draw, (DIVERGENCES, SPECTRA, DENSITIES))

@@ -1,6 +1,5 @@
 """Results of a survey of objectives as sentences, as plain data, and as a folder of files."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from dynamics._plain import plain
 from dynamics.experiments.survey import BLUR, RATIOS, Survey
-from dynamics.reports._folder import Problems, how_to_repeat, write_folder
+from dynamics.reports._folder import how_to_repeat, writer
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -92,29 +91,6 @@ def markdown(survey: Survey, dataset: "xr.Dataset", command: str | None = None) 
     return "\n".join(lines) + "\n"
 
 
-def write(
-    survey: Survey,
-    dataset: "xr.Dataset",
-    directory: str | Path,
-    command: str | None = None,
-    problems: Problems | None = None,
-) -> None:
-    """Write numbers, report and pictures into a folder; the numbers are on the disk before anything is drawn.
-
-    Args:
-        survey, dataset: what was asked, and what came out.
-        directory: the folder, which is made where needed.
-        command: what was typed, for the report.
-        problems: gets the names of pictures that could not be written, with the exceptions; without it those are
-            raised.
-
-    Raises:
-        OSError: the numbers cannot be written.
-    """
-    pictures = {name: partial(_draw, survey, dataset, name) for name in (WEIGHTS, DIVERGENCES, RATES)}
-    write_folder(directory, to_json(survey, dataset), markdown(survey, dataset, command), pictures, problems)
-
-
 def _draw(survey: Survey, dataset: "xr.Dataset", name: str, path: Path) -> None:
     from dynamics import plots
 
@@ -130,6 +106,9 @@ def _draw(survey: Survey, dataset: "xr.Dataset", name: str, path: Path) -> None:
     else:
         said = f"small networks on a mixture, {survey.seeds} seeds"
         plots.save(plots.survey_rates(dataset, subtitle=said), path)
+
+
+write = writer(to_json, markdown, _draw, (WEIGHTS, DIVERGENCES, RATES))
 
 
 def _rows(dataset: "xr.Dataset") -> list["xr.Dataset"]:
