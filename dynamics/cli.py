@@ -27,19 +27,9 @@ from dynamics import __version__
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
 from dynamics._text import printable, readable, reason, shortened, shown
+from dynamics.reports import definitions
 
-ROOMS = (
-    "games",
-    "objectives",
-    "penalties",
-    "directions",
-    "updates",
-    "flows",
-    "optimisers",
-    "studies",
-    "experiments",
-    "claims",
-)
+ROOMS = tuple(definitions.ABOUT)
 DEFAULT_STUDY = "flagship"
 EXPERIMENTS = ("ring", "digits")  # those of dynamics.experiments, whose import takes seconds
 COMPARISONS = ("gap-aware", "rotation", "rings", "kernels")  # likewise
@@ -413,8 +403,6 @@ def _setting(text: str) -> str:
 def _list(options: argparse.Namespace) -> int:
     if options.effects:
         return _effects(options)
-    from dynamics.reports import definitions
-
     if options.room is None and not options.json:
         _say(definitions.overview())
         return 0
@@ -491,7 +479,6 @@ def _show(options: argparse.Namespace) -> int:
     """Print the definition of what has this name, in every room that has it; of a study in a file, the file."""
     _find_plugins(options)
     from dynamics import catalogue
-    from dynamics.reports import definitions
 
     try:
         _interruptible(catalogue.plug_in, options.plugins)

@@ -1,13 +1,14 @@
 """What a picture of the plane needs of a game of two numbers: field, equilibria, and of what kind these are."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from dynamics.analysis.concepts import Answer, classify
 from dynamics.analysis.equilibria.newton import EquilibriumError
@@ -38,6 +39,13 @@ class PlanarField:
     kinds: tuple[str, ...]
 
 
+def field_on_grid(
+    game: Game, unravel: Callable[[Array], Players], key: PRNGKeyArray | None = None
+) -> Callable[[Float[Array, "ny nx 2"]], Float[Array, "ny nx 2"]]:
+    """The field of a game of two numbers as a function of a grid of points; traceable."""
+    return jax.vmap(jax.vmap(lambda point: ravel_pytree(game.field(unravel(point), key))[0]))
+
+
 def planar_field(
     game: Game,
     players: Players,
@@ -61,8 +69,7 @@ def planar_field(
         raise ValueError(f"the players have {flat.size} numbers; expected 2 for a picture of the plane")
     x, y = (np.linspace(*side, POINTS) for side in window)
     grid = jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1), flat.dtype)
-    on_grid = jax.jit(jax.vmap(jax.vmap(lambda point: ravel_pytree(game.field(unravel(point), key))[0])))
-    field = np.asarray(on_grid(grid), float)
+    field = np.asarray(jax.jit(field_on_grid(game, unravel, key))(grid), float)
     low, high = (unravel(jnp.asarray(corner, flat.dtype)) for corner in zip(*window, strict=True))
     equilibria = find_equilibria(game, (low, high), starts=64, key=key)
     points = np.array([np.asarray(ravel_pytree(e.players)[0], float) for e in equilibria]).reshape(-1, 2)

@@ -258,7 +258,7 @@ def effect(case: Case, game: str) -> Effect:
     if closed is not None and closed.point is not None:
         at = tuple(jnp.asarray(number) for number in closed.point)
     try:
-        report = stability(played, Flow(case.direction), at, require_equilibrium=False)
+        report = stability(played, Flow(case.direction), at, require_equilibrium=False, order="linear")
     except (TypeError, ValueError):  # a penalty for games of another kind
         return Effect(case.label, name, None, "does not apply", "-", float("nan"), float("nan"))
     smooth = report.smoothness == "smooth"

@@ -36,6 +36,7 @@ from dynamics import _locks, _trees
 from dynamics._compiling import compile_quickly
 from dynamics._names import nearest
 from dynamics.analysis import EquilibriumError, Stability, find_equilibrium
+from dynamics.analysis.planar import field_on_grid
 from dynamics.analysis.stability.linearisation import Linearisation, linearise
 from dynamics.analysis.stability.rest import FEW_COUNTS
 from dynamics.analysis.stability.verdict import stability_of
@@ -565,6 +566,7 @@ def _portrait(study: Study, title: str, jobs: list[_Job], half_width: float) -> 
         trajectories.append((f"{job.recipe.method} ({job.recipe.kind})", points[np.all(np.isfinite(points), axis=1)]))
     reach = half_width or 1.6 * max(np.max(np.abs(np.asarray(ravel_pytree(job.start)[0]) - centre)) for job in jobs)
     x, y = (np.linspace(c - reach, c + reach, 25) for c in centre)
-    field = jax.vmap(jax.vmap(lambda point: ravel_pytree(jobs[0].game.field(unravel(point)))[0]))
-    vectors = np.asarray(_run(field, jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1), centre.dtype)))
+    vectors = np.asarray(
+        _run(field_on_grid(jobs[0].game, unravel), jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1), centre.dtype))
+    )
     return Portrait(title, x, y, vectors[..., 0], vectors[..., 1], tuple(trajectories), centre)

@@ -240,13 +240,9 @@ def test_a_batch_is_judged_as_its_cells_are(kind):
         rests=yes,
         fading=~yes,
     )
-
-    def linear_report(row):
-        return assess(Linearisation(*(leaf[row] for leaf in linear)), boundary_of(kind), 0, [3], ())
-
-    found = judge(linear, ~yes, zeros, boundary_of(kind), None, None, linear_report)
+    found = judge(linear, ~yes, zeros, boundary_of(kind), None, None, None)
     for row in range(len(matrices)):
-        report = linear_report(row)
+        report = assess(Linearisation(*(leaf[row] for leaf in linear)), boundary_of(kind), 0, [3], ())
         assert Predicted(found.verdict[row]).name == report.verdict, row
         np.testing.assert_allclose(found.reach[row], report.radius if kind == "map" else report.abscissa, atol=1e-12)
         np.testing.assert_allclose(found.rate[row], report.rate, atol=1e-12)

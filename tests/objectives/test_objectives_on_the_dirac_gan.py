@@ -107,4 +107,4 @@ def test_verdicts_at_the_equilibrium(name):
         assert report.verdict == "stable"
     else:  # no push: theta is neutral, and linear terms do not decide
         np.testing.assert_allclose(np.sort(np.real(report.eigenvalues)), [-WEIGHT, 0], atol=1e-12)
-        assert report.verdict != "unstable"
+        assert report.verdict in ("neutral", "marginal", "stable")

@@ -144,10 +144,10 @@ def rounding_floor(
         return np.sqrt(np.maximum(np.diag(covariance), 0))
 
     nearest = settled(lambda spacing: powers @ spacing / 2)
-    found = {"nearest": nearest, "resting": settled(lambda s: resting @ s / 2), "stochastic": settled(deviations)}
+    floors = {"nearest": nearest, "resting": settled(lambda s: resting @ s / 2), "stochastic": settled(deviations)}
     finite = np.where(np.isfinite(nearest), nearest, 0)
     return RoundingFloor(
-        spacing=_spacing(update, state, position + np.maximum(finite, reach)), radius=radius, players=players, **found
+        spacing=_spacing(update, state, position + np.maximum(finite, reach)), radius=radius, players=players, **floors
     )
 
 

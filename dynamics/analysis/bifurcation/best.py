@@ -106,7 +106,7 @@ def best(
     analysed = Analysed.of(build, at, [centre], by_name=names)
     game, method, players = analysed.at_numbers(centre)
     boundary = boundary_of(method)
-    middle = stability(game, method, players)
+    middle = stability(game, method, players, order="linear")
     check_one_piece(middle, "the middle of the box")
     neutral = middle.neutral
     linearised = jax.jit(jax.vmap(lambda row: analysed.linearised(*row)))
@@ -160,7 +160,7 @@ def best(
         size = min(size / 8, max(4 * moved, 1e-9))
     chosen = numbers(place[None])[0]
     game, method, players = analysed.at_numbers(chosen)
-    report = stability(game, method, players)
+    report = stability(game, method, players, order="linear")
     check_one_piece(report, ", ".join(f"{name} = {number:.6g}" for name, number in zip(names, chosen, strict=True)))
     notes = [
         _EDGE.format(name=name, value=number)

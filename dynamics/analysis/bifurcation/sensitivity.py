@@ -101,7 +101,7 @@ def sensitivity(build: Callable[..., tuple], *parameters: float, at: Any = None)
     game, method, players = analysed.at_numbers(numbers)
     if analysed.source is Source.search:  # how it moves follows from the field
         analysed = dataclasses.replace(analysed, at=players, source=Source.named)
-    report = stability(game, method, players)
+    report = stability(game, method, players, order="linear")
     check_one_piece(report, "the point")
     jacobian, slopes = jax.device_get(_slopes(analysed, vector, limit=False))
     if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(slopes))):

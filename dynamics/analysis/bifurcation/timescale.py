@@ -130,7 +130,7 @@ def timescale_threshold(
         raise ValueError(f"fast is {fast!r}; expected the number of a player, or a tuple of them") from error
     if not fast or not set(fast) < set(range(len(players))):
         raise ValueError(f"fast is {fast}; expected some of the players 0 to {len(players) - 1}, not all of them")
-    report = stability(game, Flow(), at=players, key=key)
+    report = stability(game, Flow(), at=players, key=key, order="linear")
     if report.smoothness in ("kinked", "discontinuous"):
         raise EquilibriumError(
             f"the field is {report.smoothness} at the point: one linearisation does not tell its stability. Look at "

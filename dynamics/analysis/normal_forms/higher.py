@@ -110,20 +110,20 @@ class _Reduction:
 
     def left_over(self, order: int) -> dict[tuple[int, int], np.ndarray]:
         """The terms of an order that are left of the equation of the manifold."""
-        turn = self.context.expjpi(self.context.mpf(2) / ANGLES)
+        root = self.context.expjpi(self.context.mpf(2) / ANGLES)
         harmonics = []
         radii = [self.context.mpf(RADIUS) * number for number in range(1, CIRCLES + 1)]
         for radius in radii:
             values = []
             for place in range(ANGLES):
-                z = radius * turn**place
+                z = radius * root**place
                 value = self.expansion.value(self.expansion.point + self.manifold(z))
                 g = self.moved(z)
                 expected = self.expansion.point + self.manifold(g) if self.discrete else self.tangent(z, g)
                 values.append(value - expected)
             harmonics.append(
                 {
-                    k: sum(value * turn ** (-k * place) for place, value in enumerate(values)) / ANGLES
+                    k: sum(value * root ** (-k * place) for place, value in enumerate(values)) / ANGLES
                     for k in range(-order, order + 1, 2)
                 }
             )

@@ -12,7 +12,7 @@ import scipy.special
 from jaxtyping import Array, Float
 
 from dynamics.analysis.spectra.krylov import Eigenpairs, krylov_schur
-from dynamics.analysis.spectra.operators import Operator, Product, products_with
+from dynamics.analysis.spectra.operators import Operator, Product, WrappingOperator, products_with
 
 LENGTH = 1024  # coefficients of a series at most
 DEGREE = 130  # of the series in a Krylov method: a longer one separates more, of which the method has less use
@@ -221,7 +221,7 @@ def _cut(
     return Series(np.pad(numbers, (0, max(0, 3 - len(numbers)))), centre, focus, sign, time, right, excess)
 
 
-class Exponential(Operator):
+class Exponential(WrappingOperator):
     r"""$e^{t(A - r)}$ by a Chebyshev series of A: as many products as its degree.
 
     Another series is other numbers of the same program.
@@ -241,14 +241,6 @@ class Exponential(Operator):
         numbers = (jnp.asarray(x, operator.dtype) for x in (padded, series.centre, series.focus, series.sign))
         coefficients, centre, focus, sign = numbers
         return cls(operator, coefficients, jnp.asarray(series.degree), centre, focus, sign)
-
-    @property
-    def size(self) -> int:
-        return self.operator.size
-
-    @property
-    def dtype(self) -> Any:
-        return self.operator.dtype
 
     def transposed(self) -> "Operator":
         """The exponential of the transposed matrix."""

@@ -120,10 +120,10 @@ class FunctionOperator(Operator):
         return lambda vector: self.function(self.parameters, vector)
 
 
-class Transposed(Operator):
-    """The transposed matrix of an operator, by transposing its program."""
+class WrappingOperator(Operator):
+    """An operator made of another one of the same size and type."""
 
-    operator: Operator
+    operator: eqx.AbstractVar[Operator]
 
     @property
     def size(self) -> int:
@@ -133,13 +133,19 @@ class Transposed(Operator):
     def dtype(self) -> Any:
         return self.operator.dtype
 
+
+class Transposed(WrappingOperator):
+    """The transposed matrix of an operator, by transposing its program."""
+
+    operator: Operator
+
     def product(self) -> Product:
         like = jax.ShapeDtypeStruct((self.size,), self.dtype)
         transpose = jax.linear_transpose(self.operator.product(), like)
         return lambda vector: transpose(vector)[0]
 
 
-class Scaled(Operator):
+class Scaled(WrappingOperator):
     r"""The similar matrix $D^{-1} (A - s) D$ with a diagonal D, which has the eigenvalues of $A - s$.
 
     Args:
@@ -152,21 +158,13 @@ class Scaled(Operator):
     scales: Float[Array, " n"]
     shift: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.0)
 
-    @property
-    def size(self) -> int:
-        return self.operator.size
-
-    @property
-    def dtype(self) -> Any:
-        return self.operator.dtype
-
     def product(self) -> Product:
         product = self.operator.product()
         shift = jnp.asarray(self.shift, self.dtype)
         return lambda vector: product(self.scales * vector) / self.scales - shift * vector
 
 
-class Purged(Operator):
+class Purged(WrappingOperator):
     r"""$P A P$ with the projection $P = 1 - Q Q^T$: without the eigenvalues that belong to an invariant subspace.
 
     Args:
@@ -176,14 +174,6 @@ class Purged(Operator):
 
     operator: Operator
     basis: Float[Array, "k n"]
-
-    @property
-    def size(self) -> int:
-        return self.operator.size
-
-    @property
-    def dtype(self) -> Any:
-        return self.operator.dtype
 
     def transposed(self) -> Operator:
         """The same of the transposed matrix."""

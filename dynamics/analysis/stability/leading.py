@@ -21,7 +21,7 @@ from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.spectra.bounds import Bound, abscissa_bound, radius_bound
 from dynamics.analysis.spectra.exponential import Box, rightmost
 from dynamics.analysis.spectra.krylov import Eigenpairs, Measure, krylov_schur
-from dynamics.analysis.spectra.operators import Operator, Product, Scaled, products_with
+from dynamics.analysis.spectra.operators import Operator, Product, Scaled, WrappingOperator, products_with
 from dynamics.analysis.spectra.scaling import copies, memory_scales
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.linearisation import Smoothness, on_vectors
@@ -114,19 +114,11 @@ class FieldOperator(Operator):
         return jax.linearize(released(field), flat)[1]
 
 
-class SymmetricPart(Operator):
+class SymmetricPart(WrappingOperator):
     r"""$(A + A^T)/2$, or with sign -1 the antisymmetric part $(A - A^T)/2$, of an operator."""
 
     operator: Operator
     sign: int = eqx.field(static=True, default=1)
-
-    @property
-    def size(self) -> int:
-        return self.operator.size
-
-    @property
-    def dtype(self) -> Any:
-        return self.operator.dtype
 
     def product(self) -> Product:
         product, transposed = self.operator.product(), self.operator.transposed().product()
