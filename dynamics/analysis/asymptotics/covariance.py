@@ -178,10 +178,16 @@ def _check_stable(report: Stability) -> None:
             + " ".join(report.notes)
         )
     name, value = report.boundary.bound_name, report.boundary.bound_of(report)
+    if report.verdict is Verdict.unstable:
+        raise ValueError(
+            f"the point is unstable ({name} {value:.6g}), so that there is no stationary distribution: noise and the "
+            "dynamics drive training away. Use a smaller step or a penalty; dynamics.stability says more."
+        )
     if report.verdict is not Verdict.stable:
         raise ValueError(
-            f"the point is {report.verdict} ({name} {value:.6g}), so that there is no stationary distribution: noise "
-            "and the dynamics drive training away. Use a smaller step or a penalty; dynamics.stability says more."
+            f"the linear part at the point is {report.verdict} ({name} {value:.6g}), so that its response to noise has "
+            "no stationary distribution: whatever holds training there is of higher order, which a covariance from the "
+            "linear part cannot see. Use a penalty, another method, or simulate."
         )
     if report.manifold_dimension:
         raise ValueError(
