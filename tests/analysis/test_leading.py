@@ -15,6 +15,7 @@ import dynamics as dy
 from dynamics.analysis import FieldOperator, Leading, SymmetricPart
 from dynamics.analysis.spectra.scaling import dense_memory_scales
 from dynamics.analysis.stability.linearisation import on_vectors
+from dynamics.flows import Flow
 from dynamics.updates import State
 
 ADAM = dy.updates.Alternating(optax.adam(2e-3, 0.5, eps=1e-6), optax.adam(1e-3, 0.5, eps=1e-6))
@@ -267,6 +268,24 @@ def test_a_wrong_derivative_gets_no_verdict():
     loop = dy.from_step(step, {"x": jnp.linspace(1.0, 2.0, 5)})
     report = dy.stability(*loop, leading=Leading(2, bound=200))
     assert report.smoothness == "inconsistent" and report.verdict == "marginal"
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_flows_with_a_neutral_direction_are_smooth(scale):
+    """Along an eigenvector of 0 both the field and its derivative are nothing but rounding."""
+    rng = np.random.default_rng(1)
+    left, values, right = np.linalg.svd(rng.normal(size=(6, 6)))
+    matrix, centre = jnp.asarray(left * (values * [0, 1, 1, 1, 1, 1]) @ right) * scale, jnp.asarray(rng.normal(size=6))
+
+    def losses(players, key=None):
+        x, y = players
+        z = matrix.T @ (x - centre)
+        return jnp.tanh(z) @ y + 0.5 * jnp.sum(z**2), 0.5 * jnp.sum(y**2) - jnp.tanh(z) @ y
+
+    game = dy.Game.from_losses(losses)
+    report = dy.stability(game, Flow(), at=(centre, jnp.zeros(6)), leading=Leading(2, bound=100))
+    assert report.smoothness == "smooth" and report.verdict == "marginal"
+    assert abs(report.eigenvalues[0]) < 1e-12
 
 
 @pytest.mark.slow_cases("float64", "float32")

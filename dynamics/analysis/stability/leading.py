@@ -40,6 +40,7 @@ ROUNDING = 16  # units of eps ||J|| that the products and the linearisation itse
 PRODUCTS = 3000  # budget for the eigenvalues
 LONG = 10  # times as many where the exponential is needed
 FEW = 200  # products of the method on the matrix itself before it goes on with the exponential
+SMALL = 1e-3  # share of the largest slope below which a slope is taken for zero by difference quotients
 QUOTIENTS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # distances at which difference quotients are taken, relative
 
 
@@ -681,7 +682,8 @@ def _quotients(
     """Products of the scaled matrix with the rows of a basis, and difference quotients of the map on the players.
 
     By distance and direction, relative to the derivative: how far those ahead and back are apart, how far their mean
-    is from the product, and what rounding makes of them.
+    is from the product, and what rounding makes of them. Where the derivative vanishes, as along the eigenvectors of 0
+    of a flow, they are relative to a small share of the largest.
     """
     flat, function = operator.function()
     images = jax.lax.map(operator.product(), jnp.concatenate([basis * scales, directions]))
@@ -692,8 +694,11 @@ def _quotients(
     values = jax.lax.map(lambda step: function(flat + step)[:count], points)
     ahead, back, value = jnp.split(values.reshape(-1, len(directions), count), [len(distances), 2 * len(distances)])
     ahead, back = (ahead - value) / distances[:, None, None], (value - back) / distances[:, None, None]
-    lengths = jnp.linalg.norm(slopes, axis=1) + jnp.finfo(flat.dtype).tiny
-    noise = 8 * epsilon * jnp.linalg.norm(value[0], axis=1) / (distances[:, None] * lengths)
+    lengths = jnp.linalg.norm(slopes, axis=1)
+    largest = jnp.max(lengths)  # the point is rounded as well, and its derivative tells what that does to the value
+    lengths = jnp.maximum(lengths, SMALL * largest) + jnp.finfo(flat.dtype).tiny
+    rounding = 8 * epsilon * (jnp.linalg.norm(value[0], axis=1) + largest * jnp.linalg.norm(flat[:count]))
+    noise = rounding / (distances[:, None] * lengths)
     apart = jnp.linalg.norm(ahead - back, axis=2) / lengths
     wrong = jnp.linalg.norm((ahead + back) / 2 - slopes, axis=2) / lengths
     return images[: len(basis)] / scales - shift * basis, apart, wrong, noise
