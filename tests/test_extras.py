@@ -39,6 +39,7 @@ def run_without(modules, code):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_what_most_users_need_works_without_extras():
     code = """
 from dynamics import cli, claims, plots, reports, strategies, studies
@@ -71,6 +72,7 @@ with tempfile.TemporaryDirectory() as folder, local_workers(1) as executor:
     assert run_without([module], code).strip() == expected  # before anything is built
 
 
+@pytest.mark.slow_cases("haiku-from_haiku")
 @pytest.mark.parametrize("module, use", [("flax", "from_nnx"), ("flax", "from_linen"), ("haiku", "from_haiku")])
 def test_a_missing_library_of_networks_is_named_with_its_extra(module, use):
     code = f"""

@@ -125,6 +125,7 @@ CRITICAL = {
 }
 
 
+@pytest.mark.slow_cases("heavy ball in turns, both -0.3: 2 (1 + b)", "optimism at sigma = 1/2: 2 / sqrt 3")
 @pytest.mark.parametrize("name", CRITICAL)
 def test_critical_numbers_are_the_closed_forms(name):
     build, interval, expected = CRITICAL[name]

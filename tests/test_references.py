@@ -171,6 +171,7 @@ def test_dirac_gan_with_instance_noise_contracts():
 # ---------------------------------------------------------------- Dirac-GAN, spectra
 
 
+@pytest.mark.slow_cases("GAN")
 @pytest.mark.parametrize(
     ("objective", "alternating"),
     [(MINIMAX, "unstable"), (NON_SATURATING, "stable")],  # without a penalty, in the ninth and the third order
@@ -605,6 +606,7 @@ def test_timescale_quadratic_trajectories(tau, early, late):
 TORUS = dy.games.Torus(0.15, 0.15)
 
 
+@pytest.mark.slow_cases("origin")
 @pytest.mark.parametrize(
     "point, matrix, tau, peer",
     [

@@ -56,6 +56,7 @@ def test_losses_and_values(name):
         assert "expected" in text
 
 
+@pytest.mark.slow_cases("nothing", "text", "complex", "a function", "objects")
 @pytest.mark.parametrize("name", WRONG)
 def test_measures_projections_and_networks(name):
     wrong, shown = WRONG[name]

@@ -98,7 +98,7 @@ def test_noise_per_player_and_alternating_turns():
     same_spectrum(report.eigenvalues, [*np.linalg.eigvals(two @ one), b2, b2, 0.0, 0.0], 20 * RATE**2)
 
 
-@pytest.mark.slow_cases("amsgrad", "adamw", "bare")
+@pytest.mark.slow_cases("amsgrad", "adamw", "bare", "rmsprop")
 @pytest.mark.parametrize(
     "optimiser",
     [

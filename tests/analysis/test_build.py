@@ -140,7 +140,13 @@ def in_wells(known, start):
     return build
 
 
-@pytest.mark.slow_cases("a start on an unknown one", "a start right beside an unknown one")
+@pytest.mark.slow_cases(
+    "a start on an unknown one",
+    "a start right beside an unknown one",
+    "the nearest known one",
+    "found",
+    "found on the other side",
+)
 @pytest.mark.parametrize(
     "known, start, at, point",
     [

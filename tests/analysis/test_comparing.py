@@ -62,6 +62,7 @@ def test_bad_input():
         dy.compare(GAME, {}, START)
 
 
+@pytest.mark.slow
 def test_portraits(comparison):
     figure = dy.plots.portrait(GAME, comparison.runs, window=((-2, 2), (-2, 2)))
     (axes,) = figure.axes

@@ -155,6 +155,8 @@ VALLEYS = {  # losses of two numbers, and their minimum at 0
     "bent valley that is flat",
     "Peano: a minimum along every line",
     "monkey saddle",
+    "a tiny fourth power before a sixth",
+    "a third power beside a tiny fourth",
 )
 @pytest.mark.slow_cases("cusps", "bent valley that goes up")
 @pytest.mark.parametrize("name", VALLEYS)

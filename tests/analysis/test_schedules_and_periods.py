@@ -51,7 +51,7 @@ def same_spectrum(found, expected, tolerance=1e-10):
         assert abs(found.pop(nearest) - value) < tolerance * (1 + abs(value))
 
 
-@pytest.mark.slow_cases("(2.5, 0.1, 0.1, 0.1)", "(0.1, 0.1, 1.9)")
+@pytest.mark.slow_cases("(2.5, 0.1, 0.1, 0.1)", "(0.1, 0.1, 1.9)", "(0.1, 2.5)")
 @pytest.mark.parametrize("rates", [(0.1, 2.5), (2.5, 0.1, 0.1, 0.1), (0.1, 0.1, 1.9)], ids=str)
 def test_a_schedule_that_goes_round_is_judged_over_its_period(rates):
     report = dy.stability(GAME, twice(optax.sgd(cycle(*rates))))

@@ -161,7 +161,7 @@ def test_multiple_eigenvalues():
 # The best
 
 
-@pytest.mark.slow_cases("critical damping", "two time scales")
+@pytest.mark.slow_cases("critical damping", "two time scales", "extragradient beside a manifold")
 @pytest.mark.slow_cases("optimistic")
 @pytest.mark.parametrize(
     "build, bounds, expected, reach",
@@ -216,6 +216,7 @@ def test_the_best_heavy_ball():
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["parameters"] == found.parameters
 
 
+@pytest.mark.slow
 def test_an_edge_is_said_to_be_one_and_seeds_repeat():
     found = dy.best(damped, {"weight": (0.0, 0.5)}, population=8, generations=20)
     assert found.parameters["weight"] == pytest.approx(0.5, abs=1e-9)

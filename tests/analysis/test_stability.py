@@ -113,6 +113,7 @@ def test_the_error_bound_bounds_the_error(kind):
             assert np.max(errors) < 1e-12
 
 
+@pytest.mark.slow_cases("1e-15")
 @pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9, 1e-12, 1e-15, 0.0])
 def test_verdicts_at_the_boundary_are_never_wrong(gap):
     rng = np.random.default_rng(0)
@@ -202,7 +203,7 @@ MEMORIES = {
 }
 
 
-@pytest.mark.slow_cases("gap-aware", "optimistic")
+@pytest.mark.slow_cases("gap-aware", "optimistic", "adam")
 @pytest.mark.parametrize("name", MEMORIES)
 def test_memory_is_part_of_the_state(name):
     """The Jacobian is that of the map on players and memory; the radius is the measured contraction."""
@@ -258,6 +259,7 @@ def test_counters_are_held_at_their_limit():
     np.testing.assert_allclose(report.radius, max(like.radius, 0.9), rtol=1e-9)
 
 
+@pytest.mark.slow_cases("0.5")
 @pytest.mark.parametrize("decay", [0.5, 0.95, 0.9999])
 def test_moving_averages_come_to_rest(decay):
     """At the true equilibrium loss, not at V*, however slow the average."""
@@ -284,6 +286,7 @@ def one_player(loss, size):
 ROTATION = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
 
 
+@pytest.mark.slow_cases("orbit", "orbit-3")
 @pytest.mark.parametrize(
     "game, dimension, verdict",
     [
@@ -442,6 +445,7 @@ def scalar(rate_of):
 PLAIN = dy.updates.Simultaneous(optimisers.sgd(1.0))
 
 
+@pytest.mark.slow_cases("Neimark-Sacker", "Hopf")
 @pytest.mark.parametrize(
     "build, low, high, value, kind, below, above",
     [

@@ -56,6 +56,7 @@ class Cone(dy.Game):
 CONE_METHOD = Simultaneous(*[dy.optimisers.sgd(0.1)] * 2)
 
 
+@pytest.mark.slow
 @given(
     slope=st.sampled_from([2.0, 9.0, 80.0, 500.0]),
     angle=st.floats(0.0, 3.0),

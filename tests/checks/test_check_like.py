@@ -51,6 +51,7 @@ def test_the_right_method_passes():
     ]
 
 
+@pytest.mark.slow_cases("<lambda>-Extragradient-1_0")
 @pytest.mark.parametrize(
     "make, like, step",
     [

@@ -68,6 +68,7 @@ def members(room):
     return [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in catalogue.members(room)]
 
 
+@pytest.mark.slow_cases("HermiteGAN", "IteratedPrisonersDilemma", "RockPaperScissors", "Quadratic")
 @pytest.mark.parametrize("name", members("games"))
 def test_every_game(name):
     game, point = catalogue.find("games", name).example()
@@ -198,6 +199,7 @@ def quadratic(matrix, offset):
     return dy.games.Quadratic(blocks, [offset[:2], offset[2:]])
 
 
+@pytest.mark.slow_cases("RungeKutta")
 @pytest.mark.parametrize("name", ["Simultaneous", "Alternating", "Extragradient", "RungeKutta"])
 def test_affine_steps_become_a_matrix(name, monkeypatch):
     update = catalogue.find("updates", name).example(2)

@@ -196,7 +196,10 @@ def nothing_remembered():
 
 
 @pytest.mark.slow_cases(
-    "_jax-jax.ffi.register_ffi_target", "jit-llvm.create_mcjit_compiler", "_jax-jax.ffi.include_dir"
+    "_jax-jax.ffi.register_ffi_target",
+    "jit-llvm.create_mcjit_compiler",
+    "_jax-jax.ffi.include_dir",
+    "interpreter-jax.lax.scan",
 )
 @pytest.mark.slow_cases("_jax-jax.ffi.ffi_lowering")
 @pytest.mark.parametrize("module, path", [fault(*one) for one in FAULTS])

@@ -84,7 +84,7 @@ def test_one_real_number(name, kind):
     np.testing.assert_array_equal(run(jax.lax.round, halves), jax.lax.round(halves))
 
 
-@pytest.mark.slow_cases("int8", "int32", "uint32")
+@pytest.mark.slow_cases("int8", "int32", "uint32", "int64")
 @pytest.mark.parametrize("kind", [np.int8, np.int32, np.int64, np.uint32])
 def test_integers(kind):
     a, b = numbers(kind), numbers(kind, 1)

@@ -76,7 +76,15 @@ def test_the_field_by_hand_is_minus_the_gradient_of_the_losses_by_hand():
 LONG = ("CompetitiveGradient", "Stackelberg")  # to compile
 
 
-@pytest.mark.slow_cases("2-FollowTheRidge")
+@pytest.mark.slow_cases(
+    "2-FollowTheRidge",
+    "2-CurvatureExploitation",
+    "2-DriftRegularisation",
+    "2-LocalSymplecticSurgery",
+    "2-LOLA",
+    "2-SOS",
+    "2-Unrolled",
+)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in members("directions")]
 )
@@ -99,7 +107,7 @@ def test_conformance(name, players):
     asymmetric.same(jax.tree.map(lambda leaf: leaf[1], together), asymmetric.flat(one))
 
 
-@pytest.mark.slow_cases("LocalSymplecticSurgery")
+@pytest.mark.slow_cases("LocalSymplecticSurgery", "CompetitiveGradient", "Natural", "Noisy", "Stackelberg")
 @pytest.mark.parametrize("name", members("directions"))
 def test_at_an_equilibrium_nobody_wants_to_move(name):
     found = members("directions")[name]()(dy.games.Bilinear([[1.0, 2.0], [0.0, 1.0]]), (jnp.zeros(2), jnp.zeros(2)))

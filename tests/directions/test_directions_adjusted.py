@@ -138,6 +138,14 @@ CASES = {
 SCALES = {"surgery-iterative": 1e3}
 
 
+@pytest.mark.slow_cases(
+    "surgery-2-float64",
+    "surgery-3-float32",
+    "surgery-iterative-2-float64",
+    "surgery-iterative-3-float32",
+    "curvature-3-float32",
+    "unrolled-3-float32",
+)
 @pytest.mark.parametrize("players, dtype", [(2, np.float64), (3, np.float32)])
 @pytest.mark.parametrize("name", CASES)
 def test_formula(name, players, dtype):
@@ -210,7 +218,7 @@ def test_surgery_of_a_singular_jacobian_takes_the_shortest_solution():
         assert np.isfinite(found).all()
 
 
-@pytest.mark.slow_cases("True")
+@pytest.mark.slow_cases("True", "False")
 @pytest.mark.parametrize("normal", [True, False])
 def test_the_length_of_surgery_is_bounded_by_the_condition_of_the_jacobian(normal):
     """No longer than the field where J is normal; else up to (1 + k)/2 times as long, k = |J| |J^-1|."""

@@ -94,6 +94,7 @@ SHAPING = {
 }
 
 
+@pytest.mark.slow_cases("sos-3-float64")
 @pytest.mark.parametrize("players, dtype", [(2, np.float32), (3, np.float64)])
 @pytest.mark.parametrize("name", SHAPING)
 def test_shaping_is_the_paper_s_formula(name, players, dtype):
@@ -124,7 +125,7 @@ IMPLICIT = {
 }
 
 
-@pytest.mark.slow_cases("competitive", "competitive-unequal", "competitive-0")
+@pytest.mark.slow_cases("competitive", "competitive-unequal", "competitive-0", "stackelberg", "ridge")
 @pytest.mark.parametrize("name", IMPLICIT)
 def test_both_solvers_agree_with_explicit_inverses(name):
     make, by_hand = IMPLICIT[name]

@@ -235,6 +235,7 @@ def test_rows_of_a_grid_are_the_cells_side_by_side():
     assert not programs
 
 
+@pytest.mark.slow_cases("jax.nn.softplus")
 @pytest.mark.parametrize("own_losses", [False, True], ids=["objective", "jax.nn.softplus"])
 def test_comparisons_inside_smooth_functions_leave_the_closed_form_to_decide(own_losses, monkeypatch):
     """softplus and sigmoid compare their argument with 0, which it is at the equilibrium of most GANs."""

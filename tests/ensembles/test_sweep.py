@@ -382,6 +382,7 @@ def test_a_drawn_design_with_other_axes_beside_it():
         np.testing.assert_allclose(found.player_0[i], run.final[0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_seeds_starts_and_minibatches():
     def build(rate, seed, start_key):
         update = dy.updates.Simultaneous(*[optimisers.sgd(rate)] * 2, direction=dy.directions.Noisy(scale=0.1))

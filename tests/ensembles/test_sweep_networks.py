@@ -22,6 +22,7 @@ def build(rate, seed):
     return game, dy.updates.Alternating(adam, adam), (theta, psi)
 
 
+@pytest.mark.slow
 def test_a_player_of_many_arrays_is_one_variable_with_one_dimension():
     """Every cell is the run of its own seed, batches included."""
     key, rates = jax.random.key(7), np.array([1e-3, 1e-2])
@@ -44,6 +45,7 @@ def test_a_player_of_many_arrays_is_one_variable_with_one_dimension():
         players_of(chart, ({"a": jnp.zeros(3)}, jnp.zeros(2)), rate=0, seed=0)
 
 
+@pytest.mark.slow
 def test_games_of_large_arrays_are_batched_by_vmap():
     """Beside each other the numbers of one game fill the registers by themselves."""
 

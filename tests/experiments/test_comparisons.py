@@ -67,6 +67,7 @@ def compared():
     return comparison, comparison.run()
 
 
+@pytest.mark.slow
 def test_every_training_is_measured(compared):
     """The distance grows by sqrt(1 + h^2) per step, and shrinks by sqrt((1 - h^2)^2 + h^2)."""
     comparison, dataset = compared

@@ -181,7 +181,7 @@ def test_the_gap_aware_field(player):
     np.testing.assert_allclose(moved.memory, (by_hand.losses(z)[player] - 1.44) / 0.25, rtol=1e-12)
 
 
-@pytest.mark.slow_cases("ModifiedFlow-3-float64")
+@pytest.mark.slow_cases("ModifiedFlow-3-float64", "Flow-2-float32", "ModifiedFlow-2-float32")
 @pytest.mark.parametrize("players, dtype", [(2, np.float32), (3, np.float64)])
 @pytest.mark.parametrize("name", members("flows"))
 def test_conformance(name, players, dtype):

@@ -159,6 +159,7 @@ def test_the_leading_term_of_the_heavy_ball_has_the_rate_over_one_minus_the_coef
     asymmetric.same(found, scale * asymmetric.ByHand(2).field(asymmetric.flat(point)))
 
 
+@pytest.mark.slow_cases("heun-2")
 @pytest.mark.parametrize("method, exact", [("heun", 2), pytest.param("kutta3", 3, marks=pytest.mark.slow)])
 def test_a_runge_kutta_method_has_no_drift_below_its_order(method, exact):
     game, point = asymmetric.make(2), asymmetric.start(2)
@@ -199,7 +200,7 @@ def test_the_drift_of_rosca_in_common_time(alternate):
         asymmetric.same(found, drift)
 
 
-@pytest.mark.slow_cases("consensus")
+@pytest.mark.slow_cases("consensus", "three players")
 @pytest.mark.parametrize(
     "order, repeats, direction",
     [((2, 0, 1), (1, 2, 1), None), ((1, 0), (1, 2), dy.directions.Consensus(0.2))],

@@ -184,7 +184,7 @@ def test_no_gradient_is_lost_where_points_meet(name):
         assert np.isfinite(leaf).all()
 
 
-@pytest.mark.slow_cases("relu", "relu process", "sine", "sum", "erf", "relu without bias")
+@pytest.mark.slow_cases("relu", "relu process", "sine", "sum", "erf", "relu without bias", "leaky")
 @pytest.mark.parametrize("name", KERNELS)
 def test_gradients_by_difference_quotients(name):
     kernel, h = KERNELS[name], 1e-5

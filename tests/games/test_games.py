@@ -128,6 +128,18 @@ def test_the_field_is_minus_the_difference_quotient_of_each_loss(name):
             np.testing.assert_allclose(found[k], -slope, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow_cases(
+    "float32-HermiteGAN",
+    "float32-MixtureGame",
+    "float32-PolynomialGame",
+    "float32-Quadratic",
+    "float32-RingGAN",
+    "float32-VRAL",
+    "float64-Covariance",
+    "float64-HermiteGAN",
+    "float64-MixtureGame",
+    "float64-VRAL",
+)
 @pytest.mark.parametrize("name", GAMES)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_field_and_losses_follow_the_precision_of_the_players(name, dtype):
@@ -139,6 +151,7 @@ def test_field_and_losses_follow_the_precision_of_the_players(name, dtype):
             assert {loss.dtype for loss in losses_of(game, players, key)} == {jnp.dtype(dtype)}
 
 
+@pytest.mark.slow_cases("VRAL")
 @pytest.mark.parametrize("name", GAMES)
 def test_a_batch_of_games_is_a_game_with_a_leading_axis(name):
     game, players = GAMES[name].example()

@@ -38,6 +38,7 @@ def test_polynomials_against_scipy(count):
     np.testing.assert_allclose(values, np.stack(expected, axis=1), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.slow_cases("objective1-0.0--1.0-1.0")
 @pytest.mark.parametrize(
     "objective, kappa, generator, fake",
     [

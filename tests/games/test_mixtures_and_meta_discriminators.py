@@ -117,6 +117,7 @@ def vral(flat):
     return [np.mean((outputs[1] - 0.8) ** 2) / 2, of_d, of_f, of_r]
 
 
+@pytest.mark.slow
 def test_vral():
     game = VRAL(lambda t, z: z + t, lambda w, x: w[0] + w[1] * x, DATA, LATENT, meta, 0.8, -0.5, nodes=30)
     flat = [np.array(0.3), np.array([0.1, 0.5]), np.array([0.2, -0.3, 0.1]), np.array([-0.1, 0.4, -0.2])]

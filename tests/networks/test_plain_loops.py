@@ -71,7 +71,7 @@ def assert_close(tree, other, tolerance):
         np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.slow_cases("haiku-discriminator first", "flax nnx-discriminator first")
+@pytest.mark.slow_cases("haiku-discriminator first", "flax nnx-discriminator first", "equinox-together")
 @pytest.mark.slow_cases(
     "equinox-discriminator first",
     "flax nnx-together",

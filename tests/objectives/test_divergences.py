@@ -248,7 +248,7 @@ def test_the_best_discriminator_measures_a_divergence(every, p, q, shift):
         np.testing.assert_allclose(facts["ratio"], ratio, 1e-9, err_msg=name)
 
 
-@pytest.mark.slow_cases("all")
+@pytest.mark.slow_cases("all", "few")
 @pytest.mark.parametrize("every", [False, True], ids=["few", "all"])
 @hypothesis.given(p=distributions, q=distributions)
 @hypothesis.example(*SKEWED)

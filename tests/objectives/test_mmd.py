@@ -177,6 +177,7 @@ def test_the_energy_distance_has_a_gradient_at_equal_points():
     np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.slow
 def test_penalties_on_the_witness_function():
     """R1 on it against differences of NumPy; where features are vectors, they have no gradient of their own."""
     data, latent = np.array([[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]]), np.array([[1.0, 0.2], [-0.5, 1.3]])

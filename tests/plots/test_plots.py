@@ -29,6 +29,7 @@ def check_complete(figure):
             assert axes.get_xlabel() or axes.get_shared_x_axes().get_siblings(axes) != [axes]
 
 
+@pytest.mark.slow_cases("flagship-phase_portraits", "flagship-spectra")
 @pytest.mark.parametrize("draw", PER_STUDY, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("sample", [study_samples.small, study_samples.flagship])
 def test_pictures_of_a_study_are_complete(draw, sample):

@@ -115,6 +115,7 @@ def test_chaotic_maps(game):
     assert "exponentially" in run.describe()
 
 
+@pytest.mark.slow_cases("float32-100000.0")
 @pytest.mark.parametrize("scale", [1e5, 1e-5])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_size_of_the_players_does_not_matter(scale, dtype):
@@ -271,7 +272,7 @@ def roessler(c):
     )
 
 
-@pytest.mark.slow_cases("game2-200.0-cycling-1.153", "game3-1000.0-cycling-5.749")
+@pytest.mark.slow_cases("game2-200.0-cycling-1.153", "game3-1000.0-cycling-5.749", "game4-1000.0-cycling-11.545")
 @pytest.mark.slow_cases("game1-200.0-chaotic-nan")
 @pytest.mark.slow_cases("game0-200.0-converged-nan")
 @pytest.mark.parametrize(
@@ -291,7 +292,7 @@ def test_flows_in_space(game, until, expected, period):
     np.testing.assert_allclose(run.period, period, rtol=2e-3)
 
 
-@pytest.mark.slow_cases("300.0")
+@pytest.mark.slow_cases("300.0", "9000.0")
 @pytest.mark.parametrize("until", [300.0, 9000.0])
 def test_turns_of_a_flow_do_not_alias(until):
     """The period of the Dirac-GAN is 4 pi for small amplitudes, however long the run."""

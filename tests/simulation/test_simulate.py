@@ -48,6 +48,7 @@ def step_by_step(update, game, players, steps, key=None):
 # What is saved
 
 
+@pytest.mark.slow_cases("None-expected0")
 @pytest.mark.parametrize(
     "save_every, expected", [(None, range(14)), (3, (0, 3, 6, 9, 12)), ("last", (13,)), (13, (0, 13))]
 )

@@ -174,6 +174,7 @@ def test_the_largest_factor_is_the_known_one():
     assert Monitor(game, update, leading=2).largest_factor(state, limit=0.5) == 0.0
 
 
+@pytest.mark.slow
 def test_anybodys_loop():
     optimiser = optax.adam(0.05)
 

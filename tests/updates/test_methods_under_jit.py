@@ -32,6 +32,7 @@ def cases():
     yield "own optimisers", dy.updates.Simultaneous(dy.optimisers.adam(0.1), dy.optimisers.momentum(0.1, 0.5))
 
 
+@pytest.mark.slow_cases("AdaptiveCompetitive-", "ProximalPoint-", "bare optax-")
 @pytest.mark.parametrize("name, update", list(cases()), ids=lambda value: value if isinstance(value, str) else "")
 def test_updates(name, update):
     state = jax.jit(update.init)(GAME, PLAYERS)
@@ -52,7 +53,9 @@ def test_flows(name):
     same(jax.jit(flow.field)(GAME, jnp.asarray(0.5), state), flow.field(GAME, jnp.asarray(0.5), state))
 
 
-@pytest.mark.slow_cases("RingGAN", "MixtureGame", "VEEGAN", "VRAL")
+@pytest.mark.slow_cases(
+    "RingGAN", "MixtureGame", "VEEGAN", "VRAL", "Covariance", "HermiteGAN", "IteratedPrisonersDilemma"
+)
 @pytest.mark.parametrize("name", catalogue.members("games"))
 def test_games(name):
     game, players = catalogue.members("games")[name].example()

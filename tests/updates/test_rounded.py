@@ -86,7 +86,7 @@ def descent(step=0.1, other=None, kind=Simultaneous):
     return kind(optax.sgd(step), optax.sgd(step if other is None else other))
 
 
-@pytest.mark.slow_cases("Alternating")
+@pytest.mark.slow_cases("Alternating", "Simultaneous")
 @pytest.mark.parametrize("kind", [Simultaneous, Alternating])
 def test_the_floor_is_below_the_prediction_and_not_far(kind):
     """From many starts, in the long run; the largest of them comes near the bound for points of rest."""

@@ -99,6 +99,7 @@ def test_alternating_by_default_lets_player_0_begin_and_moves_everybody_once(pla
     asymmetric.same(path(Alternating(*sgd(players)), players), expected)
 
 
+@pytest.mark.slow
 def test_alternating_with_another_direction():
     game = asymmetric.ByHand(2)
     expected = run_by_hand(take_turns(lambda z: game.consensus(z, 0.3), 2, (1, 0), (2, 1)), 2)
@@ -347,6 +348,7 @@ GAME = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
 IDEAL = 2 * np.log(2)
 
 
+@pytest.mark.slow_cases("False")
 @pytest.mark.parametrize("alternating", [False, True])
 def test_gap_aware_in_anyones_loop_and_in_ours(alternating):
     """A hand-written optax loop, `optax.chain` in an update, and the ready optimiser: the same numbers."""
@@ -392,6 +394,14 @@ LONG = ("ProximalPoint", "AdaptiveCompetitive")
     "Scheduled-3-float64",
     "AdaptiveCompetitive-2-float32",
     "Rounded-3-float64",
+    "Simultaneous-2-float32",
+    "Simultaneous-3-float64",
+    "Extragradient-3-float64",
+    "ODEGAN-2-float32",
+    "PastExtrapolation-3-float64",
+    "Rounded-2-float32",
+    "RungeKutta-2-float32",
+    "RungeKutta-3-float64",
 )
 @pytest.mark.parametrize(
     "name, players, dtype",
@@ -423,7 +433,7 @@ def test_conformance(name, players, dtype):
     asymmetric.same(jax.tree.map(lambda leaf: leaf[1], together.players), asymmetric.flat(state.players), dtype)
 
 
-@pytest.mark.slow_cases("Simultaneous", "Scheduled", "Alternating")
+@pytest.mark.slow_cases("Simultaneous", "Scheduled", "Alternating", "Averaged", "Rounded", "RungeKutta")
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in (*LONG, "ODEGAN"))) for name in members("updates")],

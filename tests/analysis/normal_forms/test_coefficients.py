@@ -108,7 +108,7 @@ def hidden(motion, size, seed, discrete, terms):
     return (lambda x: jax.jvp(outward, (inward(x),), (motion(inward(x)),))[1]), mixing
 
 
-@pytest.mark.slow_cases("False")
+@pytest.mark.slow_cases("False", "True")
 @pytest.mark.parametrize("discrete", [FLOW, MAP])
 def test_two_pairs_and_a_stable_direction_behind_a_change_of_variables(discrete):
     cubic = np.array([[-0.7, 0.4], [-0.3, -0.2]])
