@@ -32,7 +32,7 @@ from dynamics.reports import definitions
 ROOMS = tuple(definitions.ABOUT)
 DEFAULT_STUDY = "flagship"
 EXPERIMENTS = ("ring", "digits")  # those of dynamics.experiments, whose import takes seconds
-COMPARISONS = ("gap-aware", "rotation", "rings", "kernels")  # likewise
+COMPARISONS = ("gap-aware", "rotation", "rings", "r3gan", "kernels")  # likewise
 SURVEYS = ("objectives",)  # likewise
 LADDERS = ("ladder",)  # likewise
 LONGEST_MESSAGE = 400  # letters

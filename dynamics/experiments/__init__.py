@@ -20,6 +20,7 @@ from dynamics.experiments.kernels import kernels as kernels
 from dynamics.experiments.ladder import Ladder as Ladder
 from dynamics.experiments.ladder import ladder as ladder
 from dynamics.experiments.objectives import objectives_survey as objectives_survey
+from dynamics.experiments.r3gan import r3gan as r3gan
 from dynamics.experiments.ring import ring as ring
 from dynamics.experiments.rings import rings as rings
 from dynamics.experiments.rotation import rotation as rotation
@@ -27,7 +28,7 @@ from dynamics.experiments.survey import Survey as Survey
 
 CATALOGUE: Mapping[str, Callable[..., Experiment]] = MappingProxyType({"ring": ring, "digits": digits})
 COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType(
-    {"gap-aware": gap_aware, "rotation": rotation, "rings": rings, "kernels": kernels}
+    {"gap-aware": gap_aware, "rotation": rotation, "rings": rings, "r3gan": r3gan, "kernels": kernels}
 )
 SURVEYS: Mapping[str, Callable[..., Survey]] = MappingProxyType({"objectives": objectives_survey})
 LADDERS: Mapping[str, Callable[..., Ladder]] = MappingProxyType({"ladder": ladder})

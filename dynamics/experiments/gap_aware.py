@@ -68,19 +68,6 @@ def gap_aware(
         adam = optax.adam(rate, b1=0.5)
         return game, Simultaneous(adam, optax.chain(adam, gap_aware_rate(ideal)) if scheduled else adam), (theta, psi)
 
-    def measures(game: Game, start: Players, players: Players) -> dict[str, float]:
-        del start
-        samples = np.asarray(generate(game, players, jax.random.key(0), SAMPLES))
-        finite = bool(np.isfinite(samples).all())
-        covered = metrics.mode_coverage(samples if finite else np.zeros((1, 2)), data.means, SPREAD, least=20)
-        success = finite and covered.modes == MODES and covered.high_quality >= GOOD
-        return {
-            "failed": float(not finite),
-            "success": float(success),
-            "modes": float(covered.modes if finite else 0),
-            "high_quality": float(covered.high_quality if finite else 0),
-        }
-
     return Comparison(
         name="gap-aware",
         title="Gap-aware and fixed rates on a ring of Gaussians",
@@ -89,11 +76,31 @@ def gap_aware(
         seeds=seeds,
         steps=steps,
         key=key_of(0),
-        measures=measures,
+        measures=partial(coverage, centres=data.means),
         shares=("failed", "success"),
         findings=findings,
         settings=settings,
     )
+
+
+def coverage(game: Game, start: Players, players: Players, *, centres: Any) -> dict[str, float]:
+    """Whether numbers are not finite, whether the training is a success, modes covered, and the share of good samples.
+
+    Args:
+        game, start, players: as of every measure of a comparison.
+        centres: of the modes, shape (modes, dimension).
+    """
+    del start
+    samples = np.asarray(generate(game, players, jax.random.key(0), SAMPLES))
+    finite = bool(np.isfinite(samples).all())
+    covered = metrics.mode_coverage(samples if finite else np.zeros((1, 2)), centres, SPREAD, least=20)
+    success = finite and covered.modes == len(centres) and covered.high_quality >= GOOD
+    return {
+        "failed": float(not finite),
+        "success": float(success),
+        "modes": float(covered.modes if finite else 0),
+        "high_quality": float(covered.high_quality if finite else 0),
+    }
 
 
 def findings(dataset: "xr.Dataset") -> list[str]:

@@ -14,6 +14,8 @@ import xarray as xr
 import dynamics as dy
 from dynamics import cli, experiments, plots
 from dynamics.experiments import Comparison, mean_and_error
+from dynamics.experiments.r3gan import PENALTIES
+from dynamics.experiments.r3gan import findings as findings_of_penalties
 from dynamics.experiments.rings import findings
 from dynamics.reports import comparisons as report
 
@@ -22,6 +24,7 @@ SMALL = {
     "gap-aware": {"seeds": 2, "rates": 2, "steps": 3, "width": 3, "batch_size": 4},
     "rotation": {"seeds": 2, "steps": 3, "width": 2},
     "rings": {"seeds": 2, "steps": 3, "width": 2, "depth": 1, "batch_size": 4},
+    "r3gan": {"seeds": 2, "weights": 2, "steps": 3, "width": 3, "batch_size": 4},
     "kernels": {"seeds": 2, "steps": 3, "points": 8},
 }
 
@@ -164,6 +167,22 @@ def test_small_ones_at_the_command_line(name, tmp_path, capsys, monkeypatch):
     assert cli.main([*arguments, "--resume"]) == 0
     assert results["findings"][0][:40] in capsys.readouterr().out
     assert cli.main([*arguments, "--store", "elsewhere"]) == 2
+
+
+def test_r3gan_compares_pairs_of_one_weight_and_seed():
+    """All succeed with both penalties, half with R1 alone, none with R2 alone; what is not there is left out."""
+    names = [f"relativistic, {penalty}" for penalty in PENALTIES]
+    success = np.zeros((4, 2, 8))
+    success[0, 0], success[1, :, ::2], success[3] = 1.0, 1.0, 1.0  # without a penalty the weight is of nothing
+    dims = ("variant", "weight", "seed")
+    dataset = xr.Dataset(
+        {"success": (dims, success), "modes": (dims, 8 * success)}, {"variant": names, "weight": [0.1, 1.0]}
+    )
+    lines = findings_of_penalties(dataset)
+    assert lines[0].startswith("relativistic, none: 100% of the trainings succeed (68% to 100%), 8.0 modes")
+    assert lines[1].startswith("relativistic, R1: 50%") and "at the weight 0.1" in lines[1]
+    assert "R1 alone" in lines[4] and "0.50" in lines[4] and lines[4].endswith("both help.")
+    assert "R2 alone" in lines[5] and "1.00" in lines[5] and len(lines) == 6
 
 
 def test_rings_claims_only_what_the_bars_allow():
