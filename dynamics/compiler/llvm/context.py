@@ -1,7 +1,8 @@
 """What the rules of a lowering write LLVM with: types, constants, memory, loops and branches.
 
-An array of the program is a NumPy array of LLVM values here, one per entry of one game. An entry that differs from game
-to game is a vector, a few games of the batch wide (the vector tile); one that is the same for all games is a scalar.
+An array of the program is a NumPy array of LLVM values here, one per entry of one game. On a CPU an entry that differs
+from game to game is a vector, a few games of the batch wide (the vector tile), on a GPU a scalar (`targets`); one that is
+the same for all games is a scalar.
 """
 
 import itertools
@@ -16,10 +17,9 @@ from llvmlite import ir
 from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.llvm import jit
 from dynamics.compiler.llvm.operations import BOOL, FLOATS, TYPES, dtype_of, is_vector
+from dynamics.compiler.llvm.targets import Target
 
-MOST_OPERATIONS = 20_000  # on entries of one game; LLVM takes many seconds for so many
 MOST_ENTRIES = 4_096  # of an array per game
-MOST_STACK = 2**19  # bytes for what loops spill
 FEW_ENTRIES = 64  # of an array that is read from memory as a whole
 
 
@@ -56,13 +56,13 @@ class FunctionContext:
 
     Attributes:
         batch_size: the number of games; an array is batched if its last axis is as long.
-        width: games of a vector tile.
+        target: what the function is written for.
         module: the LLVM module.
         builder: writes instructions, at the place that the program has come to.
     """
 
-    def __init__(self, batch_size: int, width: int):
-        self.batch_size, self.width = batch_size, width
+    def __init__(self, batch_size: int, target: Target):
+        self.batch_size, self.target = batch_size, target
         self.module = ir.Module()
         self.builder: Any = None
         self._operations = itertools.count()
@@ -79,7 +79,7 @@ class FunctionContext:
         kind = TYPES.get(dtype_of(dtype))
         if kind is None:
             raise Unsupported(f"numbers of type {dtype}")
-        return ir.VectorType(kind, self.width) if batched else kind
+        return self.target.batched(kind) if batched else kind
 
     def is_batched(self, aval: Any) -> bool:
         """Whether the last axis is that of the batch."""
@@ -95,24 +95,14 @@ class FunctionContext:
         Raises:
             Unsupported: there are too many.
         """
-        if next(self._operations) > MOST_OPERATIONS:
-            raise Unsupported(f"more than {MOST_OPERATIONS} operations")
+        if next(self._operations) > self.target.most_operations:
+            raise Unsupported(f"more than {self.target.most_operations} operations")
 
     # Constants
 
     def splat(self, number: Any) -> Any:
-        """A vector with this number in every lane; vectors as they are."""
-        if is_vector(number):
-            return number
-        kind = ir.VectorType(number.type, self.width)
-        if isinstance(number, ir.Constant):  # llvmlite has no constant splat; LLVM's text has
-            made = ir.FormattedConstant(kind, "")
-            made.constant = f"splat ({number.type} {number.get_reference()})"
-            return made
-        # LLVM's idiom of a broadcast: the scalar into lane 0, and a shuffle that takes lane 0 everywhere.
-        first = ir.VectorType(ir.IntType(32), self.width)
-        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.IntType(32)(0))
-        return self.builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(first, None))
+        """A number of the type of those that differ from game to game: a vector with it in every lane."""
+        return self.target.splat(self.builder, number)
 
     def constant(self, number: Any, dtype: Any, batched: bool = False) -> Any:
         """A known number as a scalar or vector."""
@@ -167,7 +157,7 @@ class FunctionContext:
     def load(self, array: LoweredArray, entry: int) -> Any:
         """Read an entry of an array from memory."""
         address, kind = self.address(array.memory, array.dtype, entry)
-        kind = ir.VectorType(kind, self.width) if array.batched else kind
+        kind = self.target.batched(kind) if array.batched else kind
         # Aligned as one number is: a vector tile may begin anywhere.
         loaded = self.builder.load(address, align=max(1, array.dtype.itemsize), typ=kind)
         if array.memory.constant:  # lets LLVM move the load out of loops
@@ -180,7 +170,7 @@ class FunctionContext:
         """Write an entry of an array to memory."""
         address, kind = self.address(memory, dtype, entry)
         if dtype == BOOL:
-            number = self.builder.zext(number, ir.VectorType(kind, self.width) if is_vector(number) else kind)
+            number = self.builder.zext(number, self.target.batched(kind) if is_vector(number) else kind)
         self.builder.store(number, address, align=max(1, dtype.itemsize))
 
     def entries(self, array: LoweredArray) -> np.ndarray:
@@ -225,10 +215,10 @@ class FunctionContext:
         Raises:
             Unsupported: there is no more room.
         """
-        stride = self.width if batched else 1
+        stride = self.target.width if batched else 1
         count = math.prod(shape) * stride
         self._stack += count * dtype.itemsize
-        if self._stack > MOST_STACK:
+        if self._stack > self.target.most_stack:
             raise Unsupported("much memory for what loops write")
         with self.builder.goto_entry_block():  # elsewhere an alloca would take new memory at every iteration
             pointer = self.builder.alloca(self.stored_type(dtype), self.index(count))
@@ -258,11 +248,8 @@ class FunctionContext:
     # Loops and branches
 
     def any_lane(self, flags: Any) -> Any:
-        """Whether a flag is set in any lane: a vector of bits is an integer, which is 0 or not."""
-        if not is_vector(flags):
-            return flags
-        kind = ir.IntType(self.width)
-        return self.builder.icmp_unsigned("!=", self.builder.bitcast(flags, kind), ir.Constant(kind, 0))
+        """Whether a flag is set for any of the games side by side."""
+        return self.target.any_lane(self.builder, flags)
 
     def flatten(self, arrays: Sequence[LoweredArray], avals: Sequence[Any]) -> list[Any]:
         """All entries as a list: what a loop carries, or what a branch returns."""

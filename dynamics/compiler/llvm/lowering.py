@@ -30,13 +30,43 @@ from dynamics.compiler.llvm import array_rules, control_flow, jit  # noqa: F401 
 from dynamics.compiler.llvm.context import FunctionContext, LoweredArray, Memory
 from dynamics.compiler.llvm.operations import dtype_of
 from dynamics.compiler.llvm.rules import RULES, RuleContext, lower_jaxpr, lowering
+from dynamics.compiler.llvm.targets import Host
 from dynamics.compiler.llvm.vector_width import tile_width
 
 logger = logging.getLogger(__name__)
 
 
+def write_program(
+    function: FunctionContext, closed: ClosedJaxpr, inputs: Sequence[Any], outputs: Sequence[Any], lane: Any
+) -> None:
+    """Write a program for the games side by side, from the one of this index on: a vector tile, or one game.
+
+    Args:
+        function: where its builder stands.
+        closed: the program.
+        inputs, outputs: pointers to its arrays.
+        lane: the index, an LLVM value.
+    """
+    jaxpr = closed.jaxpr
+
+    def memory(pointer: Any, aval: Any, constant: bool) -> Memory:
+        if function.is_batched(aval):
+            return Memory(pointer, function.index(0), function.batch_size, lane, constant)
+        return Memory(pointer, function.index(0), 1, function.index(0), constant)
+
+    def argument(pointer: Any, aval: Any) -> LoweredArray:
+        shape, batched = function.shape_of(aval), function.is_batched(aval)
+        return LoweredArray(dtype_of(aval.dtype), shape, batched, None, memory(pointer, aval, True))
+
+    arrays = [argument(pointer, v.aval) for pointer, v in zip(inputs, jaxpr.invars, strict=True)]
+    targets = [memory(pointer, v.aval, False) for pointer, v in zip(outputs, jaxpr.outvars, strict=True)]
+    results = lower_jaxpr(function, closed, arrays, targets)
+    for array, target, variable in zip(results, targets, jaxpr.outvars, strict=True):
+        function.copy_to(array._replace(batched=function.is_batched(variable.aval)), target)
+
+
 def write_function(closed: ClosedJaxpr, batch_size: int, width: int) -> tuple[FunctionContext, Callable[..., None]]:
-    """What writes the function of a program.
+    """What writes the function of a program for the processor of this machine.
 
     The function is a loop over the vector tiles of the batch; the program is in its body:
 
@@ -51,29 +81,13 @@ def write_function(closed: ClosedJaxpr, batch_size: int, width: int) -> tuple[Fu
     Returns:
         the context, and `write(builder, inputs, outputs)` of a builder of LLVM and pointers to the arrays.
     """
-    jaxpr = closed.jaxpr
-    function = FunctionContext(batch_size, width)
+    function = FunctionContext(batch_size, Host(width))
 
     def write(builder: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         function.builder = builder
 
         def tile(at: Any, _: list[Any]) -> list[Any]:
-            lane = builder.mul(at, function.index(width))
-
-            def memory(pointer: Any, aval: Any, constant: bool) -> Memory:
-                if function.is_batched(aval):
-                    return Memory(pointer, function.index(0), batch_size, lane, constant)
-                return Memory(pointer, function.index(0), 1, function.index(0), constant)
-
-            def argument(pointer: Any, aval: Any) -> LoweredArray:
-                shape, batched = function.shape_of(aval), function.is_batched(aval)
-                return LoweredArray(dtype_of(aval.dtype), shape, batched, None, memory(pointer, aval, True))
-
-            arrays = [argument(pointer, v.aval) for pointer, v in zip(inputs, jaxpr.invars, strict=True)]
-            targets = [memory(pointer, v.aval, False) for pointer, v in zip(outputs, jaxpr.outvars, strict=True)]
-            results = lower_jaxpr(function, closed, arrays, targets)
-            for array, target, variable in zip(results, targets, jaxpr.outvars, strict=True):
-                function.copy_to(array._replace(batched=function.is_batched(variable.aval)), target)
+            write_program(function, closed, inputs, outputs, builder.mul(at, function.index(width)))
             return []
 
         function.write_for(batch_size // width, [], tile)

@@ -18,7 +18,6 @@ from dynamics.compiler._jax import SAME, called, opened
 from dynamics.compiler.errors import Unsupported
 from dynamics.compiler.jaxprs import interpret, needed_eqns
 from dynamics.compiler.llvm.elementary import FUNCTIONS, LARGEST_ANGLE
-from dynamics.compiler.llvm.jit import has_function
 
 FLOATS = {np.dtype("float32"): ir.FloatType(), np.dtype("float64"): ir.DoubleType()}
 INTEGERS = {np.dtype(f"{sign}int{bits}"): ir.IntType(bits) for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -313,19 +312,7 @@ def _library_call(ctx: Any, name: str, params: Any, dtypes: Any, *numbers: Any) 
         raise Unsupported(f"{name} of {', '.join(map(str, dtypes))}")
     if dtype not in FLOATS:
         raise Unsupported(f"{name} of {dtype}")
-    kind = FLOATS[dtype]
-    symbol = LIBRARY[name] + ("f" if dtype.itemsize == 4 else "")
-    if not has_function(symbol):
-        raise Unsupported(f"{name} is not in the library of this machine")
-    function = ctx.declare(symbol, kind, [kind] * len(numbers))
-    if not any(map(is_vector, numbers)):
-        return ctx.builder.call(function, numbers)
-    result = ir.Constant(ir.VectorType(kind, ctx.width), ir.Undefined)
-    for lane in range(ctx.width):
-        place = ir.IntType(32)(lane)
-        one = ctx.builder.call(function, [ctx.builder.extract_element(number, place) for number in numbers])
-        result = ctx.builder.insert_element(result, one, place)
-    return result
+    return ctx.target.library(ctx, LIBRARY[name], dtype, numbers)
 
 
 @elementwise("add_any")
