@@ -132,6 +132,7 @@ ALLOWED_LOOPS = {
     # those of a program that they rewrite:
     "compiler/batch/interpreter.py": {"jax.lax.while_loop", "jax.lax.scan"},
     "compiler/gpu/interpreter.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
+    "compiler/nvptx/first_use.py": {"jax.lax.fori_loop", "jax.lax.scan"},  # a program that is tried
     "compiler/__main__.py": {"jax.lax.fori_loop"},  # a run that is shown
     "compiler/gpu/partition.py": {"jax.lax.while_loop"},  # until a block is decided
     "analysis/equilibria/minima.py": {"jax.lax.fori_loop"},  # along a valley, and to the lowest point of a sphere

@@ -241,3 +241,15 @@ def register_ffi_target(name: str, capsule: Any, platform: str) -> None:
 def lower_ffi_call(context: Any, name: str, arrays: Sequence[Any]) -> Any:
     """Within a rule: a call of a function that has been registered."""
     return jax.ffi.ffi_lowering(name)(context, *arrays)
+
+
+def lower_ptx_call(context: Any, name: str, ptx: str, blocks: int, threads: int, arrays: Sequence[Any]) -> Any:
+    """Within a rule for CUDA: a launch of a kernel, whose parameters are pointers to the inputs, then to the outputs.
+
+    It is XLA's own custom call: XLA hands PTX to the driver, and launches the kernel on its stream. Nothing promises
+    it; `dynamics.compiler.nvptx.first_use` looks whether it works. In the CUDA plugins of 0.10.2, 0.11.2 and 0.12.0.1;
+    read in XLA's source, where `xla/service/gpu/kernel_call.cc` has the attributes.
+    """
+    attributes = dict(name=name, kernel_type="ptx", kernel_data=ptx, shared_mem_bytes=0)
+    attributes |= dict(grid_x=blocks, grid_y=1, grid_z=1, block_x=threads, block_y=1, block_z=1)
+    return jax.ffi.ffi_lowering("__gpu$xla.gpu.ptx")(context, *arrays, **attributes)

@@ -18,6 +18,11 @@ def primitives(jaxpr: Any) -> set[str]:
     return names.union(*(primitives(inner) for eqn in jaxpr.eqns for inner in subjaxprs(eqn)))
 
 
+def has_loops(jaxpr: Any) -> bool:
+    """Whether there is a loop in a program, or in one that it holds."""
+    return not primitives(jaxpr).isdisjoint(("while", "scan"))
+
+
 def largest_array(jaxpr: Any) -> int:
     """Numbers in the largest array that a program computes, or one of those that it holds."""
     computed = (getattr(variable.aval, "size", 0) for eqn in jaxpr.eqns for variable in eqn.outvars)

@@ -1,8 +1,8 @@
 """What the rules of a lowering write LLVM with: types, constants, memory, loops and branches.
 
 An array of the program is a NumPy array of LLVM values here, one per entry of one game. On a CPU an entry that differs
-from game to game is a vector, a few games of the batch wide (the vector tile), on a GPU a scalar (`targets`); one that is
-the same for all games is a scalar.
+from game to game is a vector, a few games of the batch wide (the vector tile), on a GPU a scalar (`targets`); one that
+is the same for all games is a scalar.
 """
 
 import itertools
@@ -59,10 +59,11 @@ class FunctionContext:
         target: what the function is written for.
         module: the LLVM module.
         builder: writes instructions, at the place that the program has come to.
+        contracts: whether a product and a sum may become one instruction.
     """
 
     def __init__(self, batch_size: int, target: Target):
-        self.batch_size, self.target = batch_size, target
+        self.batch_size, self.target, self.contracts = batch_size, target, True
         self.module = ir.Module()
         self.builder: Any = None
         self._operations = itertools.count()

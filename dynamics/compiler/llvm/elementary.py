@@ -98,6 +98,13 @@ def _times_power(x: Array, bits: Array) -> Array:
     return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, bits.dtype) + bits, x.dtype)
 
 
+def power_of_two_and_rest(x: Array, count: Array) -> Array:
+    r"""$2^n x$ for whole numbers n, where the result is a normal number, or $2^{n - 1}$ is."""
+    constants = CONSTANTS[x.dtype.name]
+    bits = (count - 1).astype(constants.integer) << constants.mantissa
+    return _times_power(x + x, bits)
+
+
 def exponential(x: Array) -> Array:
     r"""$e^x$."""
     limits = jnp.finfo(x.dtype)
@@ -172,7 +179,7 @@ def logistic(x: Array) -> Array:
     return 1 / (1 + exponential(-x))
 
 
-def _sine_of_rest(x: Array, count: Array, bits: Array) -> Array:
+def sine_of_rest(x: Array, count: Array, bits: Array) -> Array:
     r"""$\sin(x - c \pi)$ with the sign of the last bit; the angle is at most $\pi/2$."""
     constants = CONSTANTS[x.dtype.name]
     rest = x
@@ -189,7 +196,7 @@ def sine(x: Array) -> Array:
     constants = CONSTANTS[x.dtype.name]
     rounder = _number(1.5 * 2**constants.mantissa, x)
     shifted = x * _number(1 / np.pi, x) + rounder
-    return _sine_of_rest(x, shifted - rounder, jax.lax.bitcast_convert_type(shifted, constants.integer))
+    return sine_of_rest(x, shifted - rounder, jax.lax.bitcast_convert_type(shifted, constants.integer))
 
 
 def cosine(x: Array) -> Array:
@@ -198,7 +205,7 @@ def cosine(x: Array) -> Array:
     rounder, half = _number(1.5 * 2**constants.mantissa, x), _number(0.5, x)
     shifted = (x * _number(1 / np.pi, x) - half) + rounder
     bits = ~jax.lax.bitcast_convert_type(shifted, constants.integer)
-    return _sine_of_rest(x, (shifted - rounder) + half, bits)
+    return sine_of_rest(x, (shifted - rounder) + half, bits)
 
 
 LARGEST_ANGLE = {"float32": 1e3, "float64": 1e5}

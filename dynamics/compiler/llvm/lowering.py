@@ -122,10 +122,21 @@ def _lower_by_xla(context, *arrays, program, batch_size):
     return lower_function(context, jaxpr_as_fun(program), arrays)
 
 
-def _lower_on_cpu(context, *arrays, program, batch_size):
+def _as_function(context: Any, arrays: Sequence[Any], program: ClosedJaxpr, batch_size: int) -> tuple[str, Any]:
+    name = compile_program(program, batch_size)
+    return name, lower_ffi_call(context, name, arrays)
+
+
+def _as_kernel(context: Any, arrays: Sequence[Any], program: ClosedJaxpr, batch_size: int) -> tuple[str, Any]:
+    from dynamics.compiler.nvptx import launching  # what those do not need who have no GPU
+
+    return launching.lower(context, arrays, program, batch_size)
+
+
+def _lower_by(compile_and_call: Callable[..., tuple[str, Any]], context, *arrays, program, batch_size):
+    """What a program is as machine code; what it is to XLA, if it cannot become such."""
     try:
-        name = compile_program(program, batch_size)
-        lowered = lower_ffi_call(context, name, arrays)
+        name, lowered = compile_and_call(context, arrays, program, batch_size)
     except Unsupported as reason:
         logger.info("left to XLA: %s", errors.text(reason))
     except Exception as error:  # of a JAX, a processor or a version of LLVM that is not known here
@@ -139,11 +150,12 @@ def _lower_on_cpu(context, *arrays, program, batch_size):
 
 
 register_lowering(_in_machine_code, _lower_by_xla)
-register_lowering(_in_machine_code, _lower_on_cpu, platform="cpu")
+register_lowering(_in_machine_code, functools.partial(_lower_by, _as_function), platform="cpu")
+register_lowering(_in_machine_code, functools.partial(_lower_by, _as_kernel), platform="cuda")
 
 
 def in_machine_code(closed: ClosedJaxpr, batch_size: int) -> Callable[..., list[Any]]:
-    """A function of arrays that runs a program, on a CPU as machine code where it can be.
+    """A function of arrays that runs a program, on a CPU or a GPU as machine code where it can be.
 
     Args:
         closed: the program.

@@ -72,7 +72,7 @@ def _is_floating(dtype: Any) -> bool:
 @elementwise("add", "sub", "mul")
 def _arithmetic(ctx: Any, name: str, params: Any, dtypes: Any, a: Any, b: Any) -> Any:
     if _is_floating(dtypes[0]):
-        return FLOAT_ARITHMETIC[name](ctx.builder, a, b, flags=CONTRACT)
+        return FLOAT_ARITHMETIC[name](ctx.builder, a, b, flags=CONTRACT if ctx.contracts else ())
     if dtypes[0] == BOOL:
         raise Unsupported(f"{name} of truth values")
     return INTEGER_ARITHMETIC[name](ctx.builder, a, b)
@@ -256,13 +256,14 @@ def _bitcast(ctx: Any, name: str, params: Any, dtypes: Any, a: Any) -> Any:
 
 
 @functools.cache
-def _scalar_jaxpr(function: Callable, dtype: np.dtype) -> Any:
-    return jax.make_jaxpr(function)(jax.ShapeDtypeStruct((), dtype)).jaxpr
+def scalar_jaxpr(function: Callable, *dtypes: np.dtype) -> Any:
+    """A function of scalars as a program."""
+    return jax.make_jaxpr(function)(*[jax.ShapeDtypeStruct((), dtype) for dtype in dtypes]).jaxpr
 
 
 @elementwise(*[name for name in FUNCTIONS if name not in ("sin", "cos")])
 def _elementary(ctx: Any, name: str, params: Any, dtypes: Any, a: Any) -> Any:
-    (result,) = lower_scalar_jaxpr(ctx, _scalar_jaxpr(FUNCTIONS[name], dtypes[0]), [(a, dtypes[0])])
+    (result,) = lower_scalar_jaxpr(ctx, scalar_jaxpr(FUNCTIONS[name], dtypes[0]), [(a, dtypes[0])])
     return result
 
 

@@ -1,4 +1,4 @@
-"""What a program is written for. The rules are the same for all targets; what differs between them is here, and no more.
+"""What a program is written for. The rules are the same for all targets; what differs is here.
 
 On a CPU (`Host`) the games of a vector tile lie side by side in a register, so a number that differs from game to game
 is a vector. On a GPU (`dynamics.compiler.nvptx.target`) a thread has one game, and every number is a scalar.
