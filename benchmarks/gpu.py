@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--quick] [--out benchmarks/results/NAME.json]
 
 For every ensemble: the kernel (final states; for planar games the outcome as well), `dy.sweep` in plain XLA (tier A)
-and in one kernel made by Pallas (tier B), as far as the games' programs can become one. Times are wall times of whole
+and with kernels of its own (tier B), as far as the games' programs can become such. Times are wall times of whole
 calls for the sweeps, transfers and the making of the dataset included; `device_ms` is the time of the compiled program
 alone, which is what the kernel's time, taken by events, is compared with. Ends and outcomes are compared with the CPU.
 """
@@ -144,7 +144,8 @@ def measured(code: Cuda, device: Any, game: str, kind: type, games: int, steps: 
     from measuring import error
 
     import dynamics as dy
-    from dynamics.compiler.gpu import kernel, partition
+    from dynamics.compiler.llvm import lowering
+    from dynamics.compiler.nvptx import size
 
     flow = game == "lorenz"
     make = problems.flow if flow else problems.planar
@@ -164,26 +165,26 @@ def measured(code: Cuda, device: Any, game: str, kind: type, games: int, steps: 
         ends[name] = end, found.get("outcome")
         rows.append(about | dict(rival=name, device_ms=float(np.median(times)), wall_ms=None))
     settings = problem.duration | dict(design="zip", predict=False, dtype=kind, chunk=games)
-    usual = partition.FEWEST_GAMES
-    for tier, fewest in (("A", 2**62), ("B", usual)):
-        partition.FEWEST_GAMES = fewest  # the switch: below so many games a sweep is plain XLA
+    usual = size.MOST_REGISTERS
+    for tier, most in (("A", -1), ("B", usual)):
+        size.MOST_REGISTERS = most  # the switch: loops that keep more than that are left to XLA
         jax.clear_caches()
         try:
             firsts, walls, alone, chosen = [], [], [], []
             for turn in range(repeats + 1):
                 start = time.perf_counter()
-                with device_time() as spent, said(partition.logger) as lines, said(kernel.logger) as refused:
+                with device_time() as spent, said(lowering.logger) as lines:
                     found = dy.sweep(problem.build, problem.axes, devices=[device], **settings)
                 (walls if turn else firsts).append(time.perf_counter() - start)
-                chosen = chosen if turn else lines + refused
+                chosen = chosen if turn else lines
                 if turn:
                     alone.append(spent())
         finally:
-            partition.FEWEST_GAMES = usual
+            size.MOST_REGISTERS = usual
         leaves = [found[name].values for name in found if name.startswith("player_")]
         ends[tier] = np.stack(leaves), found.outcome.values
         row = about | dict(rival=f"sweep, tier {tier}", wall_ms=float(np.median(walls)) * 1e3)
-        row |= dict(chosen=chosen or ["plain XLA: the sweep has not asked for a tier"])
+        row |= dict(chosen=chosen or ["plain XLA: the sweep has not asked for machine code"])
         row |= dict(device_ms=float(np.median(alone)) * 1e3, compile_seconds=firsts[0] - float(np.median(walls)))
         rows.append(row)
     # The CPU's numbers of the first games, by another program for another processor.
@@ -205,7 +206,7 @@ def measured(code: Cuda, device: Any, game: str, kind: type, games: int, steps: 
 
 @contextlib.contextmanager
 def said(logger: logging.Logger) -> Iterator[list[str]]:
-    """What the choice of the tier says about itself while a sweep is compiled."""
+    """What the compiler says of kernels while a sweep is compiled."""
     lines: list[str] = []
     handler, level = logging.Handler(), logger.level
     handler.emit = lambda record: lines.append(record.getMessage())

@@ -131,10 +131,8 @@ ALLOWED_LOOPS = {
     "ensembles/cells.py": {"jax.lax.fori_loop"},  # over blocks
     # those of a program that they rewrite:
     "compiler/batch/interpreter.py": {"jax.lax.while_loop", "jax.lax.scan"},
-    "compiler/gpu/interpreter.py": {"jax.lax.while_loop", "jax.lax.fori_loop"},
-    "compiler/nvptx/first_use.py": {"jax.lax.fori_loop", "jax.lax.scan"},  # a program that is tried
     "compiler/__main__.py": {"jax.lax.fori_loop"},  # a run that is shown
-    "compiler/gpu/partition.py": {"jax.lax.while_loop"},  # until a block is decided
+    "compiler/nvptx/first_use.py": {"jax.lax.fori_loop", "jax.lax.scan"},  # a program that is tried
     "analysis/equilibria/minima.py": {"jax.lax.fori_loop"},  # along a valley, and to the lowest point of a sphere
     "analysis/equilibria/newton.py": {"optx.root_find"},
     "analysis/equilibria/search.py": {"optx.root_find"},

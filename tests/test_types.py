@@ -28,7 +28,7 @@ ERRORS = {
     "checks": 27,
     "claims": 7,
     "cli.py": 1,
-    "compiler": 98,
+    "compiler": 73,
     "ensembles": 92,
     "outcomes.py": 2,
     "plots": 48,

@@ -38,11 +38,14 @@ from dynamics.updates.base import COUNTER_LIMIT, Update
 logger = logging.getLogger(__name__)
 
 # A block of lanes goes through the whole run before the next one begins: its state stays in the cache, and a game's
-# numbers do not depend on how many blocks a chunk has.
-LANES = {"cpu": 384}
+# numbers do not depend on how many blocks a chunk has. On a GPU a block is a kernel, with a thread per game: 46 warps
+# for each of the 132 multiprocessors of an H200, of which 32 have room at a time where a game has 64 registers.
+LANES = {"cpu": 384, "gpu": 196_608}
 LANES_ELSEWHERE = 12_288
 FEWEST_LANES = 8  # thirds of a block
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = {"gpu": 2**28}
+BLOCK_BYTES_ELSEWHERE = 2**22
+COMPILED = ("cpu", "gpu")  # where loops over games may become machine code
 CHUNK_BYTES = 2**25
 LARGEST_CHUNK = 65_536
 FLOW_SAMPLES = 513  # times that `simulate` saves of a flow
@@ -268,7 +271,8 @@ def lanes_of(recipe: Recipe, size: int, state: int, cells: int, platform: str) -
     steps = recipe.steps if recipe.steps is not None else recipe.fixed_steps
     samples = 3 * FLOW_SAMPLES if steps is None else samples_of(steps)
     each = 8 * (size * samples + 4 * state + recipe.predict * state * (state + 40))
-    most = min(LANES.get(platform, LANES_ELSEWHERE), BLOCK_BYTES // each, -(-cells // 2))
+    room = BLOCK_BYTES.get(platform, BLOCK_BYTES_ELSEWHERE)
+    most = min(LANES.get(platform, LANES_ELSEWHERE), room // each, -(-cells // 2))
     return 3 * max(FEWEST_LANES, 1 << max(0, -(-most // 3) - 1).bit_length())
 
 
@@ -333,13 +337,9 @@ def _run_blocks(
 
     def blocks(numbers: Any, values: dict[str, Array], indices: Array) -> dict[str, Any]:
         recipe, count = eqx.combine(numbers, rest)
-        block = partial(_block, recipe, platform == "cpu")
-        if count is None and not recipe.compiled:
-            return jax.lax.map(block, (values, indices))
+        block = partial(_block, recipe, platform in COMPILED)
         if count is None:
-            from dynamics.compiler.gpu.partition import run_blocks  # an error there is one of the compiler
-
-            return run_blocks(block, (values, indices), platform=platform)
+            return jax.lax.map(block, (values, indices))
         shapes = jax.eval_shape(block, jax.tree.map(lambda leaf: leaf[0], (values, indices)))
         results = jax.tree.map(lambda leaf: jnp.zeros((len(indices), *leaf.shape), leaf.dtype), shapes)
 

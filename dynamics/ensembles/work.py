@@ -199,16 +199,12 @@ class Work:
         if not len(open_):
             return
         size, count = len(indices), -(-len(open_) // (self.lanes * len(devices)))
-        if devices[0].platform != "cpu":  # a kernel has as many blocks as its arrays: few numbers, few programs
-            count = max(2, 1 << (count - 1).bit_length())
-            size = count * len(devices) * self.lanes
         share = size // len(devices)
         places = np.concatenate([device * share + np.arange(count * self.lanes) for device in range(len(devices))])
         chosen = np.full(size, rows[open_[-1]])
         chosen[places[: len(open_)]] = rows[open_]
         values_of_chosen = {name: column[chosen] for name, column in values.items()}
-        running = count if devices[0].platform == "cpu" else None
-        more = self._ran(self.recipe.continued(), values_of_chosen, indices[chosen], devices, running)
+        more = self._ran(self.recipe.continued(), values_of_chosen, indices[chosen], devices, count)
 
         def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
             old = np.array(old)

@@ -28,6 +28,7 @@ from dynamics.compiler.llvm import (
     jit,
     lowering,
     operations,
+    targets,
     vector_width,
 )
 from dynamics.compiler.llvm import rules as llvm_rules
@@ -47,6 +48,7 @@ MODULES = (
     array_rules,
     control_flow,
     operations,
+    targets,
     vector_width,
     jaxprs,
 )
@@ -367,9 +369,8 @@ import numpy as np
 import dynamics as dy
 from dynamics.ensembles import cells
 COMPILER = {f"dynamics.compiler.{name}" for name in ("affine", "llvm.elementary", "llvm.jit", "llvm.lowering",
-    "llvm.operations", "llvm.vector_width", "llvm.context", "llvm.rules", "llvm.array_rules", "llvm.control_flow",
-    "gpu.arrays", "gpu.scalars", "gpu.interpreter", "gpu.kernel",
-    "gpu.partition", "batch.rules", "batch.values", "batch.interpreter")}
+    "llvm.operations", "llvm.targets", "llvm.vector_width", "llvm.context", "llvm.rules", "llvm.array_rules",
+    "llvm.control_flow", "batch.rules", "batch.values", "batch.interpreter")}
 assert not COMPILER & set(sys.modules), "the compiler is not needed yet"
 cells.LANES["cpu"], cells.FEWEST_LANES = 3, 1
 

@@ -373,6 +373,17 @@ def test_for_cuda_a_sweep_has_one_kernel_for_a_block():
     assert lowered(chunk, values, indices).count("@__gpu$xla.gpu.ptx") == 1
 
 
+def test_blocks_fill_a_gpu():
+    """Its kernels have a thread per game of a block."""
+    from dynamics.ensembles import cells
+
+    recipe = cells.Recipe(None, (), None, 640, None, None, (None, None), (), {}, False, None)
+    lanes = {n: cells.lanes_of(recipe, 2, 4, n, "gpu") for n in (10, 1_000, 10**6, 10**8)}
+    assert lanes == {10: 24, 1_000: 768, 10**6: 196_608, 10**8: 196_608}
+    assert cells.lanes_of(recipe, 200, 400, 10**6, "gpu") < 10_000
+    assert cells.lanes_of(recipe, 2, 4, 10**6, "cpu") == 384
+
+
 # What becomes no kernel
 
 

@@ -1,1 +1,0 @@
-"""Whole programs in one kernel of a GPU, by Pallas."""
