@@ -34,7 +34,7 @@ from dynamics.compiler.llvm.lowering import compiled_programs, write_function
 from dynamics.simulation import start_state
 from dynamics.simulation.maps import one_step
 
-PASSES = "jaxpr", "batch", "llvm", "call"
+PASSES = "jaxpr", "batch", "llvm", "call", "kernel", "launch"
 STEPS, GAMES = 100, 24
 SWEPT = 16  # games of a sweep that is made to see what is compiled
 
@@ -101,15 +101,16 @@ def text_of(name: str, program: Program, width: int, whole: bool) -> list[str]:
         return str(inlined(step)).splitlines()
     batch = [jax.ShapeDtypeStruct((*number.shape, GAMES), number.dtype) for number in program.numbers]
     function = batch_last_axis(lambda *numbers: program.run(STEPS, *numbers), machine_code=True)
-    if name == "call":
-        text = jax.jit(function).trace(*batch).lower(lowering_platforms=("cpu",)).as_text()
-        calls = [line.strip() for line in text.splitlines() if "custom_call @games" in line]
-        return [re.sub(r"@games_[0-9a-f]+", "@games_...", re.sub(r" \{.*\} :", " :", line)) for line in calls]
+    if name in ("call", "launch"):
+        platform = {"call": "cpu", "launch": "cuda"}[name]
+        text = jax.jit(function).trace(*batch).lower(lowering_platforms=(platform,)).as_text()
+        calls = [line.strip() for line in text.splitlines() if "stablehlo.custom_call @" in line]
+        return [part for line in calls for part in (_call if name == "call" else _launch)(line)]
     closed = max(compiled_programs(jax.make_jaxpr(function)(*batch).jaxpr), key=lambda closed: len(str(closed)))
     if name == "batch":
         return str(closed).splitlines()
     try:
-        return llvm_of(closed, width, whole)
+        return kernel_of(closed) if name == "kernel" else llvm_of(closed, width, whole)
     except Unsupported as error:
         return [f"left to XLA: {errors.text(error)}"]
 
@@ -126,9 +127,33 @@ def llvm_of(closed: Any, width: int, whole: bool) -> list[str]:
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     write(builder, function.args[: len(inputs)], function.args[len(inputs) :])
     builder.ret_void()
-    # llvmlite quotes all names, and begins those of temporaries with a dot.
-    lines = re.sub(r'"\.?([\w.]+)"', r"\1", str(function)).splitlines()
+    lines = _without_quotes(str(function)).splitlines()
     return lines if whole else _longest_loop(lines)
+
+
+def kernel_of(closed: Any) -> list[str]:
+    """The lines of a kernel for a GPU, before LLVM optimises it."""
+    from dynamics.compiler.nvptx.kernel import kernel_ir
+
+    text = _without_quotes(kernel_ir(closed, GAMES))
+    return text[text.index("define ") : text.index("\n}") + 2].splitlines()
+
+
+def _without_quotes(text: str) -> str:
+    """llvmlite quotes all names, and begins those of temporaries with a dot."""
+    return re.sub(r'(?<!=)"\.?([\w.]+)"(?!=)', r"\1", text)
+
+
+def _call(line: str) -> list[str]:
+    """A call of a function, without attributes."""
+    return [re.sub(r"@games_[0-9a-f]+", "@games_...", re.sub(r" \{.*\} :", " :", line))]
+
+
+def _launch(line: str) -> list[str]:
+    """A launch of a kernel, an attribute a line, without the text of the kernel."""
+    line = re.sub(r"games_[0-9a-f]+", "games_...", re.sub(r'kernel_data = "[^"]*"', 'kernel_data = "..."', line))
+    head, attributes = re.fullmatch(r"(.*?) \{.*backend_config = \{(.*?)\}.*", line).groups()
+    return [head, *(f"  {one}" for one in attributes.split(", "))]
 
 
 def _longest_loop(lines: Sequence[str]) -> list[str]:
