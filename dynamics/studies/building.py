@@ -308,6 +308,54 @@ def _argument(key: str, value: Any, parameter: inspect.Parameter | None, where: 
     return value
 
 
+def expected_data(factory: Callable) -> dict[str, tuple[str, Any]]:
+    """What each argument of a constructor is in a study, in words, and its default; `...` where it is required.
+
+    An argument that can be given from Python only, such as a function, has the words of none.
+    """
+    parameters = arguments_of(factory)
+    return {
+        key: (_expected(key, parameter, factory), ... if parameter.default is parameter.empty else parameter.default)
+        for key, parameter in parameters.items()
+    }
+
+
+def _expected(key: str, parameter: inspect.Parameter, factory: Callable) -> str:
+    """In words what `_argument` makes an argument of."""
+    if _is_function(parameter):
+        known = {"schedule": "a table: one of the schedules", "where": "a path such as `game.noise`, or several"}
+        return known[key] if factory is Scheduled and key in _FUNCTIONS else ""
+    if key in _WORDS:
+        return _WORDS[key]
+    room = _room_of(key, parameter)
+    if room is not None:
+        return f"a name or a table: one of the {room}"
+    default, annotations = parameter.default, _annotations(parameter)
+    if isinstance(default, bool) or annotations == (bool,):
+        return "true or false"
+    choices = [choice for kind in annotations if typing.get_origin(kind) is Literal for choice in typing.get_args(kind)]
+    if choices:
+        return " or ".join(f"`{choice}`" for choice in choices)
+    if isinstance(default, str) or str in annotations:
+        return "a text"
+    if isinstance(default, int) or annotations[:1] == (int,):
+        return "a whole number"
+    if any(isinstance(kind, type) and issubclass(kind, Game) for kind in annotations):
+        return ""
+    return "a number" if isinstance(default, float) else "a number or a list of numbers"
+
+
+_WORDS = {
+    "optimisers": "a list of tables, one for each player: one of the optimisers",
+    "penalties": "a list of tables: penalties",
+    "projections": "a list, one for each player: `none` or a table with the name `Clip` and a `bound`",
+    "key": "a whole number, the seed of a random key",
+    "eigenvalues": "a list of numbers, or of pairs: real and imaginary part",
+    "equilibria": "a list of points, each as `start` is",
+    "shapes": "a list of lists of whole numbers",
+}
+
+
 def _schedule(value: Any, where: str) -> Callable[[Any], Any]:
     """A function of the number of steps done before, from its name and numbers."""
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):

@@ -10,7 +10,7 @@ import math
 import pathlib
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dynamics import _settings
 from dynamics._memory import check_memory, counted
@@ -24,17 +24,26 @@ LARGEST_FILE = 2**24  # bytes of a study
 LONGEST_TEXT = 200  # letters of a label or any other text
 CELL_BYTES = 8_000  # of memory that a cell takes, at the least
 
-# Key: (types, expected, default); a default of ... means that the key is required.
-_TOP = {
-    "title": (str, "a line of text", ""),
-    "steps": (int, "a positive whole number", 2000),
-    "until": (float, "a positive time", 200.0),
-    "seed": (int, "a whole number", 0),
-    "draw": (list, f"a list of {', '.join(PICTURES)}", ["outcomes", "spectra", "rates"]),
-    "game": ((dict, list), "a table, or a list of tables", ...),
-    "method": ((dict, list), "a table, or a list of tables", ...),
-    "axes": (dict, "a table of paths", {}),
-    "portrait": ((dict, list), "a table, or a list of tables", []),
+
+class Key(NamedTuple):
+    """A key of a study, or of one of its tables: what it may be, and what it is for."""
+
+    kinds: Any  # types
+    expected: str
+    default: Any  # `...` where the key is required
+    meaning: str
+
+
+KEYS: dict[str, Key] = {
+    "title": Key(str, "a line of text", "", "heading of the report"),
+    "steps": Key(int, "a positive whole number", 2000, "steps of every update"),
+    "until": Key(float, "a positive time", 200.0, "time of every flow"),
+    "seed": Key(int, "a whole number", 0, "of what is drawn at random: the noise of a flow"),
+    "draw": Key(list, f"a list of {', '.join(PICTURES)}", ["outcomes", "spectra", "rates"], "pictures of the report"),
+    "game": Key((dict, list), "a table, or a list of tables", ..., "which games are played, and from where"),
+    "method": Key((dict, list), "a table, or a list of tables", ..., "by which updates and flows"),
+    "axes": Key(dict, "a table of paths", {}, "numbers that vary: every combination of their values is a cell"),
+    "portrait": Key((dict, list), "a table, or a list of tables", [], "pictures of the plane, of cells of one game"),
 }
 
 
@@ -255,10 +264,10 @@ def _index(place: list, part: str, path: str) -> int:
 
 def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Recipe, ...]]:
     for key in data:
-        if key not in _TOP:
-            raise StudyError(f"{key}: no such key in a study{nearest(key, _TOP)}")
+        if key not in KEYS:
+            raise StudyError(f"{key}: no such key in a study{nearest(key, KEYS)}")
     resolved: dict[str, Any] = {}
-    for key, (kinds, expected, default) in _TOP.items():
+    for key, (kinds, expected, default, _) in KEYS.items():
         value = data.get(key, default)
         if value is ...:
             raise StudyError(f"{key}: missing; a study needs {expected} called {key!r}")
@@ -270,7 +279,7 @@ def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Recipe, ...]]:
     for key, largest in (("steps", 2**31), ("until", math.inf)):
         if not 0 < resolved[key] < largest:
             most = f" below {largest:,}" if key == "steps" else ""
-            raise StudyError(f"{key}: got {resolved[key]!r}; expected {_TOP[key][1]}{most}")
+            raise StudyError(f"{key}: got {resolved[key]!r}; expected {KEYS[key].expected}{most}")
     for picture in resolved["draw"]:
         if picture not in PICTURES:
             raise StudyError(f"draw: got {shown(picture)}{nearest(str(picture), PICTURES)}")
@@ -286,8 +295,8 @@ def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Recipe, ...]]:
     for where, method in methods:
         _check_texts(where, method, ("label",))
         for key in method:
-            if key not in ("label", "update", "flow"):
-                raise StudyError(f"{where}.{key}: no such key{nearest(key, ('label', 'update', 'flow'))}")
+            if key not in METHOD_KEYS:
+                raise StudyError(f"{where}.{key}: no such key{nearest(key, METHOD_KEYS)}")
         if not ("update" in method or "flow" in method):
             raise StudyError(f"{where}: expected an update, a flow, or both")
         for kind in ("update", "flow"):
@@ -335,13 +344,20 @@ def _is_numeric(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-_PORTRAIT = ("game", "objective", "penalty", "kind", "methods", "half_width")
+PORTRAIT_KEYS = {
+    "game": "label of the game",
+    "methods": "labels of the methods whose paths are drawn",
+    "objective": "label of the objective, where the game has several",
+    "penalty": "label of the penalty, likewise",
+    "kind": "`map` or `flow`, where a method is both",
+    "half_width": "of the window around the equilibrium",
+}
 
 
 def _check_portrait(where: str, portrait: dict[str, Any]) -> None:
     for key, value in portrait.items():
-        if key not in _PORTRAIT:
-            raise StudyError(f"{where}.{key}: no such key{nearest(key, _PORTRAIT)}")
+        if key not in PORTRAIT_KEYS:
+            raise StudyError(f"{where}.{key}: no such key{nearest(key, PORTRAIT_KEYS)}")
         if key == "methods":
             if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
                 raise StudyError(f"{where}.methods: got {shown(value)}; expected a list of labels of methods")
@@ -379,8 +395,8 @@ def _axis(path: str, value: Any) -> tuple[Sequence[Any], Callable[[Any], float]]
     if not isinstance(value, dict):
         raise StudyError(f"{where}: got {shown(value)}; expected a list of numbers, or low, high and count")
     for name in value:
-        if name not in ("low", "high", "count", "scale"):
-            raise StudyError(f"{where}.{name}: no such key{nearest(name, ('low', 'high', 'count', 'scale'))}")
+        if name not in AXIS_KEYS:
+            raise StudyError(f"{where}.{name}: no such key{nearest(name, AXIS_KEYS)}")
     low, high, count, scale = (value.get(name, default) for name, default in _AXIS.items())
     whole = isinstance(count, int) and not isinstance(count, bool) and count >= 1
     if not whole or any(isinstance(v, list) or not _is_numeric(v) for v in (low, high)):
@@ -399,7 +415,25 @@ def _axis(path: str, value: Any) -> tuple[Sequence[Any], Callable[[Any], float]]
     return range(count), at
 
 
+AXIS_KEYS = {
+    "low": "the first value",
+    "high": "the last value",
+    "count": "how many",
+    "scale": "`linear` or `log`; default linear",
+}
 _AXIS = {"low": None, "high": None, "count": None, "scale": "linear"}
+GAME_KEYS = {
+    "name": "a class of the games",
+    "start": "where training begins: a number, or a list of numbers, per player",
+    "label": "in the report; default the name",
+    "constructor": "another constructor of the class; default the class itself",
+    "each": "lists called `objective` and `penalty`: one game for each combination",
+}
+METHOD_KEYS = {
+    "label": "in the report; default the name",
+    "update": "a discrete map: a table with the name of one of the updates, and its arguments",
+    "flow": "an ODE: a table with the name of one of the flows, and its arguments; beside an update, both are run",
+}
 
 
 def _recipes(resolved, games, methods, axes) -> Iterator[Recipe]:
