@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dynamics.analysis.planar import KINDS, PlanarField, planar_field
+from dynamics.outcomes import Outcome
 from dynamics.plots import _style as style
 
 MARKS: dict[str, str] = dict(zip(KINDS, ("*", "P", "D", "x"), strict=True))
@@ -53,7 +54,7 @@ def portrait(
     axes = figure.add_subplot()
     handles: list[Any] = []
     if next(iter(paths.values())).shape[1] == 2:
-        window = window or _window(list(paths.values()))
+        window = window or _window(list(paths.values()), _settled(runs, paths))
         field = planar_field(game, next(iter(runs.values())).final, window, key=key)
         labels = names or NAMES.get(type(game).__name__, ("player 0", "player 1"))
         handles += _draw_field(axes, field, labels)
@@ -63,7 +64,7 @@ def portrait(
     else:
         if window is not None:
             raise ValueError("a window is for games of two numbers; larger ones are drawn where the runs move most")
-        paths, shares = _projected(paths)
+        paths, shares = _projected(paths, _settled(runs, paths))
         labels = names or tuple(f"principal direction {i} ({share:.0%} of the variance)" for i, share in shares)
         subtitle = "the paths of the methods, in the plane in which they move most"
     for number, (name, path) in enumerate(paths.items()):
@@ -92,24 +93,32 @@ def _path(name: str, run: Any) -> np.ndarray:
     return points[np.cumprod((np.abs(points) < 1e30).all(axis=1)).astype(bool)]
 
 
-def _window(paths: list[np.ndarray]) -> tuple[tuple[float, float], tuple[float, float]]:
+def _settled(runs: Mapping[str, Any], paths: Mapping[str, np.ndarray]) -> float:
+    """The largest number on the paths that come to rest or go round: all of these are to be seen."""
+    kept = (Outcome.converged, Outcome.cycling)
+    return max(
+        (float(np.abs(path).max()) for name, path in paths.items() if int(runs[name].outcome) in kept), default=0
+    )
+
+
+def _window(paths: list[np.ndarray], settled: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """Around the paths."""
-    near = _near(paths)
+    near = _near(paths, settled)
     half = 0.55 * max(np.ptp(near, axis=0).max(), 1e-3)
     middle = (near.min(axis=0) + near.max(axis=0)) / 2
     (x_low, y_low), (x_high, y_high) = (middle - half).tolist(), (middle + half).tolist()
     return (x_low, x_high), (y_low, y_high)
 
 
-def _near(paths: list[np.ndarray]) -> np.ndarray:
+def _near(paths: list[np.ndarray], settled: float) -> np.ndarray:
     """All points; of paths that run away, those within ten times the size of the starts."""
-    reach = 10 * max(1e-3, float(np.abs([path[0] for path in paths]).max()))
+    reach = max(settled, 10 * max(1e-3, float(np.abs([path[0] for path in paths]).max())))
     return np.concatenate([path[(np.abs(path) <= reach).all(axis=1)] for path in paths])
 
 
-def _projected(paths: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[tuple[int, float]]]:
+def _projected(paths: dict[str, np.ndarray], settled: float) -> tuple[dict[str, np.ndarray], list[tuple[int, float]]]:
     """The paths on the two first principal directions, and the share of the variance of each."""
-    points = _near(list(paths.values()))
+    points = _near(list(paths.values()), settled)
     centre = points.mean(axis=0)
     _, sizes, directions = np.linalg.svd(points - centre, full_matrices=False)
     shares = sizes[:2] ** 2 / max(float(np.sum(sizes**2)), 1e-300)

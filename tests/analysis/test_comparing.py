@@ -97,6 +97,14 @@ def test_equilibria_of_a_portrait_are_told_apart():
     assert np.allclose([field.u[i, j], field.v[i, j]], [float(part) for part in expected])
 
 
+@pytest.mark.slow
+def test_a_run_that_settles_far_from_its_start_is_seen_to_its_end():
+    game = dy.Game.from_losses(lambda players, key=None: ((players[0] - 3) ** 2, (players[1] + 2) ** 2))
+    run = dy.simulate(game, dy.updates.Simultaneous(*rates(0.1, 0.1)), (0.1, 0.1), steps=100)
+    axes = dy.plots.portrait(game, {"descent": run}).axes[0]
+    assert axes.get_xlim()[1] > 3 and axes.get_ylim()[0] < -2
+
+
 def test_larger_games_are_projected():
     game = Bilinear([[1.0, 0.6, 0.0], [0.0, 0.8, -0.3]])
     start = (jnp.array([1.0, -0.5]), jnp.array([0.5, 1.0, 0.2]))
