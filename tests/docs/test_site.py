@@ -1,0 +1,191 @@
+"""The documentation: every page is in a table of contents, every public name has one, and what pages name is there."""
+
+import ast
+import importlib
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import dynamics as dy
+from dynamics import studies
+from dynamics.studies import building, schema
+
+ROOT = pathlib.Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS))
+
+from _site import docstrings, hooks, names, objects, pages  # noqa: E402
+
+# What a newcomer would type.
+TERMS = (
+    "learning rate", "eigenvalues", "mode collapse", "limit cycle", "basin", "phase portrait", "convergence rate",
+    "Nash", "minimax", "Lyapunov",
+)  # fmt: skip
+CLAIM = re.compile(r"`([a-z0-9-]+(?:/[a-z0-9-]+)+)`")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generated")
+    pages.write(folder)
+    return folder
+
+
+def written() -> list[pathlib.Path]:
+    """The pages that are written by hand."""
+    return [path for path in DOCS.rglob("*.md") if not {"_build", "generated"} & set(path.parts)]
+
+
+def listed(text: str) -> set[str]:
+    """The pages in the tables of contents of a page."""
+    return {
+        line.strip()
+        for block in re.findall(r"^```\{toctree\}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+        if line.strip() and not line.startswith(":")
+    }
+
+
+def test_every_page_is_in_a_table_of_contents():
+    pages_of = {str(path.relative_to(DOCS).with_suffix("")): path for path in written()}
+    inside = set().union(*(listed(path.read_text()) for path in pages_of.values()))
+    assert set(pages_of) - inside == {"index"}
+    assert "generated/tutorials/*" in inside
+
+
+def test_what_tables_of_contents_list_is_there(generated):
+    for path in written():
+        for page in listed(path.read_text()):
+            place = generated / page.removeprefix("generated/") if page.startswith("generated/") else DOCS / page
+            assert [*place.parent.glob(f"{place.name}.*")], f"{path.name} lists {page}"
+
+
+def test_every_public_name_has_a_page(generated):
+    for name in dy.__all__:
+        module = dy._NAMES.get(name)
+        page = f"dynamics.{name}"
+        assert (generated / "api" / f"{page}.rst").exists(), name
+        if module is None:
+            text = (generated / "api" / f"{page}.rst").read_text()
+            for member in names.reference()[page]:
+                assert (generated / "api" / f"{page}.{member}.rst").exists()
+                assert re.search(rf"^   {member}$", text, re.MULTILINE)
+    # What a reader finds by completion is what the source declares.
+    for module in names.modules():
+        declared, holder = names.public(module), importlib.import_module(module)
+        assert declared and all(hasattr(holder, name) for name in declared), module
+
+
+@pytest.mark.parametrize("room", ["games", "objectives", "penalties", "directions", "updates", "flows"])
+def test_catalogues_have_every_member(generated, room):
+    text = (generated / "catalogue" / f"{room}.md").read_text()
+    for name in dy.catalogue.members(room):
+        assert f"<dynamics.{room}.{name}>" in text
+
+
+def test_every_claim_and_study_is_on_a_page(generated):
+    text = "".join(path.read_text() for path in (generated / "catalogue" / "claims").glob("*.md"))
+    assert all(f"**`{identifier}`**" in text for identifier in dy.claims.catalogue())
+    assert all(f"## {name}\n" in (generated / "catalogue" / "studies.md").read_text() for name in studies.builtin())
+
+
+def test_the_toml_reference_has_every_key_and_argument(generated):
+    text = (generated / "toml.md").read_text()
+    for table in (schema.KEYS, schema.GAME_KEYS, schema.METHOD_KEYS, schema.AXIS_KEYS, schema.PORTRAIT_KEYS):
+        assert all(f"| `{key}` |" in text for key in table)
+    for room in pages.ROOMS:
+        for name, member in dy.catalogue.members(room).items():
+            section = text[text.index(f"<dynamics.{room}.{name}>") :].split("\n\n**")[0]
+            assert all(f"| `{key}` |" in section for key in building.expected_data(member)), name
+
+
+def test_what_data_of_an_argument_is_expected():
+    expected = building.expected_data(dy.updates.Scheduled)
+    assert expected["inner_update"] == ("a name or a table: one of the updates", ...)
+    assert "schedules" in expected["schedule"][0]
+    assert building.expected_data(dy.directions.Natural)["geometries"][0] == ""  # functions: from Python only
+    assert building.expected_data(dy.games.DiracGAN)["nodes"] == ("a whole number", 32)
+
+
+def test_glossary_has_what_a_newcomer_would_type():
+    text = (DOCS / "glossary.md").read_text()
+    terms = {line.strip() for line in text.splitlines() if line and not line.startswith((" ", "`", "#"))}
+    assert set(TERMS) <= terms
+
+
+@pytest.mark.parametrize("path", written(), ids=lambda path: path.stem)
+def test_claims_tests_and_names_on_pages_are_there(path):
+    text, known = path.read_text(), dy.claims.catalogue()
+    topics = {identifier.split("/")[0] for identifier in known}
+    for identifier in CLAIM.findall(text):
+        is_page = any((path.parent / f"{identifier}.md").exists() for path in (path, DOCS / "index.md"))
+        assert identifier in known or is_page or identifier.split("/")[0] not in topics, identifier
+    for file, function in TEST.findall(text):
+        tree = ast.parse((ROOT / file).read_text())
+        assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{file}::{function}"
+    for target in re.findall(r"\{py:obj\}`(?:[^`<]*<)?([\w.]+)>?`", text):
+        assert target in objects.by_full_name(), target
+
+
+def test_corrections_call_refuted_what_is():
+    text, known = (DOCS / "corrections.md").read_text(), dy.claims.catalogue()
+    for sentence in re.split(r"Checks?:", text):
+        for group in re.findall(r"((?:`[\w/-]+`,?\s+)+)\(refuted\)", sentence):
+            assert all(not known[identifier].holds for identifier in CLAIM.findall(group)), group
+    said = text[text.index("## Often said") :]
+    assert all(not known[identifier].holds for identifier in CLAIM.findall(said))
+
+
+def test_included_sections_are_there():
+    for path in written():
+        for file, options in re.findall(r"```\{include\} (\S+)\n((?::.*\n)*)", path.read_text()):
+            text = (path.parent / file).read_text()
+            for marker in re.findall(r':(?:start-after|end-before): "(.*)"', options):
+                assert text.count(f"\n{marker}\n") + text.startswith(f"{marker}\n") == 1, f"{path.name}: {marker}"
+
+
+def test_links_between_files_become_links_between_pages(tmp_path):
+    class App:
+        srcdir = str(DOCS)
+
+    content = [
+        "[claims](dynamics/claims/README.md), [a](notebooks/01_a.ipynb), [b](benchmarks/README.md), [c](https://c.d)"
+    ]
+    hooks.convert_links(App, pathlib.Path("../CONTRIBUTING.md"), "", content)
+    claims, notebook, benchmarks, outside = content[0].split(", ")
+    assert claims == "[claims](/guides/your_own_claim.md)" and notebook == "[a](/generated/tutorials/01_a.ipynb)"
+    assert benchmarks == "b (`benchmarks/README.md` in the repository)" and outside == "[c](https://c.d)"
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("The rate $h$, *not* `x`.", "The rate :math:`h`, \\*not\\* ``x``."),
+        ("`R1`s and x_.", ":py:obj:`R1 <dynamics.penalties.R1>`\\ s and x\\_."),
+        ("* `dy.simulate`", "* :py:obj:`dy.simulate <dynamics.simulate>`"),
+    ],
+)
+def test_docstrings_in_restructured_text(line, expected):
+    assert docstrings.restructured([line], objects.role_of) == [expected]
+
+
+def test_examples_in_docstrings_stay_as_they_are():
+    lines = ["A sum.", "", ">>> 2 * 3  # *not* 5", "6"]
+    assert docstrings.restructured(lines, objects.role_of) == lines
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_the_site_builds_without_a_warning(tmp_path):
+    """Without executing: `test_notebook_runs` and the build itself, `python -m sphinx -W docs docs/_build/html`, do."""
+    pytest.importorskip("myst_nb")
+    pytest.importorskip("furo")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-D", "nb_execution_mode=off"]
+    done = subprocess.run([*command, str(DOCS), str(tmp_path / "html")], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    index = (tmp_path / "html" / "genindex.html").read_text()
+    assert all(term in index for term in TERMS)
