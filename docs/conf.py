@@ -54,6 +54,7 @@ myst_dmath_double_inline = True
 # Every page with code runs, and an error in it ends the build. What has run is kept for as long as the library is the
 # same: a page that asserts something is tried again on every other version of it.
 nb_execution_mode = "cache"
+nb_execution_excludepatterns = os.environ.get("DOCS_NOT_EXECUTED", "").split()  # e.g. generated/tutorials/*
 nb_execution_raise_on_error = True
 nb_execution_timeout = 1200
 nb_execution_show_tb = True

@@ -70,8 +70,11 @@ def _module(module: str, members: list[str]) -> str:
     lines = _title(module)
     if module != "dynamics":
         lines += [f".. automodule:: {module}", "   :no-members:", ""]
+    values = {name: objects.by_full_name()[f"{module}.{name}"] for name in members}
+    constants = [name for name, value in values.items() if objects.kind_of(value) == "data"]
     lines += [f".. currentmodule:: {module}", "", ".. autosummary::", "   :nosignatures:", ""]
-    lines += [f"   {name}" for name in members]
+    lines += [f"   {name}" for name in members if name not in constants]
+    lines += [""] + [f"- :py:data:`{name}`: {names.comment(module, name)}" for name in constants]
     return "\n".join([*lines, ""])
 
 
@@ -208,7 +211,7 @@ def _claim(claim: Any) -> str:
     }
     lines = [f"- {name}: {text}" for name, text in facts.items() if text]
     # No heading: the contents of every page would hold hundreds of them.
-    anchor = f"(claim-{claim.identifier.replace('/', '-')})=\n**`{claim.identifier}`**"
+    anchor = f"(claim-{claim.identifier.replace('/', '--')})=\n**`{claim.identifier}`**"
     return "\n\n".join([anchor, escaped(claim.statement), "\n".join(lines)])
 
 
