@@ -57,6 +57,7 @@ NEARBY = 1e-3  # distance from the equilibrium of the second, local run of every
 NEIGHBOURHOOD = 0.05  # distance from it beyond which the local run has left
 CHUNK = 4096  # cells per compiled call
 MOST_POINTS = 10_000  # of a trajectory in a portrait
+MOST_PORTRAITS, MOST_PATHS = 6, 6  # of a study that does not say which; paths in each
 MIXED = 16  # cells up to which different games share a program: each game is then computed for every cell
 Progress = Callable[[int, int, str], None]
 
@@ -524,6 +525,8 @@ def _portrait_requests(study: Study, jobs: list[_Job]) -> list[tuple[str, list[_
         return []
     tables = study.data["portrait"]
     tables = [tables] if isinstance(tables, dict) else tables
+    if not tables:
+        return _portraits_of_all(jobs)
     requests = []
     for index, table in enumerate(tables):
         chosen = [job for job in jobs if not job.recipe.axes or job.recipe.axes == jobs[0].recipe.axes]
@@ -546,6 +549,19 @@ def _portrait_requests(study: Study, jobs: list[_Job]) -> list[tuple[str, list[_
         title = " / ".join(str(table[key]) for key in ("game", "objective", "penalty") if table.get(key))
         requests.append((title, picked, half_width))
     return requests
+
+
+def _portraits_of_all(jobs: list[_Job]) -> list[tuple[str, list[_Job], float]]:
+    """Where a study does not say which: a portrait of every planar game, of the first cell of each method."""
+    groups: dict[tuple[Any, ...], dict[str, _Job]] = {}
+    for job in jobs:
+        if sum(_trees.size(player) for player in job.start) == 2:
+            recipe = job.recipe
+            methods = groups.setdefault((recipe.game, recipe.objective, recipe.penalty), {})
+            if len(methods) < MOST_PATHS:
+                methods.setdefault(recipe.method, job)
+    chosen = list(groups.items())[:MOST_PORTRAITS]
+    return [(" / ".join(map(str, filter(None, names))), list(methods.values()), 0.0) for names, methods in chosen]
 
 
 def _portrait(study: Study, title: str, jobs: list[_Job], half_width: float) -> Portrait:

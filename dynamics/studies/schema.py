@@ -43,7 +43,12 @@ KEYS: dict[str, Key] = {
     "game": Key((dict, list), "a table, or a list of tables", ..., "which games are played, and from where"),
     "method": Key((dict, list), "a table, or a list of tables", ..., "by which updates and flows"),
     "axes": Key(dict, "a table of paths", {}, "numbers that vary: every combination of their values is a cell"),
-    "portrait": Key((dict, list), "a table, or a list of tables", [], "pictures of the plane, of cells of one game"),
+    "portrait": Key(
+        (dict, list),
+        "a table, or a list of tables",
+        [],
+        "pictures of the plane, of cells of one game; without any, of each planar one",
+    ),
 }
 
 

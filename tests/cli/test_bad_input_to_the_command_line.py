@@ -661,6 +661,18 @@ def test_the_memory_of_this_machine():
         _memory.check_memory("a thing", 10**4000, 8, "try less")
 
 
+def test_a_study_that_does_not_say_which_has_portraits_of_every_planar_game(folder):
+    pathlib.Path("study.toml").write_text(STUDY.split("[[portrait]]")[0])
+    study = schema.read("study.toml")
+    jobs = engine.prepare(study)
+    requests = engine._portrait_requests(study, jobs)
+    assert requests and len({title for title, _, _ in requests}) == len(requests)
+    for title, chosen, half_width in requests:
+        assert half_width == 0 and len({job.recipe.method for job in chosen}) == len(chosen) <= engine.MOST_PATHS
+        assert all(str(job.recipe.game) in title for job in chosen)
+    assert {job.recipe.game for _, chosen, _ in requests for job in chosen} == {"Dirac"}  # the other one is in space
+
+
 def test_long_runs_have_portraits_of_so_many_points(folder):
     text = (
         STUDY.replace("steps = 20", "steps = 100_000").split("[axes]")[0]
