@@ -3,6 +3,7 @@
 Every function returns a `matplotlib.figure.Figure`, built without pyplot; a notebook shows it, `save` writes it.
 """
 
+from dynamics.plots._animation import Animation, animate
 from dynamics.plots._basins import basins
 from dynamics.plots._charts import chart
 from dynamics.plots._claims import counterexample
@@ -21,6 +22,8 @@ from dynamics.plots._training import samples, training
 from dynamics.plots._trajectory import trajectory
 
 __all__ = [
+    "Animation",
+    "animate",
     "basins",
     "chart",
     "comparison",

@@ -23,37 +23,42 @@ def trajectory(run: Any) -> Figure:
     Raises:
         ValueError: this is a batch of runs, or nothing but the end was saved.
     """
-    if np.ndim(run.outcome):
-        raise ValueError(
-            f"run is a batch of shape {np.shape(run.outcome)}; expected one run, "
-            "e.g. jax.tree.map(lambda leaf: leaf[0], run)"
-        )
+    check_one_run(run)
     steps = np.asarray(run.steps)
-    if len(steps) < 2:
-        raise ValueError("the run saved its end only; simulate with save_every=1 (or another number) to draw it")
-    coordinates = _coordinates(run.players)
-    planar = len(coordinates) == 2
+    named = coordinates(run.players)
+    planar = len(named) == 2
     figure = style.Picture(10.0 if planar else 7.0, 5.6)
     grid = figure.add_gridspec(2, 2 if planar else 1, width_ratios=[1.15, 1] if planar else None)
     upper = figure.add_subplot(grid[0, 0])
     lower = figure.add_subplot(grid[1, 0], sharex=upper)
     name = "step" if np.issubdtype(steps.dtype, np.integer) else "time"
-    for i, (label, values) in enumerate(coordinates[:MOST_LINES]):
-        upper.plot(steps, _shown(values), label=style.plain(label), **_look(i))
-    if len(coordinates) > MOST_LINES:
-        style.note(upper, f"{MOST_LINES} of {len(coordinates)} coordinates")
+    for i, (label, values) in enumerate(named[:MOST_LINES]):
+        upper.plot(steps, shown(values), label=style.plain(label), **look(i))
+    if len(named) > MOST_LINES:
+        style.note(upper, f"{MOST_LINES} of {len(named)} coordinates")
     for i, loss in enumerate(run.losses):
-        lower.plot(steps, _shown(np.asarray(loss)), label=f"loss {i}", **_look(i))
+        lower.plot(steps, shown(np.asarray(loss)), label=f"loss {i}", **look(i))
     style.dress(upper, "players", "", "coordinates", left=True)
     style.dress(lower, "losses", name, "loss", left=True)
-    _legend(upper, len(coordinates))
+    _legend(upper, len(named))
     _legend(lower, len(run.losses))
     if planar:
-        _plane(figure.add_subplot(grid[:, 1]), coordinates)
+        _plane(figure.add_subplot(grid[:, 1]), named)
     outcome = Outcome(int(run.outcome))
     rate = f", rate {float(run.rate):.4g} per {'step' if name == 'step' else 'unit of time'}"
     style.heading(figure, f"Outcome: {outcome.name.replace('_', ' ')}", f"{name}s {steps[0]:g} to {steps[-1]:g}{rate}")
     return figure
+
+
+def check_one_run(run: Any) -> None:
+    """Raise `ValueError` unless this is one run, saved along the way."""
+    if np.ndim(run.outcome):
+        raise ValueError(
+            f"run is a batch of shape {np.shape(run.outcome)}; expected one run, "
+            "e.g. jax.tree.map(lambda leaf: leaf[0], run)"
+        )
+    if len(run.steps) < 2:
+        raise ValueError("the run saved its end only; simulate with save_every=1 (or another number) to draw it")
 
 
 def _legend(axes: Any, count: int) -> None:
@@ -64,7 +69,8 @@ def _legend(axes: Any, count: int) -> None:
     axes.legend(fontsize=style.TICK, frameon=False, labelcolor=style.INK, **where)
 
 
-def _look(i: int) -> dict[str, Any]:
+def look(i: int) -> dict[str, Any]:
+    """Colour and style of the i-th line."""
     size = len(style.SERIES)
     return {
         "color": style.SERIES[i % size],
@@ -73,12 +79,12 @@ def _look(i: int) -> dict[str, Any]:
     }
 
 
-def _shown(values: np.ndarray) -> np.ndarray:
+def shown(values: np.ndarray) -> np.ndarray:
     """Without what a renderer cannot draw."""
     return np.where(np.abs(values) < 1e30, values, np.nan)
 
 
-def _coordinates(players: Any) -> list[tuple[str, np.ndarray]]:
+def coordinates(players: Any) -> list[tuple[str, np.ndarray]]:
     """Every coordinate over time with its name."""
     result = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(players):
@@ -90,9 +96,9 @@ def _coordinates(players: Any) -> list[tuple[str, np.ndarray]]:
     return result
 
 
-def _plane(axes: Any, coordinates: list[tuple[str, np.ndarray]]) -> None:
-    (x_name, x), (y_name, y) = coordinates
-    x, y = _shown(x), _shown(y)
+def _plane(axes: Any, named: list[tuple[str, np.ndarray]]) -> None:
+    (x_name, x), (y_name, y) = named
+    x, y = shown(x), shown(y)
     axes.plot(x, y, color=style.SERIES[0], linewidth=1.0, label="path")
     ends = {"start": (0, style.PAPER), "end": (-1, style.SERIES[0])}
     for label, (i, face) in ends.items():
