@@ -140,6 +140,8 @@ ALLOWED_LOOPS = {
     "analysis/spectra/bounds.py": {"jax.lax.fori_loop"},  # over the powers of a matrix
     "analysis/spectra/exponential.py": {"jax.lax.fori_loop"},  # over the terms of a series
     "directions/unrolled.py": {"jax.lax.scan"},
+    "function_space/kernel_flows.py": {"jax.lax.scan"},  # over the vectors of a basis
+    "function_space/kernels/pairs.py": {"jax.lax.scan"},  # over the points of a set
     "games/hermite_gan.py": {"jax.lax.scan"},  # the recurrence of polynomials
     "objectives/f_divergences.py": {"jax.lax.fori_loop"},  # bisection for the conjugate of anybody's f
     "objectives/_comparisons.py": {"jax.lax.fori_loop"},  # for the best scores

@@ -19,6 +19,10 @@ try:
     from jax.interpreters import mlir
 except ImportError:  # then nothing is compiled: no lowering can be registered
     mlir = None
+try:
+    from jax.interpreters import ad, batching
+except ImportError:
+    ad = batching = None
 
 if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, Var
@@ -37,6 +41,7 @@ CALLS = {
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
+    "call_with_faster_twin": "plain",  # ours: `twins.py`
 }
 # Primitives whose outputs are their inputs. In all three versions, but for `copy_p`, an older name of `copy`.
 SAME = {"copy", "copy_p", "device_put", "optimization_barrier", "reshard", "sharding_constraint", "stop_gradient"}
@@ -218,6 +223,26 @@ def new_primitive(name: str, shapes: Callable[..., list[Any]]) -> Any:
 def register_lowering(primitive: Any, rule: Callable[..., Any], platform: str | None = None) -> None:
     """Say how XLA gets a primitive, by a rule of the context, the operands and the parameters (all three versions)."""
     mlir.register_lowering(primitive, rule, platform=platform)
+
+
+def register_derivative(primitive: Any, rule: Callable[..., Any]) -> None:
+    """Say what the results and their tangents are, by a rule of inputs, tangents (arrays) and the parameters.
+
+    `jax.interpreters.ad` (0.10.2, 0.11.2, 0.12.0.1).
+    """
+
+    def with_arrays(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Any:
+        return rule(primals, tuple(map(ad.instantiate_zeros, tangents)), **params)
+
+    ad.primitive_jvps[primitive] = with_arrays
+
+
+def register_batching(primitive: Any, rule: Callable[..., Any]) -> None:
+    """Say what `jax.vmap` makes of it, by a rule of arrays, their axes (or `None`) and the parameters.
+
+    `jax.interpreters.batching` (0.10.2, 0.11.2, 0.12.0.1).
+    """
+    batching.primitive_batchers[primitive] = rule
 
 
 def lower_function(context: Any, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:

@@ -1,5 +1,6 @@
 """Training of a discriminator in the space of a kernel: gradient flow of functions, in closed form or as an ODE."""
 
+import functools
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from dynamics._checks import as_leaf, is_concrete
+from dynamics.compiler.twins import with_faster_twin
 from dynamics.distributions import Sample
 from dynamics.flows import Flow
 from dynamics.function_space.kernel_functions import KernelFunction
@@ -18,6 +20,9 @@ from dynamics.game import Game, Losses, Players
 from dynamics.objectives import LeastSquares, Objective, Wasserstein
 from dynamics.scalars import decayed
 from dynamics.simulation import simulate
+
+SPACES = 16, 32, 64  # dimensions of Krylov spaces that are tried, before all eigenvalues
+ACCURACY = 64  # rounding units, of the error of an integral in a Krylov space
 
 
 def trained_discriminator(
@@ -123,9 +128,11 @@ def solved(game: "FunctionTraining", time: Array, tolerance: float | None) -> Ar
     none = jnp.zeros_like(game.scores)
     if is_concrete(time) and float(time) == 0:
         return none
-    controller = diffrax.PIDController(rtol=accuracy, atol=accuracy)
+    # Scores are sums of kernels over all samples: coefficients have to be that much more accurate.
+    controller = diffrax.PIDController(rtol=accuracy, atol=accuracy / len(none))
     options: dict[str, Any] = {"save_every": "last", "classify": False, "stepsize_controller": controller}
-    run = simulate(game, Flow(), (none,), until=time, **options)
+    # Of high order: a product with the matrix of the kernel is what a step costs.
+    run = simulate(game, Flow(), (none,), until=time, solver=diffrax.Dopri8(), **options)
     (coefficients,) = run.final
     reached = run.times[-1] >= time * (1 - 1e-5)
     if is_concrete(reached) and not bool(reached):
@@ -181,17 +188,67 @@ class FunctionTraining(Game):
 def decaying_integral(matrix: Array, time: Array, vector: Array) -> Array:
     r"""$\int_0^t e^{-sA}v\,ds$ for a symmetric positive semi-definite matrix A, singular or not.
 
-    By eigenvalues; derivatives by the divided differences of $(1-e^{-t\lambda})/\lambda$, so that eigenvalues may be
-    equal.
-    Source: Higham, Functions of Matrices, 2008, theorem 3.11 (Daleckii and Krein).
+    Of large matrices in a Krylov space, as far as a bound on the error allows it (a kernel's eigenvalues decay fast),
+    else by all eigenvalues. Derivatives by the divided differences of $(1-e^{-t\lambda})/\lambda$, so that eigenvalues
+    may be equal.
+    Sources: Saad, Analysis of Some Krylov Subspace Approximations to the Matrix Exponential Operator, 1992, section 3;
+    Higham, Functions of Matrices, 2008, theorem 3.11 (Daleckii and Krein).
     """
     return _integral(matrix, jnp.asarray(time, matrix.dtype), vector)
 
 
 @jax.custom_jvp
 def _integral(matrix: Array, time: Array, vector: Array) -> Array:
+    if len(vector) < 4 * SPACES[0]:
+        return _by_eigenvalues(matrix, time, vector)
+    return with_faster_twin(_by_eigenvalues, _in_krylov_spaces)(matrix, time, vector)
+
+
+def _by_eigenvalues(matrix: Array, time: Array, vector: Array) -> Array:
     values, basis = jnp.linalg.eigh(matrix)
     return basis @ (decayed(time, jnp.maximum(values, 0)) * (basis.T @ vector))
+
+
+def _in_krylov_spaces(matrix: Array, time: Array, vector: Array) -> Array:
+    """In the smallest of the spaces that is accurate enough, and by all eigenvalues where none is."""
+    result, missing = jnp.zeros_like(vector), jnp.asarray(True)
+    for size in SPACES:
+        if 4 * size <= len(vector):
+            result, missing = jax.lax.cond(
+                missing,
+                functools.partial(_in_krylov_space, matrix, time, vector, size),
+                lambda result=result, missing=missing: (result, missing),
+            )
+    return jax.lax.cond(missing, lambda: _by_eigenvalues(matrix, time, vector), lambda: result)
+
+
+def _in_krylov_space(matrix: Array, time: Array, vector: Array, size: int) -> tuple[Array, Array]:
+    """The integral in the space of the first powers of the matrix on the vector, and whether it is not accurate enough.
+
+    By the method of Lanczos, orthogonalised anew at each step. The residual is the next basis vector times the last
+    entry of the integral for the tridiagonal matrix, which only grows with time, and the semigroup of a semi-definite
+    matrix enlarges nothing: the error is at most the time times the residual at the end.
+    """
+    unit, length = jnp.finfo(vector.dtype).eps, jnp.linalg.norm(vector)
+    start = jnp.zeros((size + 1, len(vector)), vector.dtype).at[0].set(vector / jnp.where(length > 0, length, 1))
+
+    def step(basis: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
+        image = matrix @ basis[k]
+        along = basis @ image
+        rest = image - along @ basis
+        rest = rest - (basis @ rest) @ basis
+        norm = jnp.linalg.norm(rest)
+        goes_on = norm > unit * jnp.linalg.norm(image)
+        norm = jnp.where(goes_on, norm, 0)
+        return basis.at[k + 1].set(jnp.where(goes_on, rest / jnp.where(goes_on, norm, 1), 0)), (along[k], norm)
+
+    basis, (diagonal, beside) = jax.lax.scan(step, start, jnp.arange(size))
+    values, vectors = jnp.linalg.eigh(jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1))
+    values = jnp.maximum(values, 0)
+    coordinates = vectors @ (decayed(time, values) * vectors[0])
+    bound = time * beside[-1] * jnp.abs(coordinates[-1])
+    enough = ACCURACY * unit * jnp.minimum(time, 1 / jnp.where(values[-1] > 0, values[-1], unit))
+    return length * (coordinates @ basis[:-1]), ~(bound <= enough)
 
 
 @_integral.defjvp
@@ -203,7 +260,7 @@ def _integral_jvp(primals, tangents):
     inner = basis.T @ vector
     change = basis.T @ ((dmatrix + dmatrix.T) / 2) @ basis
     moved = divided_differences(values, time) * change @ inner + factors * (basis.T @ dvector)
-    return basis @ (factors * inner), basis @ (moved + dtime * jnp.exp(-time * values) * inner)
+    return _integral(matrix, time, vector), basis @ (moved + dtime * jnp.exp(-time * values) * inner)
 
 
 def divided_differences(values: Array, time: Array) -> Array:

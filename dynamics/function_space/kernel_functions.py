@@ -1,17 +1,12 @@
 """Functions in the space of a kernel: discriminators that need no parameters but one number per point."""
 
-from collections.abc import Callable
-from typing import Any
-
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from dynamics._checks import as_leaf
+from dynamics.function_space.kernels import pairs
 from dynamics.function_space.kernels.base import Kernel, as_points, check_same_points
-
-MANY = 10_000  # pairs of points, from which on a function is evaluated point by point
 
 
 class KernelFunction(eqx.Module):
@@ -50,8 +45,7 @@ class KernelFunction(eqx.Module):
             )
 
     def __call__(self, x: ArrayLike) -> Float[Array, ""]:
-        kernels = jax.vmap(lambda point: self.kernel(x, point))(self.points)
-        return self.offset + jnp.sum(self.coefficients * kernels)
+        return self.at(jnp.asarray(x)[None])[0]
 
     def at(self, points: ArrayLike) -> Float[Array, " n"]:
         """Its values at many points, shape (n,). Of large sets with their gradients, which take the longest, at once.
@@ -61,36 +55,7 @@ class KernelFunction(eqx.Module):
         """
         points = as_points(points, "points")
         check_same_points(points, self.points, "points", "the function")
-        if points.shape[0] * self.points.shape[0] < MANY:
-            return jax.vmap(self)(points)
-        return _values(self, points)
-
-
-def _plain(function: Callable[[Array], Array], points: Array) -> Array:
-    return jax.lax.map(function, points)
-
-
-# Derivatives with respect to the points are those of one point after the other, so that what a row of kernels needs on
-# the way stays in the cache, and the memory of a gradient through the matrix is not needed.
-@eqx.filter_custom_jvp
-def _values(function: Callable[[Array], Array], points: Array) -> Array:
-    return _plain(function, points)
-
-
-@_values.def_jvp
-def _values_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    function, points = primals
-    of_function, of_points = tangents
-    total = None
-    if of_points is None:
-        values = _plain(function, points)
-    else:
-        values, gradients = jax.lax.map(jax.value_and_grad(function), points)
-        total = jnp.sum(jnp.reshape(gradients * of_points, (len(values), -1)), axis=1)
-    if jax.tree.leaves(of_function):
-        change = eqx.filter_jvp(lambda function: _plain(function, points), (function,), (of_function,))[1]
-        total = change if total is None else total + change
-    return values, total  # pyright: ignore[reportReturnType]
+        return self.offset + pairs.sums(self.kernel, points, self.points, self.coefficients)
 
 
 def squared_discrepancy(kernel: Kernel, real: ArrayLike, fake: ArrayLike) -> Float[Array, ""]:

@@ -77,8 +77,7 @@ class RetrainedKernelGAN(Game):
         start: f_0, the constant score it is trained from; `None`: the objective's ideal score.
         generator, latents: function `(parameters, latent) -> sample` of one latent and latents of shape (n, ...), both
             fixed; `None`: the player is the particles, shape (n, ...).
-        closed_form: as for `trained_discriminator`; that of least squares takes the eigenvalues of a matrix at every
-            step, and for a hundred samples and more the ODE is faster.
+        closed_form: as for `trained_discriminator`.
 
     Raises:
         TypeError: no kernel or no objective.
@@ -140,7 +139,7 @@ class RetrainedKernelGAN(Game):
         if len(players) != 1:
             raise ValueError(f"RetrainedKernelGAN is a game of one player, the generator; got {len(players)}")
         fake = self.samples(players)
-        critic = jax.lax.stop_gradient(self.discriminator(players))
+        critic = self.discriminator(jax.lax.stop_gradient(players))
         return (self.objective.generator(Sample(critic.at(self.data.astype(fake.dtype))), Sample(critic.at(fake))),)
 
     def velocity(self, players: Players) -> Float[Array, "n ..."]:

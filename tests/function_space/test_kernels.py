@@ -23,7 +23,7 @@ from dynamics.function_space.kernels import (
     Sum,
     wide_network,
 )
-from dynamics.function_space.kernels.activations import absolute_gap, angle, sine_of_angle
+from dynamics.function_space.kernels.activations import Shares, angle, arc, inverse_root
 from dynamics.networks import from_equinox
 
 A, B, C = np.array([1.0, 0.0]), np.array([0.0, 1.0]), np.array([-1.0, 2.0])
@@ -206,20 +206,40 @@ def test_what_is_smooth_keeps_its_gradient_at_the_origin():
         np.testing.assert_allclose(jax.grad(kernel)(np.zeros(2), y), quotients, rtol=1e-8)
 
 
-def test_angles_to_all_digits():
+@pytest.mark.parametrize("dtype, accuracy", [(np.float64, 5e-15), (np.float32, 1e-6)])
+def test_angles_to_all_digits(dtype, accuracy):
     theta = np.concatenate([np.linspace(1e-3, np.pi - 1e-3, 1001), 10.0 ** -np.arange(3, 15)])
-    minus, plus = 3 * np.sin(theta / 2) ** 2, 3 * np.cos(theta / 2) ** 2
-    np.testing.assert_allclose(angle(minus, plus), theta, rtol=5e-15)
-    np.testing.assert_allclose(angle(plus, minus), np.pi - theta, atol=1e-15, rtol=1e-14)
-    np.testing.assert_allclose(sine_of_angle(minus, plus), np.sin(theta), rtol=1e-14)
-    for value, expected in zip(angle(np.array([0.0, 2.0, 0.0]), np.array([2.0, 0.0, 0.0])), (0, np.pi, 0), strict=True):
-        assert float(value) == expected
-    for function in (angle, absolute_gap):
-        gradients = jax.grad(function, (0, 1))(0.3, 0.7)
-        for place, gradient in enumerate(gradients):
-            step = 1e-6 * np.eye(2)[place]
-            difference = function(*(np.array([0.3, 0.7]) + step)) - function(*(np.array([0.3, 0.7]) - step))
-            np.testing.assert_allclose(gradient, difference / 2e-6, rtol=1e-8)
+    shares = Shares(*((function(theta / 2) ** 2).astype(dtype) for function in (np.sin, np.cos)))
+    shown = theta > np.finfo(dtype).eps * 3  # what is below rounding is 0
+    np.testing.assert_allclose(arc(shares)[0][shown], theta[shown], rtol=accuracy)
+    np.testing.assert_allclose(arc(Shares(*shares[::-1]))[0], np.pi - theta, atol=accuracy)
+    moment = 2 / np.pi * (np.sin(theta) + (np.pi / 2 - theta) * np.cos(theta))  # of E|uv|
+    np.testing.assert_allclose(arc(shares)[1], (1 - moment) / 2, atol=accuracy)
+    np.testing.assert_allclose(angle(np.sin(theta).astype(dtype), np.abs(np.cos(theta)).astype(dtype)),
+                               np.minimum(theta, np.pi - theta), atol=accuracy)  # fmt: skip
+    np.testing.assert_allclose(angle(-(shares.sine**0.5), shares.cosine**0.5), -theta / 2, rtol=2 * accuracy)
+    for pair, expected in (((0.0, 1.0), 0), ((1.0, 0.0), np.pi), ((0.0, 0.0), 0)):
+        assert float(arc(Shares(*map(dtype, pair)))[0]) == dtype(expected)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5 - 1e-9, 0.72, 1e-5])
+def test_rules_of_derivatives_are_those_of_the_values(share):
+    """Against plain automatic differentiation of the textbook's formulas, first and second derivatives."""
+
+    def plain(share):
+        theta = jnp.arccos(1 - 2 * share)
+        moment = 2 / jnp.pi * (jnp.sin(theta) + (jnp.pi / 2 - theta) * jnp.cos(theta))
+        return jnp.stack([theta, (1 - moment) / 2])
+
+    def ours(share):
+        return jnp.stack(arc(Shares(share, 1 - share)))
+
+    for ruled, textbook in ((jax.jacfwd(ours), jax.jacfwd(plain)), (jax.hessian(ours), jax.hessian(plain))):
+        np.testing.assert_allclose(ruled(share), textbook(share), rtol=1e-6)
+    np.testing.assert_allclose(jax.jacrev(ours)(share), jax.jacfwd(plain)(share), rtol=1e-9, atol=1e-15)
+    tangent = jax.jacfwd(lambda t: angle(jnp.sin(t), jnp.cos(t)))  # the angle itself
+    np.testing.assert_allclose([tangent(share), tangent(-share)], [1, 1], rtol=1e-14)
+    np.testing.assert_allclose(jax.grad(inverse_root)(share), -0.5 * share**-1.5, rtol=1e-14)
 
 
 @pytest.mark.slow_cases("False")

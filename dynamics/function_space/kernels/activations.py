@@ -1,86 +1,81 @@
-r"""What a hidden layer does to the covariance of a pair of Gaussian numbers: closed forms for wide networks.
+r"""What a hidden layer does to a pair of Gaussian numbers: closed forms for wide networks.
 
 For $(u, v)$ Gaussian with mean 0, variances a and b and covariance c, an activation $\phi$ gives the second moments
-$E\phi(u)^2$, $E\phi(v)^2$, $E\phi(u)\phi(v)$ of what comes out, and $E\phi'(u)\phi'(v)$.
+$E\phi(u)^2$, $E\phi(v)^2$, $E\phi(u)\phi(v)$ of what comes out, and $E\phi'(u)\phi'(v)$. What depends on one of the two
+alone is computed once per point (`first`, `after`), the rest once per pair (`meet`, `propagate`), with few divisions
+and roots: there are many more pairs than points.
 """
 
 import functools
-import math
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.scipy.special
-import numpy as np
 from jaxtyping import Array
 
 from dynamics._checks import as_leaf, check_number
 
-_TOP = math.tan(math.pi / 8) ** 2
-# arctan(sqrt w) / sqrt w for w in [0, tan(pi/8)^2], as a polynomial of 2 w / top - 1, highest power first.
-_ARCTAN = tuple(
-    float(number)
-    for number in np.polynomial.Chebyshev.interpolate(lambda w: np.arctan(np.sqrt(w)) / np.sqrt(w), 11, [0, _TOP])
-    .convert(kind=np.polynomial.Polynomial, domain=[0, _TOP], window=[-1, 1])
-    .coef[::-1]
-)
+# arcsin(sqrt w) / sqrt w on [0, 1/2] by bytes per number, highest power first: `mpmath.chebyfit`, to 4e-9 and 2e-16.
+_ARCSIN = {
+    4: (
+        0.12391349490512975,
+        -0.13591627123984387,
+        0.10740002130174647,
+        -0.0070205791522944755,
+        0.03581423928401177,
+        0.04409161673371687,
+        0.07502757316352404,
+        0.16666614237824284,
+        1.0000000016226234,
+    ),
+    8: (
+        1.4326072705765098,
+        -6.008042872156452,
+        11.99054929620933,
+        -14.884387574231052,
+        12.830658050319302,
+        -8.097162378402428,
+        3.878312067627145,
+        -1.4218180318389972,
+        0.41616195625122965,
+        -0.08458119964926274,
+        0.02446902457333711,
+        0.00758177172566054,
+        0.011778012699157943,
+        0.01394720494599378,
+        0.017353770558111315,
+        0.022372118687437575,
+        0.03038194552436468,
+        0.04464285712523146,
+        0.075000000000152,
+        0.16666666666666616,
+        1.0,
+    ),
+}
 
 
-class Covariances(NamedTuple):
-    r"""Second moments of a pair of numbers, in a form that tells nearby and opposite points apart to all digits.
+def _arcsin(sine: Array) -> Array:
+    """Of numbers in [-sqrt(1/2), sqrt(1/2)]: a polynomial, as that of JAX on the host is a call per number."""
+    first, *rest = _ARCSIN[8 if sine.dtype == jnp.float64 else 4]
+    square = jnp.square(sine)
+    return sine * functools.reduce(lambda total, one: total * square + one, rest, jnp.full_like(square, first))
 
-    Attributes:
-        first, second, product: $a = Eu^2$, $b = Ev^2$, $c = Euv$.
-        difference: a - b.
-        minus, plus: $2\sqrt{ab} - 2c$ and $2\sqrt{ab} + 2c$, so that $\tan^2(\theta/2)$ is their ratio for the angle
-            with $\cos\theta = c/\sqrt{ab}$. From a, b and c half of the digits of a small angle would be lost.
-    """
 
-    first: Array
-    second: Array
-    product: Array
-    difference: Array
-    minus: Array
-    plus: Array
+@jax.custom_jvp
+def angle(sine: Array, cosine: Array) -> Array:
+    r"""The angle in $[-\pi/2, \pi/2]$ of a sine, and a cosine >= 0, whose squares add up to 1; 0 where both are 0."""
+    steep = jnp.abs(sine) > cosine
+    half = _arcsin(jnp.where(steep, cosine, sine))
+    return jnp.where(steep, jnp.where(sine < 0, half - jnp.pi / 2, jnp.pi / 2 - half), half)
 
-    @classmethod
-    def of_vectors(cls, u: Array, v: Array) -> "Covariances":
-        """Sums of squares and of products of two vectors; the angle from the difference of their directions."""
-        first, second = jnp.sum(jnp.square(u)), jnp.sum(jnp.square(v))
-        norms = root(first), root(second)
-        one, two = (vector / jnp.where(norm > 0, norm, 1) for vector, norm in zip((u, v), norms, strict=True))
-        both = norms[0] * norms[1]
-        return cls(
-            first,
-            second,
-            jnp.sum(u * v),
-            jnp.sum((u - v) * (u + v)),
-            both * jnp.sum(jnp.square(one - two)),
-            both * jnp.sum(jnp.square(one + two)),
-        )
 
-    @classmethod
-    def of_moments(cls, first: Array, second: Array, product: Array) -> "Covariances":
-        """From the three moments, where the activation is smooth and small angles do not matter."""
-        twice = 2 * root(first) * root(second)
-        return cls(first, second, product, first - second, twice - 2 * product, twice + 2 * product)
-
-    def scaled(self, factor: Array) -> "Covariances":
-        """Those of the numbers times the root of a factor."""
-        return Covariances(*(factor * moment for moment in self))
-
-    def shifted(self, variance: Array) -> "Covariances":
-        """Those of the numbers plus one and the same independent number of this variance."""
-        first, second = self.first + variance, self.second + variance
-        before, after = (self.plus + self.minus) / 4, root(first) * root(second)  # the roots of ab
-        # All terms are positive: nothing cancels. (sqrt a - sqrt b)^2 = (a - b)^2 / (sqrt a + sqrt b)^2
-        apart = quotient(jnp.square(self.difference), self.first + self.second + 2 * before)
-        minus = self.minus + 2 * variance * quotient(apart, after + variance + before)
-        grown = variance * quotient(self.first + self.second + variance, after + before)
-        plus = self.plus + 2 * grown + 2 * variance
-        return Covariances(first, second, self.product + variance, self.difference, minus, plus)
+@angle.defjvp
+def _angle_jvp(primals, tangents):
+    (sine, cosine), (dsine, dcosine) = primals, tangents
+    return angle(sine, cosine), cosine * dsine - sine * dcosine
 
 
 def quotient(numerator: Array, denominator: Array) -> Array:
@@ -95,72 +90,113 @@ def root(x: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
-def _halves(minus: Array, plus: Array) -> tuple[Array, Array]:
-    """Numbers in the ratio of sin(theta/2) to cos(theta/2); what is below rounding is 0, with gradient 0."""
-    least = jnp.square(jnp.finfo(jnp.result_type(minus, plus)).eps) * jnp.maximum(minus, plus)
-    least = jax.lax.stop_gradient(least)
-    return root(jnp.where(minus > least, minus, 0)), root(jnp.where(plus > least, plus, 0))
-
-
 @jax.custom_jvp
-def angle(minus: Array, plus: Array) -> Array:
-    r"""The angle $\theta = 2\arctan\sqrt{minus/plus}$ in $[0, \pi]$; its gradient is 0 at both ends, and at 0/0."""
-    sine, cosine = _halves(minus, plus)
-    low, high = jnp.minimum(sine, cosine), jnp.maximum(sine, cosine)
-    # A polynomial, as that of JAX on the host is a call per number: the matrix of a kernel of three layers takes a
-    # third of the time. arctan t = 2 arctan(t / (1 + sqrt(1 + t^2))).
-    ratio = low / jnp.where(high > 0, high, 1)
-    ratio = ratio / (1 + jnp.sqrt(1 + jnp.square(ratio)))
-    place = 2 / _TOP * jnp.square(ratio) - 1
-    series = functools.reduce(lambda total, one: total * place + one, _ARCTAN[1:], jnp.full_like(place, _ARCTAN[0]))
-    half = 2 * ratio * series
-    return 2 * jnp.where(sine > cosine, jnp.pi / 2 - half, half)
+def inverse_root(x: Array) -> Array:
+    """One over the square root, of x > 0."""
+    return 1 / jnp.sqrt(x)
 
 
-@angle.defjvp
-def _angle_jvp(primals, tangents):
-    (minus, plus), (dminus, dplus) = primals, tangents
-    sine, cosine = _halves(minus, plus)
-    change = quotient(cosine, sine) * dminus - quotient(sine, cosine) * dplus
-    nonzero = (sine > 0) & (cosine > 0)
-    return angle(minus, plus), jnp.where(nonzero, change, 0) / jnp.where(nonzero, minus + plus, 1)
+@inverse_root.defjvp
+def _inverse_root_jvp(primals, tangents):
+    inverse = inverse_root(*primals)
+    return inverse, -inverse * jnp.square(inverse) / 2 * tangents[0]
 
 
-def sine_of_angle(minus: Array, plus: Array) -> Array:
-    """The sine of the angle; its gradient is 0 at both ends."""
-    sine, cosine = _halves(minus, plus)
-    return quotient(2 * sine * cosine, minus + plus)
+class Shares(NamedTuple):
+    r"""The angle $\theta$ of two vectors or numbers, in a form that tells nearby and opposite ones apart to all digits.
 
-
-@jax.custom_jvp
-def absolute_gap(minus: Array, plus: Array) -> Array:
-    r"""$2\sqrt{ab} - 2E|uv|$, which vanishes with the angle and with $\pi$ less the angle.
-
-    $E|uv| = \frac2\pi\sqrt{ab}\,(\sin\theta + (\frac\pi2-\theta)\cos\theta)$. With derivatives without poles.
+    Attributes:
+        sine, cosine: $\sin^2(\theta/2)$ and $\cos^2(\theta/2)$, which add up to 1; both 0 where one of the two is 0.
+            From a, b and c half of the digits of a small angle would be lost.
     """
-    low, high = jnp.minimum(minus, plus), jnp.maximum(minus, plus)
-    sine, cosine = _halves(low, high)
-    return low + (angle(low, high) * (high - low) - 2 * sine * cosine) / jnp.pi
+
+    sine: Array
+    cosine: Array
 
 
-@absolute_gap.defjvp
-def _absolute_gap_jvp(primals, tangents):
-    (minus, plus), (dminus, dplus) = primals, tangents
-    sine, between = sine_of_angle(minus, plus), angle(minus, plus)
-    change = (jnp.pi - sine - between) * dminus + (between - sine) * dplus
-    return absolute_gap(minus, plus), change / jnp.pi
+def _halves(shares: Shares) -> tuple[Array, Array]:
+    """Sine and cosine of half the angle, the smaller one first; what is below rounding is 0, with gradient 0."""
+    sine, cosine = shares
+    obtuse = sine > cosine
+    low, high = jnp.where(obtuse, cosine, sine), jnp.where(obtuse, sine, cosine)
+    return root(jnp.where(low > jnp.finfo(low.dtype).eps ** 2, low, 0)), root(high)
+
+
+@jax.custom_jvp
+def arc(shares: Shares) -> tuple[Array, Array]:
+    r"""The angle $\theta$, and $\frac12 - \frac{E|uv|}{2\sqrt{ab}}$, which vanishes at 0 and at $\pi$.
+
+    $E|uv| = \frac2\pi\sqrt{ab}\,(\sin\theta + (\frac\pi2-\theta)\cos\theta)$. Derivatives without poles: those of the
+    second are linear in the angle; those of the first, one over the sine, are 0 at both ends.
+    """
+    low, high = _halves(shares)
+    acute = 2 * _arcsin(low)
+    gap = jnp.square(low) + (acute * (jnp.square(high) - jnp.square(low)) - 2 * low * high) / jnp.pi
+    return jnp.where(shares.sine > shares.cosine, jnp.pi - acute, acute), gap
+
+
+@arc.defjvp
+def _arc_jvp(primals, tangents):
+    (shares,), (changes,) = primals, tangents
+    theta, gap = arc(shares)
+    obtuse = shares.sine > shares.cosine
+    change = jnp.where(obtuse, changes.cosine, changes.sine)  # of the smaller share
+    low, high = _halves(shares)
+    product, acute = low * high, jnp.where(obtuse, jnp.pi - theta, theta)
+    turned = jnp.where(product > 0, change, 0) / jnp.where(product > 0, product, 1)
+    return (theta, gap), (jnp.where(obtuse, -turned, turned), (1 - 2 / jnp.pi * acute) * change)
 
 
 class Activation(eqx.Module):
-    """An elementwise function whose second moments under Gaussian pairs are known."""
+    """An elementwise function whose second moments under Gaussian pairs are known.
+
+    What is needed of a point at every layer, and of a pair of points, is for each activation to say; weight and bias
+    are the variances $\\sigma_w^2$ and $\\sigma_b^2$, a bias of `None` that of a layer without one.
+    """
 
     @abstractmethod
     def __call__(self, values: Array) -> Array:
         """The function itself, elementwise."""
 
     @abstractmethod
-    def propagate(self, pair: Covariances) -> tuple[Covariances, Array]:
-        r"""Second moments of $(\phi(u), \phi(v))$, and $E\phi'(u)\phi'(v)$."""
+    def first(self, vector: Array) -> Any:
+        """What is needed of a point at the first layer, whose numbers have the covariances of vectors' products."""
+
+    @abstractmethod
+    def after(self, point: Any, weight: Array, bias: Array | None) -> Any:
+        """The same one layer further."""
+
+    @abstractmethod
+    def meet(self, one: Any, two: Any) -> Any:
+        """What is needed of a pair at the first layer."""
+
+    @abstractmethod
+    def propagate(
+        self, pair: Any, before: tuple[Any, Any], after: tuple[Any, Any], weight: Array, bias: Array | None
+    ) -> tuple[Any, Array]:
+        r"""The same one layer further, and $E\phi'(u)\phi'(v)$."""
+
+    @abstractmethod
+    def product(self, pair: Any, one: Any, two: Any) -> Array:
+        """The covariance of the pair."""
+
+
+class Radius(NamedTuple):
+    r"""A point at a layer, for activations that need the angle.
+
+    Attributes:
+        direction: unit vector, at the first layer; else empty.
+        radius: r, the standard deviation, the bias included.
+        ratio: $r'/r$, with the deviation r' without the bias.
+        sum: $r + r'$.
+        scale: $\frac{1}{2 r (r + r')}$.
+    """
+
+    direction: Array
+    radius: Array
+    ratio: Array
+    sum: Array
+    scale: Array
 
 
 class ReLU(Activation):
@@ -186,22 +222,101 @@ class ReLU(Activation):
     def __call__(self, values: Array) -> Array:
         return jnp.where(values > 0, values, self.slope * values)
 
-    def propagate(self, pair: Covariances) -> tuple[Covariances, Array]:
+    def first(self, vector: Array) -> Radius:
+        radius = root(jnp.sum(jnp.square(vector)))
+        direction = vector / jnp.where(radius > 0, radius, 1)
+        none = jnp.zeros_like(radius)
+        return Radius(direction, radius, none, none, none)
+
+    def after(self, point: Radius, weight: Array, bias: Array | None) -> Radius:
+        variance = weight * (1 + jnp.square(self.slope)) / 2 * jnp.square(point.radius)
+        without, none = root(variance), jnp.zeros_like(point.radius)
+        empty = jnp.zeros((0,), none.dtype)
+        if bias is None:
+            return Radius(empty, without, none, none, none)
+        radius = root(variance + bias)
+        both = 2 * radius * (radius + without)
+        # Without a bias the scale counts for nothing, and its derivatives next to 0 would be infinite.
+        counts = (both > 0) & ((bias > 0) | (both > jnp.finfo(both.dtype).tiny ** 0.125))
+        scale = jnp.where(counts, 1 / jnp.where(counts, both, 1), 0)
+        return Radius(empty, radius, quotient(without, radius), radius + without, scale)
+
+    def meet(self, one: Radius, two: Radius) -> Shares:
+        apart, together = one.direction - two.direction, one.direction + two.direction
+        return Shares(jnp.sum(jnp.square(apart)) / 4, jnp.sum(jnp.square(together)) / 4)
+
+    def propagate(
+        self, pair: Shares, before: tuple[Any, Any], after: tuple[Any, Any], weight: Array, bias: Array | None
+    ) -> tuple[Shares, Array]:
         odd, even = jnp.square((1 + self.slope) / 2), jnp.square((1 - self.slope) / 2)
-        gap = absolute_gap(pair.minus, pair.plus)
-        absolute = (pair.minus + pair.plus) / 4 - gap / 2  # E|uv|
-        moments = Covariances(
-            (odd + even) * pair.first,
-            (odd + even) * pair.second,
-            odd * pair.product + even * absolute,
-            (odd + even) * pair.difference,
-            odd * pair.minus + even * gap,
-            odd * pair.plus + even * (pair.minus + pair.plus - gap),
-        )
-        return moments, odd + even * (1 - 2 / jnp.pi * angle(pair.minus, pair.plus))
+        theta, gap = arc(pair)
+        sine = odd / (odd + even) * pair.sine + even / (odd + even) * gap
+        slopes = odd + even - 2 / jnp.pi * even * theta
+        if bias is not None:
+            one, two = after
+            # The angle between (r'_x, b) and (r'_y, b), in the sum of squares of two terms: nothing cancels.
+            unequal = jnp.square(one.sum - two.sum) * (one.scale * two.scale) * bias
+            sine = one.ratio * two.ratio * sine + unequal
+        # Its digits next to 0, at opposite points, are needed at the first layer alone.
+        return Shares(sine, 1 - sine), slopes
+
+    def product(self, pair: Shares, one: Radius, two: Radius) -> Array:
+        return one.radius * two.radius * (pair.cosine - pair.sine)
 
 
-class Erf(Activation):
+class Spread(NamedTuple):
+    """A point at a layer, for activations that need the variance.
+
+    Attributes:
+        vector: at the first layer; else empty.
+        variance: a.
+        inverse: what the activation makes of the variance alone.
+    """
+
+    vector: Array
+    variance: Array
+    inverse: Array
+
+
+class Smooth(Activation):
+    """An activation whose moments are smooth functions of variances and covariance."""
+
+    @abstractmethod
+    def alone(self, variance: Array) -> Array:
+        """What is needed of a point for its pairs besides the variance."""
+
+    @abstractmethod
+    def variance(self, variance: Array) -> Array:
+        r"""$E\phi(u)^2$."""
+
+    @abstractmethod
+    def moments(self, one: Spread, two: Spread, product: Array) -> tuple[Array, Array]:
+        r"""$E\phi(u)\phi(v)$ and $E\phi'(u)\phi'(v)$."""
+
+    def first(self, vector: Array) -> Spread:
+        variance = jnp.sum(jnp.square(vector))
+        return Spread(vector, variance, self.alone(variance))
+
+    def after(self, point: Spread, weight: Array, bias: Array | None) -> Spread:
+        variance = weight * self.variance(point.variance)
+        variance = variance if bias is None else variance + bias
+        return Spread(jnp.zeros((0,), variance.dtype), variance, self.alone(variance))
+
+    def meet(self, one: Spread, two: Spread) -> Array:
+        return jnp.sum(one.vector * two.vector)
+
+    def propagate(
+        self, pair: Array, before: tuple[Any, Any], after: tuple[Any, Any], weight: Array, bias: Array | None
+    ) -> tuple[Array, Array]:
+        product, slopes = self.moments(*before, pair)
+        product = weight * product
+        return product if bias is None else product + bias, slopes
+
+    def product(self, pair: Array, one: Spread, two: Spread) -> Array:
+        return pair
+
+
+class Erf(Smooth):
     r"""The error function, a smooth sigmoid between -1 and 1.
 
     $E\phi\phi = \frac2\pi\arcsin\frac{2c}{\sqrt{(1+2a)(1+2b)}}$, $E\phi'\phi' =
@@ -212,22 +327,23 @@ class Erf(Activation):
     def __call__(self, values: Array) -> Array:
         return jax.scipy.special.erf(values)
 
-    def propagate(self, pair: Covariances) -> tuple[Covariances, Array]:
-        a, b, c = pair.first, pair.second, pair.product
+    def alone(self, variance: Array) -> Array:
+        return inverse_root(1 + 2 * variance)
 
-        def rest(a: Array, b: Array, c: Array) -> Array:
-            # At least 1, as the determinant ab - c^2 is not negative.
-            return jnp.sqrt(jnp.maximum(1, 1 + 2 * (a + b) + 4 * (a * b - jnp.square(c))))
+    def variance(self, variance: Array) -> Array:
+        norm = 1 / (1 + 2 * variance)
+        return 2 / jnp.pi * angle(2 * variance * norm, jnp.sqrt(1 + 4 * variance) * norm)
 
-        # arcsin(x / sqrt(x^2 + y^2)) as arctan(x / y), which keeps its digits next to 1.
-        first, second, product = (
-            2 / jnp.pi * jnp.arctan2(2 * moment, rest(*which))
-            for moment, which in ((a, (a, a, a)), (b, (b, b, b)), (c, (a, b, c)))
-        )
-        return Covariances.of_moments(first, second, product), 4 / jnp.pi / rest(a, b, c)
+    def moments(self, one: Spread, two: Spread, product: Array) -> tuple[Array, Array]:
+        a, b, c = one.variance, two.variance, product
+        # At least 1, as the determinant ab - c^2 is not negative.
+        rest = jnp.maximum(1, 1 + 2 * (a + b) + 4 * (a * b - jnp.square(c)))
+        inverse = inverse_root(rest)
+        norm = one.inverse * two.inverse
+        return 2 / jnp.pi * angle(2 * c * norm, rest * inverse * norm), 4 / jnp.pi * inverse
 
 
-class Sine(Activation):
+class Sine(Smooth):
     r"""A wave $A\sin(\omega u + p)$.
 
     $E\phi\phi = \frac{A^2}{2}(e^{-\omega^2 s/2} - \cos(2p)\,e^{-\omega^2 t/2})$ with $s = a+b-2c$ and $t = a+b+2c$;
@@ -257,14 +373,18 @@ class Sine(Activation):
     def __call__(self, values: Array) -> Array:
         return self.amplitude * jnp.sin(self.frequency * values + self.phase)
 
-    def propagate(self, pair: Covariances) -> tuple[Covariances, Array]:
+    def alone(self, variance: Array) -> Array:
+        return jnp.zeros_like(variance)
+
+    def variance(self, variance: Array) -> Array:
+        return self._waves(variance, variance, variance)[0]
+
+    def moments(self, one: Spread, two: Spread, product: Array) -> tuple[Array, Array]:
+        less, more = self._waves(one.variance, two.variance, product)
+        return less, jnp.square(self.frequency) * more
+
+    def _waves(self, a: Array, b: Array, c: Array) -> tuple[Array, Array]:
         half, squared = jnp.square(self.amplitude) / 2, jnp.square(self.frequency)
-        cosine = jnp.cos(2 * self.phase)
-
-        def waves(a: Array, b: Array, c: Array, sign: int) -> Array:
-            near = jnp.exp(-squared * (a + b - 2 * c) / 2)
-            return half * (near + sign * cosine * jnp.exp(-squared * (a + b + 2 * c) / 2))
-
-        a, b, c = pair.first, pair.second, pair.product
-        moments = Covariances.of_moments(waves(a, a, a, -1), waves(b, b, b, -1), waves(a, b, c, -1))
-        return moments, squared * waves(a, b, c, 1)
+        near = half * jnp.exp(-squared * (a + b - 2 * c) / 2)
+        far = half * jnp.cos(2 * self.phase) * jnp.exp(-squared * (a + b + 2 * c) / 2)
+        return near - far, near + far

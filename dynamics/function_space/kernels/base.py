@@ -5,21 +5,33 @@ from abc import abstractmethod
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from dynamics._checks import as_whole
+from dynamics.function_space.kernels import pairs
 
 
 class Kernel(eqx.Module):
     """A positive semi-definite kernel of two points, each an array of any shape, the same for both.
+
+    A kernel says what it needs of a point alone, and what it makes of two of these: of sets of points the former is
+    computed once per point, the latter once per pair.
 
     Values keep the points' dtype. Gradients, first and second, are finite everywhere; where a kernel has a kink the
     gradient along it is 0, and the kernel's docstring says where.
     """
 
     @abstractmethod
+    def of_point(self, point: Array) -> PyTree:
+        """What is needed of a point, an array of floating dtype: a pytree of arrays."""
+
+    @abstractmethod
+    def of_pair(self, one: PyTree, two: PyTree) -> Float[Array, ""]:
+        """The kernel of two points, from what `of_point` made of each."""
+
     def __call__(self, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
         """The kernel of two points of one shape, a scalar."""
+        return self.of_pair(*map(self.of_point, _same_shape(x, y)))
 
     def matrix(
         self, rows: ArrayLike, columns: ArrayLike | None = None, *, chunk: int | None = None
@@ -35,9 +47,10 @@ class Kernel(eqx.Module):
         Raises:
             ValueError: the points of both sets have different shapes, or there is no axis of points.
         """
+        if columns is None and chunk is None:
+            return _symmetric(self, as_points(rows, "rows"))
         rows, columns = as_points(rows, "rows"), as_points(rows if columns is None else columns, "columns")
         check_same_points(rows, columns, "rows", "columns")
-
         return _matrix(self, rows, columns, None if chunk is None else as_whole("chunk", chunk))
 
     def diagonal(self, points: ArrayLike) -> Float[Array, " n"]:
@@ -52,14 +65,19 @@ class Kernel(eqx.Module):
 
 @eqx.filter_jit
 def _matrix(kernel: Kernel, rows: Array, columns: Array, chunk: int | None) -> Array:
-    # What depends on one of the two points alone is computed once per point, not once per pair.
     if chunk is None:
-        return jax.vmap(lambda x: jax.vmap(lambda y: kernel(x, y))(columns))(rows)
+        return pairs.matrix(kernel, rows, columns)
 
+    # What depends on one of the two points alone is computed once per point, not once per pair.
     def row(x: Array) -> Array:
         return jax.lax.map(lambda y: kernel(x, y), columns, batch_size=chunk)
 
     return jax.lax.map(row, rows, batch_size=chunk)
+
+
+@eqx.filter_jit
+def _symmetric(kernel: Kernel, points: Array) -> Array:
+    return pairs.symmetric(kernel, points)
 
 
 @eqx.filter_jit
@@ -87,8 +105,8 @@ def check_same_points(first: Array, second: Array, name: str, other: str) -> Non
         )
 
 
-def flat_pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """Two points as vectors of one floating dtype.
+def _same_shape(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Two points of floating dtype.
 
     Raises:
         ValueError: they have different shapes, or no numbers.
@@ -96,4 +114,4 @@ def flat_pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     x, y = jnp.asarray(x) * 1.0, jnp.asarray(y) * 1.0
     if x.shape != y.shape or x.size == 0:
         raise ValueError(f"the points have shapes {x.shape} and {y.shape}; expected two points of one shape")
-    return x.ravel(), y.ravel()
+    return x, y

@@ -55,7 +55,9 @@ class EmpiricalTangent(Kernel):
             )
         return jnp.reshape(value, ())
 
-    def __call__(self, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
-        gradients = (jax.grad(self.score)(self.parameters, jnp.asarray(point)) for point in (x, y))
-        products = jax.tree.map(lambda a, b: jnp.dot(a.ravel(), b.ravel()), *gradients)
-        return jnp.sum(jnp.stack(jax.tree.leaves(products)))
+    def of_point(self, point: Array) -> Array:
+        gradient = jax.grad(self.score)(self.parameters, point)
+        return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
+
+    def of_pair(self, one: Array, two: Array) -> Float[Array, ""]:
+        return jnp.dot(one, two)

@@ -2,11 +2,11 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float, PyTree
 
 from dynamics._checks import as_leaf, check_kind, check_number, check_whole
-from dynamics.function_space.kernels.activations import Activation, Covariances, ReLU
-from dynamics.function_space.kernels.base import Kernel, flat_pair
+from dynamics.function_space.kernels.activations import Activation, ReLU
+from dynamics.function_space.kernels.base import Kernel
 
 
 class FullyConnected(Kernel):
@@ -36,22 +36,32 @@ class FullyConnected(Kernel):
         if not isinstance(self.output_bias, bool):
             raise TypeError(f"{type(self).__name__}.output_bias is {self.output_bias!r}; expected True or False")
 
-    def _output(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-        """The covariance of the output at two points, and the tangent kernel."""
-        x, y = flat_pair(x, y)
-        weight, bias = jnp.square(self.weight_scale), jnp.square(self.bias_scale)
-        scale = self.weight_scale / jnp.sqrt(jnp.asarray(x.size, x.dtype))
+    def of_point(self, point: Array) -> tuple[PyTree, ...]:
+        """What the activation needs of the point at every layer, and at the output."""
+        scale = self.weight_scale / jnp.sqrt(jnp.asarray(point.size, point.dtype))
         # The bias as one more coordinate: no point is at the origin then, and all is smooth there.
-        constant = jnp.reshape(self.bias_scale, 1).astype(x.dtype)
-        pair = Covariances.of_vectors(*(jnp.concatenate([scale * point, constant]) for point in (x, y)))
-        tangent = pair.product
+        constant = jnp.reshape(self.bias_scale, 1).astype(point.dtype)
+        layers = [self.activation.first(jnp.concatenate([scale * jnp.ravel(point), constant]))]
         for layer in range(self.depth):
-            moments, slopes = self.activation.propagate(pair)
-            pair = moments.scaled(weight)
-            if layer < self.depth - 1 or self.output_bias:
-                pair = pair.shifted(bias)
-            tangent = pair.product + weight * tangent * slopes
-        return pair.product, tangent
+            layers.append(self.activation.after(layers[-1], *self._variances(layer)))
+        return tuple(layers)
+
+    def _variances(self, layer: int) -> tuple[Array, Array | None]:
+        """Of weights and biases after a hidden layer; `None` where there are no biases."""
+        biased = layer < self.depth - 1 or self.output_bias
+        return jnp.square(self.weight_scale), jnp.square(self.bias_scale) if biased else None
+
+    def _output(self, one: tuple[PyTree, ...], two: tuple[PyTree, ...]) -> tuple[Array, Array]:
+        """The covariance of the output at two points, and the tangent kernel."""
+        pair = self.activation.meet(one[0], two[0])
+        product = tangent = self.activation.product(pair, one[0], two[0])
+        for layer in range(self.depth):
+            weight, bias = self._variances(layer)
+            layers = (one[layer], two[layer]), (one[layer + 1], two[layer + 1])
+            pair, slopes = self.activation.propagate(pair, *layers, weight, bias)
+            product = self.activation.product(pair, *layers[1])
+            tangent = product + weight * tangent * slopes
+        return product, tangent
 
 
 class NeuralTangent(FullyConnected):
@@ -84,8 +94,8 @@ class NeuralTangent(FullyConnected):
     (3, 3)
     """
 
-    def __call__(self, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
-        return self._output(x, y)[1]
+    def of_pair(self, one: tuple[PyTree, ...], two: tuple[PyTree, ...]) -> Float[Array, ""]:
+        return self._output(one, two)[1]
 
 
 class NetworkGaussianProcess(FullyConnected):
@@ -115,5 +125,5 @@ class NetworkGaussianProcess(FullyConnected):
     True
     """
 
-    def __call__(self, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
-        return self._output(x, y)[0]
+    def of_pair(self, one: tuple[PyTree, ...], two: tuple[PyTree, ...]) -> Float[Array, ""]:
+        return self._output(one, two)[0]

@@ -1,9 +1,9 @@
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from dynamics._checks import as_leaf, check_number
-from dynamics.function_space.kernels.base import Kernel, flat_pair
+from dynamics.function_space.kernels.base import Kernel
 
 
 class Gaussian(Kernel):
@@ -24,6 +24,8 @@ class Gaussian(Kernel):
     def __check_init__(self):
         check_number(self, "bandwidth", above=0)
 
-    def __call__(self, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
-        x, y = flat_pair(x, y)
-        return jnp.exp(-jnp.sum(jnp.square((x - y) / self.bandwidth)) / 2)
+    def of_point(self, point: Array) -> Array:
+        return jnp.ravel(point) / self.bandwidth
+
+    def of_pair(self, one: Array, two: Array) -> Float[Array, ""]:
+        return jnp.exp(-jnp.sum(jnp.square(one - two)) / 2)

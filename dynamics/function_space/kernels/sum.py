@@ -2,7 +2,7 @@ import functools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from dynamics._checks import as_leaf, is_concrete
 from dynamics.function_space.kernels.base import Kernel
@@ -43,6 +43,9 @@ class Sum(Kernel):
             if jnp.shape(weight) != () or (is_concrete(weight) and not 0 <= float(weight) < jnp.inf):
                 raise ValueError(f"Sum has the weight {weight}; expected finite numbers >= 0")
 
-    def __call__(self, x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
-        terms = (weight * kernel(x, y) for weight, kernel in zip(self.weights, self.kernels, strict=True))
-        return functools.reduce(jnp.add, terms)
+    def of_point(self, point: Array) -> tuple[PyTree, ...]:
+        return tuple(kernel.of_point(point) for kernel in self.kernels)
+
+    def of_pair(self, one: tuple[PyTree, ...], two: tuple[PyTree, ...]) -> Float[Array, ""]:
+        rows = zip(self.weights, self.kernels, one, two, strict=True)
+        return functools.reduce(jnp.add, (weight * kernel.of_pair(*pair) for weight, kernel, *pair in rows))
