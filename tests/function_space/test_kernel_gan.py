@@ -199,18 +199,19 @@ def test_the_kink_of_relu_gets_no_verdict():
 @pytest.mark.slow
 def test_frequencies_of_relu_grow_with_the_points():
     """On finer grids of points the critic turns particles ever faster with ReLU, and no faster with erf."""
-    data = np.array([-0.53, 0.71])
+    data, counts = np.array([-0.53, 0.71]), np.array([8, 16, 32])
 
     def fastest(kernel, count):
         game = KernelGAN(kernel, data, points=np.linspace(-2, 2, count))
         return np.abs(dy.stability(game, FLOW).eigenvalues.imag).max()
 
-    relu, erf = (
-        [fastest(kernels.NeuralTangent(1, a), count) for count in (8, 32, 128)] for a in (kernels.ReLU(), kernels.Erf())
-    )
-    assert relu[1] > 1.5 * relu[0] and relu[2] > 1.5 * relu[1]  # as 1/sqrt(spacing)
+    # The squares are those of the smooth rest, plus the kink's share, in proportion to one over the spacing.
+    squares = np.array([fastest(kernels.NeuralTangent(1), count) for count in counts]) ** 2
+    slopes = np.diff(squares) / np.diff((counts - 1) / 4)
+    assert squares[2] > 2 * squares[0] and slopes[0] > 0.05
+    np.testing.assert_allclose(slopes[1], slopes[0], rtol=0.05)
     exact = np.sqrt(np.linalg.eigvalsh(mixed_derivatives(SMOOTH, data[:, None]))[-1]) / 2
-    np.testing.assert_allclose(erf[2], exact, rtol=1e-3)
+    np.testing.assert_allclose(fastest(kernels.NeuralTangent(1, kernels.Erf()), 16), exact, rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -264,11 +265,12 @@ def test_particles_find_the_data(game):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("game", [KernelGAN, RetrainedKernelGAN])
-def test_games_keep_the_promises(game):
+@pytest.mark.parametrize("game, broken", [(KernelGAN, []), (RetrainedKernelGAN, ["field", "Jacobian"])])
+def test_games_keep_the_promises(game, broken):
+    """All of them; but a discriminator that is held fixed makes a field that is no gradient of the loss, on purpose."""
     made, start = game.example()
     result = dy.checks.check_game(made, players=start)
-    assert not result.failed, result.describe()
+    assert [check.name for check in result.failed] == broken, result.describe()
 
 
 @pytest.mark.parametrize(
