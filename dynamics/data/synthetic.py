@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 import dynamics.distributions as distributions
-from dynamics._checks import Numbers, as_leaf, as_whole
+from dynamics._checks import Numbers, as_leaf, as_whole, is_concrete
 from dynamics._memory import check_memory, counted
 from dynamics.data.dataset import DataSet
 
@@ -35,7 +35,7 @@ def ring(
     (5, 2)
     """
     modes = as_whole("modes", modes)
-    return _around(key, size, distributions.ring(modes, float(_positive("radius", radius))).means, std, "ring")
+    return _around(key, size, distributions.ring(modes, float(positive("radius", radius))).means, std, "ring")
 
 
 def grid(
@@ -65,7 +65,7 @@ def grid(
     """
     places = np.arange(as_whole("side", side)) - (side - 1) / 2
     centres = np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1).reshape(-1, 2)
-    return _around(key, size, _positive("spacing", spacing) * jnp.asarray(centres), std, "grid")
+    return _around(key, size, positive("spacing", spacing) * jnp.asarray(centres), std, "grid")
 
 
 def mixture(
@@ -121,8 +121,9 @@ def _around(
     return DataSet(values, labels, centres, spread, name, modes)
 
 
-def _positive(name: str, value: Numbers) -> Array:
+def positive(name: str, value: Numbers) -> Array:
+    """A number > 0 as an array; `ValueError` for any other."""
     leaf = as_leaf(value)
-    if leaf.shape != () or not 0 < float(leaf) < np.inf:
+    if leaf.shape != () or (is_concrete(leaf) and not 0 < float(leaf) < np.inf):
         raise ValueError(f"{name} is {value}; expected a finite number > 0")
     return leaf

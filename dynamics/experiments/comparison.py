@@ -15,6 +15,7 @@ import dynamics.ensembles as ensembles
 from dynamics.ensembles.cells import Built
 from dynamics.ensembles.players import players_of
 from dynamics.game import Game, Players
+from dynamics.simulation import Run, simulate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,6 +42,7 @@ class Comparison:
         shares: those of the measures that are yes or no (1 or 0): their error bars are those of a share.
         findings: from the dataset, what the numbers say, as sentences.
         settings: the arguments that made it, by name.
+        illustrated: a variant, of particles in the plane, whose way with the first seed the report shows; or `None`.
         published: values from the literature, by measure and variant, which the picture shows beside the means.
     """
 
@@ -55,6 +57,7 @@ class Comparison:
     shares: tuple[str, ...]
     findings: Callable[["xr.Dataset"], list[str]]
     settings: Mapping[str, Any]
+    illustrated: str | None = None
     published: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def run(self, store: str | os.PathLike | None = None, progress: Any = False) -> "xr.Dataset":
@@ -82,6 +85,20 @@ class Comparison:
             parts.append(dataset[["outcome", "residual"]].assign(self._measured(build, dataset)))
         names = xr.Variable(VARIANT, list(self.variants))
         return xr.concat(parts, names, combine_attrs="override")
+
+    def illustration(self, saves: int = 60) -> tuple[Game, Run]:
+        """The game of the variant that is illustrated, with the first seed, and a run of it saved on the way.
+
+        Raises:
+            ValueError: none is.
+        """
+        if self.illustrated is None:
+            raise ValueError(f"the comparison {self.name!r} illustrates no variant; expected one that does")
+        settings = {name: values[0] for name, values in self.axes.items()}
+        game, update, start = self.variants[self.illustrated](**settings, seed=jax.random.key(0))
+        assert start is not None
+        every = max(1, self.steps // saves)
+        return game, simulate(game, update, start, steps=self.steps, save_every=every, key=self.key, classify=False)
 
     def means(self, dataset: "xr.Dataset") -> "xr.Dataset":
         """Means over the seeds, and ends of their intervals, of every measure.

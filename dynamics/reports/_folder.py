@@ -61,7 +61,7 @@ def writer(
     to_json: Callable[[Any, Any], Any],
     markdown: Callable[[Any, Any, str | None], str],
     draw: Callable[[Any, Any, str, Path], None],
-    names: Sequence[str],
+    names: Sequence[str] | Callable[[Any], Sequence[str]],
 ) -> Callable[..., None]:
     """The function that writes a kind of report.
 
@@ -69,7 +69,7 @@ def writer(
         to_json: the numbers, of what was asked and of the dataset that came out.
         markdown: the text, of these and the command.
         draw: draws the picture of a name into a path.
-        names: of the pictures' files.
+        names: of the pictures' files, or what tells them of what was asked.
     """
 
     def write(
@@ -92,7 +92,8 @@ def writer(
         Raises:
             OSError: the numbers cannot be written.
         """
-        pictures = {name: partial(draw, asked, dataset, name) for name in names}
+        files = names(asked) if callable(names) else names
+        pictures = {name: partial(draw, asked, dataset, name) for name in files}
         write_folder(directory, to_json(asked, dataset), markdown(asked, dataset, command), pictures, problems)
 
     return write

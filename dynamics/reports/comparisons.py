@@ -12,7 +12,7 @@ from dynamics.reports._folder import how_to_repeat, writer
 if TYPE_CHECKING:
     import xarray as xr
 
-PICTURE, CELLS = "comparison.png", "cells"
+PICTURE, PARTICLES, MOTION, CELLS = "comparison.png", "particles.png", "particles.gif", "cells"
 FILES = ("results.json", "report.md", PICTURE)
 
 
@@ -43,7 +43,16 @@ def markdown(comparison: Comparison, dataset: "xr.Dataset", command: str | None 
     names = [str(name) for name in means.data_vars if f"{name}_low" in means]
     heads = [VARIANT, *comparison.axes, *(name.replace("_", " ") for name in names)]
     lines = [f"# {comparison.title}", "", *(f"- {line}" for line in comparison.findings(dataset)), ""]
-    lines += [f"![Means]({PICTURE})", "", "## Means", ""]
+    lines += [f"![Means]({PICTURE})", ""]
+    if comparison.illustrated is not None:
+        said = f"of {comparison.illustrated}, the first seed"
+        lines += [
+            f"![The way {said}, and the discriminator at its end]({PARTICLES})",
+            "",
+            f"![The same {said}]({MOTION})",
+            "",
+        ]
+    lines += ["## Means", ""]
     lines += [
         f"Of {comparison.seeds} seeds and {comparison.steps} steps each; in brackets the interval of 95 % of the mean "
         "(Student's t, and Wilson's score for shares).",
@@ -65,6 +74,9 @@ def markdown(comparison: Comparison, dataset: "xr.Dataset", command: str | None 
 def _draw(comparison: Comparison, dataset: "xr.Dataset", name: str, path: Path) -> None:
     from dynamics import plots
 
+    if name != PICTURE:
+        _draw_illustration(comparison, name, path)
+        return
     said = f"means of {comparison.seeds} seeds and their intervals of 95 %"
     axis = next(iter(comparison.axes))
     means, published = comparison.means(dataset), comparison.published
@@ -72,4 +84,23 @@ def _draw(comparison: Comparison, dataset: "xr.Dataset", name: str, path: Path) 
     plots.save(plots.comparison(means, axis=axis, **options), path)
 
 
-write = writer(to_json, markdown, _draw, (PICTURE,))
+def _draw_illustration(comparison: Comparison, name: str, path: Path) -> None:
+    from dynamics import plots
+    from dynamics.function_space import RetrainedKernelGAN, landscape
+
+    game, run = comparison.illustration()
+    assert isinstance(game, RetrainedKernelGAN)
+    options: dict[str, Any] = {"title": comparison.title, "subtitle": f"{comparison.illustrated}, first seed"}
+    if name == PARTICLES:
+        ground = landscape(game, run.final)
+        plots.save(plots.particles(run.players[0], game.data, ground, **options), path)
+    else:
+        plots.animate(run, data=game.data, **options).save(path)
+
+
+def pictures(comparison: Comparison) -> tuple[str, ...]:
+    """Names of the files with pictures."""
+    return (PICTURE,) if comparison.illustrated is None else (PICTURE, PARTICLES, MOTION)
+
+
+write = writer(to_json, markdown, _draw, pictures)

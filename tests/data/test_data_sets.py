@@ -88,3 +88,23 @@ def test_a_data_set_is_where_a_gan_takes_its_samples_from():
 def test_bad_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make(jax.random.key(0))
+
+
+def test_shapes_are_drawn_evenly():
+    square = np.asarray(dy.data.shape(jax.random.key(0), 4000, name="square", scale=np.sqrt(2)).values)
+    np.testing.assert_allclose(np.abs(square).max(axis=1), 1, rtol=1e-12)
+    sides = [np.isclose(square[:, axis], sign).mean() for axis in (0, 1) for sign in (1, -1)]
+    np.testing.assert_allclose(sides, 0.25, atol=0.03)  # four standard errors
+    circle = jax.jit(lambda key: dy.data.shape(key, 500, name="circle", scale=3.0).values)(jax.random.key(1))
+    np.testing.assert_allclose(np.linalg.norm(circle, axis=1), 3, rtol=1e-4)
+    angles = np.sort(np.arctan2(*np.asarray(circle).T))
+    assert np.abs(angles / (2 * np.pi) + 0.5 - (np.arange(500) + 0.5) / 500).max() < 0.09  # Kolmogorov's test
+    noisy = dy.data.shape(jax.random.key(2), 2000, name="cross", std=0.1).values
+    np.testing.assert_allclose(np.abs(noisy).min(axis=1).std(), 0.1 * np.sqrt(1 - 2 / np.pi), rtol=0.15)
+    for name in ("heart", "moons", "spiral", "star"):
+        points = dy.data.shape(jax.random.key(3), 300, name=name).values
+        assert points.shape == (300, 2) and 0.7 < np.abs(points).max() < 1.1
+    with pytest.raises(ValueError, match="no shape 'hart'; did you mean 'heart'"):
+        dy.data.shape(jax.random.key(0), 3, name="hart")
+    with pytest.raises(ValueError, match="scale is 0"):
+        dy.data.shape(jax.random.key(0), 3, scale=0.0)

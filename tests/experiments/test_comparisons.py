@@ -163,7 +163,8 @@ def test_small_ones_at_the_command_line(name, tmp_path, capsys, monkeypatch):
     arguments = ["run", name, "--out", str(tmp_path), "--quiet", "--precision", "64", *sets]
     assert cli.main([*arguments, "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
-    assert {path.name for path in tmp_path.iterdir()} == {*report.FILES, report.CELLS}
+    pictures = report.pictures(make(**SMALL[name]))
+    assert {path.name for path in tmp_path.iterdir()} == {*report.FILES, *pictures, report.CELLS}
     assert cli.main([*arguments, "--resume"]) == 0
     assert results["findings"][0][:40] in capsys.readouterr().out
     assert cli.main([*arguments, "--store", "elsewhere"]) == 2

@@ -61,9 +61,15 @@ def test_starts_of_the_comparison():
     assert measured["wasserstein"] == measured["share_left"] == 0 and abs(measured["energy"]) < 1e-12
     assert comparison.measures(game, (start,), (start,))["share_left"] == 1
     assert np.isnan(comparison.measures(game, (start,), (np.nan * start,))["wasserstein"])
-    line = kernels(line=True).variants["sine, minimax"](time=1.0, seed=jax.random.key(1))
+    line = kernels(data="line").variants["sine, minimax"](time=1.0, seed=jax.random.key(1))
     assert sorted(np.ravel(line[0].data).tolist()) == pytest.approx([0.3, 0.9, 1.5, 1.845, 1.98])
-    for wrong in ({"points": 9}, {"time": -1.0}, {"speed": np.inf}):
+    _, _, (start,) = kernels(data="heart", start="spiral", points=9).variants["erf, hinge"](1.0, jax.random.key(2))
+    assert start.shape == (9, 2)
+    pytest.importorskip("sklearn")
+    digits, _, (start,) = kernels(data="digits", points=12).variants["erf, hinge"](time=1.0, seed=jax.random.key(3))
+    assert digits.data.shape == start.shape == (12, 64) and digits.data.min() == -1
+    wrongs = ({"points": 9}, {"time": -1.0}, {"speed": np.inf}, {"data": "heat"}, {"start": "gaussians"})
+    for wrong in (*wrongs, {"start": "star", "data": "digits"}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
             kernels(**wrong)
 
