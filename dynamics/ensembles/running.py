@@ -25,6 +25,7 @@ from dynamics._names import nearest
 from dynamics._progress import Progress, Shown
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Source, source_of
+from dynamics.analysis.stability.notes import Note
 from dynamics.compiler import fallback
 from dynamics.compiler.fingerprints import fingerprint, hash_of
 from dynamics.compiler.jaxprs import largest_array
@@ -50,6 +51,7 @@ from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, as_players
 from dynamics.simulation import Measure, start_state
 from dynamics.updates.base import State, Update
+from dynamics.updates.rounded import is_rounded
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -362,6 +364,8 @@ def _planned(
     described = tables.described(kind, resolution)
     described |= {variable.name: variable.attributes for variable in players}
     described |= tables.equilibria_described(players)
+    if is_rounded(parts[1]):
+        described["predicted_verdict"] |= {"comment": Note.rounding.value}
     tolerance, limit = (float(value) for value in thresholds)
     settings = {
         "design": cells.design,

@@ -223,7 +223,16 @@ def _asked(results: Results) -> str:
         "equilibrium, where the eigenvalues ought to rule. The whole study, with every default filled in, is in "
         "`study.toml`.",
     ]
+    if _is_rounded(results.settings):
+        lines += ["", "Predictions are those without rounding: in finite precision runs may stall, or stay on a floor."]
     return "\n".join(lines)
+
+
+def _is_rounded(data: Any) -> bool:
+    """Whether a table of the study is an update in finite precision."""
+    if isinstance(data, dict):
+        return data.get("name") == "Rounded" or any(map(_is_rounded, data.values()))
+    return isinstance(data, (list, tuple)) and any(map(_is_rounded, data))
 
 
 def _pictures(drawn: Sequence[str]) -> str:

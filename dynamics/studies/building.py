@@ -275,6 +275,9 @@ def _call(factory: Callable, data: dict[str, Any], where: str) -> Any:
             positional.extend(value)
         else:
             keywords[key] = value
+    if positional:  # what comes before them in the signature has no name in the call
+        ahead = [key for key, one in parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD and key in keywords]
+        positional = [*(keywords.pop(key) for key in ahead), *positional]
     with blamed(where):
         return factory(*positional, **keywords)
 
@@ -287,6 +290,8 @@ def _argument(key: str, value: Any, parameter: inspect.Parameter | None, where: 
         return _FUNCTIONS[key](value, where)
     if key in ("optimisers", "penalties"):
         return [_component(key, v, f"{where}.{i}") for i, v in enumerate(_list(value, where))]
+    if key == "formats":
+        return [_format(v, f"{where}.{i}") for i, v in enumerate(_list(value, where))]
     if key == "projections":
         return [_projection(v, f"{where}.{i}") for i, v in enumerate(_list(value, where))]
     if key == "key":
@@ -493,6 +498,13 @@ def _check_size(value: float, where: str) -> None:
     largest = float(jnp.finfo(jnp.result_type(float)).max)
     if abs(value) > largest:
         raise StudyError(f"{where}: got {value}; expected at most {largest:.3g}, the largest number in this precision")
+
+
+def _format(value: Any, where: str) -> Any:
+    """A format of numbers: its name, or how many significand bits it has, which may be an axis."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise StudyError(f'{where}: got {shown(value)}; expected a name such as "bfloat16", or a number of bits')
+    return value
 
 
 def _projection(spec: Any, where: str) -> Any:

@@ -52,6 +52,7 @@ from dynamics.studies.kept import Kept
 from dynamics.studies.results import Cell, Judged, Portrait, Results, label
 from dynamics.studies.schema import Recipe, Study, StudyError
 from dynamics.updates import Update
+from dynamics.updates.rounded import is_drawn
 
 NEARBY = 1e-3  # distance from the equilibrium of the second, local run of every cell
 NEIGHBOURHOOD = 0.05  # distance from it beyond which the local run has left
@@ -453,7 +454,8 @@ def _program(jobs: list[_Job], settings: dict[str, Any] | None) -> Any:
 def _length(method: Update | AbstractFlow, settings: dict[str, Any]) -> dict[str, Any]:
     """How long a study's runs are, as arguments of `simulate`."""
     if isinstance(method, Update):
-        return {"steps": settings["steps"]}
+        key = jax.random.key(settings["seed"]) if is_drawn(method) else None
+        return {"steps": settings["steps"], "key": key}
     until = settings["until"]
     if isinstance(method, NoisyFlow):
         return {"until": until, "dt0": until / 4000, "key": jax.random.key(settings["seed"])}

@@ -142,10 +142,19 @@ class Rounded(ThreadedUpdate):
         return cls(Alternating(*(sgd(rate) for rate in rates)), "float64", memory=None)
 
 
+def _all_rounded(method: Any) -> list[Rounded]:
+    nodes = jax.tree.leaves(method, is_leaf=lambda node: isinstance(node, Rounded))
+    return [node for node in nodes if isinstance(node, Rounded)]
+
+
 def is_rounded(method: Any) -> bool:
     """Whether an update in finite precision is part of a method."""
-    nodes = jax.tree.leaves(method, is_leaf=lambda node: isinstance(node, Rounded))
-    return any(isinstance(node, Rounded) for node in nodes)
+    return bool(_all_rounded(method))
+
+
+def is_drawn(method: Any) -> bool:
+    """Whether a part of a method rounds at random, and needs a key."""
+    return any(node.rounding == "stochastic" or is_drawn(node.inner_update) for node in _all_rounded(method))
 
 
 def unrounded(method: Any) -> Any:

@@ -16,6 +16,7 @@ from dynamics import catalogue, objectives, optimisers, studies
 from dynamics.analysis import Stability
 from dynamics.analysis.normal_forms.invariants import Invariant
 from dynamics.analysis.stability.higher_orders import NormalForm
+from dynamics.reports import studies as report
 from dynamics.studies import StudyError, building, engine, prediction, results
 from dynamics.studies.agreement import Evidence, judge
 from dynamics.studies.building import build
@@ -31,6 +32,7 @@ NEEDED = {
     "Averaged": {"inner_update": {"name": "Simultaneous", "optimisers": SGD}},
     "Lookahead": {"inner_update": {"name": "Alternating", "optimisers": SGD}},
     "WithVariables": {"inner_update": {"name": "Alternating", "optimisers": SGD}},
+    "Rounded": {"inner_update": {"name": "Alternating", "optimisers": SGD}, "formats": ["bfloat16", 11]},
     "Scheduled": {
         "inner_update": {"name": "Simultaneous", "optimisers": SGD},
         "schedule": {"name": "Every", "interval": 2},
@@ -56,7 +58,7 @@ NEEDED = {
         "offsets": [[1, 0], [-0.5]],
     },
 }
-FROM_PYTHON = {"ModifiedFlow", "Natural", "Rounded"}  # take a function, geometries, formats
+FROM_PYTHON = {"ModifiedFlow", "Natural"}  # take a function, geometries
 NETWORKS = {"RingGAN", "MixtureGame", "VEEGAN", "VRAL"}  # made of functions, or the players are no lists of numbers
 
 
@@ -424,6 +426,28 @@ def test_a_noisy_flow_is_run_with_the_study_s_seed(tmp_path):
     assert 1e-4 < cell.distance < 0.2
 
 
+@pytest.mark.slow
+def test_precision_is_an_axis(tmp_path):
+    """Bits of the significand over an axis, names of formats, and rounding at random with the study's seed."""
+    inner = {"name": "Simultaneous", "optimisers": SGD}
+    update = {"name": "Rounded", "formats": [8], "inner_update": inner}
+    drawn = {"name": "Rounded", "formats": ["bfloat16"], "rounding": "stochastic", "exact": True, "inner_update": inner}
+    axes = {"method.0.update.formats.0": [6, 11, 24]}
+    methods = [{"label": "nearest", "update": update}, {"label": "drawn", "update": drawn}]
+    blocks, offsets = [[[[2.0]], [[1.0]]], [[[-1.0]], [[1.5]]]], [[1.0], [-0.5]]  # at rest away from 0
+    game = {"name": "Quadratic", "blocks": blocks, "offsets": offsets, "start": [[1.0], [0.5]]}
+    found = studies.execute(studies.load(write(tmp_path, methods, game, steps=2000, axes=axes)))
+    nearest_, drawn_ = ([cell for cell in found.cells if cell.method == name] for name in ("nearest", "drawn"))
+    assert {cell.predicted for cell in found.cells} == {"stable"}
+    distances = [cell.distance for cell in nearest_]
+    assert nearest_[0].outcome == "stalled" and distances[0] > 4 * distances[1] > 16 * distances[2]
+    # A step below half the distance of neighbours moves nothing to the nearest, at random what it should on average.
+    assert max(cell.distance for cell in drawn_) < distances[0]
+    assert "Predictions are those without rounding" in report.markdown(found)
+    with pytest.raises(StudyError, match="format is 'bfloat15'; did you mean 'bfloat16'"):
+        list(map(build, studies.load(write(tmp_path, {"update": update | {"formats": ["bfloat15"]}}, PLANAR)).recipes))
+
+
 # One program for several objectives
 
 
@@ -527,7 +551,7 @@ def test_the_study_of_all_methods_has_every_method():
     }
     # Of a game without variables `WithVariables` is the update inside it.
     # A schedule changes another update, as such it is not in the table.
-    left_out = {"FictitiousPlay", "Noisy", "NoisyFlow", "WithVariables", "Scheduled"} | FROM_PYTHON
+    left_out = {"FictitiousPlay", "Noisy", "NoisyFlow", "WithVariables", "Scheduled", "Rounded"} | FROM_PYTHON
     members = {name for room in ("updates", "flows", "directions") for name in catalogue.members(room)}
     assert members - names == left_out
     text = str(study.data["method"])
