@@ -2,10 +2,11 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection, PolyCollection
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import CenteredNorm, LinearSegmentedColormap, ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.path import Path
 
 from dynamics.analysis.stability.boundary import KINDS
 from dynamics.plots import _style as style
@@ -13,6 +14,9 @@ from dynamics.studies.results import Cell, Results
 
 MOST_ROWS = 600  # a taller picture than this no viewer opens
 MOST_PANELS = 24
+
+# The upper right corner of a cell, of one size in points whatever the cell's.
+CORNER = {"marker": Path([(0, 0), (-1, 0), (0, -1), (0, 0)], closed=True), "markersize": 15, "markeredgewidth": 0}
 
 _NAMES = list(style.OUTCOMES)
 _RATES = LinearSegmentedColormap.from_list("rates", [style.BLUE, "#F7F7F7", style.VERMILLION])
@@ -59,7 +63,7 @@ def _table(results: Results) -> Figure:
         shade[row, column] = _NAMES.index(cell.outcome)
         verdicts[cell.predicted].append(((left + right) / 2, row))
         if cell.agreement == "explained":
-            corners.append([(right, row - 0.5), (right, row + 0.02), (right - 0.22, row - 0.5)])
+            corners.append((right, row - 0.5))
         elif cell.agreement == "unexplained":
             frames.append(Rectangle((left + 0.07, row - 0.4), right - left - 0.14, 0.8))
 
@@ -81,7 +85,8 @@ def _table(results: Results) -> Figure:
             x, y = np.array(points, float).T
             face = {"color": style.INK} if name != "stable" else {"facecolor": style.INK, "edgecolor": style.INK}
             axes.scatter(x, y, marker=style.VERDICT_MARKS[name], s=17, linewidths=1.3, **face)
-    axes.add_collection(PolyCollection(corners, facecolor=style.INK, edgecolor="none"))
+    if corners:
+        axes.plot(*zip(*corners, strict=True), **CORNER, linestyle="", color=style.INK, clip_on=False)
     axes.add_collection(PatchCollection(frames, facecolor="none", edgecolor=style.INK, linewidth=2.2))
     style.dress(axes, x="method, as map and as flow", y="objective and penalty, by game", grid=False)
     axes.set_xlim(edges[0], edges[-1])
