@@ -55,6 +55,8 @@ from dynamics.analysis.nonnormal.numerical_range import numerical_radius as nume
 from dynamics.analysis.nonnormal.pseudospectra import Pseudospectrum as Pseudospectrum
 from dynamics.analysis.nonnormal.pseudospectra import pseudospectrum as pseudospectrum
 from dynamics.analysis.normal_forms.invariants import Invariant as Invariant
+from dynamics.analysis.stability.filippov import find_pseudo_equilibrium as find_pseudo_equilibrium
+from dynamics.analysis.stability.filippov import sliding as sliding
 from dynamics.analysis.stability.higher_orders import Decay as Decay
 from dynamics.analysis.stability.higher_orders import NormalForm as NormalForm
 from dynamics.analysis.stability.leading import FieldOperator as FieldOperator
@@ -64,6 +66,7 @@ from dynamics.analysis.stability.leading import StateOperator as StateOperator
 from dynamics.analysis.stability.leading import SymmetricPart as SymmetricPart
 from dynamics.analysis.stability.linearisation import Linearisation as Linearisation
 from dynamics.analysis.stability.linearisation import linearise as linearise
+from dynamics.analysis.stability.sliding import Sliding as Sliding
 from dynamics.analysis.stability.verdict import Stability as Stability
 from dynamics.analysis.stability.verdict import Verdict as Verdict
 from dynamics.analysis.stability.verdict import stability as stability

@@ -404,7 +404,8 @@ class _Evaluation:
         count = int(np.prod(batch, dtype=int))
         a = left.transpose((*batch_left, *free_left, *summed_left)).reshape(count, -1, inner)
         b = right.transpose((*batch_right, *summed_right, *free_right)).reshape(count, inner, -1)
-        return np.matmul(a, b).reshape(*batch, *rows, *columns) if inner else exact(np.zeros((*batch, *rows, *columns)))
+        shape = (*batch, *rows, *columns)
+        return np.matmul(a, b).reshape(shape) if inner else exact(np.zeros(shape))
 
     def moved(self, eqn: Any, values: list[Any]) -> list[Any]:
         """What only moves numbers, done with their places: JAX moves these."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dynamics.compiler._jax import Scan, bind, branches, called, opened, subjaxprs
@@ -45,6 +46,50 @@ def gaps(function: Callable[..., Any]) -> Callable[..., Float[Array, " switches"
     return distances
 
 
+class NoSide(ValueError):
+    """A switch has no two sides that are known here; the message says which."""
+
+
+def on_sides(function: Callable[..., Any], signs: np.ndarray) -> Callable[..., tuple[Any, Float[Array, " switches"]]]:
+    """A function of the same arguments that returns its values and gaps, with some switches held on one of their sides.
+
+    It is the smooth piece that the program follows on these sides, continued across the switches: a comparison has the
+    same answer, a maximum takes the same argument, an absolute value is the number or its negative, on either side.
+
+    Args:
+        function: of arrays, or pytrees of them.
+        signs: for each switch, as `gaps` counts them, the sign of the gap on its side; 0 leaves it as it is.
+
+    Raises:
+        NoSide: when called, where a switch that is held is the step of a rounding, or a tie of more than two numbers.
+
+    >>> value, _ = on_sides(lambda x: jax.nn.relu(x) + 2 * jnp.abs(x), np.array([-1, -1]))(3.0)
+    >>> float(value)
+    -6.0
+    """
+
+    @functools.wraps(function)
+    def held(*arguments: Any) -> tuple[Any, Array]:
+        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        leaves = jax.tree.leaves(arguments)
+        results, parts = _evaluate(program.jaxpr, program.consts, leaves, [True] * len(leaves), _Sides(signs))
+        return jax.tree.unflatten(jax.tree.structure(shape), [value for value, _ in results]), _joined(parts)
+
+    return held
+
+
+class _Sides:
+    """The signs of switches, handed out in the order in which a program comes to them."""
+
+    def __init__(self, signs: Any):
+        self.signs, self.place = signs, 0
+
+    def next(self, count: int) -> Any:
+        """The signs of so many switches."""
+        self.place += count
+        return self.signs[self.place - count : self.place]
+
+
 def may_switch(jaxpr: Any) -> bool:
     """Whether a program holds an operation that may switch."""
     names = COMPARED | ROUNDED | TIED | {"abs", "sign", "clamp", "rem", "convert_element_type"}
@@ -72,16 +117,20 @@ def _joined(parts: Sequence[Array]) -> Array:
 
 
 def _evaluate(
-    jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], depends: Sequence[bool]
+    jaxpr: Any,
+    constants: Sequence[Any],
+    arguments: Sequence[Any],
+    depends: Sequence[bool],
+    sides: _Sides | None = None,
 ) -> tuple[list[tuple[Any, bool]], list[Array]]:
-    """The results with whether they depend on the arguments that are marked, and the gaps."""
+    """The results with whether they depend on the arguments that are marked, and the gaps; on sides where given."""
     parts: list[Array] = []
 
     def evaluate(eqn: Any, inputs: list[tuple[Any, bool]]) -> list[tuple[Any, bool]]:
         values, marks = [value for value, _ in inputs], [mark for _, mark in inputs]
         if not any(marks):
             return [(value, False) for value in bind(eqn, values)]
-        results, more = _equation(eqn, values, marks)
+        results, more = _equation(eqn, values, marks, sides)
         parts.extend(more)
         return results
 
@@ -89,37 +138,69 @@ def _evaluate(
     return interpret(jaxpr, inputs, evaluate, lambda atom: (atom.val, False)), parts
 
 
-def _equation(eqn: Any, values: list[Any], marks: list[bool]) -> tuple[list[tuple[Any, bool]], list[Array]]:
+def _equation(
+    eqn: Any, values: list[Any], marks: list[bool], sides: _Sides | None
+) -> tuple[list[tuple[Any, bool]], list[Array]]:
     name, inner = eqn.primitive.name, called(eqn)
     if inner is not None and not _is_smooth(eqn):
-        return _closed(inner, values, marks)
+        return _closed(inner, values, marks, sides)
     if name == "scan" and may_switch(Scan.of(eqn).body.jaxpr):
-        parts: list[Array] = []
-
-        def body(row: list[Any], _: Any) -> list[Any]:
-            results, more = _closed(Scan.of(eqn).body, row, [True] * len(row))
-            return [*(value for value, _ in results), _joined(more)]
-
-        *results, rows = scanned(eqn, values, body)
-        return [(value, True) for value in results], [*parts, rows]
+        return _scanned(eqn, values, sides)
     if name == "cond" and any(may_switch(branch.jaxpr) for branch in branches(eqn)):
-        return _branches(branches(eqn), values)
-    return [(value, True) for value in bind(eqn, values)], _gaps(eqn, values)
+        return _branches(branches(eqn), values, sides)
+    parts = _gaps(eqn, values)
+    if sides is not None and parts:
+        signs = [sides.next(part.size).reshape(part.shape) for part in parts]  # NumPy arrays, unless in a loop
+        if any(map(_holds, signs)):
+            return [(_on_side(eqn, values, signs), True)], parts
+    return [(value, True) for value in bind(eqn, values)], parts
 
 
-def _closed(program: Any, values: Sequence[Any], marks: Sequence[bool]) -> tuple[list[tuple[Any, bool]], list[Array]]:
-    return _evaluate(*opened(program), values, marks)
+def _holds(signs: Any) -> bool:
+    """Whether a switch is held; of signs that are traced nothing is known."""
+    return isinstance(signs, jax.core.Tracer) or bool(np.any(np.asarray(signs) != 0))
 
 
-def _branches(cases: Sequence[Any], values: list[Any]) -> tuple[list[tuple[Any, bool]], list[Array]]:
-    def taken(branch: Any, *operands: Any) -> tuple[list[Any], Array]:
-        results, parts = _closed(branch, operands, [True] * len(operands))
+def _closed(
+    program: Any, values: Sequence[Any], marks: Sequence[bool], sides: _Sides | None = None
+) -> tuple[list[tuple[Any, bool]], list[Array]]:
+    return _evaluate(*opened(program), values, marks, sides)
+
+
+def _scanned(eqn: Any, values: list[Any], sides: _Sides | None) -> tuple[list[tuple[Any, bool]], list[Array]]:
+    def body(row: list[Any], signs: Any) -> list[Any]:
+        held = None if sides is None else _Sides(signs)
+        results, more = _closed(Scan.of(eqn).body, row, [True] * len(row), held)
+        return [*(value for value, _ in results), _joined(more)]
+
+    extra: Any = ()
+    if sides is not None:
+        scan = Scan.of(eqn)
+        plain = jax.eval_shape(lambda: scanned(eqn, values, lambda row, _: _plain_row(scan, row)))
+        shape = plain[-1].shape
+        extra = sides.next(int(np.prod(shape))).reshape(shape)
+    *results, rows = scanned(eqn, values, body, extra)
+    return [(value, True) for value in results], [rows]
+
+
+def _plain_row(scan: Scan, row: list[Any]) -> list[Any]:
+    results, more = _closed(scan.body, row, [True] * len(row))
+    return [*(value for value, _ in results), _joined(more)]
+
+
+def _branches(
+    cases: Sequence[Any], values: list[Any], sides: _Sides | None
+) -> tuple[list[tuple[Any, bool]], list[Array]]:
+    def taken(branch: Any, *operands: Any, signs: Any = None) -> tuple[list[Any], Array]:
+        held = None if signs is None else _Sides(signs)
+        results, parts = _closed(branch, operands, [True] * len(operands), held)
         return [value for value, _ in results], _joined(parts)
 
     shapes = [jax.eval_shape(functools.partial(taken, branch), *values[1:])[1] for branch in cases]
+    signs = [None if sides is None else sides.next(shape.size) for shape in shapes]
 
     def padded(place: int, *operands: Any) -> tuple[list[Any], Array]:
-        results, own = taken(cases[place], *operands)
+        results, own = taken(cases[place], *operands, signs=signs[place])
         dtype = jnp.result_type(*shapes)
         parts = [jnp.full(shape.shape, jnp.inf, dtype) for shape in shapes]
         parts[place] = own.astype(dtype)
@@ -161,3 +242,27 @@ def _gaps(eqn: Any, values: list[Any]) -> list[Array]:
             return [steps[..., -1]]
         return [steps[..., 0]] if name in {"reduce_min", "argmin"} else [steps]
     return []
+
+
+def _on_side(eqn: Any, values: list[Any], signs: list[Any]) -> Any:
+    """The result of an equation that switches, on the sides with these signs, one array of them per gap."""
+    name = eqn.primitive.name
+    side = signs[0]
+    usual = bind(eqn, values)[0]
+    above, held = side > 0, side != 0
+    if name in ("gt", "ge", "lt", "le", "eq", "ne"):
+        answer = {"gt": above, "ge": above, "lt": ~above, "le": ~above, "eq": above & ~above, "ne": above | ~above}
+        return jnp.where(held, answer[name], usual)
+    if name in ("max", "min"):
+        first, second = values if name == "max" else values[::-1]
+        return jnp.where(held, jnp.where(above, first, second), usual)
+    if name == "abs":
+        return jnp.where(held, jnp.where(above, values[0], -values[0]), usual)
+    if name == "sign":
+        return jnp.where(held, side.astype(usual.dtype), usual)
+    if name == "clamp":
+        low, number, high = values
+        from_low, from_high = signs
+        inside = jnp.where(from_low < 0, low, jnp.where(from_high > 0, high, number))
+        return jnp.where((from_low != 0) | (from_high != 0), inside, usual)
+    raise NoSide(f"the program switches in {name}, the sides of which are not told apart")

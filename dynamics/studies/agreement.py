@@ -54,6 +54,8 @@ def judge(evidence: Evidence) -> tuple[str, str]:
         return _noisy(evidence)
     if stability.smoothness == "not differentiable":
         return "explained", "Not differentiable at the equilibrium: there are no eigenvalues to predict from."
+    if stability.sliding is not None and stability.verdict is not Verdict.marginal:
+        return _jumping(evidence)
     judged_by_pieces = stability.pieces is not None and stability.verdict is not Verdict.marginal
     if stability.smoothness != "smooth" and not judged_by_pieces:
         return _rough(evidence)
@@ -219,6 +221,36 @@ def _algebraic(evidence: Evidence) -> tuple[str, str]:
         f"Far from the equilibrium: {what.lower()}, by which the distance should be {expected:.3g} at the end; it is "
         f"{evidence.distance:.3g}, and the run ends {evidence.outcome}."
     )
+
+
+def _jumping(evidence: Evidence) -> tuple[str, str]:
+    """A verdict at a jump: next to it the players move at a finite speed, whatever the distance."""
+    stability = evidence.stability
+    assert stability.sliding is not None
+    what = f"{stability.verdict.capitalize()} ({stability.sliding.motion} at a jump)"
+    near = evidence.near_distance / evidence.near_start
+    if stability.verdict is Verdict.unstable:
+        # A map may come back into a band about the point; a run from nearby is not to end in the point itself.
+        left = near > 3 or evidence.near_outcome in ("diverged", "cycling", "chaotic")
+        if not left or evidence.near_outcome == "converged":
+            return "unexplained", (
+                f"{what}, but close to the equilibrium the run ends {evidence.near_outcome}, at {near:.3g} times the "
+                "distance of its start."
+            )
+        if evidence.outcome == "converged":
+            return "explained", f"{what}: it leaves this point as predicted and comes to rest at another one."
+        return (
+            "agrees",
+            f"{what}: from close by it leaves to {evidence.near_distance:.3g}, and ends {evidence.outcome}.",
+        )
+    if not near <= AXES:
+        return "unexplained", (
+            f"{what}, but close to the equilibrium the run ends {evidence.near_outcome}, at {near:.3g} times the "
+            "distance of its start."
+        )
+    if evidence.outcome == "converged" or evidence.distance < evidence.start:
+        return "agrees", f"{what}: it comes closer, and ends {evidence.outcome}."
+    return "explained", f"Far from the equilibrium: {what.lower()}, but from this start it ends {evidence.outcome}."
 
 
 def _noisy(evidence: Evidence) -> tuple[str, str]:

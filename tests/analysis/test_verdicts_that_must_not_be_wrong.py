@@ -54,11 +54,13 @@ class Jump(dy.directions.Direction):
 
 
 @pytest.mark.parametrize(
-    "method", [Flow(Jump()), Simultaneous(optax.lion(0.1, weight_decay=0.1))], ids=["field", "sign of the gradient"]
+    "method, motion",
+    [(Flow(Jump()), "escaping"), (Simultaneous(optax.lion(0.1, weight_decay=0.1)), "sliding")],
+    ids=["field", "sign of the gradient"],
 )
-def test_a_jump_does_not_decide(method):
+def test_slopes_beside_a_jump_do_not_decide(method, motion):
     report = dy.stability(game(lambda x: x**2), method, (0.0,))
-    assert report.smoothness == "discontinuous" and report.verdict == "marginal"
+    assert report.smoothness == "discontinuous" and report.verdict == "unstable" and report.sliding.motion == motion
 
 
 def test_a_manifold_of_the_game_that_the_method_does_not_rest_on():

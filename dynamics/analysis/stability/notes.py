@@ -74,7 +74,39 @@ class Note(enum.Enum):
     )
     discontinuous = (
         "The field jumps at the point: there is no linearisation, the eigenvalues describe a neighbour of the map "
-        "only and do not decide; a cycle around the point is to be expected."
+        "only and do not decide."
+    )
+    jump_undecided = "What the jump does is not decided: {reason}."
+    escaping = (
+        "The field jumps at the point, and on one side of a switch it leads away from its surface, at speed "
+        "{speed:.6g}: from any start there, however close, it leaves at that speed, and no linear part decides."
+    )
+    leaving_ray = (
+        "The field jumps at the point, and along a ray it leads away from it, at speed {speed:.6g}, however close the "
+        "start: no linear part decides."
+    )
+    sliding = (
+        "The field jumps at the point, and leads towards the surfaces of the switches there, at speed {speed:.6g} or "
+        "more: training reaches them in finite time and slides along them (Filippov's solution). Eigenvalues are those "
+        "of the sliding field."
+    )
+    reached = (
+        "The field jumps at the point, and leads towards the surfaces of the switches there, at speed {speed:.6g} or "
+        "more, which meet in the point alone: training reaches it in finite time, and stays (Filippov's solution)."
+    )
+    slides_away = (
+        "The field jumps at the point, where training reaches the surfaces of the switches and slides along them, at "
+        "velocity {speed:.6g}: the point is no equilibrium of the sliding motion (Filippov's solution)."
+    )
+    chattering = (
+        "The map jumps at the point: from starts arbitrarily close a step goes as far as {distance:.6g}, so that it is "
+        "unstable, whatever the eigenvalues of its pieces. All sides lead back to the surfaces of the switches there: "
+        "training jumps about them, in a band of width {band} at most, to first order in the step, and moves along "
+        "them {along}."
+    )
+    jumping_map = (
+        "The map jumps at the point: from starts arbitrarily close a step goes as far as {distance:.6g}, so that it is "
+        "unstable, whatever the eigenvalues of its pieces{more}."
     )
     stiff = (
         "Difference quotients disagree with the Jacobian: it holds in a tiny neighbourhood only. Losses that bend "

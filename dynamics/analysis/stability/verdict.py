@@ -67,6 +67,7 @@ from dynamics.analysis.stability.piecewise import (
     sample_directions,
 )
 from dynamics.analysis.stability.rest import Repeated, Rest, above_zero, held_state, rest_state
+from dynamics.analysis.stability.sliding import Jump, NotSliding, Sliding, jump_at
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import COUNTER_LIMIT, State, Update, check_memory_of
@@ -79,6 +80,7 @@ PROBED = 128  # directions of a closer look
 NEWTON_STEPS = 20
 LARGEST_DENSE = 2000  # numbers in a state whose Jacobian is computed whole
 SIDES = 24  # of switches at the point, along which terms of higher order are held against values
+JUMPING = 1e-6  # part of the largest velocity that moves players
 FAINT = 1e3  # kinks below so many rounding errors may be rounding after all
 
 
@@ -98,7 +100,8 @@ class Stability(Described):
         verdict: stable, unstable, neutral or marginal, see `Verdict`. The first two are given only where nothing that
             was seen contradicts them: the outermost eigenvalue is off the boundary by more than its error, and
             difference quotients of the map agree with the Jacobian; or, with an `order` other than 1, eigenvalues are
-            on the boundary and what the terms of higher order do was computed. At a jump the verdict is marginal.
+            on the boundary and what the terms of higher order do was computed. At a jump of a field the verdict is that
+            of Filippov's solutions; a map that jumps at the point is unstable, see `sliding`.
         proved: whether the verdict holds for every matrix within the rounding error of the Jacobian, see
             `certificates.keeps_its_side` (a loss whose large terms cancel has larger errors than
             that), or, at a kink, for every order of the pieces. Else it rests on computed eigenvalues and their
@@ -133,6 +136,8 @@ class Stability(Described):
         normal_form: the motion on the centre manifold, where eigenvalues are on the boundary and it was computed.
         decay: the algebraic law by which the distance goes to 0, where terms of third order make the point attract.
         invariant: what is conserved, where the verdict is neutral.
+        sliding: what the field or map does next to a point at which it jumps. Where it slides, eigenvalues, abscissa
+            and rate are those of the sliding field along the surfaces of the switches; else they decide nothing.
     """
 
     kind: str
@@ -160,6 +165,7 @@ class Stability(Described):
     normal_form: NormalForm | None = None
     decay: Decay | None = None
     invariant: Invariant | None = None
+    sliding: Sliding | None = None
 
     @property
     def boundary(self) -> Boundary:
@@ -171,10 +177,13 @@ class Stability(Described):
         boundary = self.boundary
         bound = "below" if self.proved else "about"
         error = f"error {bound} {self.error:.1g}" if np.isfinite(self.error) else "which does not decide"
+        extent = f"{boundary.bound_name} {boundary.bound_of(self):.10g}"
         lines = [
-            f"{self.verdict}: {boundary.bound_name} {boundary.bound_of(self):.10g}, margin {self.margin:.3g} ({error})",
+            f"{self.verdict}: {extent}, margin {self.margin:.3g} ({error})",
             f"rate {self.rate:.6g} and rotation {self.rotation:.6g} per {boundary.unit}",
         ]
+        if self.sliding is not None:
+            lines = [f"{self.verdict}: the {self.kind} jumps at the point", *self.sliding.describe().splitlines()]
         if not boundary.discrete and np.isfinite(self.largest_step):
             lines.append(f"largest stable Euler step {self.largest_step:.6g}")
         if self.period > 1:
@@ -188,7 +197,7 @@ class Stability(Described):
     def to_dict(self) -> dict[str, Any]:
         """The report as plain Python data, ready for JSON; complex numbers are pairs, what is not finite is `None`."""
         beyond = ("normal_form", "decay", "invariant")
-        skip = {"players", "blocks", "jacobian", "eigenvalues", "notes", "verdict", "pieces", *beyond}
+        skip = {"players", "blocks", "jacobian", "eigenvalues", "notes", "verdict", "pieces", "sliding", *beyond}
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skip}
         data = {name: None if isinstance(v, float) and not np.isfinite(v) else v for name, v in data.items()}
         return {
@@ -200,6 +209,7 @@ class Stability(Described):
             "players": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.players)],
             "notes": [str(note) for note in self.notes],
             "pieces": None if self.pieces is None else plain(dataclasses.asdict(self.pieces)),
+            "sliding": None if self.sliding is None else self.sliding.to_dict(),
             **{name: _parts(getattr(self, name)) for name in beyond},
         }
 
@@ -327,7 +337,8 @@ def stability(
     accuracy = accuracy_of(players)
     with precisely(game, method, players, key, noise) as (game, method, exact, noise):
         linear, rest = _linear_at_rest(game, method, exact, key, noise)
-        if exact is not players and np.all(_residual_vanishes(linear, players, accuracy)[0]):
+        near = np.all(_residual_vanishes(linear, players, accuracy)[0]) and np.any(linear.residual != 0)
+        if exact is not players and near:
             exact = _newton(_trees.cast(rest.at(game), _trees.float_dtype(exact)), exact, key, NEWTON_STEPS)[0]
             linear, rest = _linear_at_rest(game, method, exact, key, noise)
         return stability_of(
@@ -438,7 +449,8 @@ def stability_of(
             linear = linear._replace(jacobian=np.full_like(linear.jacobian, np.nan))
     passes, allowed = _residual_vanishes(linear, players, accuracy)
     at_rest = bool(np.all(passes))
-    if require_equilibrium:
+    slides = not at_rest and _slides_at(game, method, players, key, linear, at_rest_state)
+    if require_equilibrium and not slides:
         if not at_rest:
             raise EquilibriumError(_no_equilibrium(linear, players, passes, allowed))
         # Under noise the mean map rests only up to terms of second order in the rates.
@@ -461,6 +473,9 @@ def stability_of(
     if smooth in ("kinked", "discontinuous", "stiff") or linear.switching > 0:
         directions, smooth = _closer_look(problem, linear, smooth, limit=vanishing)
     judged = _judge_eigenvalues(linear, boundary, dimension, kept, smooth, scales)
+    jump = None
+    if smooth == "discontinuous" and (at_rest or slides) and scales is None and not vanishing:
+        judged, jump = _judge_jump(problem, linear, judged, boundary)
     if smooth == "kinked" and not judged.neutral and not vanishing:
         pieces = _pieces(problem, linear, directions)
         if pieces is not None and len(pieces.jacobians) == 1 and np.max(linear.kinks) < FAINT:
@@ -473,12 +488,19 @@ def stability_of(
         notes.append(Note.rules.filled(names=", ".join(sorted(names))))
     if linear.fading and boundary.discrete and _has_fading(judged.eigenvalues):
         notes.append(Note.fading.filled())
-    if not at_rest:
+    if not at_rest and not slides:
         notes.append(Note.no_equilibrium.filled(residual=_norm(linear.residual)))
     if vanishing and judged.smoothness != "not differentiable":
         notes.append(Note.vanishing_memory.filled())
     steps = method.period if isinstance(method, Repeated) else 1
     report = _report(linear, boundary, dimension, sizes, point, judged, notes, steps)
+    if jump is not None:
+        slid = jump.report
+        report = dataclasses.replace(report, sliding=slid, manifold_dimension=slid.manifold_dimension)
+        if order == "linear" or jump.field is None or judged.verdict is not Verdict.marginal:
+            return report
+        is_player = player_coordinates(problem.at_rest_state().state)
+        return _with(report, beyond_linear(jump.field, linear.position, is_player, boundary, judged.neutral))
     if order == "linear" or scales is not None or judged.verdict is not Verdict.marginal or not at_rest:
         return report
     return _with(report, _beyond_linear(problem, linear, judged, directions, boundary, steps, vanishing=vanishing))
@@ -835,6 +857,71 @@ def _with(report: Stability, decision: Decision | None) -> Stability:
         decay=decision.decay,
         invariant=decision.invariant,
     )
+
+
+def _slides_at(game, method, players: Players, key, linear: Linearisation, at_rest_state: Callable[[], Rest]) -> bool:
+    """Whether a point at which the field of a flow does not vanish is an equilibrium in Filippov's sense."""
+    if not isinstance(method, AbstractFlow) or not linear.switching > 0:
+        return False
+    function, position, _ = function_at_rest(game, method, players, key, rest=at_rest_state())
+    try:
+        return jump_at(function, position, False).report.pseudo_equilibrium
+    except NotSliding:
+        return False
+
+
+def _judge_jump(
+    problem: _Problem, linear: Linearisation, judged: _Judged, boundary: Boundary
+) -> tuple[_Judged, Jump | None]:
+    """The verdict on a field or map that jumps at the point; `judged` is what the eigenvalues of one side say."""
+    where = problem.game, problem.method, problem.players, problem.key
+    function, position, is_player = function_at_rest(*where, gradient_noise=problem.noise, rest=problem.at_rest_state())
+    try:
+        jump = jump_at(function, position, boundary.discrete)
+    except NotSliding as reason:
+        return judged._replace(notes=(*judged.notes, Note.jump_undecided.filled(reason=reason))), None
+    slid = jump.report
+
+    def decided(verdict: Verdict, note: Remark) -> tuple[_Judged, Jump]:
+        nothing = dict.fromkeys(("radius", "abscissa", "margin", "rate", "rotation", "largest_step"), float("nan"))
+        return judged._replace(**nothing, verdict=verdict, proved=True, notes=(note,)), jump
+
+    def undecided(reason: str) -> tuple[_Judged, Jump]:
+        return judged._replace(notes=(*judged.notes, Note.jump_undecided.filled(reason=reason))), jump
+
+    moved = float(np.max(np.linalg.norm(jump.velocities[:, is_player], axis=1), initial=0))
+    if not moved > JUMPING * jump.largest:
+        return undecided("the jump is one of the memory alone")
+    if boundary.discrete:
+        if slid.motion != "sliding":
+            more = ", and it leads away" if slid.motion == "escaping" else ""
+            return decided(Verdict.unstable, Note.jumping_map.filled(distance=moved, more=more))
+        band = ", ".join(f"{width:.6g}" for width in slid.band)
+        along = "by a mean of the steps on their sides"
+        if slid.pseudo_equilibrium:
+            values = ", ".join(complex_text(1 + value) for value in np.linalg.eigvals(slid.jacobian))
+            along = f"with the multipliers {values}" if len(slid.jacobian) else "nowhere, as they meet in the point"
+        return decided(Verdict.unstable, Note.chattering.filled(distance=moved, band=band, along=along))
+    if slid.motion in ("escaping", "crossing"):
+        speed = float(np.max(slid.normal_speeds)) if len(slid.normals) else jump.largest
+        note = Note.escaping if len(slid.normals) else Note.leaving_ray
+        return decided(Verdict.unstable, note.filled(speed=speed))
+    if slid.motion == "jump" or slid.reason:
+        return undecided(slid.reason)
+    slowest = float(np.min(np.max(np.abs(slid.normal_speeds), axis=1)))
+    if not len(slid.tangents):
+        values = dict(eigenvalues=np.zeros(0, complex), abscissa=-np.inf, rate=-np.inf)
+        result = decided(Verdict.stable, Note.reached.filled(speed=slowest))
+        return result[0]._replace(**values), jump
+    if not slid.pseudo_equilibrium:
+        speed = float(np.linalg.norm(slid.velocity))
+        if speed <= 1e-6 * jump.largest:
+            return undecided(f"the velocity of the sliding motion at the point, {speed:.1g}, may be rounding")
+        return decided(Verdict.unstable, Note.slides_away.filled(speed=speed))
+    along = linear._replace(jacobian=slid.jacobian)
+    result = _judge_eigenvalues(along, boundary, slid.manifold_dimension, 0, "smooth")
+    note = Note.sliding.filled(speed=slowest)
+    return result._replace(smoothness=judged.smoothness, notes=(*result.notes, note), largest_step=0.0), jump
 
 
 def _judge_pieces(pieces: Pieces, boundary: Boundary, judged: _Judged) -> _Judged:
