@@ -150,7 +150,7 @@ def _equation(
         return _branches(branches(eqn), values, sides)
     parts = _gaps(eqn, values)
     if sides is not None and parts:
-        signs = [sides.next(part.size).reshape(part.shape) for part in parts]  # NumPy arrays, unless in a loop
+        signs = [sides.next(np.size(part)).reshape(np.shape(part)) for part in parts]  # NumPy arrays, unless in a loop
         if any(map(_holds, signs)):
             return [(_on_side(eqn, values, signs), True)], parts
     return [(value, True) for value in bind(eqn, values)], parts

@@ -28,6 +28,7 @@ class Coefficients(NamedTuple):
         quadratic: at a single real eigenvalue 0 (flows) or 1 (maps) the coefficient a of $\dot x=ax^2$; else 0.
         quadratic_error: likewise.
         coupling: where a resonance adds a term to a single pair's equation (1:4), its modulus; else 0.
+        second: the vectors $h_m$ of second order of the centre manifold, by the numbers of the two modes.
     """
 
     values: np.ndarray
@@ -37,6 +38,7 @@ class Coefficients(NamedTuple):
     quadratic: float = 0.0
     quadratic_error: float = 0.0
     coupling: float = 0.0
+    second: dict[tuple[int, ...], np.ndarray] = {}
 
 
 def coefficients_of(expansion: Expansion, modes: tuple[Mode, ...]) -> Coefficients:
@@ -108,7 +110,9 @@ class _Reduction:
 
     def _collected(self, chosen, cubic, errors, rotations, coupling) -> Coefficients:
         values = np.array([complex(self.modes[k].value) for k in chosen])
-        return Coefficients(values, cubic, errors, rotations, self.quadratic, self.quadratic_error, coupling)
+        return Coefficients(
+            values, cubic, errors, rotations, self.quadratic, self.quadratic_error, coupling, self.shift
+        )
 
     def eigenvalue(self, monomial: tuple[int, ...]) -> Any:
         values = [self.modes[i].value for i in monomial]

@@ -15,6 +15,7 @@ from dynamics.analysis.normal_forms.higher import Term, terms_of
 from dynamics.analysis.normal_forms.invariants import Invariant, area_preserved, invariant_of
 from dynamics.analysis.normal_forms.spectrum import Spectrum, spectrum_of
 from dynamics.analysis.stability.boundary import Boundary
+from dynamics.analysis.stability.kinked_orders import averaged_over_kinks
 from dynamics.analysis.stability.notes import Note, Remark, Verdict
 from dynamics.compiler.many_digits import DIGITS, exact
 
@@ -123,9 +124,14 @@ def beyond_linear(
         return _undecided("there are directions along which nothing moves, and no conserved quantity was found")
     try:
         spectrum = spectrum_of(expansion, is_player)
-        expansion.confirm([*_directions(expansion, spectrum), *map(exact, sides)])
     except NotDecided as reason:
         return _undecided(str(reason))
+    try:
+        expansion.confirm([*_directions(expansion, spectrum), *map(exact, sides)])
+    except NotDecided as reason:
+        if not sides or boundary.discrete:
+            return _undecided(str(reason))
+        return _at_kink(function, position, is_player, boundary, steps)
     if spectrum.inside > 0 or not spectrum.critical:
         verdict = Verdict.unstable if spectrum.inside > 0 else Verdict.stable
         note = Note.many_digits.filled(digits=DIGITS, distance=abs(spectrum.inside), verdict=verdict)
@@ -146,6 +152,23 @@ def beyond_linear(
         return decision
     opposed = Note.opposed.filled(distance=abs(spectrum.beyond), linear=linear, nonlinear=decision.verdict)
     return Decision(Verdict.marginal, 1, (opposed,), decision.normal_form)
+
+
+def _at_kink(
+    function: Callable[[Array], Array], position: Array, is_player: np.ndarray, boundary: Boundary, steps: int
+) -> Decision:
+    """The verdict where pieces meet that differ in terms of third order alone."""
+    try:
+        averaged = averaged_over_kinks(function, position, is_player)
+    except NotDecided as reason:
+        return _undecided(str(reason))
+    spectrum = averaged.spectrum
+    decision = _by_coefficients(averaged.coefficients, spectrum, boundary, steps)
+    if decision.verdict is Verdict.marginal or not spectrum.beyond:
+        return decision
+    if decision.verdict is (Verdict.unstable if spectrum.beyond > 0 else Verdict.stable):
+        return decision
+    return _undecided(_rounded(spectrum), decision.normal_form)
 
 
 def _undecided(reason: str, normal_form: NormalForm | None = None, spectrum: Spectrum | None = None) -> Decision:

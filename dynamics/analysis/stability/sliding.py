@@ -131,7 +131,7 @@ class Jump:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Surfaces:
+class Surfaces:
     """The surfaces at a point: which switches are on each, on which of its sides each has a positive gap."""
 
     groups: tuple[tuple[int, ...], ...]
@@ -163,7 +163,7 @@ def jump_at(function: Callable[[Array], Array], position: Float[Array, " n"], di
         return function(vector) - vector if discrete else function(vector)
 
     try:
-        surfaces = _surfaces_at(velocity, position)
+        surfaces = surfaces_at(velocity, position)
         return _on_surfaces(velocity, position, surfaces, discrete)
     except (NoSide, NotSliding) as reason:
         return _along_rays(velocity, position, discrete, str(reason))
@@ -190,7 +190,12 @@ class _Traced:
         return np.asarray(self.compiled(jnp.asarray(np.asarray(point, float)))[0], float)
 
 
-def _surfaces_at(velocity: Callable[[Array], Array], position: Array) -> _Surfaces:
+def surfaces_at(velocity: Callable[[Array], Array], position: Array) -> Surfaces:
+    """The surfaces of the switches at a point.
+
+    Raises:
+        NotSliding: there are none, too many, or they are not smooth and independent.
+    """
     distances = _Traced(gaps(velocity), position)
     here = distances(position)
     if not here.size:
@@ -236,7 +241,7 @@ def _surfaces_at(velocity: Callable[[Array], Array], position: Array) -> _Surfac
         raise NotSliding("the surfaces of switches that meet at the point are not independent")
     _check_same(distances, slope_of, position, groups, lengths)
     orientations = tuple(np.sign(slopes[group] @ normals[place]).astype(np.int8) for place, group in enumerate(groups))
-    return _Surfaces(tuple(map(tuple, groups)), orientations, normals, guards)
+    return Surfaces(tuple(map(tuple, groups)), orientations, normals, guards)
 
 
 def _check_same(distances, slope_of, position, groups, lengths) -> None:
@@ -257,7 +262,7 @@ def _check_same(distances, slope_of, position, groups, lengths) -> None:
                 raise NotSliding("surfaces of switches touch at the point")
 
 
-def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: _Surfaces, discrete: bool) -> Jump:
+def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: Surfaces, discrete: bool) -> Jump:
     count, size = len(surfaces.groups), len(position)
     sides = np.array(list(itertools.product((1, -1), repeat=count)))
     pieces = [on_sides(velocity, surfaces.signs(side)) for side in sides]
@@ -312,7 +317,7 @@ def _differs(values: np.ndarray, sides: np.ndarray, k: int) -> float:
     return float(np.max(np.linalg.norm(above - below, axis=1)))
 
 
-def _sliding(velocity, position, surfaces: _Surfaces, jumping: list[int], report: Sliding, largest: float) -> Jump:
+def _sliding(velocity, position, surfaces: Surfaces, jumping: list[int], report: Sliding, largest: float) -> Jump:
     """The sliding field, where it is one: the mean of the velocities that is tangent to all surfaces."""
     size = len(position)
     still = [k for k in range(len(surfaces.groups)) if k not in jumping]
@@ -351,7 +356,7 @@ def _sliding(velocity, position, surfaces: _Surfaces, jumping: list[int], report
     return Jump(report, field, jacobian, largest, report.velocities)
 
 
-def _is_sum(velocity, position, surfaces: _Surfaces, jumping: list[int], largest: float) -> bool:
+def _is_sum(velocity, position, surfaces: Surfaces, jumping: list[int], largest: float) -> bool:
     """Whether the velocity is a sum of one term per surface, so that the mean which slides is unique."""
     if len(jumping) == 1:
         return True
@@ -367,7 +372,7 @@ def _is_sum(velocity, position, surfaces: _Surfaces, jumping: list[int], largest
 
 
 def _sliding_field(
-    velocity, position: Array, surfaces: _Surfaces, jumping: list[int], rest: dict[int, int]
+    velocity, position: Array, surfaces: Surfaces, jumping: list[int], rest: dict[int, int]
 ) -> Callable[[Array], Array]:
     r"""$v_0+B\mu$ with $N(v_0+B\mu)=0$, N the slopes of the gaps, and besides towards the surfaces, at rate 1.
 
