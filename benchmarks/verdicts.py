@@ -14,6 +14,9 @@ A verdict may be marginal; it may never be wrong. Families:
 * higher: a pair of eigenvalues exactly on the boundary, or beside it, and a nonlinear term along which a quadratic form
   of the pair grows or falls by itself, all behind bent coordinates that are inverted exactly, with further directions
   that contract. The truth is the sign of the linear part, and where that is 0 of the term; without a term neutral.
+* relay: x' = A x - b sign(c x) behind the same bent coordinates, with a sliding field whose outermost eigenvalue is
+  next to the boundary, or with b on the other side, where it leads away. The truth is that of Utkin's projection of A
+  in 60 digits. A step of Euler's method jumps at the point, and is unstable.
 """
 
 import argparse
@@ -111,6 +114,8 @@ def verdicts(sizes, games: int, seed: int):
                         yield "rounded", kind, precision, exponent, size, ask(matrix, kind, precision), truth
                     if size <= 5 and precision == "f64" and number < games // 2 + 1:
                         yield "higher", kind, precision, exponent, size, *higher_case(rng, size, exponent, kind)
+                    if size <= 5 and precision == "f64" and number < games // 2 + 1:
+                        yield "relay", kind, precision, exponent, size, *relay_case(rng, size, exponent, kind)
                     if size <= 5 and number < games // 4 + 1:
                         for family in ("alternating", "momentum"):
                             verdict, truth = composed_case(rng, size, exponent, family, DTYPES[precision])
@@ -379,6 +384,46 @@ def higher_case(rng, size: int, exponent: int, kind: str) -> tuple[str, str]:
     verdict = str(dy.stability(BOWL, method, at=(jnp.zeros(size),)).verdict)
     sign = np.sign(shift) or np.sign(weight)
     return verdict, {-1: "stable", 0: "neutral", 1: "unstable"}[int(sign)]
+
+
+def relay_flow(numbers, z):
+    """A relay in bent coordinates; the numbers: four that are not used, the two of the bend, A, b and c."""
+    size = len(z)
+    matrix = numbers[6 : 6 + size**2].reshape(size, size)
+    drive, row = numbers[6 + size**2 :].reshape(2, size)
+    u = bend(numbers, z, -1)
+    slope = matrix @ u - drive * jnp.sign(row @ u)
+    return jax.jvp(lambda u: bend(numbers, u), (u,), (slope,))[1]
+
+
+def relay_case(rng, size: int, exponent: int, kind: str) -> tuple[str, str | None]:
+    """The verdict on a relay, and the truth."""
+    matrix, (drive, row) = rng.normal(size=(size, size)), rng.normal(size=(2, size))
+    drive = drive if drive @ row > 0 else -drive
+    drive *= 1 if drive @ row > 0.1 else 3
+
+    def sliding(matrix):
+        projected = matrix - np.outer(drive, row @ matrix) / (row @ drive)
+        tangents = np.linalg.svd(row[None])[2][1:]
+        return tangents @ projected @ tangents.T
+
+    margin = rng.choice([-1, 1]) * 2.0**-exponent
+    matrix = matrix + (margin - np.linalg.eigvals(sliding(matrix)).real.max()) * np.eye(size)
+    away = rng.random() < 0.2
+    numbers = jnp.asarray(
+        [0, 0, 0, 0, *(rng.integers(-4, 5, 2) / 4), *matrix.ravel(), *(-drive if away else drive), *row]
+    )
+    direction = AnyDirection(numbers, relay_flow)
+    method = Simultaneous(optimisers.sgd(STEP), direction=direction) if kind == "map" else dy.flows.Flow(direction)
+    verdict = str(dy.stability(BOWL, method, at=(jnp.zeros(size),)).verdict)
+    if kind == "map" or away:
+        return verdict, "unstable"
+    with mpmath.workdps(60):
+        whole, b, c = (mpmath.matrix(array.tolist()) for array in (matrix, drive, row))
+        projected = whole - b * (c.T * whole) / (c.T * b)[0]
+        values = sorted(mpmath.eig(projected, left=False, right=False), key=abs)[1:]  # without the 0 across
+        distance = max(mpmath.re(value) for value in values)
+    return verdict, None if abs(distance) < 1e-25 else "unstable" if distance > 0 else "stable"
 
 
 def table(rows: list[dict]) -> str:

@@ -153,7 +153,7 @@ def test_no_verdict_is_wrong():
     assert sum(row["wrong"] for row in rows) == 0
     games, marginal = (sum(row[name] for row in rows) for name in ("games", "marginal"))
     assert games > 70 and marginal < 0.6 * games
-    assert {row["family"] for row in rows} == {"integer", "rounded", "alternating", "momentum", "higher"}
+    assert {row["family"] for row in rows} == {"integer", "rounded", "alternating", "momentum", "higher", "relay"}
 
 
 def test_the_attack_knows_a_wrong_verdict(monkeypatch):

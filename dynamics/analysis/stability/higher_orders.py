@@ -74,7 +74,8 @@ class Decay:
     def describe(self, unit: str) -> str:
         """The law in words."""
         constant = "" if math.isnan(self.constant) else f"{self.constant:.6g} "
-        return f"algebraic decay: the distance goes to 0 like {constant}t^-{self.exponent:.6g}, t in {unit}s"
+        units = "units of time" if unit == "unit of time" else f"{unit}s"
+        return f"algebraic decay: the distance goes to 0 like {constant}t^-{self.exponent:.6g}, t in {units}"
 
 
 class Decision(NamedTuple):
