@@ -74,7 +74,7 @@ def judge(
         closer: see `Closer`.
         one_by_one: the full report on the cell of a row.
         period: steps of the method in what was linearised; rates are per step.
-        higher: whether `one_by_one` looks at cells with eigenvalues on the boundary.
+        higher: whether `one_by_one` looks at cells with eigenvalues on the boundary, or a jump.
     """
     with np.errstate(all="ignore"):
         return _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one, period, higher)
@@ -134,7 +134,8 @@ def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one,
         enter(row, assess(of_cell, boundary, int(dimension[row]), [len(of_cell.game_jacobian)], (), 0, name))
     if period > 1:
         reach, rate, rotation = reach ** (1 / period), rate / period, rotation / period
-    full |= higher & (verdict == Predicted.marginal) & usable & (smooth == Smoothness.smooth) & ~vanishing
+    asked = np.isin(smooth, (Smoothness.smooth, Smoothness.discontinuous))
+    full |= higher & (verdict == Predicted.marginal) & usable & asked & ~vanishing
     for row in np.flatnonzero(full):
         try:
             report = one_by_one(int(row))
