@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from dynamics.compiler._jax import Scan, bind, branches, called, opened, subjaxprs
@@ -158,7 +159,7 @@ def _equation(
 
 def _holds(signs: Any) -> bool:
     """Whether a switch is held; of signs that are traced nothing is known."""
-    return isinstance(signs, jax.core.Tracer) or bool(np.any(np.asarray(signs) != 0))
+    return isinstance(signs, Tracer) or bool(np.any(np.asarray(signs) != 0))
 
 
 def _closed(

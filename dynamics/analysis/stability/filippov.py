@@ -72,8 +72,8 @@ def find_pseudo_equilibrium(game: Game, flow: AbstractFlow, start: Any) -> Playe
     players = jax.tree.map(jnp.asarray, as_point(start, "start"))
     if _trees.float_size(flow.init(game, players).memory):
         raise ValueError(f"{type(flow).__name__} has memory; expected a flow of the players alone")
-    with precisely(game, flow, players, None, None) as (game, flow, exact, _):
-        function, position, _ = function_at_rest(game, flow, exact, None)
+    with precisely(game, flow, players, None, None) as (game, method, exact, _):
+        function, position, _ = function_at_rest(game, method, exact, None)
         found = pseudo_equilibrium_near(function, np.asarray(position, float))
         if found is None:
             raise EquilibriumError(

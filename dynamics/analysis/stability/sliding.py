@@ -187,6 +187,7 @@ class _Traced:
                 return np.full(self.program.out_avals[0].shape, np.nan)
             except NotEvaluated:
                 self.compiled = jax.jit(jaxpr_as_fun(self.program))
+        assert self.compiled is not None
         return np.asarray(self.compiled(jnp.asarray(np.asarray(point, float)))[0], float)
 
 
@@ -393,8 +394,8 @@ def _sliding_field(
     def field(vector: Array) -> Array:
         values = [piece(vector)[0] for piece in pieces]
         gap, slopes = distance(vector), jax.jacfwd(distance)(vector)
-        mean = sum(values) / len(values)
-        halves = [
+        mean: Any = sum(values) / len(values)
+        halves: list[Any] = [
             sum(side[k] * value for side, value in zip(sides, values, strict=True)) / len(values)
             for k in range(len(jumping))
         ]
