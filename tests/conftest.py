@@ -13,6 +13,7 @@ FLAGS = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones do not know it, and would stop
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
+os.environ.setdefault("DYNAMICS_CACHE", "off")  # tests write into folders of their own
 # To trace a program makes many small objects that stay; looking through them for garbage took a fifth of the time.
 gc.set_threshold(200_000, 50, 100)
 

@@ -9,11 +9,13 @@ their source. What is missing is missing when it is used, not when this file is 
 compiler (`fallback`).
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.extend
+import jaxlib
 
 try:
     from jax.interpreters import mlir
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, Var
 else:  # for annotations only
     ClosedJaxpr = Jaxpr = JaxprEqn = Primitive = Var = Any
+
+TESTED = (0, 10), (0, 12)  # the first and the last jaxlib with which the whole suite has passed
 
 # Primitives that call a program, and the parameter that holds it. In 0.10.2, 0.11.2 and 0.12.0.1 there are `jit`,
 # `remat2`, `custom_jvp_call` and `custom_vjp_call`; in 0.10.2 also `closed_call`. The others are older names.
@@ -256,6 +260,22 @@ def lower_function(context: Any, function: Callable[..., Any], arrays: Sequence[
 def ffi_include_directory() -> str:
     """Where the C headers of the interface lie; not every way to install JAX brings them."""
     return jax.ffi.include_dir()
+
+
+def jaxlib_version() -> str:
+    """Of the installed jaxlib, which holds XLA."""
+    return jaxlib.__version__
+
+
+def is_tested_jaxlib() -> bool:
+    """Whether the machine code of sweeps has been run with this jaxlib, by its first two numbers."""
+    numbers = re.match(r"(\d+)\.(\d+)", jaxlib_version())
+    return numbers is not None and TESTED[0] <= (int(numbers[1]), int(numbers[2])) <= TESTED[1]
+
+
+def ffi_extension_names() -> tuple[str, ...]:
+    """What the structure of extensions is called in that header: the first from 0.11 on, the second in 0.10.2."""
+    return "XLA_FFI_InternalExtension", "XLA_FFI_Extension_Base"
 
 
 def register_ffi_target(name: str, capsule: Any, platform: str) -> None:

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator
 
-from dynamics.compiler import errors
+from dynamics.compiler import disk_cache, errors
 
 VARIABLE = "DYNAMICS_COMPILER"
 
@@ -25,8 +25,9 @@ def is_wanted() -> bool:
     """Whether sweeps use their compiler: not with the environment variable `DYNAMICS_COMPILER=off`.
 
     Raises:
-        ValueError: the variable is neither "on" nor "off".
+        ValueError: the variable is neither "on" nor "off", or `DYNAMICS_CACHE` is wrong (`disk_cache`).
     """
+    disk_cache.wanted()
     value = os.environ.get(VARIABLE, "on")
     if value not in ("on", "off"):
         raise ValueError(f'the environment variable {VARIABLE} is {value!r}; expected "on" or "off", or none of it')

@@ -4,6 +4,7 @@ import ast
 import inspect
 import itertools
 import logging
+import shutil
 import subprocess
 import sys
 import warnings
@@ -25,10 +26,13 @@ from dynamics.compiler.llvm import (
     context,
     control_flow,
     elementary,
+    interface,
     jit,
     lowering,
     operations,
+    processor,
     targets,
+    trial,
     vector_width,
 )
 from dynamics.compiler.llvm import rules as llvm_rules
@@ -38,6 +42,8 @@ MODULES = (
     _jax,
     affine,
     elementary,
+    interface,
+    processor,
     jit,
     rules,
     values,
@@ -185,8 +191,8 @@ def fault(module, path):
 
 
 def forget():
-    for function in ("_header", "_version", "_features", "structure"):
-        getattr(jit, function).cache_clear()
+    for function in (interface.header, interface.version, interface.structure, processor.host, processor.translator):
+        function.cache_clear()
 
 
 @pytest.fixture
@@ -276,19 +282,24 @@ def test_a_failure_while_the_program_runs(plain, monkeypatch):
 @pytest.mark.slow
 def test_broken_code_is_refused_before_it_runs(plain, nothing_remembered, monkeypatch):
     """What LLVM cannot read, functions that are nowhere, and calls that are not as XLA describes them."""
-    registered, place = jit._registered, jit.place
+    registered, size = jit._registered, interface.static_size
 
-    def longer(*path):
-        return place(*path) + (2**20 if path == jit.RESULTS[:2] else 0)
+    def longer(wanted):
+        return lambda name: size(name) + 8 * (name == wanted)
 
-    for name, new, words in (
-        ("_registered", lambda text: registered(text + "\n}"), "RuntimeError: LLVM IR parsing error"),
-        ("_registered", lambda text: registered(text + "\ndeclare double @nowhere(double)"), "no function nowhere"),
-        ("ARGUMENTS", ("XLA_FFI_CallFrame", "args", "values"), "has no member args.values"),
-        ("place", longer, "with a frame of"),
+    differs = "the structures of this call are not as long as XLA's header has them"
+    frame = "a frame of 168 bytes, and its description says 176"
+    for module, name, new, words in (
+        (jit, "_registered", lambda text: registered(text + "\n}"), "RuntimeError: LLVM IR parsing error"),
+        (jit, "_registered", lambda text: registered(text + "\ndeclare void @nowhere()"), "no function nowhere"),
+        (interface, "ARGUMENTS", ("XLA_FFI_CallFrame", "args", "values"), "has no member args.values"),
+        (interface, "static_size", longer(interface.FRAME), frame),
+        (interface, "static_size", longer("XLA_FFI_Args"), differs),
+        (interface, "static_size", longer("XLA_FFI_Rets"), differs),
+        (interface, "static_size", longer(interface.BUFFER), differs),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(jit, name, new)
+            patch.setattr(module, name, new)
             found, told = swept()
         close(found, plain)
         assert len(told) == 1 and words in told[0], (name, told)
@@ -307,24 +318,113 @@ def test_a_program_that_can_be_lowered_in_no_way(plain, monkeypatch):
 
 
 def test_the_layout_of_the_frame_is_that_of_the_description(nothing_remembered, monkeypatch):
-    place = jit.place
+    place = interface.place
     with pytest.raises(Unavailable, match="has no structure XLA_FFI_Frame"):
         place("XLA_FFI_Frame", "rets")
-    assert (place(*jit.ARGUMENTS), place(*jit.RESULTS)) == (72, 112)
+    assert (place(*interface.ARGUMENTS), place(*interface.RESULTS)) == (72, 112)
     assert place("XLA_FFI_Buffer", "data") == 24 and place("XLA_FFI_Metadata", "api_version", "minor_version") == 28
-    header = jit._header()
-    jit.structure.cache_clear()
-    longer = header.replace("XLA_FFI_ExecutionStage stage;", "XLA_FFI_ExecutionStage stage; size_t more;")
-    assert longer != header
-    monkeypatch.setattr(jit, "_header", lambda: longer)
-    assert place(*jit.ARGUMENTS) == 80
-    jit.structure.cache_clear()
-    unknown = header.replace("XLA_FFI_ExecutionStage stage;", "XLA_FFI_Unheard stage;")
-    monkeypatch.setattr(jit, "_header", lambda: unknown)
+    header = interface.header()
+
+    def described(old, new):
+        interface.structure.cache_clear()
+        assert old in header
+        monkeypatch.setattr(interface, "header", lambda: header.replace(old, new))
+
+    described("XLA_FFI_ExecutionStage stage;", "XLA_FFI_ExecutionStage stage; size_t more;")
+    assert place(*interface.ARGUMENTS) == 80
+    described("XLA_FFI_ExecutionStage stage;", "XLA_FFI_Unheard stage;")
     with pytest.raises(Unavailable, match="no structure XLA_FFI_Unheard"):
-        place(*jit.ARGUMENTS)
-    jit.structure.cache_clear()
+        place(*interface.ARGUMENTS)
+    described("TRAITS(XLA_FFI_Args, args)", "TRAITS(XLA_FFI_Args, values)")
+    with pytest.raises(Unavailable, match="XLA_FFI_Args of XLA ends with values, of which its description"):
+        place(*interface.ARGUMENTS)
+    described("TRAITS(XLA_FFI_Args, args)", "NOTHING")
+    with pytest.raises(Unavailable, match="does not say how long the structure XLA_FFI_Args is"):
+        interface.static_size("XLA_FFI_Args")
+    described("#define XLA_FFI_API_MAJOR 0", "#define XLA_FFI_API_MAJOR 1")
+    with pytest.raises(Unavailable, match="is not version 0"):
+        interface.version()
+    for name in _jax.ffi_extension_names():
+        header = header.replace(name, "XLA_FFI_Unheard")
+    described("XLA_FFI_Unheard", "XLA_FFI_Unknown")
+    with pytest.raises(Unavailable, match="no structure XLA_FFI_InternalExtension or XLA_FFI_Extension_Base"):
+        interface.extension()
+    interface.structure.cache_clear()
     monkeypatch.undo()
+
+
+C_PROGRAM = """
+#include <stdio.h>
+#include "xla/ffi/api/c_api.h"
+int main() { %s return 0; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_sizes_and_places_are_those_of_a_c_compiler(tmp_path):
+    """All that machine code reads or writes."""
+    names = ("XLA_FFI_CallFrame", "XLA_FFI_Args", "XLA_FFI_Rets", "XLA_FFI_Buffer", "XLA_FFI_Api")
+    names += ("XLA_FFI_Metadata", "XLA_FFI_Metadata_Extension", "XLA_FFI_Error_Create_Args", interface.extension())
+    sizes = [f"{name}_STRUCT_SIZE" for name in names]
+    members = [(name, member) for name in names for member, _ in interface.structure(name)._fields_]
+    wanted = [*sizes, *(f"offsetof({name}, {member})" for name, member in members)]
+    source = tmp_path / "sizes.c"
+    source.write_text(C_PROGRAM % "".join(f'printf("%zu\\n", (size_t)({one}));' for one in wanted))
+    subprocess.run(["cc", f"-I{_jax.ffi_include_directory()}", source, "-o", tmp_path / "sizes"], check=True)
+    printed = subprocess.run([tmp_path / "sizes"], check=True, capture_output=True, text=True).stdout.split()
+    ours = [*map(interface.static_size, names), *(interface.place(*path) for path in members)]
+    assert dict(zip(wanted, map(int, printed), strict=True)) == dict(zip(wanted, ours, strict=True))
+
+
+# Versions of jaxlib that the library has not been tested with
+
+
+@pytest.fixture
+def untested(monkeypatch):
+    monkeypatch.setattr(_jax.jaxlib, "__version__", "99.1.0")
+    assert not _jax.is_tested_jaxlib()
+    yield
+    trial._failure.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "program, words",
+    [
+        ("import os; os.abort()", "ended with status -6"),
+        ("raise SystemExit('no such function')", "ended with status 1 no such function"),
+        ("print('done')", "ended with status 0"),
+        ("import time; time.sleep(60)", "timed out after 0.5 seconds"),
+    ],
+    ids=["abort", "error", "nothing", "endless"],
+)
+@pytest.mark.slow_cases("abort", "error", "nothing")
+def test_a_trial_that_fails_leaves_sweeps_to_xla(program, words, plain, untested, monkeypatch):
+    monkeypatch.setattr(trial, "PROGRAM", program)
+    monkeypatch.setattr(trial, "SECONDS", 0.5 if "sleep" in program else 60)
+    with pytest.raises(Unavailable, match=words):
+        trial.demand()
+    found, told = swept()
+    close(found, plain)
+    assert len(told) == 1 and "jaxlib 99.1.0 is not among the tested ones" in told[0] and words in told[0]
+
+
+@pytest.mark.slow
+def test_a_trial_that_passes_is_made_once(untested, monkeypatch, tmp_path):
+    monkeypatch.setenv("DYNAMICS_CACHE", str(tmp_path / "cache"))
+    trial.demand()
+    trial._failure.cache_clear()
+    monkeypatch.setattr(trial.subprocess, "run", None)
+    trial.demand()
+    monkeypatch.setenv("DYNAMICS_CACHE", "off")
+    trial._failure.cache_clear()
+    with pytest.raises(TypeError):
+        trial.demand()
+
+
+def test_which_versions_are_tested(monkeypatch):
+    for version, tested in {"0.9.2": 0, "0.10.2": 1, "0.12.0.1": 1, "0.13.0": 0, "1.0": 0, "unknown": 0}.items():
+        monkeypatch.setattr(_jax.jaxlib, "__version__", version)
+        assert _jax.is_tested_jaxlib() == bool(tested), version
 
 
 # What is not the compiler's fault
@@ -368,7 +468,8 @@ import jax, jax.extend.core, jax.interpreters.mlir, jax.ffi
 import numpy as np
 import dynamics as dy
 from dynamics.ensembles import cells
-COMPILER = {f"dynamics.compiler.{name}" for name in ("affine", "llvm.elementary", "llvm.jit", "llvm.lowering",
+COMPILER = {f"dynamics.compiler.{name}" for name in ("affine", "llvm.elementary", "llvm.jit", "llvm.interface",
+    "llvm.processor", "llvm.trial", "llvm.lowering",
     "llvm.operations", "llvm.targets", "llvm.vector_width", "llvm.context", "llvm.rules", "llvm.array_rules",
     "llvm.control_flow", "batch.rules", "batch.values", "batch.interpreter")}
 assert not COMPILER & set(sys.modules), "the compiler is not needed yet"

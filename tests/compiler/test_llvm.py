@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dynamics.compiler import errors
 from dynamics.compiler.errors import Unavailable, Unsupported
-from dynamics.compiler.llvm import elementary, jit, vector_width
+from dynamics.compiler.llvm import elementary, interface, jit, vector_width
 from dynamics.compiler.llvm.lowering import compile_program, in_machine_code
 from dynamics.compiler.llvm.operations import ELEMENTWISE
 from dynamics.ensembles import CompilerWarning
@@ -366,7 +366,7 @@ def test_without_the_interface_of_xla_all_is_left_to_it(monkeypatch):
     def unknown():
         raise Unavailable("no description")
 
-    monkeypatch.setattr(jit, "_version", unknown)
+    monkeypatch.setattr(interface, "version", unknown)
     x = numbers(np.float64)
     with pytest.warns(CompilerWarning, match="Unavailable: no description"):
         (found,) = jax.jit(in_machine_code(jax.make_jaxpr(lambda x: x * 3)(x), LANES))(x)

@@ -3,11 +3,8 @@
 import ctypes
 import functools
 import hashlib
+import logging
 import os
-import pathlib
-import platform
-import re
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,109 +12,24 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from dynamics.compiler._jax import ffi_include_directory, register_ffi_target
+from dynamics.compiler import disk_cache
+from dynamics.compiler._jax import register_ffi_target
 from dynamics.compiler.errors import Unavailable
+from dynamics.compiler.llvm import interface, processor, trial
+from dynamics.compiler.llvm.interface import place
+from dynamics.compiler.llvm.processor import Processor
 
-# XLA calls a function with a pointer to an `XLA_FFI_CallFrame`. In it lie, by value, an `XLA_FFI_Args` and an
-# `XLA_FFI_Rets`, whose last members `args` and `rets` point to arrays of pointers, one per input and output; each of
-# these points to an `XLA_FFI_Buffer`, whose member `data` is the address of the array:
-#
-#     frame -> ... args { ... args -> [buffer_0 -> { ... data -> numbers }, buffer_1, ...] } rets { ... rets -> [...] }
-#
-# Where the members lie is computed from the header that JAX brings along (`place`), in bytes from the beginning of the
-# outermost structure: in JAX 0.10.2 the pointers are at 72 and 112 of the frame, and `data` at 24 of a buffer.
-ARGUMENTS = "XLA_FFI_CallFrame", "args", "args"
-RESULTS = "XLA_FFI_CallFrame", "rets", "rets"
-ASKS_VERSION = 1  # the type of an extension by which XLA asks for the version (`XLA_FFI_Extension_Metadata`)
 SEEN = "length_of_the_frame"  # a variable of the made code
 BYTE, WORD, LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 POINTER = ir.PointerType()
+NULL = ir.Constant(POINTER, None)
+FLUSHED = {"x86_64": 0x8040, "aarch64": 1 << 24}  # bits of the register that says how to treat denormal numbers
 
+logger = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _engines: dict[str, Any] = {}  # own the code of the functions
 _kept: list[Any] = []  # all of them: XLA may know a function whose registration has failed halfway
-
-
-@functools.cache
-def _header() -> str:
-    """The description of XLA's interface, as it is installed, without comments."""
-    try:
-        text = (pathlib.Path(ffi_include_directory()) / "xla/ffi/api/c_api.h").read_text()
-    except OSError as error:
-        raise Unavailable(f"the interface of XLA is not described: {error}") from error
-    return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
-
-
-@functools.cache
-def structure(name: str) -> type[ctypes.Structure]:
-    """A structure of XLA's interface, member by member as its description has it.
-
-    Raises:
-        Unavailable: it is not there, or has members of unknown types.
-    """
-    header = _header()
-    match = re.search(rf"struct {name} \{{([^{{}}]*)\}}", header)
-    if match is None:
-        raise Unavailable(f"the interface of XLA has no structure {name}")
-    plain = {"size_t": ctypes.c_size_t, "int64_t": ctypes.c_int64, "uint32_t": ctypes.c_uint32, "int": ctypes.c_int}
-    members: list[tuple[str, Any]] = []
-    for line in filter(None, map(str.strip, match[1].split(";"))):
-        kind, member = re.fullmatch(r"(.*?)(\w+)", line, flags=re.DOTALL).groups()
-        kind = re.sub(r"\b(const|struct)\b", "", kind).strip()
-        if kind.endswith("*"):
-            made = ctypes.c_void_p
-        elif kind in plain:
-            made = plain[kind]
-        elif re.search(rf"typedef enum {{[^{{}}]*}} {kind};", header):
-            made = ctypes.c_int
-        else:
-            alias = re.search(rf"typedef (\w+) {kind};", header)
-            made = plain[alias[1]] if alias is not None and alias[1] in plain else structure(kind)
-        members.append((member, made))
-    return type(name, (ctypes.Structure,), {"_fields_": members})
-
-
-def place(name: str, *members: str) -> int:
-    """Where a member of a structure is, or a member of a member, in bytes.
-
-    Raises:
-        Unavailable: there is none.
-    """
-    kind, offset = structure(name), 0
-    for member in members:
-        if member not in dict(kind._fields_):
-            raise Unavailable(f"the structure {name} of XLA has no member {'.'.join(members)}")
-        offset += getattr(kind, member).offset
-        kind = dict(kind._fields_)[member]
-    return offset
-
-
-@functools.cache
-def _version() -> tuple[int, int]:
-    """Of XLA's interface."""
-    text = _header()
-    matches = [re.search(rf"#define XLA_FFI_API_{part} (\d+)", text) for part in ("MAJOR", "MINOR")]
-    if None in matches or int(matches[0][1]) != 0 or sys.maxsize < 2**62:
-        raise Unavailable("the interface of XLA is not version 0 with pointers of eight bytes")
-    return int(matches[0][1]), int(matches[1][1])
-
-
-@functools.cache
-def _features() -> Any:
-    """What the processor can do."""
-    try:
-        return llvm.get_host_cpu_features()
-    except RuntimeError as error:
-        raise Unavailable(f"the processor is not known: {error}") from error
-
-
-def _machine() -> Any:
-    """What makes code for the processor; it belongs to the engine that it is given to, and ends with that."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    options = dict(cpu=llvm.get_host_cpu_name(), features=_features().flatten(), opt=3, reloc="pic", jit=True)
-    return llvm.Target.from_default_triple().create_target_machine(**options)
 
 
 def register_bytes() -> int:
@@ -126,7 +38,7 @@ def register_bytes() -> int:
     Raises:
         Unavailable: the processor is not known.
     """
-    return 64 if _features().get("avx512f") else 32 if _features().get("avx") else 16
+    return processor.host().register_bytes
 
 
 @functools.cache
@@ -159,93 +71,167 @@ def compiled(
     Raises:
         Unavailable: this machine or this version of JAX cannot do it.
     """
-    version = _version()
-    module.triple = llvm.get_default_triple()
+    trial.demand()
+    return _registered(written(module, arguments, results, body, processor.host()))
+
+
+def written(
+    module: Any,
+    arguments: int,
+    results: int,
+    body: Callable[[Any, Sequence[Any], Sequence[Any]], None],
+    target: Processor,
+) -> str:
+    """The text of a module with a function, `games`, that XLA can call; arguments as of `compiled`.
+
+    Args:
+        target: what it is for.
+
+    Raises:
+        Unavailable: the interface of XLA is another one.
+    """
+    module.triple = target.triple
     function = ir.Function(module, ir.FunctionType(POINTER, [POINTER]), "games")
     function.attributes.add("nounwind")
-    frame = function.args[0]
+    (frame,) = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     described, work = function.append_basic_block("described"), function.append_basic_block("work")
-
-    def member(pointer: Any, offset: int, kind: Any) -> Any:
-        return builder.load(builder.gep(pointer, [LONG(offset)], source_etype=BYTE), typ=kind)
 
     # At first XLA asks for the version of the interface, by an extension of the call. Before anything else is read
     # from what it gives, the length of that is kept, to be looked at when the function has been registered.
     seen = ir.GlobalVariable(module, LONG, SEEN)
     seen.initializer = LONG(0)
-    extension = member(frame, place("XLA_FFI_CallFrame", "extension_start"), POINTER)
+    extension = _member(builder, frame, place(interface.FRAME, "extension_start"), POINTER)
     extended = function.append_basic_block("extended")
-    builder.cbranch(builder.icmp_unsigned("==", extension, ir.Constant(POINTER, None)), work, extended)
+    builder.cbranch(builder.icmp_unsigned("==", extension, NULL), work, extended)
     builder.position_at_end(extended)
-    asked = member(extension, place("XLA_FFI_Extension_Base", "type"), WORD)
-    builder.cbranch(builder.icmp_unsigned("==", asked, WORD(ASKS_VERSION)), described, work)
+    asked = _member(builder, extension, place(interface.extension(), "type"), WORD)
+    builder.cbranch(builder.icmp_unsigned("==", asked, WORD(interface.ASKS_VERSION)), described, work)
     builder.position_at_end(described)
-    builder.store(member(frame, place("XLA_FFI_CallFrame", "struct_size"), LONG), seen)
-    metadata = member(extension, place("XLA_FFI_Metadata_Extension", "metadata"), POINTER)
-    for name, number in zip(("major_version", "minor_version"), version, strict=True):
+    builder.store(_member(builder, frame, place(interface.FRAME, "struct_size"), LONG), seen)
+    metadata = _member(builder, extension, place("XLA_FFI_Metadata_Extension", "metadata"), POINTER)
+    for name, number in zip(("major_version", "minor_version"), interface.version(), strict=True):
         offset = place("XLA_FFI_Metadata", "api_version", name)
         builder.store(WORD(number), builder.gep(metadata, [LONG(offset)], source_etype=BYTE))
-    builder.ret(ir.Constant(POINTER, None))
+    builder.ret(NULL)
     builder.position_at_end(work)
-    pointers = []
-    data = place("XLA_FFI_Buffer", "data")
-    for offset, count in ((place(*ARGUMENTS), arguments), (place(*RESULTS), results)):
-        buffers = member(frame, offset, POINTER)
-        pointers.append([member(member(buffers, 8 * one, POINTER), data, POINTER) for one in range(count)])
-    before = _flushing(module, builder)
+    pointers = _arrays(builder, frame, arguments, results)
+    before = _flushing(module, builder, target)
     body(builder, *pointers)
     if before is not None:
-        builder.call(module.get_global("llvm.x86.sse.ldmxcsr"), [before])
-    builder.ret(ir.Constant(POINTER, None))
-    return _registered(str(module))
+        before()
+    builder.ret(NULL)
+    return processor.with_attributes(str(module), target)
 
 
-def _flushing(module: Any, builder: Any) -> Any:
-    """From here on denormal numbers count as zero; returns where the earlier state is kept."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+def _member(builder: Any, pointer: Any, offset: int, kind: Any) -> Any:
+    return builder.load(builder.gep(pointer, [LONG(offset)], source_etype=BYTE), typ=kind)
+
+
+def _arrays(builder: Any, frame: Any, arguments: int, results: int) -> list[list[Any]]:
+    """Where the arguments and the results lie, when all structures are as long as the description of XLA has them."""
+    function = builder.function
+    wrong = function.append_basic_block("wrong")
+    lists = (interface.ARGUMENTS, arguments, "XLA_FFI_Args"), (interface.RESULTS, results, "XLA_FFI_Rets")
+
+    def proceed(checks: list[tuple[Any, int]]) -> None:
+        fine = functools.reduce(builder.and_, [builder.icmp_unsigned("==", a, LONG(b)) for a, b in checks])
+        following = function.append_basic_block("checked")
+        builder.cbranch(fine, following, wrong)
+        builder.position_at_end(following)
+
+    checks = []
+    for path, count, name in lists:
+        part = place(*path[:2])
+        checks.append((_member(builder, frame, part + place(name, "struct_size"), LONG), interface.static_size(name)))
+        checks.append((_member(builder, frame, part + place(name, "size"), LONG), count))
+    proceed(checks)
+    buffers = []
+    for path, count, _ in lists:
+        first = _member(builder, frame, place(*path), POINTER)
+        buffers.append([_member(builder, first, 8 * one, POINTER) for one in range(count)])
+    length, size = place(interface.BUFFER, "struct_size"), interface.static_size(interface.BUFFER)
+    proceed([(_member(builder, buffer, length, LONG), size) for one in buffers for buffer in one])
+    data = place(interface.BUFFER, "data")
+    pointers = [[_member(builder, buffer, data, POINTER) for buffer in one] for one in buffers]
+    with builder.goto_block(wrong):
+        builder.ret(_error(builder, frame, b"the structures of this call are not as long as XLA's header has them"))
+    return pointers
+
+
+def _error(builder: Any, frame: Any, message: bytes) -> Any:
+    """An error of XLA with this text, which becomes an exception in Python."""
+    name = "XLA_FFI_Error_Create"
+    text = ir.Constant(ir.ArrayType(BYTE, len(message) + 1), bytearray(message + b"\0"))
+    kept = ir.GlobalVariable(builder.module, text.type, "message")
+    kept.initializer, kept.global_constant, kept.linkage = text, True, "private"
+    kept.type = POINTER
+    size = interface.static_size(f"{name}_Args")
+    with builder.goto_entry_block():
+        given = builder.alloca(BYTE, LONG(size))
+        given.align, given.type = 8, POINTER  # opaque: members of several types are stored there
+    values = dict(struct_size=LONG(size), extension_start=NULL, message=kept, errc=WORD(interface.INTERNAL))
+    for member, value in values.items():
+        address = builder.gep(given, [LONG(place(f"{name}_Args", member))], source_etype=BYTE)
+        builder.store(value, address)
+    api = _member(builder, frame, place(interface.FRAME, "api"), POINTER)
+    create = _member(builder, api, place("XLA_FFI_Api", name), ir.FunctionType(POINTER, [POINTER]).as_pointer())
+    return builder.call(create, [given])
+
+
+def _flushing(module: Any, builder: Any, target: Processor) -> Callable[[], None] | None:
+    """From here on denormal numbers count as zero, as in what XLA compiles; returns what restores the earlier state."""
+    bits = FLUSHED.get(target.architecture)
+    if bits is None:
         return None
+    if target.architecture == "aarch64":
+        read = ir.Function(module, ir.FunctionType(LONG, []), "llvm.aarch64.get.fpcr")
+        write = ir.Function(module, ir.FunctionType(ir.VoidType(), [LONG]), "llvm.aarch64.set.fpcr")
+        before = builder.call(read, [])
+        builder.call(write, [builder.or_(before, LONG(bits))])
+        return lambda: builder.call(write, [before])
     kind = ir.FunctionType(ir.VoidType(), [POINTER])
     read, write = (ir.Function(module, kind, f"llvm.x86.sse.{name}mxcsr") for name in ("st", "ld"))
     with builder.goto_entry_block():
         before, now = builder.alloca(WORD), builder.alloca(WORD)
     builder.call(read, [before])
-    builder.store(builder.or_(builder.load(before, typ=WORD), WORD(0x8040)), now)
+    builder.store(builder.or_(builder.load(before, typ=WORD), WORD(bits)), now)
     builder.call(write, [now])
-    return before
+    return lambda: builder.call(write, [before])
+
+
+def _object_code(text: str, target: Processor) -> tuple[bytes, tuple[str, ...]]:
+    """`processor.object_code`, from disk where it is kept there."""
+    name = disk_cache.name_of("object code", text, *map(str, target), processor.translator())
+    kept = disk_cache.read(name)
+    if kept is not None:
+        names, _, code = kept.partition(b"\0")
+        return code, tuple(names.decode().split())
+    code, needed = processor.object_code(text, target)
+    disk_cache.write(name, " ".join(needed).encode() + b"\0" + code)
+    return code, needed
 
 
 def _registered(text: str) -> str:
-    width, processor = str(8 * register_bytes()), llvm.get_host_cpu_name()
-    attributes = {"prefer-vector-width": width, "min-legal-vector-width": width, "target-cpu": processor}
-    attributes["target-features"] = _features().flatten()
-    written = " ".join(f'"{key}"="{value}"' for key, value in attributes.items())
-    # What lies on the stack for want of registers must not cross lines of the cache.
-    text = text.replace("nounwind", f'nounwind alignstack({register_bytes()}) "stackrealign" {written}', 1)
+    target = processor.host()
     name = f"games_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
     with _lock:
         if name not in _engines:
-            machine = _machine()
-            module = llvm.parse_assembly(text)
-            module.verify()
-            for function in module.functions:
+            code, needed = _object_code(text, target)
+            for function in needed:
                 # The compiler would stop the process at one that is not there.
-                if function.is_declaration and not function.name.startswith("llvm."):
-                    if llvm.address_of_symbol(function.name) is None:
-                        raise Unavailable(f"there is no function {function.name} on this machine")
-            options = llvm.create_pipeline_tuning_options(speed_level=3)
-            options.loop_vectorization = options.slp_vectorization = False
-            passes = llvm.create_pass_builder(machine, options)
-            passes.getModulePassManager().run(module, passes)
-            engine = llvm.create_mcjit_compiler(module, machine)
+                if llvm.address_of_symbol(function) is None:
+                    raise Unavailable(f"there is no function {function} on this machine")
+            engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), processor.target_machine(target))
             _kept.append(engine)
+            engine.add_object_file(llvm.ObjectFileRef.from_data(code))
             engine.finalize_object()
             register_ffi_target(name, _capsule(engine.get_function_address("games")), "cpu")
             _engines[name] = engine
         seen = ctypes.c_int64.from_address(_engines[name].get_global_value_address(SEEN)).value
-    needed = place(*RESULTS[:2]) + ctypes.sizeof(structure("XLA_FFI_Rets"))
-    if seen < needed:
-        raise Unavailable(f"XLA calls with a frame of {seen} bytes, and its description says {needed} or more")
+    needed_bytes = interface.static_size(interface.FRAME)
+    if seen != needed_bytes:
+        raise Unavailable(f"XLA calls with a frame of {seen} bytes, and its description says {needed_bytes}")
     return name
 
 

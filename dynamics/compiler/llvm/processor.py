@@ -1,0 +1,109 @@
+"""What machine code is made for: a processor and a system, and how LLVM makes object code for them.
+
+Tested where the tests run, on x86-64 under Linux. For ARM under Linux and macOS (`ARM_LINUX`, `ARM_MACOS`) and for
+x86-64 under Windows the programs of sweeps are compiled in tests, and nothing has been run there.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from dynamics.compiler.errors import Unavailable
+
+OPTIMISATION = 3  # of code generation, and of the passes before it
+
+
+class Processor(NamedTuple):
+    """A processor under a system.
+
+    Attributes:
+        triple: of LLVM, which names both.
+        name: LLVM's name of the processor.
+        features: what it can do, as LLVM writes it.
+        register_bytes: the length of a register.
+    """
+
+    triple: str
+    name: str
+    features: str
+    register_bytes: int
+
+    @property
+    def architecture(self) -> str:
+        """The first part of the triple: "x86_64", "aarch64" (also for "arm64"), ..."""
+        first = self.triple.partition("-")[0]
+        return "aarch64" if first == "arm64" else first
+
+
+ARM_LINUX = Processor("aarch64-unknown-linux-gnu", "generic", "+neon", 16)
+ARM_MACOS = Processor("arm64-apple-macosx11.0.0", "apple-m1", "+neon", 16)
+
+
+@functools.cache
+def host() -> Processor:
+    """The processor of this machine.
+
+    Raises:
+        Unavailable: LLVM does not know it.
+    """
+    try:
+        features = llvm.get_host_cpu_features()
+    except RuntimeError as error:
+        raise Unavailable(f"the processor is not known: {error}") from error
+    length = 64 if features.get("avx512f") else 32 if features.get("avx") else 16
+    return Processor(llvm.get_default_triple(), llvm.get_host_cpu_name(), features.flatten(), length)
+
+
+def target_machine(processor: Processor) -> Any:
+    """What makes code for a processor; it belongs to the engine that it is given to, and ends with that.
+
+    Raises:
+        RuntimeError: this LLVM cannot write code for it.
+    """
+    if processor == host():
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+    else:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+    options = dict(cpu=processor.name, features=processor.features, opt=OPTIMISATION, reloc="pic", jit=True)
+    return llvm.Target.from_triple(processor.triple).create_target_machine(**options)
+
+
+def with_attributes(text: str, processor: Processor) -> str:
+    """The text of a module whose function is compiled for a processor, full registers, and a stack that fits them."""
+    width = str(8 * processor.register_bytes)
+    attributes = {"prefer-vector-width": width, "min-legal-vector-width": width, "target-cpu": processor.name}
+    attributes["target-features"] = processor.features
+    written = " ".join(f'"{key}"="{value}"' for key, value in attributes.items())
+    # What lies on the stack for want of registers must not cross lines of the cache.
+    return text.replace("nounwind", f'nounwind alignstack({processor.register_bytes}) "stackrealign" {written}', 1)
+
+
+def object_code(text: str, processor: Processor) -> tuple[bytes, tuple[str, ...]]:
+    """Compile the text of a module.
+
+    Returns:
+        object code, and the names of the functions that it needs from elsewhere.
+
+    Raises:
+        RuntimeError: LLVM cannot read it.
+    """
+    machine = target_machine(processor)
+    module = llvm.parse_assembly(text)
+    module.verify()
+    needed = tuple(f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm."))
+    options = llvm.create_pipeline_tuning_options(speed_level=OPTIMISATION)
+    options.loop_vectorization = options.slp_vectorization = False
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    return machine.emit_object(module), needed
+
+
+@functools.cache
+def translator() -> str:
+    """Which LLVM makes the code, and by which steps: what object code depends on besides text and processor."""
+    numbers = ".".join(map(str, llvm.llvm_version_info))
+    return f"LLVM {numbers}, llvmlite {llvmlite.__version__}, level {OPTIMISATION}"
