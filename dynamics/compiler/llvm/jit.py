@@ -57,6 +57,7 @@ def compiled(
     arguments: int,
     results: int,
     body: Callable[[Any, Sequence[Any], Sequence[Any]], None],
+    loops: bool = True,
 ) -> str:
     """Write, compile and register a function.
 
@@ -64,6 +65,7 @@ def compiled(
         module: of llvmlite, in which the function is to be.
         arguments, results: how many arrays it gets and fills.
         body: writes it, given a builder and pointers to the arguments and to the results.
+        loops: whether the program of a game has loops.
 
     Returns:
         the name under which XLA knows it.
@@ -72,7 +74,7 @@ def compiled(
         Unavailable: this machine or this version of JAX cannot do it.
     """
     trial.demand()
-    return _registered(written(module, arguments, results, body, processor.host()))
+    return _registered(written(module, arguments, results, body, processor.host()), loops)
 
 
 def written(
@@ -200,24 +202,24 @@ def _flushing(module: Any, builder: Any, target: Processor) -> Callable[[], None
     return lambda: builder.call(write, [before])
 
 
-def _object_code(text: str, target: Processor) -> tuple[bytes, tuple[str, ...]]:
+def _object_code(text: str, target: Processor, loops: bool = True) -> tuple[bytes, tuple[str, ...]]:
     """`processor.object_code`, from disk where it is kept there."""
-    name = disk_cache.name_of("object code", text, *map(str, target), processor.translator())
+    name = disk_cache.name_of("object code", text, *map(str, target), processor.translator(), f"loops {loops}")
     kept = disk_cache.read(name)
     if kept is not None:
         names, _, code = kept.partition(b"\0")
         return code, tuple(names.decode().split())
-    code, needed = processor.object_code(text, target)
+    code, needed = processor.object_code(text, target, loops)
     disk_cache.write(name, " ".join(needed).encode() + b"\0" + code)
     return code, needed
 
 
-def _registered(text: str) -> str:
+def _registered(text: str, loops: bool = True) -> str:
     target = processor.host()
     name = f"games_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
     with _lock:
         if name not in _engines:
-            code, needed = _object_code(text, target)
+            code, needed = _object_code(text, target, loops)
             for function in needed:
                 # The compiler would stop the process at one that is not there.
                 if llvm.address_of_symbol(function) is None:

@@ -31,7 +31,7 @@ from dynamics.compiler.llvm.context import FunctionContext, LoweredArray, Memory
 from dynamics.compiler.llvm.operations import dtype_of
 from dynamics.compiler.llvm.rules import RULES, RuleContext, lower_jaxpr, lowering
 from dynamics.compiler.llvm.targets import Host
-from dynamics.compiler.llvm.vector_width import tile_width
+from dynamics.compiler.llvm.vector_width import has_loops, tile_width
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,8 @@ def compile_program(closed: ClosedJaxpr, batch_size: int) -> str:
         Unsupported: there is no rule for an operation, or there are too many of them.
     """
     function, write = write_function(closed, batch_size, tile_width(closed.jaxpr, batch_size))
-    return jit.compiled(function.module, len(closed.jaxpr.invars), len(closed.jaxpr.outvars), write)
+    counts = len(closed.jaxpr.invars), len(closed.jaxpr.outvars)
+    return jit.compiled(function.module, *counts, write, has_loops(closed.jaxpr))
 
 
 _in_machine_code = new_primitive("games_in_machine_code", lambda *avals, program, batch_size: list(program.out_avals))

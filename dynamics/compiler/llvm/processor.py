@@ -12,7 +12,8 @@ import llvmlite.binding as llvm
 
 from dynamics.compiler.errors import Unavailable
 
-OPTIMISATION = 3  # of code generation, and of the passes before it
+OPTIMISATION = 3  # of the passes, and of code generation
+WITHOUT_LOOPS = 1  # of code generation where there are no passes
 
 
 class Processor(NamedTuple):
@@ -56,8 +57,12 @@ def host() -> Processor:
     return Processor(llvm.get_default_triple(), llvm.get_host_cpu_name(), features.flatten(), length)
 
 
-def target_machine(processor: Processor) -> Any:
+def target_machine(processor: Processor, level: int = OPTIMISATION) -> Any:
     """What makes code for a processor; it belongs to the engine that it is given to, and ends with that.
+
+    Args:
+        processor: what the code is for.
+        level: of optimisation in code generation, 0 to 3.
 
     Raises:
         RuntimeError: this LLVM cannot write code for it.
@@ -68,7 +73,7 @@ def target_machine(processor: Processor) -> Any:
     else:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
-    options = dict(cpu=processor.name, features=processor.features, opt=OPTIMISATION, reloc="pic", jit=True)
+    options = dict(cpu=processor.name, features=processor.features, opt=level, reloc="pic", jit=True)
     return llvm.Target.from_triple(processor.triple).create_target_machine(**options)
 
 
@@ -82,8 +87,17 @@ def with_attributes(text: str, processor: Processor) -> str:
     return text.replace("nounwind", f'nounwind alignstack({processor.register_bytes}) "stackrealign" {written}', 1)
 
 
-def object_code(text: str, processor: Processor) -> tuple[bytes, tuple[str, ...]]:
+def object_code(text: str, processor: Processor, loops: bool = True) -> tuple[bytes, tuple[str, ...]]:
     """Compile the text of a module.
+
+    What is written out, without loops, runs once per game: it goes to code generation as it is, and takes less than half
+    the time to compile. There is little for the passes to find, as `batch/` has merged equal terms, and nothing can be
+    taken out of a loop: the code is as long as with them, and as fast.
+
+    Args:
+        text: of the module.
+        processor: what the code is for.
+        loops: whether the program of a game has loops, which run many times.
 
     Returns:
         object code, and the names of the functions that it needs from elsewhere.
@@ -91,19 +105,20 @@ def object_code(text: str, processor: Processor) -> tuple[bytes, tuple[str, ...]
     Raises:
         RuntimeError: LLVM cannot read it.
     """
-    machine = target_machine(processor)
+    machine = target_machine(processor, OPTIMISATION if loops else WITHOUT_LOOPS)
     module = llvm.parse_assembly(text)
     module.verify()
     needed = tuple(f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm."))
-    options = llvm.create_pipeline_tuning_options(speed_level=OPTIMISATION)
-    options.loop_vectorization = options.slp_vectorization = False
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
+    if loops:
+        options = llvm.create_pipeline_tuning_options(speed_level=OPTIMISATION)
+        options.loop_vectorization = options.slp_vectorization = False
+        passes = llvm.create_pass_builder(machine, options)
+        passes.getModulePassManager().run(module, passes)
     return machine.emit_object(module), needed
 
 
 @functools.cache
 def translator() -> str:
-    """Which LLVM makes the code, and by which steps: what object code depends on besides text and processor."""
+    """Which LLVM makes the code, and its levels: what object code depends on besides text, processor, and loops."""
     numbers = ".".join(map(str, llvm.llvm_version_info))
-    return f"LLVM {numbers}, llvmlite {llvmlite.__version__}, level {OPTIMISATION}"
+    return f"LLVM {numbers}, llvmlite {llvmlite.__version__}, levels {OPTIMISATION}, {WITHOUT_LOOPS}"
