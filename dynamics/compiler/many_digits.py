@@ -310,6 +310,16 @@ class _Evaluation:
                 return [_each(lambda x, y: x**y, first, exponent)]
             case "square":
                 return [_objects(first * first)]
+            case "one_minus_square":  # from JAX 0.12 on
+                return [_objects(1 - first * first)]
+            case "polynomial":  # likewise; the coefficients from the lowest to the highest
+                return [
+                    _objects(
+                        functools.reduce(lambda total, coefficient: total * first + coefficient, reversed(values[1:]))
+                    )
+                ]
+            case "log2":
+                return [_each(lambda x: arithmetic.log(x, 2), first)]
             case "rsqrt":
                 return [_each(lambda x: 1 / arithmetic.sqrt(x), first)]
             case "exp2":

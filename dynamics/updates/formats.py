@@ -143,9 +143,10 @@ def _rounded(x: Array, format: Format, key: PRNGKeyArray | None) -> Array:
     image = jax.lax.bitcast_convert_type(((bits + up) >> lost) << lost, x.dtype)
     # Below the least normal number of the format the distance of neighbours is the same for all.
     least = format.least.astype(x.dtype)
-    units = x / jnp.where(least > 0, least, 1)
+    wide = least >= info.tiny  # else it may count as 0 in a division, and not in a comparison with 0
+    units = x / jnp.where(wide, least, 1)
     units = jnp.round(units) if key is None else jnp.floor(units + share)
-    image = jnp.where((jnp.abs(x) < _power(format.least_exponent).astype(x.dtype)) & (least > 0), units * least, image)
+    image = jnp.where((jnp.abs(x) < _power(format.least_exponent).astype(x.dtype)) & wide, units * least, image)
     image = jnp.where(jnp.abs(image) > format.largest.astype(x.dtype), jnp.sign(x) * jnp.inf, image)
     return jnp.where(finite, image, x)
 

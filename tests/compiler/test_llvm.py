@@ -188,6 +188,16 @@ def test_other_functions_are_those_of_the_library(name):
     agree(lambda x, y: (x**y, jnp.arctan2(x, -y), jnp.float64(2.0) ** x), given, given[::-1], ulps=16)
 
 
+@pytest.mark.parametrize("name", ["one_minus_square", "log2"])
+def test_what_newer_versions_of_jax_have(name):
+    function = getattr(jax.lax, name, None)
+    if function is None:
+        pytest.skip(f"this JAX has no {name}")
+    given = jnp.asarray(1 + np.linspace(-1e-3, 1e-3, LANES) ** 3)
+    agree(function, given, ulps=4)
+    agree(function, given.astype(jnp.float32), ulps=4)
+
+
 def test_what_xla_would_simplify_stays():
     x = jnp.asarray(np.geomspace(1e-18, 1e-3, LANES))
     np.testing.assert_allclose(run(jnp.log1p, x), np.log1p(x), rtol=1e-15)

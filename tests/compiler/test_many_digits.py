@@ -52,6 +52,19 @@ def test_to_fifty_digits(name):
         assert abs(value_of(getattr(jnp, name), 0.7).item() - expected) < mpmath.mpf(10) ** -55
 
 
+def test_what_newer_versions_of_jax_have():
+    if not hasattr(jax.lax, "polynomial"):
+        pytest.skip("this JAX has no polynomial, one_minus_square, log2")
+    x = 1 - 2.0**-40
+    with mpmath.workdps(60):
+        for function, expected in (
+            (jax.lax.one_minus_square, 1 - mpmath.mpf(x) ** 2),
+            (jax.lax.log2, mpmath.log(mpmath.mpf(x), 2)),
+            (lambda x: jax.lax.polynomial(x, [3.0, -2.0, 0.5]), 3 - 2 * mpmath.mpf(x) + mpmath.mpf(x) ** 2 / 2),
+        ):
+            assert abs(value_of(function, x).item() - expected) < mpmath.mpf(10) ** -55
+
+
 def test_a_sum_that_cancels_in_double_precision():
     assert float(value_of(lambda x: (1.0 + x) - 1.0, 2.0**-80).item()) == 2.0**-80
 

@@ -16,15 +16,15 @@ MOST_TERMS = 128  # of a sum that is written out
 MOST_PRODUCTS = 65_536  # of a matrix product that is written out
 
 ODD = {"sin", "tan", "tanh", "asin", "atan", "sinh", "asinh", "atanh", "erf", "cbrt", "sign"}
-EVEN = {"cos", "cosh", "abs", "square"}
+EVEN = {"cos", "cosh", "abs", "square", "one_minus_square"}
 ELEMENTWISE = (
     ODD
     | EVEN
     | {"acos", "acosh", "add", "add_any", "and", "atan2", "ceil", "clamp", "convert_element_type"}
     | {"div", "eq", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "imag", "integer_pow", "is_finite", "le"}
-    | {"log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pow", "real"}
-    | {"rem", "round", "rsqrt", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sqrt"}
-    | {"stop_gradient", "sub", "threefry2x32", "xor", "eq_to", "le_to", "lt_to"}
+    | {"log", "log1p", "log2", "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pow"}
+    | {"real", "rem", "round", "rsqrt", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical"}
+    | {"sqrt", "stop_gradient", "sub", "threefry2x32", "xor", "eq_to", "le_to", "lt_to"}
 )
 BINARY = {
     "reduce_sum": jax.lax.add,

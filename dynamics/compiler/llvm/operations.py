@@ -31,7 +31,7 @@ COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": "
 BITWISE = {"and": B.and_, "or": B.or_, "xor": B.xor}
 # Functions of the library of C, a call per game.
 LIBRARY = {name: name for name in ("exp2", "tan", "sinh", "cosh", "erf", "erfc", "cbrt", "pow", "atan2", "sin", "cos")}
-LIBRARY |= {name: name for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh")} | {"rem": "fmod"}
+LIBRARY |= {name: name for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh", "log2")} | {"rem": "fmod"}
 SLOW = {*FUNCTIONS, *LIBRARY, "div", "sqrt", "rsqrt"} - {"rem"}  # a result takes many cycles
 CONTRACT = ("contract",)  # a product and a sum may be one instruction
 
@@ -196,6 +196,13 @@ def _power(ctx: Any, name: str, params: Any, dtypes: Any, a: Any) -> Any:
         left >>= 1
         factor = _arithmetic(ctx, "mul", {}, dtypes, factor, factor) if left else factor
     return result if exponent > 0 else ctx.builder.fdiv(ctx.constant_like(1, a, dtypes[0]), result)
+
+
+@elementwise("one_minus_square")  # from JAX 0.12 on, in derivatives of tanh
+def _one_minus_square(ctx: Any, name: str, params: Any, dtypes: Any, a: Any) -> Any:
+    one = ctx.constant_like(1, a, dtypes[0])
+    factors = [_arithmetic(ctx, sign, {}, dtypes, one, a) for sign in ("add", "sub")]
+    return _arithmetic(ctx, "mul", {}, dtypes, *factors)
 
 
 @elementwise("is_finite")

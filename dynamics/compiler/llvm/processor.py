@@ -90,9 +90,9 @@ def with_attributes(text: str, processor: Processor) -> str:
 def object_code(text: str, processor: Processor, loops: bool = True) -> tuple[bytes, tuple[str, ...]]:
     """Compile the text of a module.
 
-    What is written out, without loops, runs once per game: it goes to code generation as it is, and takes less than half
-    the time to compile. There is little for the passes to find, as `batch/` has merged equal terms, and nothing can be
-    taken out of a loop: the code is as long as with them, and as fast.
+    What is written out, without loops, runs once per game: it goes to code generation as it is, and takes less than
+    half the time to compile. There is little for the passes to find, as `batch/` has merged equal terms, and nothing
+    can be taken out of a loop: the code is as long as with them, and as fast.
 
     Args:
         text: of the module.

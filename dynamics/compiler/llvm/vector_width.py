@@ -47,9 +47,7 @@ def _loops(jaxpr: Any, batch_size: int) -> Iterator[_Loop]:
 
 def has_loops(jaxpr: Any) -> bool:
     """Whether there is a loop in a program, or in one that it holds."""
-    return any(
-        eqn.primitive.name in ("while", "scan") or any(map(has_loops, subjaxprs(eqn))) for eqn in jaxpr.eqns
-    )
+    return any(eqn.primitive.name in ("while", "scan") or any(map(has_loops, subjaxprs(eqn))) for eqn in jaxpr.eqns)
 
 
 def _is_slow(jaxpr: Any) -> bool:
