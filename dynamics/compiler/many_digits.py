@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import mpmath
 import numpy as np
 
 from dynamics.compiler._jax import Scan, While, bind, branches, called, opened
@@ -24,6 +23,8 @@ class NotEvaluated(ValueError):
 @functools.cache
 def context(digits: int = DIGITS) -> Any:
     """The arithmetic: an `mpmath` context of its own, so that threads do not share a precision."""
+    import mpmath  # takes a tenth of a second
+
     arithmetic = mpmath.MPContext()
     arithmetic.dps = digits
     return arithmetic
@@ -49,6 +50,7 @@ def evaluated(closed: Any, arguments: Sequence[Any], digits: int = DIGITS) -> li
     >>> with jax.enable_x64(True):
     ...     program = jax.make_jaxpr(lambda x: jnp.exp(x) - 1.0)(jnp.zeros((), "float64"))
     >>> value = evaluated(program, [exact(1e-30)])[0]
+    >>> import mpmath
     >>> mpmath.nstr(value.item(), 3), abs(float(value.item() - mpmath.mpf(1e-30))) < 1e-60
     ('1.0e-30', True)
     """

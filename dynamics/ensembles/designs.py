@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.stats.qmc
 
 from dynamics._checks import as_whole
 from dynamics._memory import check_memory, counted
@@ -211,11 +210,13 @@ def _fractions(kind: str, count: int, seed: int, columns: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     if kind == "random":
         return random.random((count, columns))
+    from scipy.stats.qmc import Sobol  # takes a quarter of a second
+
     # A random shift of all binary digits keeps what makes the points even.
     bits = 30
-    if columns > scipy.stats.qmc.Sobol.MAXDIM or count > 2**bits:
+    if columns > Sobol.MAXDIM or count > 2**bits:
         raise ValueError(f"{count} points in {columns} dimensions are too many for design=('sobol', n)")
-    points = scipy.stats.qmc.Sobol(columns, scramble=False, bits=bits).random_base2(int(count - 1).bit_length())[:count]
+    points = Sobol(columns, scramble=False, bits=bits).random_base2(int(count - 1).bit_length())[:count]
     digits = (points * 2**bits).astype(np.int64) ^ random.integers(2**bits, size=columns)
     return (digits + 0.5) / 2**bits
 

@@ -11,7 +11,6 @@ import lineax as lx
 import numpy as np
 import optimistix as optx
 import scipy.sparse.csgraph
-import scipy.stats
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
@@ -262,11 +261,13 @@ def _representatives(search: _Search, points: list[_Point]) -> list[_Point]:
 
 def _starts(dimension: int, count: int, key: PRNGKeyArray | None) -> np.ndarray:
     """Starts in the unit cube: the centre, corners, and Sobol's points shifted off their regular places."""
+    from scipy.stats.qmc import Sobol  # takes a quarter of a second
+
     if key is None:
         shift = np.modf(np.arange(1, dimension + 1) * (5**0.5 - 1) / 2)[0]
     else:
         shift = np.asarray(jax.random.uniform(key, (dimension,)))
-    sobol = scipy.stats.qmc.Sobol(dimension, scramble=False)
+    sobol = Sobol(dimension, scramble=False)
     spread = (sobol.random_base2(max(count - 1, 1).bit_length())[:count] + shift) % 1
     corners = np.array(list(itertools.product((0.0, 1.0), repeat=dimension))) if dimension <= CORNERS else spread[:0]
     return np.concatenate([np.full((1, dimension), 0.5), corners, spread])
