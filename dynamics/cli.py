@@ -9,6 +9,7 @@ once.
 
 import argparse
 import contextlib
+import logging
 import os
 import re
 import shlex
@@ -791,7 +792,39 @@ def _import_jax() -> Any:
         import jax
     except ValueError as error:  # of a setting in an environment variable
         raise Failure(f"JAX cannot be imported: {reason(error)}") from error
+    _keep_programs(jax)
     return jax
+
+
+def _keep_programs(jax: Any) -> None:
+    """Keep on disk what XLA compiles, in a folder within that of machine code; not where the user has said another.
+
+    In a folder for this processor, as XLA's code runs on no lesser one, and this jaxlib.
+    """
+    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+        return
+    from dynamics.compiler import disk_cache
+
+    try:
+        wanted = disk_cache.wanted()
+    except ValueError as error:
+        raise Failure(str(error)) from error
+    if wanted is None:
+        return
+    try:
+        from dynamics.compiler._jax import jaxlib_version
+        from dynamics.compiler.llvm.processor import host
+
+        name = disk_cache.name_of(*map(str, host()), jaxlib_version())[:16]
+        folder = disk_cache.private_folder(disk_cache.private_folder(wanted) / f"xla-{name}")
+        disk_cache.bound(folder)
+    except Exception as error:  # of a processor that is not known, a disk that is full, a folder that others can write
+        logging.getLogger(__name__).info("what XLA compiles is not kept: %s", error)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    # Of an entry that a process has not written to its end; the program is compiled again.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
 
 
 def _check_device(platform: str | None = None) -> None:
