@@ -32,9 +32,7 @@ print(code, jax.config.jax_compilation_cache_dir)
 
 
 def ran(*arguments, **settings):
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))
-    } | settings
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     command = [sys.executable, "-W", "error", "-c", PRINT, *arguments]
     done = subprocess.run(command, env=kept | settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
