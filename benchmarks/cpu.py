@@ -104,7 +104,7 @@ def machine() -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Of Python and of the libraries; PyTorch where it is installed."""
     found = {"python": platform.python_version()}
-    for name in ("jax", "jaxlib", "diffrax", "equinox", "optax", "numpy", "torch"):
+    for name in ("jax", "jaxlib", "diffrax", "equinox", "optax", "numpy", "torch", "numba"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -11,8 +11,9 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from native import Native
-from problems import Problem
+from problems import HALF, MATRIX_RATE, Problem
 
 import dynamics as dy
 from dynamics import _trees
@@ -20,6 +21,7 @@ from dynamics import _trees
 C_END, C_OUTCOME = "C, end", "C, outcome"
 SWEEP, VMAP, VMAP_OUTCOME = "sweep", "vmap, end", "vmap, outcome"
 STEP, NUMPY, TORCH = "jitted step", "NumPy", "PyTorch"
+OPTAX, NUMBA = "optax loop", "numba"
 DIFFRAX, DIFFRAX_EULER, DIFFRAX_ADAPTIVE = "diffrax", "diffrax Euler", "diffrax adaptive"
 
 
@@ -174,6 +176,98 @@ def _rows(players: Any) -> np.ndarray:
 def numpy_loop(problem: Problem, steps: int) -> Rival:
     """The field by hand, one whole array after the other."""
     return Rival(lambda: (_descent(problem, np, steps, lambda array: array), None), compiles=False, steps=steps)
+
+
+def optax_loop(problem: Problem, steps: int) -> Rival:
+    """`jax.vmap` of a training loop as a user writes it: two losses, `jax.grad`, optax, `jax.lax.scan`."""
+
+    def losses(number, x, y):
+        if problem.game == "quadratic":
+            own, coupling, other = number[:HALF, :HALF], number[:HALF, HALF:], number[HALF:, HALF:]
+            return x @ own @ x / 2 + x @ coupling @ y, y @ other @ y / 2 - x @ coupling @ y
+        if problem.game == "bilinear":
+            return number * x * y, -number * x * y
+        return jax.nn.softplus(x * y), jax.nn.softplus(-x * y) + number * y**2 / 2
+
+    def one(number, rate, x, y):
+        optimiser = optax.sgd(rate)
+
+        def step(carried, _):
+            x, y, memory_x, memory_y = carried
+            slope_x = jax.grad(lambda x: losses(number, x, y)[0])(x)
+            slope_y = jax.grad(lambda y: losses(number, x, y)[1])(y)
+            move_x, memory_x = optimiser.update(slope_x, memory_x)
+            move_y, memory_y = optimiser.update(slope_y, memory_y)
+            return (optax.apply_updates(x, move_x), optax.apply_updates(y, move_y), memory_x, memory_y), None
+
+        begin = x, y, optimiser.init(x), optimiser.init(y)
+        (x, y, *_), _ = jax.lax.scan(step, begin, length=steps)
+        return x, y
+
+    if problem.game == "quadratic":
+        whole, start = problem.given()
+        rates = np.full(len(whole), MATRIX_RATE, problem.precise)
+        given = whole, rates, start[:HALF].T, start[HALF:].T
+    else:
+        inputs = problem.inputs()
+        given = tuple(inputs[name] for name in ("number", "rate", "x", "y"))
+    given = jax.device_put(given)
+    program = jax.jit(jax.vmap(one))
+    return Rival(lambda: (_rows(jax.block_until_ready(program(*given))), None), steps=steps)
+
+
+def numba_loop(problem: Problem, steps: int) -> Rival:
+    """The formulas by hand, game by game, compiled by numba for one core.
+
+    Raises:
+        ImportError: numba is not installed.
+    """
+    import numba
+
+    if problem.game == "quadratic":
+
+        @numba.njit
+        def descend(matrix, start, rate, steps):
+            z = start.copy()
+            field = np.empty_like(z[0])
+            for game in range(len(z)):
+                for _ in range(steps):
+                    for i in range(field.size):
+                        total = field.dtype.type(0)
+                        for j in range(field.size):
+                            total += matrix[game, i, j] * z[game, j]
+                        field[i] = total
+                    for i in range(field.size):
+                        z[game, i] -= rate * field[i]
+            return z
+
+        whole, start = problem.given()
+        given = np.ascontiguousarray(whole), np.ascontiguousarray(start.T), problem.precise(MATRIX_RATE)
+        return Rival(lambda: (descend(*given, steps).T, None), steps=steps, notes=dict(numba=numba.__version__))
+    bilinear = problem.game == "bilinear"
+
+    @numba.njit
+    def run(x, y, rates, numbers, steps):
+        ends = np.empty((2, len(x)), x.dtype)
+        one, zero = x.dtype.type(1), x.dtype.type(0)
+        for game in range(len(x)):
+            a, b, rate, number = x[game], y[game], rates[game], numbers[game]
+            for _ in range(steps):
+                if bilinear:
+                    v, w = -number * b, number * a
+                else:
+                    t = a * b
+                    decay = np.exp(-abs(t))
+                    large = one / (one + decay)
+                    small = decay * large
+                    v = -b * (large if t >= zero else small)
+                    w = a * (small if t >= zero else large) - number * b
+                a, b = a + rate * v, b + rate * w
+            ends[0, game], ends[1, game] = a, b
+        return ends
+
+    given = [np.ascontiguousarray(problem.inputs()[name]) for name in ("x", "y", "rate", "number")]
+    return Rival(lambda: (run(*given, steps), None), steps=steps, notes=dict(numba=numba.__version__))
 
 
 def torch_loop(problem: Problem, steps: int, threads: int) -> Rival:

@@ -15,7 +15,9 @@ from rivals import (
     DIFFRAX,
     DIFFRAX_ADAPTIVE,
     DIFFRAX_EULER,
+    NUMBA,
     NUMPY,
+    OPTAX,
     STEP,
     SWEEP,
     TORCH,
@@ -26,7 +28,9 @@ from rivals import (
     diffrax_flow,
     in_c,
     jitted_step,
+    numba_loop,
     numpy_loop,
+    optax_loop,
     sweep,
     torch_loop,
     vmapped,
@@ -253,6 +257,9 @@ def others(bench: Bench) -> Rows:
                 rivals = {C_END: in_c(problem, code, False, bench.cores), NUMPY: numpy_loop(problem, few)}
                 with contextlib.suppress(ImportError):  # the table says that it was not there
                     rivals[TORCH] = torch_loop(problem, few, bench.cores)
+                with contextlib.suppress(ImportError):
+                    rivals[NUMBA] = numba_loop(problem, few)
+                rivals[OPTAX] = optax_loop(problem, few)
                 rivals[STEP] = jitted_step(problem, few)
                 rivals[DIFFRAX_EULER] = diffrax_euler(problem, few)
                 yield bench.rows("others", problem, rivals)
