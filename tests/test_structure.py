@@ -132,6 +132,7 @@ ALLOWED_LOOPS = {
     # those of a program that they rewrite:
     "compiler/batch/interpreter.py": {"jax.lax.while_loop", "jax.lax.scan"},
     "compiler/__main__.py": {"jax.lax.fori_loop"},  # a run that is shown
+    "compiler/llvm/trial.py": {"jax.lax.fori_loop"},  # a program that is tried
     "compiler/nvptx/first_use.py": {"jax.lax.fori_loop", "jax.lax.scan"},  # a program that is tried
     "analysis/equilibria/minima.py": {"jax.lax.fori_loop"},  # along a valley, and to the lowest point of a sphere
     "analysis/equilibria/newton.py": {"optx.root_find"},
