@@ -290,8 +290,8 @@ def test_broken_code_is_refused_before_it_runs(plain, nothing_remembered, monkey
     differs = "the structures of this call are not as long as XLA's header has them"
     frame = "a frame of 168 bytes, and its description says 176"
     for module, name, new, words in (
-        (jit, "_registered", lambda text: registered(text + "\n}"), "RuntimeError: LLVM IR parsing error"),
-        (jit, "_registered", lambda text: registered(text + "\ndeclare void @nowhere()"), "no function nowhere"),
+        (jit, "_registered", lambda text, *_: registered(text + "\n}"), "RuntimeError: LLVM IR parsing error"),
+        (jit, "_registered", lambda text, *_: registered(text + "\ndeclare void @nowhere()"), "no function nowhere"),
         (interface, "ARGUMENTS", ("XLA_FFI_CallFrame", "args", "values"), "has no member args.values"),
         (interface, "static_size", longer(interface.FRAME), frame),
         (interface, "static_size", longer("XLA_FFI_Args"), differs),

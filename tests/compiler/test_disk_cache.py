@@ -234,7 +234,7 @@ X = np.linspace(-1, 1, 24)
 def test_object_code_is_compiled_once_for_all_processes(folder, monkeypatch):
     jax.devices()  # before, XLA does not ask for the version of functions that are registered
     texts, registered = [], jit._registered
-    monkeypatch.setattr(jit, "_registered", lambda text: texts.append(text) or registered(text))
+    monkeypatch.setattr(jit, "_registered", lambda text, *rest: texts.append(text) or registered(text, *rest))
     for number in (0.25, 0.5):
         compile_program(program(number), len(X))
     assert len(set(texts)) == len([*folder.iterdir()]) == 2
@@ -248,7 +248,7 @@ def test_object_code_is_compiled_once_for_all_processes(folder, monkeypatch):
     monkeypatch.setattr(processor, "object_code", compiles)
     assert jit._object_code(text, host) == (code, needed)
     changed = [host._replace(**{name: getattr(host, name) + "x"}) for name in ("triple", "name", "features")]
-    for arguments in ((text + "\n", host), *((text, other) for other in changed)):
+    for arguments in ((text + "\n", host), (text, host, False), *((text, other) for other in changed)):
         with pytest.raises(AssertionError, match="compiled again"):
             jit._object_code(*arguments)
     for place, name, value in (
@@ -272,7 +272,7 @@ import dynamics as dy
 from dynamics.compiler.llvm import processor
 compiled = []
 object_code = processor.object_code
-processor.object_code = lambda text, target: compiled.append(1) or object_code(text, target)
+processor.object_code = lambda *given: compiled.append(1) or object_code(*given)
 def build(rate, weight):
     sgd = dy.optimisers.sgd(rate)
     return dy.games.DiracGAN(penalty=dy.penalties.R1(weight)), dy.updates.Alternating(sgd, sgd), (1.0, 1.0)
