@@ -1,6 +1,7 @@
 """The results of a sweep as arrays on the host, and as an `xarray.Dataset`."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import re
@@ -154,11 +155,16 @@ def measured(name: str, value: Any) -> list[str]:
 
 def package_versions() -> dict[str, str]:
     """Of the packages on which the bits depend."""
-    versions = {package.__name__: package.__version__ for package in (dynamics, jax, np)}
+    return {package.__name__: package.__version__ for package in (dynamics, jax, np)} | {"llvmlite": _llvmlite()}
+
+
+@functools.cache
+def _llvmlite() -> str:
+    """The installed version; to look for it takes most of a millisecond."""
     try:
-        return versions | {"llvmlite": importlib.metadata.version("llvmlite")}
+        return importlib.metadata.version("llvmlite")
     except importlib.metadata.PackageNotFoundError:
-        return versions | {"llvmlite": "none"}
+        return "none"
 
 
 def provenance(settings: dict[str, Any], dtype: Any, key: Any) -> dict[str, Any]:
