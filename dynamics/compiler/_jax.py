@@ -4,9 +4,9 @@ That is `jax.extend`, `jax.interpreters`, `jax.ffi`, the parameters of primitive
 recorded of where an equation comes from. Everything else in the library reads a jaxpr through `jaxpr.eqns`,
 `eqn.primitive.name`, `eqn.params`, `eqn.invars`, `eqn.outvars` and `variable.aval` alone.
 
-Each name says in which versions of JAX it is there: 0.10.2 is tested, what is said of 0.11.2 and 0.12.0.1 is read from
-their source. What is missing is missing when it is used, not when this file is imported: a sweep then runs without its
-compiler (`fallback`).
+Each name says in which versions of JAX it is there: 0.10.2 and 0.12.0.1 are tested, 0.11.2 in part; the rest is read
+from its source. What is missing is missing when it is used, not when this file is imported: a sweep then runs without
+its compiler (`fallback`).
 """
 
 import re
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 else:  # for annotations only
     ClosedJaxpr = Jaxpr = JaxprEqn = Primitive = Var = Any
 
-TESTED = (0, 10), (0, 12)  # the first and the last jaxlib with which the whole suite has passed
+# The first and the last jaxlib with which machine code has been run: by the suite with 0.10.2 and 0.12.0.1, by the
+# tests of every operation with 0.11.2.
+TESTED = (0, 10), (0, 12)
 
 # Primitives that call a program, and the parameter that holds it. In 0.10.2, 0.11.2 and 0.12.0.1 there are `jit`,
 # `remat2`, `custom_jvp_call` and `custom_vjp_call`; in 0.10.2 also `closed_call`. The others are older names.
