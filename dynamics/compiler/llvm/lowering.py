@@ -26,12 +26,13 @@ from dynamics.compiler._jax import (
     subjaxprs,
 )
 from dynamics.compiler.errors import Unsupported
+from dynamics.compiler.jaxprs import has_loops
 from dynamics.compiler.llvm import array_rules, control_flow, jit  # noqa: F401 (they register rules)
 from dynamics.compiler.llvm.context import FunctionContext, LoweredArray, Memory
 from dynamics.compiler.llvm.operations import dtype_of
 from dynamics.compiler.llvm.rules import RULES, RuleContext, lower_jaxpr, lowering
 from dynamics.compiler.llvm.targets import Host
-from dynamics.compiler.llvm.vector_width import has_loops, tile_width
+from dynamics.compiler.llvm.vector_width import tile_width
 
 logger = logging.getLogger(__name__)
 

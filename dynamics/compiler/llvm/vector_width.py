@@ -45,11 +45,6 @@ def _loops(jaxpr: Any, batch_size: int) -> Iterator[_Loop]:
             yield _Loop(sum(map(math.prod, batched)), latency, latency >= SLOW_CYCLES and _is_slow(body))
 
 
-def has_loops(jaxpr: Any) -> bool:
-    """Whether there is a loop in a program, or in one that it holds."""
-    return any(eqn.primitive.name in ("while", "scan") or any(map(has_loops, subjaxprs(eqn))) for eqn in jaxpr.eqns)
-
-
 def _is_slow(jaxpr: Any) -> bool:
     return any(
         eqn.primitive.name in SLOW or (eqn.primitive.name in CALLS and any(map(_is_slow, subjaxprs(eqn))))
