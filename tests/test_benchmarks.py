@@ -156,6 +156,7 @@ def test_no_verdict_is_wrong():
     assert {row["family"] for row in rows} == {"integer", "rounded", "alternating", "momentum", "higher", "relay"}
 
 
+@pytest.mark.slow
 def test_the_attack_knows_a_wrong_verdict(monkeypatch):
     """Otherwise the count of 0 would mean nothing."""
     verdicts = load("verdicts")

@@ -148,6 +148,7 @@ def dirac_update(kind, direction=None, clip=None, rate=0.2):
     return dy.updates.Alternating(sgd(rate), sgd(rate), repeats=repeats, direction=direction, projections=projections)
 
 
+@pytest.mark.slow_cases("Wasserstein with gradient penalty-simultaneous")
 @pytest.mark.parametrize("kind", [0, 1, 2], ids=["simultaneous", "alternating 1:1", "alternating 1:5"])
 @pytest.mark.parametrize("name", DIRAC)
 def test_dirac_gan_trajectories(name, kind):

@@ -197,7 +197,7 @@ def slow_pairs(size=60, fastest=None):
     return decay, frequency, values[np.argsort(-values.real)]
 
 
-@pytest.mark.slow_cases("1.0")
+@pytest.mark.slow_cases("1.0", "2.5")
 @pytest.mark.parametrize("coupling", [1.0, 2.5])
 def test_a_flow_that_turns_is_stable_with_the_probability_that_is_said(coupling):
     """Slow pairs inside of a strip: the exponential finds them, and bounds the rest."""

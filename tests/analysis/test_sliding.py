@@ -105,6 +105,7 @@ def test_two_surfaces_meet_in_the_point():
     assert dy.stability(opposed, Flow()).verdict == "unstable"
 
 
+@pytest.mark.slow_cases("wasserstein")
 @pytest.mark.parametrize("objective", [pytest.param("minimax", marks=pytest.mark.slow), "wasserstein"])
 def test_wgan_gp_leads_away_from_its_unit_norm_point(objective):
     chosen = {"minimax": dy.objectives.Minimax(), "wasserstein": dy.objectives.Wasserstein()}[objective]

@@ -90,6 +90,7 @@ def test_the_comparison_is_one_of_the_items_of_a_test():
         test("like")
 
 
+@pytest.mark.slow
 def test_counterexamples_are_shown_at_the_terminal(tmp_path, monkeypatch, capsys):
     from dynamics import cli
 

@@ -397,7 +397,7 @@ def untested(monkeypatch):
     ],
     ids=["abort", "error", "nothing", "endless"],
 )
-@pytest.mark.slow_cases("abort", "error", "nothing")
+@pytest.mark.slow_cases("abort", "error", "nothing", "endless")
 def test_a_trial_that_fails_leaves_sweeps_to_xla(program, words, plain, untested, monkeypatch):
     monkeypatch.setattr(trial, "PROGRAM", program)
     monkeypatch.setattr(trial, "SECONDS", 0.5 if "sleep" in program else 60)

@@ -90,6 +90,7 @@ def test_bad_input_is_refused(make, message):
         make(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_shapes_are_drawn_evenly():
     square = np.asarray(dy.data.shape(jax.random.key(0), 4000, name="square", scale=np.sqrt(2)).values)
     np.testing.assert_allclose(np.abs(square).max(axis=1), 1, rtol=1e-12)

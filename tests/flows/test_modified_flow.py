@@ -152,6 +152,7 @@ def test_a_lower_order_has_the_first_terms_of_a_higher_one(order):
     np.testing.assert_allclose(flow.field(game, None, flow.init(game, point)).players, total, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_leading_term_of_the_heavy_ball_has_the_rate_over_one_minus_the_coefficient():
     game, point = asymmetric.make(2), asymmetric.start(2)
     (found,) = ModifiedFlow(BUILDS["momentum"], 0.1, 0).terms(game, point)

@@ -50,6 +50,7 @@ def test_a_zero_sum_game_goes_downhill_on_the_blurred_divergence():
     np.testing.assert_allclose(game.field(players)[0], -jax.grad(game.divergence)(players)[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_all_arrangements_are_equilibria_and_few_of_them_are_the_best():
     """n^n of them, n! the best: 27 and 6; and the spectrum of each.
 

@@ -57,7 +57,7 @@ def test_variables_are_in_the_jacobian(name):
     assert coupled[0] > 1e-3 and coupled[1].max() > 1e-3  # the vectors move the players, and these all of them
 
 
-@pytest.mark.slow_cases("flax nnx")
+@pytest.mark.slow_cases("flax nnx", "flax linen")
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_no_optimiser_remembers_variables(name):
     pair = pair_of(name)
@@ -256,7 +256,7 @@ def test_penalties_and_samples_are_in_inference_mode(name):
     np.testing.assert_allclose(fake.values, np.stack(evaluated), atol=1e-12)
 
 
-@pytest.mark.slow_cases("equinox", "flax nnx", "flax linen")
+@pytest.mark.slow_cases("equinox", "flax nnx", "flax linen", "haiku")
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_random_numbers_need_a_key(name):
     pair = pair_of(name)

@@ -272,7 +272,9 @@ def roessler(c):
     )
 
 
-@pytest.mark.slow_cases("game2-200.0-cycling-1.153", "game3-1000.0-cycling-5.749", "game4-1000.0-cycling-11.545")
+@pytest.mark.slow_cases(
+    "game2-200.0-cycling-1.153", "game3-1000.0-cycling-5.749", "game4-1000.0-cycling-11.545", "game5-2000.0-chaotic-nan"
+)
 @pytest.mark.slow_cases("game1-200.0-chaotic-nan")
 @pytest.mark.slow_cases("game0-200.0-converged-nan")
 @pytest.mark.parametrize(

@@ -305,6 +305,7 @@ def test_a_batch_of_learning_rates():
     np.testing.assert_allclose(two.final, three.final, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_one_diverging_game_disturbs_nobody():
     """Neighbours of a game that overflows, for a map; of one that blows up, for a flow."""
 

@@ -123,8 +123,8 @@ def exponential_minus_one(x: Array) -> Array:
     return jnp.where(x < -large, -1, result)
 
 
-def _logarithm(x: Array, correction: Array) -> Array:
-    r"""$\log x$ + correction, for positive normal numbers."""
+def exponent_and_fraction(x: Array) -> tuple[Array, Array]:
+    r"""n and f with $x = 2^n (1 + f)$ and 1 + f in [sqrt(1/2), sqrt(2)), of positive normal numbers."""
     constants = CONSTANTS[x.dtype.name]
     half = constants.integer((constants.bias - 1) << constants.mantissa)
     mask = constants.integer((1 << constants.mantissa) - 1)
@@ -134,7 +134,13 @@ def _logarithm(x: Array, correction: Array) -> Array:
     small = part < _number(np.sqrt(0.5), x)
     part = jnp.where(small, part + part, part)
     count = (exponent - small.astype(constants.integer)).astype(x.dtype)
-    moved = part - 1
+    return count, part - 1
+
+
+def _logarithm(x: Array, correction: Array) -> Array:
+    r"""$\log x$ + correction, for positive normal numbers."""
+    constants = CONSTANTS[x.dtype.name]
+    count, moved = exponent_and_fraction(x)
     s = moved / (moved + 2)
     z = s * s
     square = moved * moved * _number(0.5, x)

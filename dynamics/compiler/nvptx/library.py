@@ -19,6 +19,7 @@ from jaxtyping import Array
 
 from dynamics.compiler.llvm.elementary import (
     CONSTANTS,
+    exponent_and_fraction,
     exponential,
     exponential_minus_one,
     logarithm,
@@ -194,15 +195,7 @@ def _exact_product(a: Array, b: Array) -> tuple[Array, Array]:
 def _exact_logarithm(x: Array) -> tuple[Array, Array]:
     r"""$\log x$ of positive normal numbers, in two parts; relative error about an eightieth of a unit."""
     constants = CONSTANTS[x.dtype.name]
-    half = constants.integer((constants.bias - 1) << constants.mantissa)
-    mask = constants.integer((1 << constants.mantissa) - 1)
-    bits = jax.lax.bitcast_convert_type(x, constants.integer)
-    exponent = (bits >> constants.mantissa) - constants.integer(constants.bias - 1)
-    part = jax.lax.bitcast_convert_type((bits & mask) | half, x.dtype)  # in [1/2, 1)
-    small = part < _number(np.sqrt(0.5), x)
-    part = jnp.where(small, part + part, part)
-    count = (exponent - small.astype(constants.integer)).astype(x.dtype)
-    moved = part - 1
+    count, moved = exponent_and_fraction(x)
     # log(1 + f) = 2 s + s R(s^2) with s = f / (2 + f), to twice the digits as far as it is not small.
     divisor = moved + 2
     lost_of_divisor = moved - (divisor - 2)
