@@ -110,8 +110,10 @@ def animate(
     points = _points(run)
     if hasattr(run, "players"):
         check_one_run(run)
-        steps, losses = np.asarray(run.steps), [np.asarray(loss) for loss in run.losses]
+        steps = np.asarray(run.steps)
+        losses = [np.asarray(loss) for loss in run.losses]
     else:
+        assert points is not None  # positions are points of the plane
         steps, losses = np.arange(len(points)), []
     integer = np.issubdtype(steps.dtype, np.integer)
     name = "step" if integer else "time"
@@ -227,7 +229,7 @@ def _spectrum(axes: Any, spectrum: np.ndarray, discrete: bool) -> Callable[[int]
     else:
         axes.axvline(0, color=style.GREY, linewidth=0.9)
     (now,) = axes.plot([], [], "o", color=style.SERIES[2], markersize=4)
-    real, imaginary = (shown(part) for part in (spectrum.real, spectrum.imag))
+    real, imaginary = (shown(part) for part in (np.real(spectrum), np.imag(spectrum)))
     axes.set_xlim(style.padded([*real.ravel(), *((-1, 1) if discrete else (0,))]))
     axes.set_ylim(style.padded([*imaginary.ravel(), *((-1, 1) if discrete else (0,))]))
 

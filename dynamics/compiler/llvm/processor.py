@@ -73,8 +73,10 @@ def target_machine(processor: Processor, level: int = OPTIMISATION) -> Any:
     else:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
-    options = dict(cpu=processor.name, features=processor.features, opt=level, reloc="pic", jit=True)
-    return llvm.Target.from_triple(processor.triple).create_target_machine(**options)
+    target = llvm.Target.from_triple(processor.triple)
+    return target.create_target_machine(
+        cpu=processor.name, features=processor.features, opt=level, reloc="pic", jit=True
+    )
 
 
 def with_attributes(text: str, processor: Processor) -> str:
