@@ -15,7 +15,8 @@ from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.equilibria.search import find_equilibria
 from dynamics.game import Game, Players
 
-KINDS: tuple[str, ...] = ("Nash", "minimax", "attracts, neither Nash nor minimax", "other equilibrium")
+NEITHER = "not strictly Nash or minimax"
+KINDS: tuple[str, ...] = ("strict Nash", "strict minimax", f"{NEITHER}, attracts", NEITHER)
 POINTS = 61  # of the grid in each direction
 
 

@@ -91,7 +91,7 @@ def test_equilibria_of_a_portrait_are_told_apart():
     known = {kind: point for kind, point in zip(field.kinds, field.equilibria, strict=True)}
     for point in game.equilibria():
         assert np.abs(field.equilibria - np.array(point)).sum(axis=1).min() < 1e-9
-    assert "Nash" in known
+    assert "strict Nash" in known
     i, j = 17, 40
     expected = game.field((jnp.asarray(field.x[j]), jnp.asarray(field.y[i])))
     assert np.allclose([field.u[i, j], field.v[i, j]], [float(part) for part in expected])
