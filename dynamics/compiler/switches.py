@@ -201,10 +201,10 @@ def _branches(
     signs = [None if sides is None else sides.next(shape.size) for shape in shapes]
 
     def padded(place: int, *operands: Any) -> tuple[list[Any], Array]:
-        results, own = taken(cases[place], *operands, signs=signs[place])
+        results, taken_gaps = taken(cases[place], *operands, signs=signs[place])
         dtype = jnp.result_type(*shapes)
         parts = [jnp.full(shape.shape, jnp.inf, dtype) for shape in shapes]
-        parts[place] = own.astype(dtype)
+        parts[place] = taken_gaps.astype(dtype)
         return results, jnp.concatenate(parts)
 
     same_shapes = [functools.partial(padded, place) for place in range(len(cases))]

@@ -10,6 +10,7 @@ import optax
 import dynamics.distributions as distributions
 import dynamics.metrics as metrics
 import dynamics.objectives as objectives
+import dynamics.penalties as penalties
 from dynamics._keys import key_of
 from dynamics.experiments.comparison import SEED, VARIANT, Comparison, mean_and_error
 from dynamics.game import Game, Players
@@ -60,13 +61,9 @@ def gap_aware(
     data = distributions.ring(MODES, std=SPREAD, batch_size=batch_size)
 
     def trained(rate: Any, seed: Any, scheduled: bool) -> tuple[Game, Simultaneous, Players]:
-        first, second = jax.random.split(seed)
-        generator, theta = fully_connected(LATENT, 2, width=width, key=first)
-        discriminator, psi = fully_connected(2, None, width=width, key=second)
-        latent = distributions.normal(np.zeros(LATENT), 1.0, batch_size=batch_size)
-        game = GAN(generator, discriminator, data, latent, objectives.NonSaturating())
+        game, players = small_gan(seed, data, objectives.NonSaturating(), width=width, batch_size=batch_size)
         adam = optax.adam(rate, b1=0.5)
-        return game, Simultaneous(adam, optax.chain(adam, gap_aware_rate(ideal)) if scheduled else adam), (theta, psi)
+        return game, Simultaneous(adam, optax.chain(adam, gap_aware_rate(ideal)) if scheduled else adam), players
 
     return Comparison(
         name="gap-aware",
@@ -81,6 +78,23 @@ def gap_aware(
         findings=findings,
         settings=settings,
     )
+
+
+def small_gan(
+    seed: Any,
+    data: distributions.GaussianMixture,
+    objective: objectives.Objective,
+    penalty: penalties.Penalty | None = None,
+    *,
+    width: int,
+    batch_size: int,
+) -> tuple[Game, Players]:
+    """A GAN of fully connected networks with two hidden layers, for data in the plane, and its random start."""
+    first, second = jax.random.split(seed)
+    generator, theta = fully_connected(LATENT, 2, width=width, key=first)
+    discriminator, psi = fully_connected(2, None, width=width, key=second)
+    latent = distributions.normal(np.zeros(LATENT), 1.0, batch_size=batch_size)
+    return GAN(generator, discriminator, data, latent, objective, penalty), (theta, psi)
 
 
 def coverage(game: Game, start: Players, players: Players, *, centres: Any) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 import optax
 
@@ -12,10 +11,8 @@ import dynamics.objectives as objectives
 import dynamics.penalties as penalties
 from dynamics._keys import key_of
 from dynamics.experiments.comparison import SEED, VARIANT, Comparison, mean_and_error
-from dynamics.experiments.gap_aware import LATENT, MODES, SPREAD, coverage
+from dynamics.experiments.gap_aware import MODES, SPREAD, coverage, small_gan
 from dynamics.game import Game, Players
-from dynamics.gan import GAN
-from dynamics.networks.architectures import fully_connected
 from dynamics.updates import Alternating
 
 if TYPE_CHECKING:
@@ -59,15 +56,11 @@ def r3gan(
     data = distributions.ring(MODES, std=SPREAD, batch_size=batch_size)
 
     def trained(weight: Any, seed: Any, loss: str, penalty: str) -> tuple[Game, Alternating, Players]:
-        first, second = jax.random.split(seed)
-        generator, theta = fully_connected(LATENT, 2, width=width, key=first)
-        discriminator, psi = fully_connected(2, None, width=width, key=second)
-        latent = distributions.normal(np.zeros(LATENT), 1.0, batch_size=batch_size)
         chosen = [kind(weight) for name, kind in (("R1", penalties.R1), ("R2", penalties.R2)) if name in penalty]
         added = penalties.Sum(*chosen) if chosen else None
-        game = GAN(generator, discriminator, data, latent, LOSSES[loss](), added)
+        game, players = small_gan(seed, data, LOSSES[loss](), added, width=width, batch_size=batch_size)
         adam = optax.adam(rate, b1=0.0, b2=0.99)
-        return game, Alternating(adam, adam, order=(1, 0)), (theta, psi)
+        return game, Alternating(adam, adam, order=(1, 0)), players
 
     return Comparison(
         name="r3gan",

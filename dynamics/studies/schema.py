@@ -38,7 +38,7 @@ KEYS: dict[str, Key] = {
     "title": Key(str, "a line of text", "", "heading of the report"),
     "steps": Key(int, "a positive whole number", 2000, "steps of every update"),
     "until": Key(float, "a positive time", 200.0, "time of every flow"),
-    "seed": Key(int, "a whole number", 0, "of what is drawn at random: the noise of a flow"),
+    "seed": Key(int, "a whole number", 0, "of what is drawn at random: the noise of a flow, stochastic rounding"),
     "draw": Key(list, f"a list of {', '.join(PICTURES)}", ["outcomes", "spectra", "rates"], "pictures of the report"),
     "game": Key((dict, list), "a table, or a list of tables", ..., "which games are played, and from where"),
     "method": Key((dict, list), "a table, or a list of tables", ..., "by which updates and flows"),

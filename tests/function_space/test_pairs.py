@@ -81,7 +81,7 @@ def test_batches_single_precision_and_symmetry():
         # Where points meet in one precision and not in the other, the kink of ReLU turns its gradient.
         apart = np.abs(np.asarray(rows + shift)[:, None] - COLUMNS).max(-1).min(1) > 1e-3
         np.testing.assert_allclose(gradients[apart], exact[apart], atol=2e-4)
-    many = jnp.asarray(RANDOM.normal(size=(pairs.STRIPS * pairs.TILE + 3, 2)))
+    many = jnp.asarray(RANDOM.normal(size=(pairs.ROW_BLOCKS * pairs.TILE + 3, 2)))
     matrix = np.asarray(kernels.Gaussian(0.8).matrix(many))
     np.testing.assert_array_equal(matrix, matrix.T)
     np.testing.assert_allclose(matrix, kernels.Gaussian(0.8).matrix(many, many), rtol=1e-14)

@@ -74,10 +74,10 @@ def find_pseudo_equilibrium(game: Game, flow: AbstractFlow, start: Any) -> Playe
         raise ValueError(f"{type(flow).__name__} has memory; expected a flow of the players alone")
     with precisely(game, flow, players, None, None) as (game, method, exact, _):
         function, position, _ = function_at_rest(game, method, exact, None)
-        found = pseudo_equilibrium_near(function, np.asarray(position, float))
-        if found is None:
+        point = pseudo_equilibrium_near(function, np.asarray(position, float))
+        if point is None:
             raise EquilibriumError(
                 f"no pseudo-equilibrium was found from {np.asarray(position)}: Newton's method does not settle on a "
                 "surface at which the field jumps and slides; try a start closer to it"
             )
-        return ravel_pytree(exact)[1](jnp.asarray(found))
+        return ravel_pytree(exact)[1](jnp.asarray(point))

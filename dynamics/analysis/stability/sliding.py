@@ -116,7 +116,7 @@ class Jump:
     """A jump, and the smooth field of the motion along its surfaces where there is one.
 
     Attributes:
-        report: what is to be told.
+        report: what is known of it.
         field: on vectors, smooth: on the surfaces the sliding field, and towards them beside; `None` without sliding.
         jacobian: of that at the point, shape (n, n).
         largest: the largest velocity at the point.
@@ -272,7 +272,8 @@ def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: 
         raise NotSliding("the velocity is not finite on a side of the switches at the point")
     largest = float(np.max(np.linalg.norm(values, axis=1)))
     away = sides * (values @ surfaces.normals.T)
-    slopes = max(float(np.linalg.norm(_derivative(piece, position)(position))) for piece in pieces)
+    derivatives = np.stack([_Traced(jax.jacfwd(lambda x, p=piece: p(x)[0]), position)(position) for piece in pieces])
+    slopes = max(map(float, np.linalg.norm(derivatives, axis=(1, 2))))
     if not largest > 1e-10 * slopes * (1 + float(np.linalg.norm(position))):
         raise NotSliding("the jump is no larger than rounding may make it")
     enough = JUMP * largest
@@ -294,7 +295,7 @@ def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: 
         raise NotSliding("on all sides of the switches at the point the velocity is the same")
     if np.all(away[:, jumping] > enough):  # Filippov's solutions may stay on the surfaces, and may leave at any time
         report = dataclasses.replace(report, motion="escaping")
-        return _sliding(velocity, position, surfaces, jumping, report, largest)
+        return _sliding(velocity, position, surfaces, jumping, report, largest, derivatives)
     for k, sign in itertools.product(jumping, (1, -1)):
         if np.all(away[sides[:, k] == sign, k] > enough):
             other = away[sides[:, k] == -sign, k]
@@ -305,11 +306,7 @@ def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: 
         return Jump(dataclasses.replace(report, reason=why), None, None, largest, values)
     band = np.array([np.max(-away[sides[:, k] == 1, k]) + np.max(-away[sides[:, k] == -1, k]) for k in jumping])
     report = dataclasses.replace(report, motion="sliding", band=band if discrete else np.zeros(0))
-    return _sliding(velocity, position, surfaces, jumping, report, largest)
-
-
-def _derivative(piece: Callable[[Array], tuple[Array, Array]], position: Array) -> _Traced:
-    return _Traced(jax.jacfwd(lambda vector: piece(vector)[0]), position)
+    return _sliding(velocity, position, surfaces, jumping, report, largest, derivatives)
 
 
 def _differs(values: np.ndarray, sides: np.ndarray, k: int) -> float:
@@ -318,7 +315,15 @@ def _differs(values: np.ndarray, sides: np.ndarray, k: int) -> float:
     return float(np.max(np.linalg.norm(above - below, axis=1)))
 
 
-def _sliding(velocity, position, surfaces: Surfaces, jumping: list[int], report: Sliding, largest: float) -> Jump:
+def _sliding(
+    velocity,
+    position,
+    surfaces: Surfaces,
+    jumping: list[int],
+    report: Sliding,
+    largest: float,
+    derivatives: np.ndarray,
+) -> Jump:
     """The sliding field, where it is one: the mean of the velocities that is tangent to all surfaces."""
     size = len(position)
     still = [k for k in range(len(surfaces.groups)) if k not in jumping]
@@ -332,7 +337,7 @@ def _sliding(velocity, position, surfaces: Surfaces, jumping: list[int], report:
         field = _sliding_field(velocity, position, surfaces, jumping, dict(zip(still, rest, strict=True)))
         fields.append(field)
         jacobians.append(_Traced(jax.jacfwd(field), position)(position))
-    if not _is_sum(velocity, position, surfaces, jumping, largest):
+    if len(jumping) > 1 and not _is_sum(report.sides, (report.velocities, derivatives), largest):
         why = "several surfaces meet, and the velocities do not say which mean of them a solution takes"
         return Jump(dataclasses.replace(report, reason=why), None, None, largest, report.velocities)
     jacobian, field = jacobians[0], fields[0]
@@ -357,15 +362,11 @@ def _sliding(velocity, position, surfaces: Surfaces, jumping: list[int], report:
     return Jump(report, field, jacobian, largest, report.velocities)
 
 
-def _is_sum(velocity, position, surfaces: Surfaces, jumping: list[int], largest: float) -> bool:
+def _is_sum(sides: np.ndarray, values_and_slopes: tuple[np.ndarray, ...], largest: float) -> bool:
     """Whether the velocity is a sum of one term per surface, so that the mean which slides is unique."""
-    if len(jumping) == 1:
-        return True
-    sides = np.array(list(itertools.product((1, -1), repeat=len(surfaces.groups))))
-    pieces = [on_sides(velocity, surfaces.signs(side)) for side in sides]
     design = np.concatenate([np.ones((len(sides), 1)), sides], axis=1)
-    for traced in (_Traced, _derivative):
-        values = np.stack([np.ravel(traced(piece, position)(position)) for piece in pieces])
+    for each in values_and_slopes:
+        values = each.reshape(len(sides), -1)
         left = values - design @ (np.linalg.pinv(design) @ values)
         if np.max(np.abs(left)) > 1e-9 * max(largest, float(np.max(np.abs(values)))):
             return False
@@ -438,15 +439,9 @@ def _dimension(field: Callable[[Array], Array], position: Array, jacobian: np.nd
     lengths = (1 + np.linalg.norm(start)) * np.array([float(np.finfo(float).eps) ** 0.125, 0.025, 0.05, 0.1])
 
     def reached(direction: np.ndarray, length: float) -> tuple[np.ndarray, float]:
-        point = start + length * direction
-        for _ in range(NEWTON_STEPS):
-            here = value(point)
-            if not np.all(np.isfinite(here)):
-                return np.zeros_like(start), math.inf
-            moved = np.linalg.lstsq(slope(point), here, rcond=1e-9)[0]
-            point = point - moved
-            if np.linalg.norm(moved) <= 1e-14 * (1 + np.linalg.norm(point)):
-                break
+        point, _ = _newton(value, slope, start + length * direction)
+        if point is None:
+            return np.zeros_like(start), math.inf
         return (point - start) / length, float(np.linalg.norm(value(point))) / length
 
     def reach_along(_: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -495,16 +490,21 @@ def pseudo_equilibrium_near(function: Callable[[Array], Array], start: np.ndarra
 
 def _zero_of(field: Callable[[Array], Array], start: np.ndarray) -> np.ndarray | None:
     value, slope = (_Traced(function, jnp.asarray(start)) for function in (field, jax.jacfwd(field)))
-    point = start
+    point, settled = _newton(value, slope, start)
+    return point if settled else None
+
+
+def _newton(value: _Traced, slope: _Traced, point: np.ndarray) -> tuple[np.ndarray | None, bool]:
+    """Where Newton's method ends, `None` where the field is not finite on the way, and whether it has settled."""
     for _ in range(NEWTON_STEPS):
         here = value(point)
         if not np.all(np.isfinite(here)):
-            return None
+            return None, False
         moved = np.linalg.lstsq(slope(point), here, rcond=1e-9)[0]
         point = point - moved
         if np.linalg.norm(moved) <= 1e-14 * (1 + np.linalg.norm(point)):
-            return point
-    return None
+            return point, True
+    return point, False
 
 
 def _along_rays(velocity, position: Array, discrete: bool, why: str) -> Jump:

@@ -20,7 +20,7 @@ from dynamics.compiler.twins import with_faster_twin
 
 MANY = 10_000  # pairs, from which on they are worth a program of their own
 LARGEST = 256  # numbers that a kernel needs of a point; with more the loop is long code
-STRIPS = 4  # of a symmetric matrix
+ROW_BLOCKS = 4  # of a symmetric matrix
 TILE = 64  # rows are filled up to a multiple, so that registers are full
 
 
@@ -34,13 +34,13 @@ def matrix(kernel: Any, rows: Array, columns: Array) -> Array:
 def symmetric(kernel: Any, points: Array) -> Array:
     """The kernel of every point of a set with every one of the same, shape (n, n), symmetric to the last bit.
 
-    Of large sets in strips, each of them up to the diagonal: five eighths of all pairs.
+    Of large sets in blocks of rows, each of them up to the diagonal: five eighths of all pairs.
     """
-    if len(points) < STRIPS * TILE or not _is_worth_it(kernel, points, points):
+    if len(points) < ROW_BLOCKS * TILE or not _is_worth_it(kernel, points, points):
         return matrix(kernel, points, points)
-    ends = [len(points) * strip // STRIPS for strip in range(STRIPS + 1)]
-    strips = [matrix(kernel, points[begin:end], points[:end]) for begin, end in itertools.pairwise(ends)]
-    lower = jnp.concatenate([jnp.pad(strip, ((0, 0), (0, len(points) - strip.shape[1]))) for strip in strips])
+    ends = [len(points) * block // ROW_BLOCKS for block in range(ROW_BLOCKS + 1)]
+    blocks = [matrix(kernel, points[begin:end], points[:end]) for begin, end in itertools.pairwise(ends)]
+    lower = jnp.concatenate([jnp.pad(block, ((0, 0), (0, len(points) - block.shape[1]))) for block in blocks])
     return jnp.tril(lower) + jnp.tril(lower, -1).T
 
 
@@ -126,8 +126,8 @@ def _fast_slopes(kernel: Any, rows: Array, columns: Array, weights: Array) -> tu
     def each(one: Any, columns: Any) -> Any:
         def add(total: Any, column: Any) -> tuple[Any, None]:
             two, weight = column
-            found = jax.value_and_grad(lambda one: kernel.of_pair(one, two))(one)
-            return jax.tree.map(lambda before, more: before + weight * more, total, found), None
+            new = jax.value_and_grad(lambda one: kernel.of_pair(one, two))(one)
+            return jax.tree.map(lambda before, more: before + weight * more, total, new), None
 
         start = jnp.zeros((), rows.dtype), jax.tree.map(jnp.zeros_like, one)
         return jax.lax.scan(add, start, columns)[0]
