@@ -559,10 +559,10 @@ def _run(options: argparse.Namespace) -> int:
         report.write(results, out, study=resolved, command=_command(options), problems=problems)
     unexplained = results.counts()["unexplained"]
     if options.json:
-        _print_json({**report.to_json(results), "output": str(out)})
+        _print_json({**results.to_dict(), "output": str(out)})
     else:
         _print_rich(report.table(results))
-        _say(report.verdict_line(results))
+        _say(results.describe())
         _say(f"The report, the pictures and the data are in {out}{os.sep}")
     _raise_problems(problems, out)
     return 1 if options.strict and unexplained else 0

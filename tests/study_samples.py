@@ -73,10 +73,13 @@ def cell(
     predicted = "marginal" if abs(damping) < 1e-3 else "stable" if damping < 0 else "unstable"
     natural = {"stable": "converged", "unstable": "diverged", "marginal": "cycling"}[predicted]
     outcome = outcome or natural
-    agreement = agreement or ("agrees" if outcome == natural else "explained")
+    agreement = agreement or (
+        "untested" if predicted == "marginal" else "agrees" if outcome == natural else "explained"
+    )
     explanation = {
         "agrees": "The linear part decides and the simulation follows it.",
-        "explained": "The outermost eigenvalue lies on the stability boundary: nonlinear terms decide.",
+        "untested": "The outermost eigenvalue lies on the stability boundary: nonlinear terms decide.",
+        "explained": "Far from linear.",
         "unexplained": "",
     }[agreement]
     return Cell(
@@ -141,11 +144,12 @@ def results(
 
 
 def small():
-    """Four cells: one that agrees, one explained, one unexplained, one with no rate; and a portrait."""
+    """Five cells: one that agrees, one explained, one unexplained, two untested, one of them without a rate."""
     return results(
         [
             cell(),
             cell(kind="flow", damping=0.0, outcome="undecided"),
+            cell(method="alternating", outcome="cycling"),
             cell(method="consensus", damping=0.2, outcome="converged", agreement="unexplained"),
             cell("bilinear", "", "", "alternating", damping=0.0, rate=float("nan")),
         ],

@@ -18,6 +18,9 @@ MOST_PANELS = 24
 # The upper right corner of a cell, of one size in points whatever the cell's.
 CORNER = {"marker": Path([(0, 0), (-1, 0), (0, -1), (0, 0)], closed=True), "markersize": 15, "markeredgewidth": 0}
 
+CORNERS = {"untested": "#7A7F85", "explained": style.INK}  # colours of triangles; cells as predicted have none
+_MARKS = {"untested": ("o", 9), "explained": (".", 8), "unexplained": ("X", 22)}  # in maps, with their sizes
+
 _NAMES = list(style.OUTCOMES)
 _RATES = LinearSegmentedColormap.from_list("rates", [style.BLUE, "#F7F7F7", style.VERMILLION])
 
@@ -54,7 +57,8 @@ def _table(results: Results) -> Figure:
 
     shade = np.full((len(rows), len(columns)), np.nan)
     verdicts: dict[str, list[tuple[float, int]]] = {name: [] for name in style.VERDICTS}
-    corners, frames = [], []
+    corners: dict[str, list[tuple[float, float]]] = {"untested": [], "explained": []}
+    frames = []
     for cell in cells:
         if (row := place.get((cell.game, _row_label(cell)))) is None:
             continue
@@ -62,8 +66,8 @@ def _table(results: Results) -> Figure:
         left, right = edges[column : column + 2]
         shade[row, column] = _NAMES.index(cell.outcome)
         verdicts[cell.predicted].append(((left + right) / 2, row))
-        if cell.agreement == "explained":
-            corners.append((right, row - 0.5))
+        if cell.agreement in corners:
+            corners[cell.agreement].append((right, row - 0.5))
         elif cell.agreement == "unexplained":
             frames.append(Rectangle((left + 0.07, row - 0.4), right - left - 0.14, 0.8))
 
@@ -85,8 +89,10 @@ def _table(results: Results) -> Figure:
             x, y = np.array(points, float).T
             face = {"color": style.INK} if name != "stable" else {"facecolor": style.INK, "edgecolor": style.INK}
             axes.scatter(x, y, marker=style.VERDICT_MARKS[name], s=17, linewidths=1.3, **face)
-    if corners:
-        axes.plot(*zip(*corners, strict=True), **CORNER, linestyle="", color=style.INK, clip_on=False)
+    for agreement, places in corners.items():
+        if places:
+            look = {"color": CORNERS[agreement], "linestyle": "", "clip_on": False}
+            axes.plot(*zip(*places, strict=True), **CORNER, **look)
     axes.add_collection(PatchCollection(frames, facecolor="none", edgecolor=style.INK, linewidth=2.2))
     style.dress(axes, x="method, as map and as flow", y="objective and penalty, by game", grid=False)
     axes.set_xlim(edges[0], edges[-1])
@@ -102,9 +108,7 @@ def _table(results: Results) -> Figure:
             axes.text(0.05, row + 0.12, style.plain(game), **where)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    counts = results.counts()
-    subtitle = f"{len(cells)} cells: {counts['agrees']} as predicted, {counts['explained']} differ and are explained, "
-    subtitle += f"{counts['unexplained']} differ without explanation"
+    subtitle = results.describe()
     if left_out:
         subtitle += f"\nthe last {left_out} rows do not fit and are left out"
     style.heading(figure, results.title or results.name, subtitle)
@@ -166,10 +170,13 @@ def _table_legend(results: Results) -> list:
         style.patch(name.replace("_", " "), _tint(colour)) for name, colour in style.OUTCOMES.items() if name in seen
     ]
     verdicts = [style.mark(f"predicted {name}", marker) for name, marker in style.VERDICT_MARKS.items()]
-    corner = style.mark("differs, explained", (3, 0, -45), size=7)
-    frame = style.patch("differs, unexplained", "none", style.INK)
+    frame = style.patch(style.AGREEMENTS["unexplained"], "none", style.INK)
     frame.set_linewidth(2.2)
-    return [*outcomes, *verdicts, corner, frame]
+    counts = results.counts()
+    corners = [
+        style.mark(style.AGREEMENTS[name], (3, 0, -45), CORNERS[name], size=7) for name in CORNERS if counts[name]
+    ]
+    return [*outcomes, *verdicts, *corners, *([frame] if counts["unexplained"] else [])]
 
 
 def _panel_name(cell: Cell, others: list[str]) -> str:
@@ -214,7 +221,12 @@ def _maps(results: Results, names: list[str]) -> Figure:
         style.patch(name.replace("_", " "), _tint(colour)) for name, colour in style.OUTCOMES.items() if name in seen
     ]
     handles += [style.line("predicted boundary", style.INK)]
-    handles += [style.mark(text, m, size=5) for text, m in (("differs, explained", "."), ("differs, unexplained", "X"))]
+    counts = results.counts()
+    handles += [
+        style.mark(style.AGREEMENTS[name], marker, size=5, filled=name != "untested")
+        for name, (marker, _) in _MARKS.items()
+        if counts[name]
+    ]
     style.legend_below(figure, handles, columns=4)
     return figure
 
@@ -224,7 +236,7 @@ def _map(figure: Figure, left: Axes, right: Axes, title: str, cells: list[Cell],
     ys = np.array(sorted({cell.axes.get(second, np.nan) for cell in cells}))
     shape = (len(ys), len(xs))
     outcome, rate, predicted = (np.full(shape, np.nan) for _ in range(3))
-    marks: dict[str, list[tuple[float, float]]] = {"explained": [], "unexplained": []}
+    marks: dict[str, list[tuple[float, float]]] = {name: [] for name in _MARKS}
     for cell in cells:
         x, y = cell.axes.get(first, np.nan), cell.axes.get(second, np.nan)
         spot = np.searchsorted(ys, y), np.searchsorted(xs, x)
@@ -251,10 +263,11 @@ def _map(figure: Figure, left: Axes, right: Axes, title: str, cells: list[Cell],
         style.dress(axes, x=first, y=second, grid=False)
     left.set_title(style.plain(title), fontsize=style.HEADING, color=style.INK)
     right.set_title("measured rate", fontsize=style.HEADING, color=style.INK)
-    for name, marker, size in (("explained", ".", 8), ("unexplained", "X", 22)):
+    for name, (marker, size) in _MARKS.items():
         if marks[name]:
             x, y = np.array(marks[name]).T
-            left.scatter(x, y, marker=marker, s=size, color=style.INK, linewidths=0.4)
+            face = "none" if name == "untested" else style.INK
+            left.scatter(x, y, marker=marker, s=size, facecolor=face, edgecolor=style.INK, linewidths=0.4)
 
 
 def _lines(results: Results, name: str) -> Figure:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from dynamics.plots import _style as style
 from dynamics.studies.results import Cell, Results
 
-_MARKS = {"agrees": "o", "explained": "^", "unexplained": "X"}
+_MARKS = {"agrees": "o", "untested": "s", "explained": "^", "unexplained": "X"}
 
 
 def rates(results: Results) -> Figure:

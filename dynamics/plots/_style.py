@@ -39,7 +39,12 @@ OUTCOME_MARKS = {
 }
 VERDICTS = {"stable": BLUE, "unstable": VERMILLION, "marginal": GOLD, "neutral": "#3A9D6E"}
 VERDICT_MARKS = {"stable": "o", "unstable": "x", "marginal": "_", "neutral": "+"}
-AGREEMENTS = {"agrees": "agrees", "explained": "differs, explained", "unexplained": "differs, unexplained"}
+AGREEMENTS = {
+    "agrees": "as predicted",
+    "untested": "untested",
+    "explained": "differs, explained",
+    "unexplained": "differs, unexplained",
+}
 SERIES = ("#2C7FB8", "#D1495B", "#3A9D6E", "#8E5EA2", "#E08E2B", "#5B6770", "#56B4E9", "#A6761D")
 LINES = ("-", "--", "-.", ":")
 

@@ -12,10 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dynamics._files import aside, put_in_place
-from dynamics._plain import plain
 from dynamics._text import printable
 from dynamics.studies.results import Cell, Results
 
@@ -40,7 +37,7 @@ _LETTERS = {
     "not_a_number": "N",
 }
 _ORDER = list(_LETTERS)
-_FLAGS = {"agrees": "", "explained": "*", "unexplained": "!"}
+_FLAGS = {"agrees": "", "untested": "~", "explained": "*", "unexplained": "!"}
 _STYLES = {
     "converged": "blue",
     "cycling": "yellow",
@@ -50,25 +47,6 @@ _STYLES = {
     "stalled": "green",
     "not_a_number": "reverse",
 }
-
-
-def to_json(results: Results) -> dict[str, Any]:
-    """Everything but the pictures' data as plain Python data for `json.dumps`; what is not finite becomes `None`."""
-    cells = []
-    for cell in results.cells:
-        fields = {name: value for name, value in vars(cell).items() if name != "eigenvalues"}
-        pairs = [[value.real, value.imag] for value in np.asarray(cell.eigenvalues, complex)]
-        cells.append({"label": cell.label, **fields, "eigenvalues": pairs})
-    return plain(
-        {
-            "name": results.name,
-            "title": results.title,
-            "counts": results.counts(),
-            "cells": cells,
-            "settings": results.settings,
-            "provenance": results.provenance,
-        }
-    )
 
 
 def table(results: Results) -> Any:
@@ -88,7 +66,8 @@ def table(results: Results) -> Any:
     seen = {cell.outcome for cell in cells}
     meaning = ", ".join(f"{letter} {name.replace('_', ' ')}" for name, letter in _LETTERS.items() if name in seen)
     both = f"{' / '.join(kinds)}: {meaning}"
-    caption = f"{both}; {_FLAGS['explained']} differs from the prediction and is explained, "
+    caption = f"{both}; {_FLAGS['untested']} untested: nothing is predicted, or the run is too short to show it; "
+    caption += f"{_FLAGS['explained']} differs from the prediction and is explained, "
     caption += f"{_FLAGS['unexplained']} differs without explanation"
     grid = Table(
         title=Text(results.title or results.name),
@@ -148,17 +127,6 @@ def _letters(entry: Any, cells: Sequence[Cell]) -> None:
         entry.append(flag, style="bold red" if flag == "!" else "bold")
 
 
-def verdict_line(results: Results) -> str:
-    """How many cells turned out as predicted, in a sentence."""
-    counts = results.counts()
-    text = (
-        f"{len(results.cells)} cells: {counts['agrees']} as predicted, {counts['explained']} differ and are explained, "
-    )
-    if counts["unexplained"]:
-        return text + f"{counts['unexplained']} DIFFER WITHOUT EXPLANATION."
-    return text + "none differs without explanation."
-
-
 def markdown(results: Results, command: str | None = None, pictures: Sequence[str] | None = None) -> str:
     """The report: what was asked, what came out, every disagreement with its explanation, how to do it again.
 
@@ -166,16 +134,16 @@ def markdown(results: Results, command: str | None = None, pictures: Sequence[st
         command: what was typed; by default a run of the resolved study.
         pictures: names of those that there are; by default all that are asked for.
     """
-    groups = _by((c for c in results.cells if c.agreement == "explained"), lambda cell: cell.explanation)
-    groups = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
-    numbers = {explanation: i for i, explanation in enumerate(groups, 1)}
+    untested, explained = (_groups(results, agreement) for agreement in ("untested", "explained"))
+    numbers = {explanation: i for i, explanation in enumerate([*untested, *explained], 1)}
     parts = [
         f"# {_escaped(results.title or results.name)}",
         _summary(results),
         _asked(results),
         _pictures(_drawn(results) if pictures is None else pictures),
         _tables(results, numbers),
-        _explained(groups),
+        _numbered("Untested", untested, numbers) if untested else "",
+        _numbered("Disagreements that are explained", explained, numbers),
         _unexplained(results),
         _again(results, command),
     ]
@@ -184,7 +152,7 @@ def markdown(results: Results, command: str | None = None, pictures: Sequence[st
 
 def _summary(results: Results) -> str:
     counts = results.counts()
-    lines = [verdict_line(results), ""]
+    lines = [results.describe(), ""]
     outcomes = _unique(cell.outcome for cell in results.cells)
     order = [name for name in _LETTERS if name in outcomes]
     lines += ["| predicted | " + " | ".join(order) + " | cells |", "|---|" + "--:|" * (len(order) + 1)]
@@ -246,11 +214,12 @@ def _drawn(results: Results) -> list[str]:
     return [name for name in PICTURES if name in results.draw and (results.portraits or name != "portraits")]
 
 
-def _tables(results: Results, numbers: dict[str, int]) -> str:
+def _tables(results: Results, numbers: dict[tuple[str, str], int]) -> str:
     lines = [
         "## Every cell",
         "",
-        "Predicted → simulated. ✓ as predicted, (n) explained below under that number, **!** unexplained.",
+        "Predicted → simulated. ✓ as predicted; untested (n): nothing is predicted, or the run is too short to show "
+        "it; (n): it differs. Why, is said below under the number. **!** differs without explanation.",
     ]
     for game, rows in _by(results.cells, lambda cell: cell.game).items():
         methods = _unique(cell.method for cell in rows)
@@ -277,24 +246,33 @@ def _tables(results: Results, numbers: dict[str, int]) -> str:
     return "\n".join(lines)
 
 
-def _entry(cells: Sequence[Cell], numbers: dict[str, int]) -> str:
+def _entry(cells: Sequence[Cell], numbers: dict[tuple[str, str], int]) -> str:
     texts = collections.Counter()
     for cell in cells:
         text = f"{cell.predicted} → {cell.outcome}"
         if cell.agreement == "agrees":
             texts[f"{text} ✓"] += 1
-        elif cell.agreement == "explained":
-            texts[f"{text} ({numbers[cell.explanation]})"] += 1
+        elif (cell.agreement, cell.explanation) in numbers:
+            untested = "untested " if cell.agreement == "untested" else ""
+            texts[f"{text} {untested}({numbers[cell.agreement, cell.explanation]})"] += 1
         else:
             texts[f"**{text} !**"] += 1
     return "<br>".join(text if len(cells) == 1 else f"{count} × {text}" for text, count in texts.items())
 
 
-def _explained(groups: dict[str, list[Cell]]) -> str:
-    lines = ["## Disagreements that are explained", ""]
+def _groups(results: Results, agreement: str) -> dict[tuple[str, str], list[Cell]]:
+    """The cells with an agreement, by it and their explanations, the largest group first."""
+    cells = [cell for cell in results.cells if cell.agreement == agreement]
+    groups = _by(cells, lambda cell: (cell.agreement, cell.explanation))
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def _numbered(title: str, groups: dict[tuple[str, str], list[Cell]], numbers: dict[tuple[str, str], int]) -> str:
+    lines = [f"## {title}", ""]
     if not groups:
         return "\n".join([*lines, "There are none."])
-    for number, (explanation, cells) in enumerate(groups.items(), 1):
+    for (agreement, explanation), cells in groups.items():
+        number = numbers[agreement, explanation]
         lines += [f"### Explanation {number}", "", _escaped(explanation) or "(no words given)", "", *_listed(cells), ""]
     return "\n".join(lines[:-1])
 
@@ -303,7 +281,9 @@ def _unexplained(results: Results) -> str:
     cells = [cell for cell in results.cells if cell.agreement == "unexplained"]
     lines = ["## Disagreements without explanation", ""]
     if not cells:
-        return "\n".join([*lines, "There are none: every cell came out as predicted, or is explained above."])
+        return "\n".join(
+            [*lines, "There are none: every cell came out as predicted, is untested, or is explained above."]
+        )
     hints = any(cell.explanation for cell in cells)
     return "\n".join([*lines, f"{len(cells)} of {len(results.cells)} cells.", "", *_listed(cells, hints)])
 
@@ -377,7 +357,7 @@ def write(
     """
     directory = Path(directory)
     numbers = {} if study is None else {"study.toml": study}
-    numbers["results.json"] = json.dumps(to_json(results), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    numbers["results.json"] = json.dumps(results.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     written = _put_numbers(numbers, directory)
     failed: list[tuple[str, Exception]] = []
 
@@ -388,7 +368,7 @@ def write(
         except Exception as error:
             failed.append((name, error))
 
-    put("results.nc", lambda path: results.to_dataset().to_netcdf(path, engine="h5netcdf"))
+    put("results.nc", lambda path: results.to_xarray().to_netcdf(path, engine="h5netcdf"))
     for name in _drawn(results):
         put(f"{name}.png", partial(_draw, results, name))
     drawn = [name for name in _drawn(results) if directory / f"{name}.png" in written]

@@ -39,7 +39,11 @@ class Evidence:
 
 
 def judge(evidence: Evidence) -> tuple[str, str]:
-    """Whether prediction and simulation agree: "agrees", "explained" or "unexplained", and a sentence.
+    """Whether prediction and simulation agree, and a sentence.
+
+    "agrees": the run does what the verdict says, as far as it goes. "untested": nothing is predicted (the verdict is
+    marginal, the method is not smooth there, noise moves the players), or the run is too short to show it.
+    "explained", "unexplained": the run does something else, and there is a reason, or none is known.
 
     First the run from close by is held against the verdict, where the linear part must rule; then the run from the
     study's start. A difference of the second kind is explained by the first: the start is far from linear.
@@ -47,13 +51,13 @@ def judge(evidence: Evidence) -> tuple[str, str]:
     stability = evidence.stability
     if not evidence.defect <= 1e-6 * (1 + evidence.start):
         return (
-            "explained",
+            "untested",
             "The known equilibrium is no fixed point of this combination, so nothing is predicted there.",
         )
     if evidence.noisy:
         return _noisy(evidence)
     if stability.smoothness == "not differentiable":
-        return "explained", "Not differentiable at the equilibrium: there are no eigenvalues to predict from."
+        return "untested", "Not differentiable at the equilibrium: there are no eigenvalues to predict from."
     if stability.sliding is not None and stability.verdict is not Verdict.marginal:
         return _jumping(evidence)
     judged_by_pieces = stability.pieces is not None and stability.verdict is not Verdict.marginal
@@ -66,7 +70,7 @@ def judge(evidence: Evidence) -> tuple[str, str]:
     if stability.order > 1:
         return _algebraic(evidence)
     if abs(stability.rate) * evidence.length < INVISIBLE:
-        return "explained", (
+        return "untested", (
             f"Too slow to be seen: at the predicted rate of {stability.rate:.2g} the distance changes by less than "
             f"{INVISIBLE:.0%} over the whole run."
         )
@@ -148,17 +152,16 @@ def _unstable(evidence: Evidence) -> tuple[str, str]:
 
 
 def _marginal(evidence: Evidence) -> tuple[str, str]:
-    if evidence.outcome == "cycling":
-        return "agrees", "Marginal (a centre, to first order), and cycles."
-    if evidence.outcome in STOPPED:
-        return "explained", STOPPED[evidence.outcome]
     what = {
+        "cycling": "it cycles, as around a centre",
+        "stalled": "the steps have become too small to move the players",
+        "not_a_number": "the gradient is not a number somewhere on the way",
         "chaotic": "they make it chaotic",
         "converged": "they make it converge",
         "diverged": "they make it diverge",
         "undecided": "within these steps they have not decided either",
     }[evidence.outcome]
-    return "explained", f"Marginal: eigenvalues on the boundary leave the decision to nonlinear terms; {what}."
+    return "untested", f"Marginal: eigenvalues on the boundary leave the decision to nonlinear terms; {what}."
 
 
 def _neutral(evidence: Evidence) -> tuple[str, str]:
@@ -201,7 +204,7 @@ def _algebraic(evidence: Evidence) -> tuple[str, str]:
     left = evidence.start**-power - power * coefficient * evidence.length
     expected = left ** (-1 / power) if left > 0 else math.inf
     if abs(expected / evidence.start - 1) < INVISIBLE:
-        return "explained", (
+        return "untested", (
             f"Too slow to be seen: {what.lower()} the distance changes by less than {INVISIBLE:.0%} over the whole run."
         )
     if stability.verdict is Verdict.unstable:
@@ -258,7 +261,7 @@ def _noisy(evidence: Evidence) -> tuple[str, str]:
         return "agrees", "Stable without the noise, and with it the players stay near, in motion."
     if evidence.stability.verdict is Verdict.unstable and evidence.outcome == "diverged":
         return "agrees", "Unstable, and diverges."
-    return "explained", f"The prediction is without the noise that moves the players; the run ends {evidence.outcome}."
+    return "untested", f"The prediction is without the noise that moves the players; the run ends {evidence.outcome}."
 
 
 def _rough(evidence: Evidence) -> tuple[str, str]:
@@ -267,4 +270,4 @@ def _rough(evidence: Evidence) -> tuple[str, str]:
         "kinked": "There is a kink at the equilibrium",
         "stiff": "The linearisation holds in a tiny neighbourhood only",
     }[evidence.stability.smoothness]
-    return "explained", f"{kind}: eigenvalues do not decide; the simulation ends {evidence.outcome}."
+    return "untested", f"{kind}: eigenvalues do not decide; the simulation ends {evidence.outcome}."

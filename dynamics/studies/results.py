@@ -5,14 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynamics._plain import plain, plain_fields
+from dynamics._printing import Described
 from dynamics.analysis.stability.boundary import KINDS, Boundary, boundary_of
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from dynamics.analysis import Stability
     from dynamics.flows import AbstractFlow
     from dynamics.game import Game
     from dynamics.studies.schema import Recipe
     from dynamics.updates import Update
+
+AGREEMENTS = ("agrees", "untested", "explained", "unexplained")  # see `Cell.agreement`
 
 
 def label(cell: Any) -> str:
@@ -45,7 +51,8 @@ class Cell:
         residual: norm of the field at the end.
         distance: from the end to the equilibrium.
         steps: steps, or time, simulated.
-        agreement: "agrees", "explained" or "unexplained".
+        agreement: "agrees"; "untested" where nothing is predicted, or the run is too short to show it; "explained" or
+            "unexplained" where prediction and simulation differ.
         explanation: why prediction and simulation differ, or what they agree on; a sentence.
     """
 
@@ -71,6 +78,10 @@ class Cell:
     agreement: str
     explanation: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """Label and fields as plain Python data, ready for JSON; complex numbers are pairs, NaN is `None`."""
+        return {"label": self.label, **plain_fields(self)}
+
     @property
     def boundary(self) -> Boundary:
         """The boundary of stability that belongs to its kind."""
@@ -83,7 +94,7 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class Judged(Described):
     """A cell with its prediction alone.
 
     Attributes:
@@ -101,6 +112,14 @@ class Judged:
     def label(self) -> str:
         """Game, objective, penalty, method and kind in one line."""
         return label(self.recipe)
+
+    def describe(self) -> str:
+        """What the cell is, and the report on it."""
+        return f"{self.label}: {self.stability.describe()}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The label and the report as plain Python data, ready for JSON."""
+        return {"cell": self.label, **self.stability.to_dict()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +146,7 @@ class Portrait:
 
 
 @dataclasses.dataclass(frozen=True)
-class Results:
+class Results(Described):
     """Everything a study found out.
 
     Attributes:
@@ -152,11 +171,26 @@ class Results:
         return [boundary for boundary in KINDS.values() if any(cell.boundary == boundary for cell in self.cells)]
 
     def counts(self) -> dict[str, int]:
-        """How many cells agree, are explained, or are not."""
-        names = ("agrees", "explained", "unexplained")
-        return {name: sum(cell.agreement == name for cell in self.cells) for name in names}
+        """How many cells agree, are untested, are explained, or are not."""
+        return {name: sum(cell.agreement == name for cell in self.cells) for name in AGREEMENTS}
 
-    def to_dataset(self) -> Any:
+    def describe(self) -> str:
+        """How many cells turned out as predicted, in a sentence."""
+        counts = self.counts()
+        parts = [f"{counts['agrees']} as predicted"]
+        if counts["untested"]:
+            parts.append(f"{counts['untested']} untested")
+        parts.append(f"{counts['explained']} differ and are explained")
+        unexplained = counts["unexplained"]
+        parts.append(f"{unexplained} DIFFER WITHOUT EXPLANATION" if unexplained else "none differs without explanation")
+        return f"{len(self.cells)} cells: {', '.join(parts)}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Cells, settings and provenance as plain Python data, ready for JSON; what is not finite is `None`."""
+        results = {"name": self.name, "title": self.title, "counts": self.counts(), "cells": self.cells}
+        return plain({**results, "settings": self.settings, "provenance": self.provenance})
+
+    def to_xarray(self) -> "xr.Dataset":
         """The cells as an `xarray.Dataset` with one dimension `cell`, a coordinate per label and axis, units in
         attributes and the provenance in the dataset's attributes."""
         import json

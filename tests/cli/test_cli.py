@@ -327,7 +327,7 @@ def test_json_alone_on_standard_output(capsys, fake):
     assert cli.main(["run", "sample", "--json", "--quiet", "--precision", "32", "--out", "a/b"]) == 0
     out, err = capsys.readouterr()
     data = json.loads(out)
-    assert data["output"] == "a/b" and len(data["cells"]) == 4 and err == ""
+    assert data["output"] == "a/b" and len(data["cells"]) == 5 and err == ""
     assert fake.loaded[0][3] is False
     assert os.path.isfile("a/b/results.nc")
 
@@ -350,7 +350,7 @@ def test_a_second_run_replaces_the_first_and_nothing_else(fake, tmp_path):
     assert (folder / "rates.png").read_text() == "mine too", "no earlier results, so this file is somebody's own"
     fake.results = study_samples.small()
     assert cli.main(["run", "sample", "--quiet", "--out", "kept"]) == 0
-    assert len(json.loads((folder / "results.json").read_text())["cells"]) == 4
+    assert len(json.loads((folder / "results.json").read_text())["cells"]) == 5
     assert (folder / "portraits.png").is_file()
     fake.results = study_samples.results([study_samples.cell()], draw=("outcomes",))
     assert cli.main(["run", "sample", "--quiet", "--out", "kept"]) == 0
@@ -409,14 +409,14 @@ def test_the_numbers_are_there_whatever_becomes_of_the_rest(what, error, capsys,
     from dynamics.studies.results import Results
 
     owner, name = {
-        "results.nc": (Results, "to_dataset"),
+        "results.nc": (Results, "to_xarray"),
         "outcomes.png": (plots, "outcome_chart"),
         "report.md": (report, "markdown"),
     }[what]
     monkeypatch.setattr(owner, name, raiser(error))
     assert cli.main(["run", "sample", "--quiet", "--out", "new"]) == 2
     out, err = capsys.readouterr()
-    assert "4 cells" in out and err.count("\n") == 1 and what in err and "new" in err
+    assert "5 cells" in out and err.count("\n") == 1 and what in err and "new" in err
     all_files = {"results.json", "study.toml", "results.nc", "outcomes.png", "report.md"}
     assert set(os.listdir("new")) == all_files - {what}
     assert len(json.loads((fake.folder / "new/results.json").read_text())["cells"]) == 4

@@ -30,14 +30,18 @@ def test_report_tells_what_differs_and_why():
     results = study_samples.small()
     text = report.markdown(results)
     assert text.startswith("# A sample study\n")
-    assert "4 cells: 2 as predicted, 1 differ and are explained, 1 DIFFER WITHOUT EXPLANATION." in text
-    explained, unexplained = (c for c in results.cells if c.agreement != "agrees")
-    [row] = rows_of(text, "### Explanation 1")
+    assert "5 cells: 1 as predicted, 2 untested, 1 differ and are explained, 1 DIFFER WITHOUT EXPLANATION." in text
+    explained, unexplained = (c for c in results.cells if c.agreement.endswith("explained"))
+    untested = [c for c in results.cells if c.agreement == "untested"]
+    rows = rows_of(text, "### Explanation 1")
+    assert [c.label in row for c, row in zip(untested, rows, strict=True)] == [True, True]
+    assert text.index("## Untested") < text.index("### Explanation 1") < text.index("## Disagreements that are")
+    [row] = rows_of(text, "### Explanation 2")
     assert explained.label in row and explained.explanation in text
     [row] = rows_of(text, "## Disagreements without explanation")
     assert unexplained.label in row
     assert "**unstable → converged !**" in text
-    assert "marginal → undecided (1)" in text
+    assert "marginal → undecided untested (1)" in text and "stable → cycling (2)" in text
     assert "stable → converged ✓" in text
 
 
@@ -139,7 +143,7 @@ def test_table_fits_a_narrow_terminal():
 
 
 def test_table_counts_over_axes_and_survives_markup():
-    assert re.search(r"\d+C \d+O \d+D/", shown(report.table(study_samples.plane())))
+    assert re.search(r"\d+C \d+O~ \d+D/", shown(report.table(study_samples.plane())))
     cell = study_samples.cell(game="[bold]x[/nope]", objective="[/]")
     assert "[bold]x[/nope]" in shown(report.table(study_samples.results([cell])))
 
@@ -147,8 +151,8 @@ def test_table_counts_over_axes_and_survives_markup():
 def test_json_is_plain_and_strict():
     results = study_samples.small()
     results = dataclasses.replace(results, settings={"a": np.float64("inf"), "b": np.arange(2), "c": {1: (True, None)}})
-    data = json.loads(json.dumps(report.to_json(results), allow_nan=False))
-    assert data["counts"] == {"agrees": 2, "explained": 1, "unexplained": 1}
+    data = json.loads(json.dumps(results.to_dict(), allow_nan=False))
+    assert data["counts"] == {"agrees": 1, "untested": 2, "explained": 1, "unexplained": 1}
     assert data["settings"] == {"a": None, "b": [0, 1], "c": {"1": [True, None]}}
     first, *_, last = data["cells"]
     assert first["label"] == results.cells[0].label

@@ -498,8 +498,15 @@ def evidence(verdict, rate, **others):
 def test_a_rate_too_small_for_the_run_is_said_to_be_so():
     for verdict, rate in (("stable", -1e-8), ("unstable", 1e-17)):
         agreement, explanation = judge(evidence(verdict, rate, outcome="cycling", near_rate=float("nan")))
-        assert agreement == "explained" and "Too slow to be seen" in explanation and "1%" in explanation
+        assert agreement == "untested" and "Too slow to be seen" in explanation and "1%" in explanation
     assert judge(evidence("unstable", 0.02, near_rate=float("nan")))[0] == "unexplained"
+
+
+@pytest.mark.parametrize("outcome", [outcome.name for outcome in dy.Outcome])
+def test_a_marginal_verdict_predicts_nothing(outcome):
+    """Whatever the run does: it is neither as predicted nor different."""
+    agreement, explanation = judge(evidence("marginal", 0.0, outcome=outcome))
+    assert agreement == "untested" and explanation.startswith("Marginal")
 
 
 def test_a_verdict_from_all_pieces_is_held_against_the_run():
