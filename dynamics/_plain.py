@@ -39,6 +39,16 @@ def plain_fields(result: Any, **instead: Any) -> dict[str, Any]:
     return plain({field.name: getattr(result, field.name) for field in dataclasses.fields(result)} | instead)
 
 
+def named_fields(result: Any) -> dict[str, Any]:
+    """The fields of a named tuple by name as plain Python data, ready for JSON; what is not finite is `None`.
+
+    >>> import collections
+    >>> named_fields(collections.namedtuple("Share", ["share", "counts"])(0.5, np.array([2, 1])))
+    {'share': 0.5, 'counts': [2, 1]}
+    """
+    return plain(result._asdict())
+
+
 class PlainFields:
     """A dataclass whose `to_dict` lists its fields."""
 

@@ -49,6 +49,16 @@ class Described:
         return f"<pre>{html.escape(repr(self))}</pre>"
 
 
+def described_fields(result: Any) -> str:
+    """The fields of a named tuple by name, in one line.
+
+    >>> import collections
+    >>> described_fields(collections.namedtuple("Share", ["share", "counts"])(0.5, np.array([2, 1])))
+    'share 0.5, counts [2, 1]'
+    """
+    return ", ".join(f"{name} {pretty(value)}" for name, value in result._asdict().items())
+
+
 def pretty(value: Any, width: int = 100, most_numbers: float = MOST_NUMBERS, hide_defaults: bool = True) -> str:
     """A component as text: one line if it fits, at most `MOST_LINES` lines.
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from dynamics.game import Game, as_players
 from dynamics.outcomes import Outcome
 from dynamics.simulation import Run, simulate
 from dynamics.updates.base import Update
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,15 @@ class MethodComparison(Described):
         lines = ["  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)) for line in table]
         notes = [f"{name}: {report}" for name, report in self.reports.items() if isinstance(report, str)]
         return "\n".join(line.rstrip() for line in [*lines, *notes])
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """The rows as a `pandas.DataFrame`."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        return self.to_dataframe().to_html(index=False, na_rep="", float_format="{:.4g}".format)
 
     def to_dict(self) -> dict[str, Any]:
         """The rows as plain Python data, ready for JSON; what is not finite is `None`."""

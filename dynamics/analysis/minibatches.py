@@ -1,7 +1,7 @@
 """The spectrum of a step over minibatches, beside the exponents of the product of the steps that are really taken."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from dynamics.game import Game, Players
 from dynamics.simulation import start_state
 from dynamics.updates.base import State, Update
 from dynamics.updates.with_variables import for_game
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,13 @@ class SpectraOverBatches(Described):
                 f"largest exponent of the run: {first:.6g} (+- {error:.1g}) per step over {self.exponents.steps} steps",
             ]
         )
+
+    def to_xarray(self) -> "xr.Dataset":
+        """Eigenvalues and radii along the axis `key`, as an `xarray.Dataset`."""
+        import xarray as xr
+
+        variables = {"eigenvalue": (("key", "index"), self.eigenvalues), "radius": ("key", self.radii)}
+        return xr.Dataset(variables, attrs={"mean": self.mean, "spread": self.spread, "outside": self.outside})
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain Python data, ready for JSON; what is not finite is `None`."""

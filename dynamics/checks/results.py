@@ -3,13 +3,16 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from dynamics._names import nearest
-from dynamics._plain import plain
+from dynamics._plain import plain, plain_fields
 from dynamics._printing import Described
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OUTCOMES = ("pass", "fail", "info", "skipped")
 Answer = tuple[str, Any, str]  # outcome, value and text of a check
@@ -39,6 +42,10 @@ class Check(Described):
     def describe(self) -> str:
         """The check as one line."""
         return f"{self.name} ({self.outcome}): {self.text}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python data, ready for JSON; what is not finite is `None`."""
+        return plain_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +79,18 @@ class Checks(Described):
         head = f"{self.subject}: {len(self.checks)} checks, " + (f"failed: {failed}" if failed else "none failed")
         return "\n".join([head, *(f"  {c.outcome:7}  {c.name:{width}}  {c.text}" for c in self.checks)])
 
+    def to_dataframe(self) -> "pd.DataFrame":
+        """The answers as a `pandas.DataFrame`, a row each."""
+        import pandas as pd
+
+        return pd.DataFrame([check.to_dict() for check in self.checks])
+
     def to_dict(self) -> dict[str, Any]:
         """Plain Python data, ready for JSON; what is not finite is `None`."""
         return {
             "subject": self.subject,
             "failed": [check.name for check in self.failed],
-            "checks": [plain(dataclasses.asdict(check)) for check in self.checks],
+            "checks": plain(self.checks),
         }
 
 

@@ -1,7 +1,7 @@
 """How far networks of finite width are from their limit: tangent kernels, and the discriminators that they learn."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from dynamics._checks import as_whole
+from dynamics._plain import named_fields
+from dynamics._printing import described_fields
 from dynamics.distributions import Sample
 from dynamics.flows import Flow
 from dynamics.function_space.kernel_flows import trained_discriminator
@@ -21,6 +23,9 @@ from dynamics.function_space.kernels.wide_networks import WideNetwork, wide_netw
 from dynamics.game import Game, Losses, Players
 from dynamics.objectives import Objective, Wasserstein
 from dynamics.simulation import simulate
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class WidthErrors(NamedTuple):
@@ -37,6 +42,16 @@ class WidthErrors(NamedTuple):
     errors: np.ndarray
     slope: float
     standard_error: float
+
+    describe = described_fields
+    to_dict = named_fields
+
+    def to_xarray(self) -> "xr.Dataset":
+        """The errors along the axes `width` and `seed`, as an `xarray.Dataset`; the slope is in its attributes."""
+        import xarray as xr
+
+        numbers = {"slope": self.slope, "standard_error": self.standard_error}
+        return xr.Dataset({"error": (("width", "seed"), self.errors)}, {"width": self.widths}, numbers)
 
 
 def kernel_width_errors(

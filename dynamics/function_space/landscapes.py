@@ -1,6 +1,6 @@
 """A discriminator over the plane: its scores, and where it would send a particle from every place."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,9 +9,14 @@ import numpy as np
 from jaxtyping import Array
 
 from dynamics._checks import as_whole
+from dynamics._plain import named_fields
+from dynamics._printing import described_fields
 from dynamics.distributions import Sample
 from dynamics.function_space.kernel_gan import RetrainedKernelGAN
 from dynamics.game import Players
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Landscape(NamedTuple):
@@ -27,6 +32,16 @@ class Landscape(NamedTuple):
     y: np.ndarray
     scores: np.ndarray
     velocities: np.ndarray
+
+    describe = described_fields
+    to_dict = named_fields
+
+    def to_xarray(self) -> "xr.Dataset":
+        """Scores and velocities along the axes `y` and `x`, as an `xarray.Dataset`."""
+        import xarray as xr
+
+        variables = {"score": (("y", "x"), self.scores), "velocity": (("y", "x", "component"), self.velocities)}
+        return xr.Dataset(variables, {"x": self.x, "y": self.y, "component": ["x", "y"]})
 
 
 def landscape(game: RetrainedKernelGAN, players: Players, *, count: int = 41, room: float = 0.25) -> Landscape:

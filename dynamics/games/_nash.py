@@ -3,11 +3,13 @@
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.csgraph
 
+from dynamics._plain import plain_fields
 from dynamics._printing import Described
 from dynamics.game import Players
 
@@ -44,6 +46,10 @@ class NashEquilibria(Described):
 
     def __getitem__(self, index: int) -> Players:
         return self.points[index]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON."""
+        return plain_fields(self, points=[[np.asarray(player) for player in point] for point in self.points])
 
     def describe(self) -> str:
         """The equilibria as text, one line each."""

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from dynamics._checks import as_whole
+from dynamics._plain import named_fields
+from dynamics._printing import described_fields
 from dynamics.scalars import safe_norm
 
 
@@ -21,6 +23,9 @@ class ModeCoverage(NamedTuple):
 
     modes: Array
     high_quality: Array
+
+    describe = described_fields
+    to_dict = named_fields
 
 
 def mode_coverage(

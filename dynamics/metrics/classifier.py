@@ -11,6 +11,8 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics._checks import as_whole, described
+from dynamics._plain import named_fields
+from dynamics._printing import described_fields
 from dynamics.data.dataset import DataSet
 from dynamics.game import Game
 from dynamics.metrics._features import blocks
@@ -89,6 +91,9 @@ class ClassificationAccuracy(NamedTuple):
 
     accuracy: float
     per_class: np.ndarray
+
+    describe = described_fields
+    to_dict = named_fields
 
 
 def classification_accuracy(

@@ -8,6 +8,8 @@ import scipy.stats
 from jaxtyping import PRNGKeyArray
 
 from dynamics._checks import as_whole, described
+from dynamics._plain import named_fields
+from dynamics._printing import described_fields
 from dynamics.metrics._features import blocks
 from dynamics.metrics.reference import Reference, as_reference
 
@@ -28,6 +30,9 @@ class HistogramDivergences(NamedTuple):
     reverse: float
     jensen_shannon: float
     total_variation: float
+
+    describe = described_fields
+    to_dict = named_fields
 
 
 def histogram_divergences(real: Any, fake: Any, smoothing: float = 0.0) -> HistogramDivergences:
@@ -78,6 +83,9 @@ class DifferentBins(NamedTuple):
     jensen_shannon: float
     real: np.ndarray
     fake: np.ndarray
+
+    describe = described_fields
+    to_dict = named_fields
 
 
 def different_bins(

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dynamics._checks import as_whole, described
+from dynamics._plain import named_fields
+from dynamics._printing import described_fields
 
 
 class InceptionScore(NamedTuple):
@@ -12,6 +14,9 @@ class InceptionScore(NamedTuple):
 
     value: float
     deviation: float
+
+    describe = described_fields
+    to_dict = named_fields
 
 
 def inception_score(probabilities: Any, splits: int = 10) -> InceptionScore:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dynamics._checks import as_whole
+from dynamics._plain import named_fields
+from dynamics._printing import described_fields
 from dynamics.metrics._features import blocks
 from dynamics.metrics.reference import as_reference
 
@@ -14,6 +16,9 @@ class KernelDistance(NamedTuple):
 
     value: float
     standard_error: float
+
+    describe = described_fields
+    to_dict = named_fields
 
 
 def kernel_distance(

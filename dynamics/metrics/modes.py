@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dynamics._checks import as_whole, described
+from dynamics._plain import named_fields
+from dynamics._printing import described_fields
 from dynamics.metrics._features import blocks
 from dynamics.metrics.reference import as_pair
 
@@ -26,6 +28,9 @@ class ModeCoverage(NamedTuple):
     divergence: float
     counts: np.ndarray
     assigned: np.ndarray
+
+    describe = described_fields
+    to_dict = named_fields
 
 
 def mode_coverage(samples: Any, centres: Any, spread: Any, *, within: float = 3.0, least: int = 1) -> ModeCoverage:
@@ -83,6 +88,9 @@ class LabelCoverage(NamedTuple):
     modes: int
     divergence: float
     counts: np.ndarray
+
+    describe = described_fields
+    to_dict = named_fields
 
 
 def label_coverage(labels: Any, modes: int, reference: Any = None) -> LabelCoverage:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dynamics._checks import as_whole
+from dynamics._plain import named_fields
+from dynamics._printing import described_fields
 from dynamics.metrics._features import blocks
 from dynamics.metrics.reference import Reference, as_reference
 
@@ -15,12 +17,18 @@ class PrecisionRecall(NamedTuple):
     precision: float
     recall: float
 
+    describe = described_fields
+    to_dict = named_fields
+
 
 class DensityCoverage(NamedTuple):
     """How many real neighbourhoods a fake sample lies in, over k; and the share of them with a fake sample in."""
 
     density: float
     coverage: float
+
+    describe = described_fields
+    to_dict = named_fields
 
 
 def precision_recall(real: Any, fake: Any, neighbours: int = 3) -> PrecisionRecall:

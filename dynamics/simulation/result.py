@@ -1,19 +1,34 @@
 """What a simulation returns."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from dynamics._checks import is_concrete
+from dynamics._plain import plain
 from dynamics._printing import pretty
 from dynamics.game import Game, Losses, Players
 from dynamics.outcomes import Outcome
 from dynamics.updates.base import State
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 Measure = Callable[[Game, Players], PyTree]
+
+
+_NUMBERS = ("outcome", "rate", "period", "residual", "solver_steps", "reached", "needed", "gave_up")  # of every run
+
+
+def _leaves(prefix: str, tree: PyTree) -> dict[str, Array]:
+    """The arrays in players or measures by name: `player_0`, `player_0.weights`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {prefix + jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 class Run(eqx.Module):
@@ -63,6 +78,54 @@ class Run(eqx.Module):
         numbers, counts = np.unique(self.outcome, return_counts=True)
         ends = ", ".join(f"{count:,} {Outcome(number).name}" for number, count in zip(numbers, counts, strict=True))
         return f"{' x '.join(f'{size:,}' for size in jnp.shape(self.outcome))} runs: {ends}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the state as plain Python data, ready for JSON; what is not finite is `None`.
+
+        Players and measures are by name, as in `to_xarray`; of one run the outcome is by name as well.
+        """
+        numbers = {name: np.asarray(getattr(self, name)) for name in _NUMBERS}
+        named: dict[str, Any] = dict(numbers)
+        if not numbers["outcome"].ndim:
+            named["outcome"] = Outcome(int(numbers["outcome"])).name
+        series = {"steps": self.steps, "losses": self.losses, "failed": self.failed}
+        whole = _leaves("player_", self.players) | _leaves("", self.measures)
+        end = [np.asarray(leaf) for leaf in jax.tree.leaves(self.final)]
+        arrays = jax.tree.map(np.asarray, {**series, "saved": whole, "final": end})
+        return plain({**named, **arrays})
+
+    def to_xarray(self) -> "xr.Dataset":
+        """What was saved as an `xarray.Dataset` along `step`, of a flow along `time`.
+
+        `loss` has the axis `player`; players are `player_0`, or `player_0.name` where they are pytrees, and measures
+        go by their names, with axes of their own. Outcome, rate, period and residual have no axis. A batch of runs has
+        the axis `run` in front, or `run_0`, `run_1` and so on where it has several.
+
+        >>> import optax
+        >>> from dynamics.games import Bilinear
+        >>> from dynamics.simulation import simulate
+        >>> from dynamics.updates import Alternating
+        >>> update = Alternating(optax.sgd(0.1), optax.sgd(0.1))
+        >>> data = simulate(Bilinear(1.0), update, (1.0, 0.0), steps=100, save_every=10).to_xarray()
+        >>> data.loss.dims, data.sizes["step"], str(data.player_1.dims)
+        (('step', 'player'), 11, "('step',)")
+        """
+        import xarray as xr
+
+        batch = np.ndim(self.outcome)
+        runs = ["run"] if batch == 1 else [f"run_{number}" for number in range(batch)]
+        steps = np.asarray(self.steps)
+        along = "time" if steps.dtype.kind == "f" else "step"
+        columns: dict[str, Any] = {"loss": ([*runs, along, "player"], np.stack(self.losses, axis=-1))}
+        for name, leaf in (_leaves("player_", self.players) | _leaves("", self.measures)).items():
+            values = np.asarray(leaf)
+            further = [f"{name}_{number}" for number in range(values.ndim - batch - 1)]
+            columns[name] = ([*runs, along, *further], values)
+        columns |= {name: (runs, np.asarray(getattr(self, name))) for name in _NUMBERS}
+        first = steps.reshape(-1, steps.shape[-1])[0]
+        if np.array_equal(steps, np.broadcast_to(first, steps.shape), equal_nan=True):
+            return xr.Dataset(columns, {along: first})
+        return xr.Dataset(columns | {f"{along}s": ([*runs, along], steps)})
 
     @property
     def times(self) -> Array:

@@ -1,12 +1,13 @@
 """What a training returns."""
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import PyTree
 
+from dynamics._plain import plain
 from dynamics.game import Players
 from dynamics.updates.base import State
 
@@ -55,6 +56,14 @@ class Training(eqx.Module):
     def averaged_players(self) -> Players:
         """The players that metrics are taken of: the average in place of player 0, if there is one."""
         return self.players if self.average is None else (self.average, *self.players[1:])
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Losses and metrics as plain Python data, ready for JSON, without the state; what is not finite is `None`."""
+        ends = {"step": self.step, "ending": self.ending.name, "players": len(self.players)}
+        return plain({**ends, "steps": self.steps, "losses": self.losses, "metrics": self.metrics})
 
     def describe(self) -> str:
         """How it ended, after how many steps, and the last losses and metrics, in a sentence or two."""

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -28,6 +28,9 @@ from dynamics.game import Game, Players, as_players
 from dynamics.outcomes import Outcome
 from dynamics.simulation import simulate
 from dynamics.updates.base import Update
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 LIMIT = 1e6  # that of `simulate`
 LAPS = 2  # times round a periodic coordinate after which a run is rotating
@@ -84,6 +87,24 @@ class Basins(Described):
                 f"{100 * self.fractions[index]:6.2f} %{plus} {self.names[index]} ({self.counts[index]}{suffix})"
             )
         return "\n".join(lines)
+
+    def to_xarray(self) -> "xr.Dataset":
+        """Where every start ends, as an `xarray.Dataset`: along the axes of the grid, or along `start`.
+
+        `destination` is an index into the names of the attribute `destinations`, `end` the parameters at the end.
+        """
+        import xarray as xr
+
+        grid = [axis.size for axis in self.axes]
+        names = list(self.axis_names) if self.axes else ["start"]
+        variables: dict[str, Any] = {
+            "destination": (names, self.labels),
+            "end": ([*names, "parameter"], np.reshape(self.ends, (*(grid or [len(self.ends)]), -1))),
+        }
+        if not self.axes:
+            variables["position"] = (["start", "coordinate"], self.starts)
+        coordinates: dict[str, Any] = dict(zip(names, self.axes, strict=True)) if self.axes else {}
+        return xr.Dataset(variables, coordinates, {"destinations": list(self.names), "steps": self.steps})
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain Python data, ready for JSON, without the end of every single run."""

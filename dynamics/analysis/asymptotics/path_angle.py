@@ -1,7 +1,7 @@
 """The field along the straight line between two points of a training: does it lead there, or round?"""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,9 @@ from dynamics.analysis.equilibria.precision import as_point
 from dynamics.game import Game, Players
 from dynamics.updates.base import State
 from dynamics.updates.with_variables import game_at
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 FROM, TO, POINTS = -0.1, 1.1, 121
 
@@ -63,6 +66,13 @@ class PathAngle(Described):
             f"the cosine is {before:.3g} right before the end and {after:.3g} right behind it: attraction "
             f"{self.attraction:.3g} of 2, bump {self.bump:.3g}; the field at the end has {least:.2g} of its most"
         )
+
+    def to_xarray(self) -> "xr.Dataset":
+        """The curve along the axis `position`, as an `xarray.Dataset`."""
+        import xarray as xr
+
+        variables = {"cosine": ("position", self.cosines), "norm": ("position", self.norms)}
+        return xr.Dataset(variables, {"position": self.positions})
 
     def to_dict(self) -> dict[str, Any]:
         """The curve as plain Python data, ready for JSON; what is not finite is `None`."""

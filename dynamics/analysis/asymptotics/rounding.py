@@ -13,6 +13,7 @@ from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._plain import plain_fields
+from dynamics._printing import Described
 from dynamics.analysis.stability.linearisation import jacobian_of
 from dynamics.analysis.stability.rest import rest_state
 from dynamics.analysis.stability.verdict import equilibrium_of
@@ -27,7 +28,7 @@ _jacobian = eqx.filter_jit(jacobian_of)
 
 
 @dataclasses.dataclass(frozen=True)
-class RoundingFloor:
+class RoundingFloor(Described):
     """What rounding of the state leaves of convergence, to first order in the spacing of numbers.
 
     All arrays are over the state: players in the order of their leaves, then the memory's floating numbers. Infinite

@@ -15,6 +15,9 @@ from jaxtyping import Array
 from dynamics import _trees
 from dynamics._compiling import sharing
 from dynamics._functions import comparable
+from dynamics._plain import plain_fields
+from dynamics._printing import Described
+from dynamics._text import complex_text
 from dynamics.analysis.equilibria.newton import EquilibriumError, _short, manifold_dimension
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.builds import Analysed, Linearised, linearised_at, row_of
@@ -34,7 +37,7 @@ class Bifurcation(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Critical:
+class Critical(Described):
     """A parameter value at which stability changes.
 
     Attributes:
@@ -54,6 +57,19 @@ class Critical:
     above: str
     others: tuple["Critical", ...] = ()
     players: Players = ()
+
+    def describe(self) -> str:
+        """The result as text, a line for each value in the interval."""
+        changes = (self, *self.others)
+        return "\n".join(
+            f"{change.below} below {change.value:.8g}, {change.above} above: {change.kind}, "
+            f"eigenvalue {complex_text(change.eigenvalue, 6)}"
+            for change in changes
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON; complex numbers are pairs."""
+        return plain_fields(self, players=[np.asarray(leaf) for leaf in jax.tree.leaves(self.players)])
 
 
 def critical(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ from dynamics._printing import Described
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Analysed, linearised_at, row_of
 from dynamics.analysis.stability.verdict import Stability
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,17 @@ class SpectrumPath(Described, PlainFields):
     eigenvalues: np.ndarray
     reach: np.ndarray
     equilibria: np.ndarray
+
+    def to_xarray(self) -> "xr.Dataset":
+        """Eigenvalues, reach and equilibria along the axis `parameter`, as an `xarray.Dataset`."""
+        import xarray as xr
+
+        variables = {
+            "eigenvalue": (("parameter", "index"), self.eigenvalues),
+            "reach": ("parameter", self.reach),
+            "equilibrium": (("parameter", "coordinate"), self.equilibria),
+        }
+        return xr.Dataset(variables, {"parameter": self.parameters}, {"kind": self.kind})
 
     def describe(self) -> str:
         """The result as text."""

@@ -14,6 +14,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics import _trees
+from dynamics._plain import plain_fields
+from dynamics._printing import Described, pretty
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.compiler.derivatives import released
 from dynamics.game import Game, Players
@@ -24,7 +26,7 @@ class EquilibriumError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Equilibrium:
+class Equilibrium(Described):
     """An equilibrium with its certificate.
 
     Attributes:
@@ -40,6 +42,15 @@ class Equilibrium:
     distance: float
     condition: float
     steps: int
+
+    def describe(self) -> str:
+        """The point with its certificate, as text."""
+        alone = f"condition {self.condition:.3g}" if np.isfinite(self.condition) else "on a manifold of equilibria"
+        return f"equilibrium {pretty(self.players)}: residual {self.residual:.3g}, {alone}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python data, ready for JSON; what is not finite is `None`."""
+        return plain_fields(self, players=[np.asarray(leaf) for leaf in jax.tree.leaves(self.players)])
 
 
 def find_equilibrium(

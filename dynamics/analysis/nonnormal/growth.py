@@ -1,6 +1,7 @@
 """Transient growth: how far a perturbation can grow before it decays, when, and which one."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
@@ -13,6 +14,9 @@ from dynamics.analysis.nonnormal.maximum import refined_maximum
 from dynamics.analysis.nonnormal.numerical_range import numerical_abscissa
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.verdict import Stability
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,12 @@ class Growth(Described, PlainFields):
     times: np.ndarray
     norms: np.ndarray
     notes: tuple[str, ...]
+
+    def to_xarray(self) -> "xr.Dataset":
+        """The norm along the axis `time`, as an `xarray.Dataset`."""
+        import xarray as xr
+
+        return xr.Dataset({"norm": ("time", self.norms)}, {"time": self.times}, {"kind": self.kind})
 
     def describe(self) -> str:
         """The result as text."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.optimize
@@ -17,6 +17,9 @@ from dynamics.analysis.nonnormal.numerical_range import numerical_bound
 from dynamics.analysis.nonnormal.singular_values import smallest_at, smallest_on
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.verdict import Stability
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,13 @@ class Pseudospectrum(Described, PlainFields):
     epsilons: tuple[float, ...]
     reach: np.ndarray
     distance: float
+
+    def to_xarray(self) -> "xr.Dataset":
+        """The smallest singular value along the axes `imaginary` and `real`, as an `xarray.Dataset`."""
+        import xarray as xr
+
+        variables = {"smallest": (("imaginary", "real"), self.smallest), "eigenvalue": ("index", self.eigenvalues)}
+        return xr.Dataset(variables, {"imaginary": self.imaginary, "real": self.real}, {"kind": self.kind})
 
     def describe(self) -> str:
         """The result as text."""
