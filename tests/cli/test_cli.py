@@ -419,7 +419,7 @@ def test_the_numbers_are_there_whatever_becomes_of_the_rest(what, error, capsys,
     assert "5 cells" in out and err.count("\n") == 1 and what in err and "new" in err
     all_files = {"results.json", "study.toml", "results.nc", "outcomes.png", "report.md"}
     assert set(os.listdir("new")) == all_files - {what}
-    assert len(json.loads((fake.folder / "new/results.json").read_text())["cells"]) == 4
+    assert len(json.loads((fake.folder / "new/results.json").read_text())["cells"]) == 5
     if what == "outcomes.png":
         assert "outcomes.png" not in (fake.folder / "new/report.md").read_text()
 
