@@ -264,7 +264,12 @@ def _field(game: Game, players: Players, key: PRNGKeyArray | None) -> Players:
     # Compiled on its own, so that a program that needs the field in many places traces it once.
     def gradient(player: int) -> PyTree:
         def own_loss(parameters: PyTree) -> Array:
-            losses = game.losses(players[:player] + (parameters,) + players[player + 1 :], key)
+            try:
+                losses = game.losses(players[:player] + (parameters,) + players[player + 1 :], key)
+            except (TypeError, ValueError, AttributeError) as error:
+                if advice := advice_on_lists(players):
+                    error.add_note(advice)
+                raise
             return as_losses(losses, len(players), f"{type(game).__name__}.losses")[player]
 
         return jax.grad(own_loss)(players[player])
@@ -318,6 +323,21 @@ def as_players(players: Any, name: str = "players") -> Players:
         return jax.lax.convert_element_type(array, kind)  # never weakly typed: a state keeps its dtype
 
     return tuple(jax.tree_util.tree_map_with_path(leaf, tuple(players)))
+
+
+def advice_on_lists(players: Players) -> str:
+    """What to do where a player is a list of plain numbers, whom somebody may have meant for a vector; else empty.
+
+    >>> advice_on_lists(([1.0, 2.0], jnp.ones(3)))
+    'Player 0 is a list of 2 numbers, each a parameter of its own; a vector is an array, jnp.array([...]).'
+    """
+    for number, player in enumerate(players):
+        if isinstance(player, list) and player and all(jnp.ndim(entry) == 0 for entry in jax.tree.leaves(player)):
+            return (
+                f"Player {number} is a list of {len(jax.tree.leaves(player))} numbers, each a parameter of its own; a "
+                "vector is an array, jnp.array([...])."
+            )
+    return ""
 
 
 def check_takes(function: Callable, name: str, parameters: str, count: int) -> None:

@@ -18,7 +18,7 @@ from dynamics._compiling import once_per_kind
 from dynamics._memory import check_memory, counted
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
-from dynamics.game import Game, Players, as_losses, as_players, variables_of
+from dynamics.game import Game, Players, advice_on_lists, as_losses, as_players, variables_of
 from dynamics.outcomes import Summary
 from dynamics.recurrence import Open
 from dynamics.simulation.flows import _run_flow, _save_times, solver_options
@@ -248,7 +248,8 @@ def _check_shapes(game: Game, players: Players) -> bool:
     for known in game.equilibria()[:1]:
         expected, got = (jax.tree.map(jnp.shape, tree) for tree in (tuple(known), players))
         if expected != got:
-            raise ValueError(f"the players have shapes {got}; {type(game).__name__} expects {expected}")
+            advice = " ".join(["", advice_on_lists(players)]).rstrip()
+            raise ValueError(f"the players have shapes {got}; {type(game).__name__} expects {expected}.{advice}")
         return True
     return False
 
@@ -261,7 +262,9 @@ def _check_players(game: Game, players: Players) -> bool:
         losses = jax.eval_shape(partial(_losses_of, cast), players)
     except (TypeError, ValueError, IndexError) as error:
         shapes = jax.tree.map(jnp.shape, players)
-        raise ValueError(f"{type(game).__name__} cannot take players of shapes {shapes}: {error}") from error
+        advice = advice_on_lists(players)
+        advice = f". {advice}" if advice else ""
+        raise ValueError(f"{type(game).__name__} cannot take players of shapes {shapes}: {error}{advice}") from error
     if len(losses) != len(players):
         raise ValueError(f"{len(players)} players for a game of {len(losses)} losses; expected one entry per player")
     return known

@@ -867,3 +867,18 @@ def test_bilinear_and_its_zero_sum_twin_agree(x, y):
             np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
     s = np.linalg.svd(matrix)[1]
     assert_same_set(spectrum(twin, players), [1j * s[0], -1j * s[0], 1j * s[1], -1j * s[1], 0])
+
+
+def test_players_given_as_lists_of_numbers_get_advice():
+    """A list is a pytree of numbers; who meant a vector is told how to write one."""
+    game = dy.Game.from_losses(lambda players, key=None: (players[0] @ players[1], -players[0] @ players[1]))
+    lists, update = ([1.0, 2.0], [3.0, 4.0]), dy.updates.Simultaneous(dy.optimisers.sgd(0.1), dy.optimisers.sgd(0.1))
+    with pytest.raises(ValueError, match=r"Player 0 is a list of 2 numbers, .* jnp.array"):
+        dy.simulate(game, update, lists, steps=3)
+    with pytest.raises(ValueError, match=r"expects \(\(2,\), \(2,\)\). Player 0 is a list of 2 numbers"):
+        dy.simulate(Bilinear(np.eye(2)), update, lists, steps=3)
+    with pytest.raises(TypeError) as caught:
+        dy.find_equilibrium(game, lists)
+    assert any("Player 0 is a list of 2 numbers" in note for note in caught.value.__notes__)
+    taken = dy.Game.from_losses(lambda players, key=None: (players[0][0] ** 2 + players[0][1] ** 2, players[1] ** 2))
+    assert len(dy.simulate(taken, update, ([1.0, 2.0], 3.0), steps=3).final[0]) == 2
