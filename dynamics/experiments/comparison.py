@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import scipy.stats
+import scipy.special
 from jaxtyping import PRNGKeyArray
 
 import dynamics.ensembles as ensembles
@@ -149,10 +149,10 @@ def mean_and_error(values: np.ndarray, share: bool = False) -> tuple[np.ndarray,
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = total / count
         if share:
-            z = scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)
+            z = scipy.special.ndtri((1 + CONFIDENCE) / 2)
             middle = (mean + z**2 / (2 * count)) / (1 + z**2 / count)
             half = z / (1 + z**2 / count) * np.sqrt(mean * (1 - mean) / count + z**2 / (4 * count**2))
             return mean, middle - half, middle + half
         spread = np.where(there, (values - mean[..., None]) ** 2, 0).sum(axis=-1) / (count - 1)
-        half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(count - 1, 1)) * np.sqrt(spread / count)
+        half = scipy.special.stdtrit(np.maximum(count - 1, 1), (1 + CONFIDENCE) / 2) * np.sqrt(spread / count)
         return mean, mean - half, mean + half

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.stats
+import scipy.special
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
@@ -322,7 +322,7 @@ def _normal(x: Array, mean: Any, std: Any) -> Array:
 
 def _quantiles(count: int, mean: float, std: float) -> np.ndarray:
     """Points of equal probability under a Gaussian."""
-    return mean + std * scipy.stats.norm.ppf((np.arange(count) + 0.5) / count)
+    return mean + std * scipy.special.ndtri((np.arange(count) + 0.5) / count)
 
 
 def _every(steps: int) -> int:

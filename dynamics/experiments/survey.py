@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.stats
+import scipy.special
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
@@ -337,7 +337,7 @@ def gaussian_gan(objective: Objective, gamma: Any, std: Any = 1.0) -> HermiteGAN
 
 def _latents() -> Array:
     """Points of equal probability under N(0, 1), shape (n, 1)."""
-    return jnp.asarray(scipy.stats.norm.ppf((np.arange(LATENTS) + 0.5) / LATENTS))[:, None]
+    return jnp.asarray(scipy.special.ndtri((np.arange(LATENTS) + 0.5) / LATENTS))[:, None]
 
 
 def _limit(wide: Any, narrow: Any) -> np.ndarray:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import scipy.stats
+import scipy.special
 from jaxtyping import PRNGKeyArray
 
 from dynamics._checks import as_whole, described
@@ -127,7 +127,7 @@ def different_bins(
     n, m = of_real.sum(), of_fake.sum()
     pooled = (of_real + of_fake) / (n + m)
     error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
-    differ = np.abs(of_real / n - of_fake / m) > scipy.stats.norm.ppf(1 - significance / 2) * error
+    differ = np.abs(of_real / n - of_fake / m) > scipy.special.ndtri(1 - significance / 2) * error
     divergence = histogram_divergences(of_real, of_fake).jensen_shannon
     return DifferentBins(int(differ.sum()), float(differ.mean()), divergence, of_real, of_fake)
 

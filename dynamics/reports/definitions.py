@@ -3,10 +3,13 @@
 import importlib
 import importlib.resources
 import inspect
+import pathlib
+import sys
 import textwrap
 from typing import Any
 
 from dynamics._text import readable
+from dynamics.compiler import disk_cache
 
 ABOUT = {
     "games": "losses with known equilibria",
@@ -47,7 +50,31 @@ def summaries(room: str) -> dict[str, str]:
 
 
 def overview() -> str:
-    """All rooms in one screen: how many members each has, what they are, and the first names."""
+    """All rooms in one screen: how many members each has, what they are, and the first names.
+
+    To count the members is to import all of them, JAX as well, which takes seconds. So the text is kept on disk, where
+    compiled programs are, for as long as no file of the package changes.
+    """
+    catalogue = sys.modules.get("dynamics.catalogue")
+    if catalogue is not None and catalogue.added():
+        return _overview()
+    name = disk_cache.name_of("overview", *_files())
+    kept = disk_cache.read(name)
+    if kept is not None:
+        return kept.decode()
+    text = _overview()
+    disk_cache.write(name, text.encode())
+    return text
+
+
+def _files() -> list[str]:
+    """The files of the package, with their sizes and when they were written."""
+    root = pathlib.Path(__file__).parents[1]
+    files = sorted(path for pattern in ("*.py", "*.toml") for path in root.rglob(pattern))
+    return [f"{path} {status.st_size} {status.st_mtime_ns}" for path in files for status in [path.stat()]]
+
+
+def _overview() -> str:
     lines = []
     for room, about in ABOUT.items():
         names = list(members(room))

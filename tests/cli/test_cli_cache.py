@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from dynamics.compiler import disk_cache
+from dynamics.reports import definitions
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="nothing is kept elsewhere")
 
@@ -71,3 +72,25 @@ def test_what_the_user_says_counts(tmp_path):
         code, folder, said = ran("run", study, **settings)
         assert code == 2 and folder == expected
         assert ("DYNAMICS_CACHE is 'a/folder'" in said) == (settings["DYNAMICS_CACHE"] == "a/folder")
+
+
+@pytest.mark.slow
+def test_the_overview_is_kept_until_a_file_changes(tmp_path, monkeypatch):
+    """The second time nothing of JAX is imported, and the text is the same; another file, another text."""
+    command = "import sys; from dynamics import cli; cli.main(['list']); print('jax' in sys.modules)"
+    said = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", command],
+            env=os.environ | {"DYNAMICS_CACHE": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        said.append(done.stdout.splitlines())
+    assert said[0][:-1] == said[1][:-1] and [lines[-1] for lines in said] == ["True", "False"]
+    monkeypatch.setenv("DYNAMICS_CACHE", str(tmp_path))
+    monkeypatch.setattr(definitions, "_overview", lambda: "made anew")
+    assert definitions.overview().splitlines() == said[0][:-1]
+    files = definitions._files()
+    monkeypatch.setattr(definitions, "_files", lambda: [*files, "one more 1 1"])
+    assert definitions.overview() == "made anew"
