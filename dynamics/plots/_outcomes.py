@@ -169,7 +169,9 @@ def _table_legend(results: Results) -> list:
     outcomes = [
         style.patch(name.replace("_", " "), _tint(colour)) for name, colour in style.OUTCOMES.items() if name in seen
     ]
-    verdicts = [style.mark(f"predicted {name}", marker) for name, marker in style.VERDICT_MARKS.items()]
+    predicted = {cell.predicted for cell in results.cells}
+    marks = style.VERDICT_MARKS.items()
+    verdicts = [style.mark(f"predicted {name}", marker) for name, marker in marks if name in predicted]
     frame = style.patch(style.AGREEMENTS["unexplained"], "none", style.INK)
     frame.set_linewidth(2.2)
     counts = results.counts()

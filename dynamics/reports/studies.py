@@ -66,7 +66,9 @@ def table(results: Results) -> Any:
     seen = {cell.outcome for cell in cells}
     meaning = ", ".join(f"{letter} {name.replace('_', ' ')}" for name, letter in _LETTERS.items() if name in seen)
     both = f"{' / '.join(kinds)}: {meaning}"
-    caption = f"{both}; {_FLAGS['untested']} untested: nothing is predicted, or the run is too short to show it; "
+    caption = f"{both}; "
+    if results.counts()["untested"]:
+        caption += f"{_FLAGS['untested']} untested: nothing is predicted, or the run is too short to show it; "
     caption += f"{_FLAGS['explained']} differs from the prediction and is explained, "
     caption += f"{_FLAGS['unexplained']} differs without explanation"
     grid = Table(
