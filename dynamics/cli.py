@@ -36,6 +36,7 @@ EXPERIMENTS = ("ring", "digits")  # those of dynamics.experiments, whose import 
 COMPARISONS = ("gap-aware", "rotation", "rings", "r3gan", "kernels")  # likewise
 SURVEYS = ("objectives",)  # likewise
 LADDERS = ("ladder",)  # likewise
+SPECTRAL_STUDIES = ("numerics", "r1-boundary")  # likewise
 LONGEST_MESSAGE = 400  # letters
 JSON_FRAME = 30  # letters around a message in JSON
 EXAMPLE_BYTES = 1_000  # of memory that an example of a claim takes, at the least
@@ -537,7 +538,7 @@ def _run(options: argparse.Namespace) -> int:
         _probe(options.out)
     if options.study in EXPERIMENTS:
         return _experiment(options)
-    if options.study in COMPARISONS + SURVEYS + LADDERS:
+    if options.study in COMPARISONS + SURVEYS + LADDERS + SPECTRAL_STUDIES:
         return _comparison(options)
     if options.resume and options.store is None:
         raise Failure("--resume goes on with what a store holds; name it with --store PATH")
@@ -601,9 +602,14 @@ def _comparison(options: argparse.Namespace) -> int:
     """Compute what `dynamics.experiments` compares, surveys or climbs down under this name."""
     out, comparison = _prepared(options)
     from dynamics import ensembles
-    from dynamics.reports import comparisons, ladders, surveys
+    from dynamics.reports import comparisons, ladders, spectral_studies, surveys
 
-    modules: dict[tuple[str, ...], Any] = {COMPARISONS: comparisons, SURVEYS: surveys, LADDERS: ladders}
+    modules: dict[tuple[str, ...], Any] = {
+        COMPARISONS: comparisons,
+        SURVEYS: surveys,
+        LADDERS: ladders,
+        SPECTRAL_STUDIES: spectral_studies,
+    }
     report = next(module for names, module in modules.items() if options.study in names)
     problems: list[tuple[str, Exception]] = []
     with _cannot_write(out):

@@ -19,11 +19,14 @@ from dynamics.experiments.gap_aware import gap_aware as gap_aware
 from dynamics.experiments.kernels import kernels as kernels
 from dynamics.experiments.ladder import Ladder as Ladder
 from dynamics.experiments.ladder import ladder as ladder
+from dynamics.experiments.numerics import numerics as numerics
 from dynamics.experiments.objectives import objectives_survey as objectives_survey
+from dynamics.experiments.r1_boundary import r1_boundary as r1_boundary
 from dynamics.experiments.r3gan import r3gan as r3gan
 from dynamics.experiments.ring import ring as ring
 from dynamics.experiments.rings import rings as rings
 from dynamics.experiments.rotation import rotation as rotation
+from dynamics.experiments.spectral_study import SpectralStudy as SpectralStudy
 from dynamics.experiments.survey import Survey as Survey
 
 CATALOGUE: Mapping[str, Callable[..., Experiment]] = MappingProxyType({"ring": ring, "digits": digits})
@@ -32,9 +35,12 @@ COMPARISONS: Mapping[str, Callable[..., Comparison]] = MappingProxyType(
 )
 SURVEYS: Mapping[str, Callable[..., Survey]] = MappingProxyType({"objectives": objectives_survey})
 LADDERS: Mapping[str, Callable[..., Ladder]] = MappingProxyType({"ladder": ladder})
+SPECTRAL_STUDIES: Mapping[str, Callable[..., SpectralStudy]] = MappingProxyType(
+    {"numerics": numerics, "r1-boundary": r1_boundary}
+)
 # All of them: what the command line runs by name.
-RUNNABLE: Mapping[str, Callable[..., Experiment | Comparison | Survey | Ladder]] = MappingProxyType(
-    {**CATALOGUE, **COMPARISONS, **SURVEYS, **LADDERS}
+RUNNABLE: Mapping[str, Callable[..., Experiment | Comparison | Survey | Ladder | SpectralStudy]] = MappingProxyType(
+    {**CATALOGUE, **COMPARISONS, **SURVEYS, **LADDERS, **SPECTRAL_STUDIES}
 )
 
 

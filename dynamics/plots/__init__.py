@@ -16,6 +16,7 @@ from dynamics.plots._portrait import portrait
 from dynamics.plots._portraits import phase_portrait, phase_portraits
 from dynamics.plots._rates import rates
 from dynamics.plots._spectra import spectra, spectrum
+from dynamics.plots._spectral_study import eigenvalue_clouds, failures
 from dynamics.plots._style import save
 from dynamics.plots._survey import survey_divergences, survey_rates, survey_weights
 from dynamics.plots._training import samples, training
@@ -28,7 +29,9 @@ __all__ = [
     "chart",
     "comparison",
     "counterexample",
+    "eigenvalue_clouds",
     "eigenvalue_path",
+    "failures",
     "ladder_densities",
     "ladder_divergences",
     "ladder_spectra",
