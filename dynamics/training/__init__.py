@@ -2,6 +2,7 @@
 
 from dynamics.training.callbacks import Callback as Callback
 from dynamics.training.callbacks import CSVLog as CSVLog
+from dynamics.training.callbacks import TensorBoardLog as TensorBoardLog
 from dynamics.training.checkpoints import forget as forget
 from dynamics.training.generating import generate as generate
 from dynamics.training.loop import train as train

@@ -1,13 +1,16 @@
 """What happens at every evaluation of a training."""
 
 import csv
+import importlib
 import io
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import equinox as eqx
 
+from dynamics._extras import optional
 from dynamics._files import write_files
 from dynamics.updates.base import State
 
@@ -63,6 +66,63 @@ class CSVLog(eqx.Module):
         complete = rows if whole else rows[:-1]  # a row that was being written when the process ended
         kept = [row for i, row in enumerate(complete) if i == 0 or int(row[0]) < step]
         return kept, whole and len(kept) == len(rows)
+
+
+class TensorBoardLog:
+    """Losses and metrics as scalars for TensorBoard, written by tensorboardX. Needs the extra `tensorboard`.
+
+    Every evaluation is on the disk when the call returns. TensorBoard hides what the folder has of the step at which a
+    training begins or resumes, and of later ones; files of earlier runs are left where they are.
+
+    Args:
+        path: the folder of one training; it is made where needed.
+        prefix: before every name, such as "ring/".
+
+    Raises:
+        ImportError: tensorboardX is not installed.
+    """
+
+    def __init__(self, path: str | Path, prefix: str = ""):
+        self.path, self.prefix = Path(path), prefix
+        self._package = optional("tensorboardX", "tensorboard", "TensorBoardLog")
+        self._writer: Any = None
+        self._last = -1
+
+    def __call__(self, step: int, state: State, values: Mapping[str, float]) -> None:
+        del state
+        if self._writer is None or step <= self._last:
+            self._begin(step)
+        make = self._package.summary.scalar
+        summaries = [make(self.prefix + name, float(value)) for name, value in values.items()]
+        self._write(step, *({"summary": summary} for summary in summaries))
+        self._last = step
+
+    def close(self) -> None:
+        """Close the file; the next call opens another one."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _begin(self, step: int) -> None:
+        """Open a file that hides what there is from this step on."""
+        self.close()
+        self.path.mkdir(parents=True, exist_ok=True)
+        # Names hold the second alone: files of one second need something more, in their order.
+        there = len(list(self.path.glob("events.out.tfevents.*")))
+        writer = importlib.import_module("tensorboardX.event_file_writer").EventsWriter
+        # `SummaryWriter` writes in a thread of its own, and its `flush` does not wait for it.
+        self._writer = writer(str(self.path / "events"), f".{there}")
+        start = importlib.import_module("tensorboardX.proto.event_pb2").SessionLog.START
+        self._write(step, {"session_log": {"status": start}})
+
+    def _write(self, step: int, *contents: Mapping[str, Any]) -> None:
+        event = importlib.import_module("tensorboardX.proto.event_pb2").Event
+        for content in contents:
+            self._writer.write_event(event(step=step, wall_time=time.time(), **content))
+        self._writer.flush()
+
+    def __repr__(self) -> str:
+        return f"TensorBoardLog({str(self.path)!r})"
 
 
 def _text(rows: list[list[str]]) -> str:
