@@ -194,15 +194,15 @@ def measures(values: Complex[np.ndarray, " n"]) -> dict[str, float]:
     moves = values - 1
     large = np.abs(moves) > SMALL * np.abs(moves).max()
     moves, far = moves[large], np.abs(values[large]) > 1 + OUTSIDE
-    rotation = np.abs(moves.imag) / np.abs(moves)
+    rotation = np.abs(np.imag(moves)) / np.abs(moves)
     rotates = rotation > ROTATING
     return {
         "radius": float(np.abs(values).max()),
         "outside": float(far.mean()),
         "complex_share": float(rotates.mean()),
-        "rotation": float(rotation[np.argmax(np.abs(moves.imag))]),
+        "rotation": float(rotation[np.argmax(np.abs(np.imag(moves)))]),
         "slow_rotation": float(np.quantile(rotation[rotates], 0.9)) if rotates.any() else 0.0,
-        "steepest": float(moves.real.min()),
+        "steepest": float(np.real(moves).min()),
     }
 
 

@@ -114,11 +114,11 @@ def largest_stable_rate(values: Complex[np.ndarray, " k"]) -> float:
 
     Infinite where there is none: those with a positive real part are outside at any rate, and grow at theirs.
 
-    >>> largest_stable_rate(np.array([-4.0, -1 + 3j, -1 - 3j, 0.1]))
+    >>> round(largest_stable_rate(np.array([-4.0, -1 + 3j, -1 - 3j, 0.1])), 6)
     0.2
     """
-    falling = values[values.real < 0]
-    return float(np.min(-2 * falling.real / np.abs(falling) ** 2, initial=np.inf))
+    falling = values[np.real(values) < 0]
+    return float(np.min(-2 * np.real(falling) / np.abs(falling) ** 2, initial=np.inf))
 
 
 def _compute(sizes: dict[str, int], weights: np.ndarray, rates: np.ndarray, progress: Any) -> "xr.Dataset":
