@@ -53,3 +53,17 @@ def test_a_kink_of_second_order_is_refused():
 
     with pytest.raises(NotDecided, match="not of third order"):
         averaged(field, 2)
+
+
+def test_switches_of_a_term_of_weight_0_are_left_out():
+    from dynamics.analysis.normal_forms.expansion import NotDecided
+
+    field = filtered(3.0, 7.0, 2.0)
+
+    def weighted(weight):
+        return lambda state: field(state) - weight * jnp.abs(state[0] * state[1]) * state  # no smooth surface
+
+    coefficients = averaged(weighted(0.0), 3)
+    np.testing.assert_allclose(coefficients.cubic, [[-10 / 16 / 17]], atol=float(coefficients.errors[0, 0]))
+    with pytest.raises(NotDecided, match="not on smooth surfaces"):
+        averaged(weighted(1e-3), 3)

@@ -209,6 +209,43 @@ def surfaces_at(velocity: Callable[[Array], Array], position: Array) -> Surfaces
         at = np.isfinite(here) & (np.abs(here) <= AT * size * np.maximum(np.nan_to_num(lengths), SAME))
     if not np.any(at):
         raise NotSliding("no switch of the program is at the point")
+    try:
+        return _surfaces_of(at, distances, slope_of, here, slopes, position)
+    except NotSliding:
+        # A switch that is nothing to the velocity (of a term of weight 0, say) need not be on a smooth surface.
+        left = at & ~_without_effect(velocity, position, at)
+        if np.array_equal(left, at) or not np.any(left):
+            raise
+    return _surfaces_of(left, distances, slope_of, here, slopes, position)
+
+
+def _without_effect(velocity: Callable[[Array], Array], position: Array, at: np.ndarray) -> np.ndarray:
+    """Which of some switches leave the velocity as it is, exactly, whichever way they are held, all else as it is."""
+    numbers = np.flatnonzero(at)
+    rows = np.zeros((2, len(numbers), len(at)), np.int8)
+    rows[0, np.arange(len(numbers)), numbers], rows[1, np.arange(len(numbers)), numbers] = 1, -1
+    middle = np.asarray(position, float)
+    around = np.random.default_rng(4).standard_normal((16, len(position))) * (1 + np.abs(middle))
+    points = middle + np.concatenate([distance * around for distance in (1.0, 1e-2, 1e-5, BESIDE)])
+
+    def values(signs: Array, point: Array) -> Array:
+        return on_sides(velocity, signs)(point)[0]
+
+    try:
+        held = jax.jit(jax.vmap(jax.vmap(jax.vmap(values, (None, 0)), (0, None)), (0, None)))(rows, jnp.asarray(points))
+    except NoSide:
+        return np.zeros(len(at), bool)
+    same = np.all(np.asarray(held[0] == held[1]), axis=(1, 2))
+    without = np.zeros(len(at), bool)
+    without[numbers[same]] = True
+    return without
+
+
+def _surfaces_of(
+    at: np.ndarray, distances: Any, slope_of: Any, here: np.ndarray, slopes: np.ndarray, position: Array
+) -> Surfaces:
+    """The surfaces of the switches that are at a point."""
+    at, lengths, size = at.copy(), np.linalg.norm(slopes, axis=1), 1 + float(np.linalg.norm(position))
     drawn = np.random.default_rng(4).standard_normal((8, len(position)))
     shifts = BESIDE * size * np.concatenate([drawn, -drawn])
     around = np.stack([distances(np.asarray(position) + shift) for shift in shifts])
