@@ -85,16 +85,29 @@ class SolverWatch(eqx.Module):
 
 
 def watched(
-    controller: diffrax.AbstractStepSizeController, players_of: Callable[[Any], Players], until: Array
+    controller: diffrax.AbstractStepSizeController,
+    players_of: Callable[[Any], Players],
+    until: Array,
+    begin: SolverWatch | None = None,
 ) -> diffrax.AbstractStepSizeController:
-    """The controller, which watches the steps as well; the watch is the second part of its state."""
+    """The controller, which watches the steps as well; the watch is the second part of its state.
+
+    Args:
+        controller: any of diffrax.
+        players_of: the players in a state of the solver.
+        until: the final time.
+        begin: the watch so far, of a solution that goes on; default a new one.
+    """
     if isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
-        return _WatchedAdaptive(controller, players_of, until, controller.rtol, controller.atol, controller.norm)
-    return _Watched(controller, players_of, until)
+        accuracy = controller.rtol, controller.atol, controller.norm
+        return _WatchedAdaptive(controller, players_of, until, begin, *accuracy)  # pyright: ignore
+    return _Watched(controller, players_of, until, begin)
 
 
 def _first_step(self: Any, terms, t0, t1, y0, dt0, args, func, error_order) -> tuple[Any, Any]:
     end, state = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
+    if self.begin is not None:
+        return end, (state, self.begin)
     return end, (state, SolverWatch.start(self.players_of(y0), jnp.result_type(t0)))
 
 
@@ -116,9 +129,10 @@ class _Watched(diffrax.AbstractStepSizeController):
     controller: diffrax.AbstractStepSizeController
     players_of: Callable[[Any], Players] = eqx.field(static=True)
     until: Array
+    begin: SolverWatch | None
 
     def wrap(self, direction: Any) -> "_Watched":
-        return _Watched(self.controller.wrap(direction), self.players_of, self.until)
+        return _Watched(self.controller.wrap(direction), self.players_of, self.until, self.begin)
 
     init = _first_step
     adapt_step_size = _next_step
@@ -128,6 +142,7 @@ class _WatchedAdaptive(diffrax.AbstractAdaptiveStepSizeController):
     controller: diffrax.AbstractAdaptiveStepSizeController
     players_of: Callable[[Any], Players] = eqx.field(static=True)
     until: Array
+    begin: SolverWatch | None
     # Implicit solvers take the accuracy of their equations from here.
     rtol: Any
     atol: Any
@@ -135,7 +150,8 @@ class _WatchedAdaptive(diffrax.AbstractAdaptiveStepSizeController):
 
     def wrap(self, direction: Any) -> "_WatchedAdaptive":
         inner = self.controller.wrap(direction)
-        return _WatchedAdaptive(inner, self.players_of, self.until, self.rtol, self.atol, self.norm)
+        accuracy = self.rtol, self.atol, self.norm
+        return _WatchedAdaptive(inner, self.players_of, self.until, self.begin, *accuracy)  # pyright: ignore
 
     init = _first_step
     adapt_step_size = _next_step

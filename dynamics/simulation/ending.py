@@ -1,5 +1,7 @@
 """What is taken at the end of a run: outcome, measures, residual."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +61,14 @@ def _residual(game: Game, players: Players, key: PRNGKeyArray | None) -> Array:
 
 
 def _fields(game: Game, points: tuple[Players, ...], probes: Array, key: PRNGKeyArray | None) -> tuple[Array, Array]:
-    """Norms of the field at some points of a run, shape (points, players), and how much it changes around the last one.
+    """`norms_and_change` of the game's field."""
+    return norms_and_change(lambda players: tuple(game.field(players, key)), points, probes)
+
+
+def norms_and_change(
+    field: Callable[[Players], Players], points: tuple[Players, ...], probes: Array
+) -> tuple[Array, Array]:
+    """Norms of a field at some points of a run, shape (points, players), and how much it changes around the last one.
 
     All in one batch: one copy of the field to compile. The change is the larger one of those over two steps of the
     probes' lengths, in directions with all numbers of a player alike in size.
@@ -73,7 +82,7 @@ def _fields(game: Game, points: tuple[Players, ...], probes: Array, key: PRNGKey
     signs = jnp.where(jnp.arange(flat.size) % 2 == 0, 1, -1).astype(flat.dtype)
     beside = [unravel((flat + steps).astype(flat.dtype)), unravel((flat + signs * steps).astype(flat.dtype))]
     many = jax.tree.map(lambda *leaves: jnp.stack(leaves), *points, *beside)
-    fields = jax.vmap(lambda players: tuple(game.field(players, key)))(many)
+    fields = jax.vmap(field)(many)
     count = len(points)
     norms = jax.vmap(_trees.norms)(jax.tree.map(lambda leaf: leaf[:count], fields))
     change = jax.vmap(_trees.norms)(jax.tree.map(lambda leaf: leaf[count:] - leaf[count - 1], fields))

@@ -1,5 +1,6 @@
 """The solution of an ODE or an SDE, by diffrax."""
 
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -15,7 +16,7 @@ from dynamics import _trees
 from dynamics._compiling import cheap_jit
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
-from dynamics.game import Game
+from dynamics.game import Game, Players
 from dynamics.outcomes import (
     Outcome,
     Summary,
@@ -31,7 +32,7 @@ from dynamics.simulation.ending import _distance, _distances, _fields, _finish, 
 from dynamics.simulation.maps import SEGMENTS
 from dynamics.simulation.result import Measure, Run
 from dynamics.simulation.second_look import _failures
-from dynamics.solver_watch import watched
+from dynamics.solver_watch import SolverWatch, watched
 from dynamics.updates.base import State
 
 STEPS_PER_TURN = 64  # of a second look at a flow
@@ -100,7 +101,7 @@ def _run_flow(
     meter: diffrax.AbstractProgressMeter,
 ) -> tuple[Run, Summary, Open | None]:
     controller, dt0 = options.stepsize_controller, options.dt0
-    tolerance, limit = thresholds
+    _, limit = thresholds
     dtype = until.dtype
     start = _trees.norm(state.players)
     # diffrax stumbles over empty containers in a state (an empty memory, say), so it gets the bare leaves.
@@ -118,12 +119,8 @@ def _run_flow(
     def players_of(y):
         return jax.tree.unflatten(structure, y).players
 
-    def flat_players(*leaves):
-        return tuple(ravel_pytree(player)[0] for player in players_of(leaves))
-
     # Whatever is saved costs time to compile: the end comes last in the samples from which the outcome is decided.
-    grid = until * jnp.linspace(0, 1, SAMPLES + 1, dtype=dtype)
-    keep = {"grid": diffrax.SubSaveAt(ts=grid if classify else None, t1=True)}
+    keep = {"grid": diffrax.SubSaveAt(ts=samples_of(until) if classify else None, t1=True)}
     if saves is not None:
         keep["saved"] = diffrax.SubSaveAt(ts=saves, fn=lambda *at: jax.tree.leaves(players_at(*at)))
     terms = diffrax.ODETerm(field)
@@ -153,30 +150,95 @@ def _run_flow(
         adjoint=options.adjoint,
         throw=False,
     )
+    controller_state: Any = solution.controller_state
+    values: Any = solution.ys
+    times: Any = solution.ts
+    solved = Solved(
+        times=times["grid"],
+        sampled=jax.tree.unflatten(structure, values["grid"]),
+        saved=None if saves is None else jax.tree.unflatten(jax.tree.structure(state.players), values["saved"]),
+        left=solution.result == diffrax.RESULTS.event_occurred,
+        ended=solution.result == diffrax.RESULTS.successful,
+        steps=solution.stats["num_steps"],
+        watch=controller_state[1] if classify else None,
+    )
+    return concluded(game, flow, state, until, saves, solved, controller, thresholds, measures, classify)
+
+
+class Solved(eqx.Module):
+    """The solution of a flow.
+
+    Attributes:
+        times: of `samples_of`, infinite where not reached, and the end after the last one that was reached.
+        sampled: the state at each, with a leading axis.
+        saved: the players at the saved times; `None` where the end alone is saved.
+        left: whether it left the bound on the distance from the start.
+        ended: whether it came to the final time.
+        steps: that the solver took.
+        watch: what was gathered at every step; `None` where nothing is classified.
+    """
+
+    times: Array
+    sampled: State
+    saved: Any
+    left: Array
+    ended: Array
+    steps: Array
+    watch: SolverWatch | None
+
+
+def samples_of(until: Array) -> Array:
+    """The times of the samples from which the outcome of a flow is decided."""
+    return until * jnp.linspace(0, 1, SAMPLES + 1, dtype=until.dtype)
+
+
+def concluded(
+    game: Game,
+    flow: AbstractFlow,
+    state: State,
+    until: Array,
+    saves: Array | None,
+    solved: Solved,
+    controller: diffrax.AbstractStepSizeController,
+    thresholds: tuple[Array, Array],
+    measures: tuple[tuple[str, Measure], ...],
+    classify: bool,
+    fields_of: Callable[[tuple[Players, ...], Array], tuple[Array, Array]] | None = None,
+) -> tuple[Run, Summary, Open | None]:
+    """The run that a solution makes: outcome, rate and measures.
+
+    Args:
+        fields_of: norms of the field at some points, and how much it changes around the last one; default those of the
+            game's field.
+    """
+    tolerance, limit = thresholds
+    dtype, start = until.dtype, _trees.norm(state.players)
+
+    def flat_players(point: State) -> tuple[Array, ...]:
+        return tuple(ravel_pytree(player)[0] for player in point.players)
+
+    def at(place: Any) -> State:
+        return jax.tree.map(lambda leaf: leaf[place], solved.sampled)
+
     # The end is stored after the last sample that was reached; what was not reached is infinite.
-    times: Any
-    values: Any
-    times, values = solution.ts, solution.ys
-    sampled = values["grid"]
-    last = jnp.sum(jnp.isfinite(times["grid"])) - 1
-    final = jax.tree.unflatten(structure, [leaf[last] for leaf in sampled])
+    last = jnp.sum(jnp.isfinite(solved.times)) - 1
+    final = at(last)
     travelled = _distance(final.players, state.players)
-    occurred = solution.result == diffrax.RESULTS.event_occurred
+    occurred, ended = solved.left, solved.ended
     blown = occurred | ~jnp.isfinite(travelled)
-    ended = solution.result == diffrax.RESULTS.successful
-    reached = times["grid"][last]
-    if classify:
+    reached = solved.times[last]
+    if solved.watch is not None:
+        watch, grid = solved.watch, samples_of(until)
         tolerances = [getattr(controller, name, None) for name in ("rtol", "atol")]
         accuracy = max([float(jnp.finfo(dtype).eps), *(value for value in tolerances if value is not None)])
-        points = jax.vmap(flat_players)(*[leaf[:-1] for leaf in sampled])
+        points = jax.vmap(flat_players)(at(slice(-1)))
         covered, sizes = _distances(final.players, state.players), _trees.norms(final.players)
         quarters, floor = quarters_of(points, SEGMENTS), floor_of(sizes, accuracy)
         probes = probe_sizes(quarters, covered, sizes, floor, tolerance, floor)
         places = jnp.asarray(marks(SAMPLES + 1)[:-1])
-        begin, half, late = (players_of([leaf[place] for leaf in sampled]) for place in places)
-        controller_state: Any = solution.controller_state
-        watch = controller_state[1]
-        fields, variation = _fields(game, (begin, half, late, final.players), probes, None)
+        begin, half, late = (at(place).players for place in places)
+        ends = begin, half, late, final.players
+        fields, variation = _fields(game, ends, probes, None) if fields_of is None else fields_of(ends, probes)
         crossings = watch.crossings_until(until)
         evidence = evidence_of_samples(grid, points, crossings, fields, variation, accuracy, SEGMENTS)
         summary = summarise(evidence._replace(travelled=covered, start=start), tolerance, limit)
@@ -216,8 +278,8 @@ def _run_flow(
         failed, gave_up = jnp.zeros(len(final.players), bool), ~ended & ~blown
         residual = _residual(game, final.players, None)
     if saves is None:
-        saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), times["grid"][last][None]
+        saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), reached[None]
     else:
-        saved, saved_times = jax.tree.unflatten(jax.tree.structure(state.players), values["saved"]), saves
-    rest = residual, solution.stats["num_steps"], reached, failed, gave_up
+        saved, saved_times = solved.saved, saves
+    rest = residual, solved.steps, reached, failed, gave_up
     return _finish(game, final, (saved, ()), saved_times, measures, None, summary, *rest), summary, open_

@@ -31,6 +31,33 @@ def _leaves(prefix: str, tree: PyTree) -> dict[str, Array]:
     return {prefix + jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
+class Pieces(eqx.Module):
+    """The smooth pieces that a flow through jumps of its field is made of; see `dynamics.simulate`.
+
+    Attributes:
+        starts: the time at which each begins, shape (pieces,).
+        surfaces: on how many surfaces, at which the field jumps, it slides; 0 between them; shape (pieces,).
+        note: what is not known of the motion, in words; empty where nothing is missing.
+    """
+
+    starts: Array
+    surfaces: Array
+    note: str = eqx.field(static=True)
+
+    def describe(self, end: float) -> str:
+        """When it slid, and what is not known, in a sentence or two; empty where there is nothing to say."""
+        starts, surfaces = np.append(np.asarray(self.starts), end), np.append(np.asarray(self.surfaces), 0)
+        slides = np.diff(surfaces > 0, prepend=False)
+        times = starts[slides]  # at which it begins to slide, and no longer does
+        text = []
+        if len(times):
+            text.append(
+                f"It slides along surfaces at which the field jumps, from time {times[0]:.6g} to {times[1]:.6g}"
+            )
+            text[0] += f", and {len(times) // 2 - 1} times more." if len(times) > 2 else "."
+        return " ".join([*text, *([self.note] if self.note else [])])
+
+
 class Run(eqx.Module):
     """What a simulation returns. All fields are arrays, so that a batch of runs is a run with a leading axis.
 
@@ -52,6 +79,8 @@ class Run(eqx.Module):
         failed: for every player, whether its gradient is not a number there.
         needed: steps or time that would decide an undecided game if it goes on as it does; NaN where nothing tells.
         gave_up: whether the ODE solver stopped before the end, with finite players.
+        pieces: of a flow that was followed through jumps of its field, else `None`. Where it slides at the end,
+            `residual` is the norm of the sliding velocity.
     """
 
     players: Players
@@ -69,6 +98,7 @@ class Run(eqx.Module):
     failed: Array
     needed: Array
     gave_up: Array
+    pieces: Pieces | None = None
 
     def __repr__(self) -> str:
         if not is_concrete(self.outcome):
@@ -154,8 +184,12 @@ class Run(eqx.Module):
             players = "player" if self.failed.sum() == 1 else "players"
             parts.append(f"after {reached} the gradient of {players} {names} is not a number")
         text = f"{outcome.name} ({', '.join(parts)}). {outcome.advice}"
+        motion = "" if self.pieces is None else self.pieces.describe(float(self.reached))
+        more = f" {motion}" if motion else ""
         if outcome is not Outcome.undecided:
-            return text
+            return text + more
+        if self.gave_up and motion:
+            return f"{outcome.name} ({', '.join(parts)}). The run ends at {reached}.{more}"
         if self.gave_up:
             return (
                 f"{outcome.name} ({', '.join(parts)}). The solver gave up at {reached} after {int(self.solver_steps)} "
@@ -165,4 +199,4 @@ class Run(eqx.Module):
         needed = float(self.needed)
         if np.isfinite(needed):
             text += f" About {needed:.2g} {'units of time' if flow else 'steps'} should decide."
-        return text
+        return text + more

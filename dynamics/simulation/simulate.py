@@ -21,10 +21,11 @@ from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Players, advice_on_lists, as_losses, as_players, variables_of
 from dynamics.outcomes import Summary
 from dynamics.recurrence import Open
-from dynamics.simulation.flows import _run_flow, _save_times, solver_options
+from dynamics.simulation.flows import SolverOptions, _run_flow, _save_times, solver_options
 from dynamics.simulation.maps import _run_update, _run_with_any_steps, _Schedule
-from dynamics.simulation.result import Measure, Run
+from dynamics.simulation.result import Measure, Pieces, Run
 from dynamics.simulation.second_look import _decided
+from dynamics.simulation.sliding import LONGEST_STEP, NotFollowed, run_through_jumps
 from dynamics.updates.base import State, Update, check_memory_of
 from dynamics.updates.with_variables import for_game
 
@@ -48,6 +49,7 @@ def simulate(
     dt0: float | Array | None = None,
     max_steps: int = 100_000,
     adjoint: diffrax.AbstractAdjoint | None = None,
+    sliding: bool | Literal["auto"] = "auto",
 ) -> Run:
     """Run a game under an update for so many steps, or along a flow until some time.
 
@@ -84,6 +86,12 @@ def simulate(
             adaptive steps and tolerances of 1e-9 (float64) or 1e-6, and forward-mode differentiation. A `NoisyFlow`
             needs `dt0`, the length of its steps, and is solved by ShARK; it should be saved at multiples of `dt0`, as
             values in between are interpolated.
+        sliding: for flows whose field jumps (signs, clipping, hinges, WGAN-GP, dry friction): with `True` the run
+            consists of smooth pieces that end at the surfaces of the field's switches, and of sliding along these where
+            it leads to them from both sides, in the sense of Filippov; `run.pieces` has their times, and says from
+            where on an ordinary solver was used, and why. With `False` an ordinary solver goes through the jumps, with
+            steps as short as its accuracy where it should slide. `"auto"`: the latter, and the former where that has
+            given up. Needs numbers that are known: under `jax.jit`, `jax.vmap` and in sweeps it is always the latter.
 
     Returns:
         a `Run`; see `dynamics.outcomes.summarise` for how outcomes are decided.
@@ -91,7 +99,7 @@ def simulate(
     Raises:
         TypeError: the method is no update and no flow, or the players are no arrays of real numbers.
         ValueError: a number is out of bounds, the start has the wrong shape, NaN in the start, or what is to be saved
-            has no room in memory.
+            has no room in memory; `sliding=True` of an update, of a flow with noise, or where numbers are traced.
 
     >>> import optax
     >>> from dynamics import Outcome
@@ -115,6 +123,12 @@ def simulate(
     meter = diffrax.NoProgressMeter()
     if progress:
         meter = diffrax.TqdmProgressMeter(refresh_steps=1 if isinstance(method, Update) else 20)
+    if sliding not in (True, False, "auto"):
+        raise ValueError(f"sliding is {sliding!r}; expected True, False or 'auto'")
+    if sliding is True and (isinstance(method, (Update, NoisyFlow))):
+        raise ValueError(
+            f"sliding is True for {type(method).__name__}; expected a flow without noise, or leave it away"
+        )
     if isinstance(method, Update):
         if until is not None or steps is None:
             raise ValueError(f"an update takes steps=..., not until=...; got steps={steps}, until={until}")
@@ -151,8 +165,53 @@ def simulate(
         key=key,
     )
     until, asked = _number(until, dtype), tuple(measures.items())
+    known = is_concrete((game, method, state, until, saves, options, thresholds))
+    if sliding is True and not known:
+        raise ValueError("sliding is True under jax.jit, jax.vmap or a derivative; leave it away there")
+    note = ""
+    if sliding is True:
+        try:
+            return _through_jumps(
+                game, method, state, until, saves, options, stepsize_controller, thresholds, asked, classify
+            )
+        except NotFollowed as reason:
+            note = f"Solved by an ordinary solver: the flow cannot be followed through jumps, as {reason}."
     ran = _run_flow(game, method, state, until, saves, options, thresholds, asked, bool(classify), meter)
-    return _decided(game, method, key, *ran)
+    run = _decided(game, method, key, *ran)
+    if note:
+        nothing = Pieces(jnp.zeros(0, dtype), jnp.zeros(0, jnp.int32), note)
+        return eqx.tree_at(lambda r: r.pieces, run, nothing, is_leaf=lambda leaf: leaf is None)
+    if sliding == "auto" and known and bool(run.gave_up) and not isinstance(method, NoisyFlow):
+        try:
+            other = _through_jumps(
+                game, method, state, until, saves, options, stepsize_controller, thresholds, asked, classify
+            )
+        except NotFollowed:
+            return run
+        if float(other.reached) > float(run.reached):
+            return other
+    return run
+
+
+def _through_jumps(
+    game: Game,
+    flow: AbstractFlow,
+    state: State,
+    until: Any,
+    saves: Array | None,
+    options: SolverOptions,
+    controller: diffrax.AbstractStepSizeController | None,
+    thresholds: tuple[Array, Array],
+    measures: tuple[tuple[str, Measure], ...],
+    classify: bool,
+) -> Run:
+    """A flow in the sense of Filippov; see `dynamics.simulation.sliding`."""
+    if controller is None:
+        longest = until * LONGEST_STEP
+        controller = eqx.tree_at(lambda c: c.dtmax, options.stepsize_controller, longest, is_leaf=lambda x: x is None)
+        options = eqx.tree_at(lambda o: o.stepsize_controller, options, controller)
+    ran = run_through_jumps(game, flow, state, until, saves, options, thresholds, measures, bool(classify))
+    return _decided(game, flow, None, *ran)
 
 
 def _check_saves(count: int, players: Players, variables: PyTree) -> None:
