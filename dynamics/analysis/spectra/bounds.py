@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dynamics._compiling import filter_jit_quickly
 from dynamics.analysis.spectra.exponential import LENGTH, Box, Exponential, Series, excess_of, longest_series
 from dynamics.analysis.spectra.operators import Operator, Purged
 
@@ -47,6 +48,7 @@ def radius_bound(
     starts: int = 3,
     failure: float = 1e-6,
     below: float | None = None,
+    quickly: bool = False,
 ) -> Bound:
     r"""An upper bound on the spectral radius of a matrix, from random starts.
 
@@ -64,6 +66,7 @@ def radius_bound(
         starts: q.
         failure: $\delta^q$.
         below: stop as soon as the bound is below this.
+        quickly: as in `krylov_schur`.
 
     >>> from dynamics.analysis.spectra.operators import Matrix
     >>> bound = radius_bound(Matrix(jnp.diag(jnp.linspace(0.1, 0.9, 20))), key=jax.random.key(0))
@@ -77,7 +80,7 @@ def radius_bound(
     best, done = math.inf, 0
     while done < products:
         number = min(STRETCH, products - done)
-        vectors, norms = _powers(purged, vectors, jnp.asarray(number))
+        vectors, norms = (_quick_powers if quickly else _powers)(purged, vectors, jnp.asarray(number))
         with np.errstate(divide="ignore"):
             growth = np.log(np.asarray(norms, float)[:number])  # -inf where nothing is left
         for row in growth:
@@ -212,8 +215,7 @@ def _constant(failure: float, starts: int) -> float:
     return math.log(2 / math.sqrt(math.pi)) - math.log(failure) / starts
 
 
-@eqx.filter_jit
-def _powers(operator: Operator, vectors: Array, number: Array) -> tuple[Array, Array]:
+def _repeated(operator: Operator, vectors: Array, number: Array) -> tuple[Array, Array]:
     """The starts after so many products, made unit vectors each time, and the norms before that."""
     product = jax.vmap(operator.product())
 
@@ -224,6 +226,9 @@ def _powers(operator: Operator, vectors: Array, number: Array) -> tuple[Array, A
 
     norms = jnp.ones((STRETCH, vectors.shape[0]), vectors.dtype)
     return jax.lax.fori_loop(0, number, body, (vectors, norms))
+
+
+_powers, _quick_powers = eqx.filter_jit(_repeated), filter_jit_quickly(_repeated)
 
 
 @eqx.filter_jit

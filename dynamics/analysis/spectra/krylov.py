@@ -11,9 +11,11 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Complex, Float
 
+from dynamics._compiling import filter_jit_quickly
 from dynamics.analysis.spectra.operators import Operator, products_with
 
 BLOCK = 16  # rows of a piece of the basis: what is not filled yet costs nothing
+LARGE = 1_000_000  # numbers beyond which the basis is no larger than it has to be
 LEAST = 8  # vectors beyond the number of wanted ones before residuals are looked at
 Measure = Callable[[np.ndarray], np.ndarray]
 
@@ -69,6 +71,7 @@ def krylov_schur(
     stride: int = 8,
     early: bool = False,
     checked: Callable[[Eigenpairs], float] | None = None,
+    quickly: bool = False,
 ) -> Eigenpairs:
     r"""The eigenvalues of largest measure, and their vectors.
 
@@ -86,7 +89,8 @@ def krylov_schur(
         count: how many eigenvalues; one more where that would part a conjugate pair.
         measure: of eigenvalues, array to array, equal for conjugates; the largest are wanted.
         key: for the start.
-        basis: number of vectors kept at most; default from `count`.
+        basis: number of vectors kept at most; default from `count`, 90 for a few. Residuals are looked at once the
+            space is full, by default once it has two thirds of its size.
         tolerance: of residuals, relative to the norm of the matrix; default 1e-6 in float32 and 1e-11 in float64.
         products: budget, or what it is for Ritz values of the first space.
         start: first vector, shape (n,); default random.
@@ -96,12 +100,15 @@ def krylov_schur(
         early: look at them before the first space is full. That saves products, and may miss what shows later.
         checked: is called with pairs that have converged, and says how many times too large their residuals are for
             some other purpose; the tolerance is divided by that until it says no more than 1.
+        quickly: compile without the costly optimisations: sooner done where products are few or small.
     """
     size, dtype = operator.size, operator.dtype
     count = min(count, size)
     epsilon = float(jnp.finfo(dtype).eps)
     tolerance = (1e-6 if epsilon > 1e-10 else 1e-11) if tolerance is None else tolerance
-    most = min(size, max(4 * count + 20, 60) if basis is None else max(basis, count + 3))
+    first_look = max(4 * count + 20, 60) if basis is None else max(basis, count + 3)
+    # A space that need not be cut back takes fewest products, and memory.
+    most = min(size, first_look * 3 // 2 if basis is None and size <= LARGE else first_look)
     rows = _Rows(size, most + 1, dtype)
     start_key, key = jax.random.split(key)
     first = jax.random.normal(start_key, (size,), dtype) if start is None else jnp.asarray(start, dtype)
@@ -111,8 +118,9 @@ def krylov_schur(
     seen, budget = np.zeros(0), 0
     while True:
         key, expanding = jax.random.split(key)
-        upto = min(filled + stride, most) if restarted or early else most
-        pieces, columns = _expand(operator, rows, pieces, filled, upto, expanding)
+        looking = restarted or early or filled >= first_look
+        upto = min(filled + stride if looking else first_look, most)
+        pieces, columns = _expand(operator, rows, pieces, filled, upto, expanding, quickly)
         done += upto - filled
         projected[:, filled:upto] = np.asarray(columns, float)[:, filled:upto]
         if not np.all(np.isfinite(projected)):
@@ -265,13 +273,13 @@ def _combined(pieces: list[Array], weights: Array, number: int) -> list[Array]:
 
 
 def _expand(
-    operator: Operator, rows: _Rows, pieces: list[Array], first: int, last: int, key: Array
+    operator: Operator, rows: _Rows, pieces: list[Array], first: int, last: int, key: Array, quickly: bool
 ) -> tuple[list[Array], Array]:
-    return _expanded((operator, rows, jnp.asarray(first), jnp.asarray(last), key), pieces)
+    program = _quickly_expanded if quickly else _expanded
+    return program((operator, rows, jnp.asarray(first), jnp.asarray(last), key), pieces)
 
 
-@eqx.filter_jit(donate="all-except-first")
-def _expanded(given: tuple[Operator, _Rows, Array, Array, Array], pieces: list[Array]) -> tuple[list[Array], Array]:
+def _expansion(given: tuple[Operator, _Rows, Array, Array, Array], pieces: list[Array]) -> tuple[list[Array], Array]:
     """Arnoldi's method from one row to another: the basis, whose memory is used again, and the projected columns."""
     operator, rows, first, last, key = given
     product, dtype = operator.product(), rows.dtype
@@ -297,6 +305,10 @@ def _expanded(given: tuple[Operator, _Rows, Array, Array, Array], pieces: list[A
 
     columns = jnp.zeros((rows.rows, rows.rows - 1), dtype)
     return jax.lax.fori_loop(first, last, body, (pieces, columns))
+
+
+_expanded = eqx.filter_jit(_expansion, donate="all-except-first")
+_quickly_expanded = filter_jit_quickly(_expansion, donate="all-except-first")
 
 
 def _fresh(pieces: list[Array], key: Array, index: Array, rows: _Rows) -> Array:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_whole
+from dynamics._compiling import filter_jit_quickly
 from dynamics._plain import plain_fields
 from dynamics._printing import Described
 from dynamics._text import complex_text
@@ -39,6 +40,7 @@ DIRECTIONS = 4  # along which difference quotients are taken
 ROUNDING = 16  # units of eps ||J|| that the products and the linearisation itself may be wrong by
 PRODUCTS = 3000  # budget for the eigenvalues
 LONG = 10  # times as many where the exponential is needed
+QUICK = 20_000  # numbers up to which compiling takes longer than what optimised programs save
 FEW = 200  # products of the method on the matrix itself before it goes on with the exponential
 SMALL = 1e-3  # share of the largest slope below which a slope is taken for zero by difference quotients
 QUOTIENTS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # distances at which difference quotients are taken, relative
@@ -437,7 +439,9 @@ class _Solver:
             def enough(seen: np.ndarray) -> int:
                 return min(budget, FEW) if self.rightmost and Box.around(seen).upright else budget
 
-            options: dict[str, Any] = dict(basis=basis, tolerance=tolerance, start=start, verify=False)
+            options: dict[str, Any] = dict(
+                basis=basis, tolerance=tolerance, start=start, verify=False, quickly=operator.size <= QUICK
+            )
             known = krylov_schur(operator, count, self.measure, key=key, products=enough, **options)
             spent = known.products
             if not (self.rightmost and Box.around(known.seen).upright) or np.all(known.converged):
@@ -495,7 +499,12 @@ def _bound(
         below=(boundary.neutral + float(boundary.bound(values))) / 2,
     )
     if boundary.discrete:
-        return radius_bound(Scaled(point.operator, point.scales), failure=leading.failure, **options)
+        return radius_bound(
+            Scaled(point.operator, point.scales),
+            failure=leading.failure,
+            quickly=point.operator.size <= QUICK,
+            **options,
+        )
     box = solution.solver.strip or Box.around(solution.pairs.seen)
     # Two bounds may be computed, of which one is used: half of the probability for each.
     scaled = Scaled(point.operator, point.scales)
@@ -632,7 +641,7 @@ def _mirrored(solver: _Solver, pairs: Eigenpairs, players: Players) -> Eigenpair
     return dataclasses.replace(pairs, vectors=units, residuals=residuals, products=len(rows))
 
 
-@eqx.filter_jit
+@filter_jit_quickly
 def _prepared(operator: StateOperator, scaled: bool, key: PRNGKeyArray) -> tuple[Array, ...]:
     """Scales, the norm of a product, that of the game's field, how far a step moves the state, and the state's norm."""
     flat, function = operator.function()
@@ -675,7 +684,7 @@ def _verified(
     return pairs, "smooth"
 
 
-@eqx.filter_jit
+@filter_jit_quickly
 def _quotients(
     operator: StateOperator, scales: Array, shift: Array, basis: Array, directions: Array, distances: Array
 ) -> tuple[Array, ...]:

@@ -136,6 +136,17 @@ def test_the_bound_of_a_defective_matrix_and_of_a_nilpotent_one():
     assert radius_bound(Matrix(np.diag(np.ones(5), 1)), key=KEY, products=100).value == 0
 
 
+def test_compiled_quickly_it_is_the_same():
+    matrix, truth = gaussian_gan(40, 0.3)
+    operator = Matrix(jnp.asarray(similar(matrix, 10.0)))
+    values = krylov_schur(operator, 4, lambda values: values.real, key=KEY, quickly=True).values
+    matched(values, truth, np.full(len(values), 1e-7))
+    contracting = Matrix(operator.entries / (2 * np.abs(truth).max()))
+    bounds = [radius_bound(contracting, key=KEY, products=100, quickly=quickly).value for quickly in (False, True)]
+    np.testing.assert_allclose(bounds[1], bounds[0], rtol=1e-9)
+    assert bounds[1] >= 0.5
+
+
 def test_another_matrix_compiles_nothing():
     first, second = (Matrix(similar(np.diag(np.linspace(0, 1, 30)), 3.0, seed)) for seed in range(2))
     krylov_schur(first, 2, np.abs, key=KEY)
