@@ -1,6 +1,7 @@
 """Reading the programs that JAX traces: what depends on what, and what nobody needs."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from dynamics.compiler._jax import ClosedJaxpr, Jaxpr, bind, called, called_name
 from dynamics.compiler._jax import is_literal as is_literal
 from dynamics.compiler._jax import jaxpr_as_fun as jaxpr_as_fun
 from dynamics.compiler._jax import subjaxprs as subjaxprs
+from dynamics.compiler._jax import with_outputs as with_outputs
 
 
 def primitives(jaxpr: Any) -> set[str]:
@@ -101,19 +103,114 @@ def needed_eqns(jaxpr: Any) -> list[Any]:
 
 def inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
     """The program with its calls written out, without what nobody needs; constants not yet known become inputs."""
-
-    def evaluated(jaxpr: Jaxpr, *inputs: Any) -> list[Any]:
-        return interpret(jaxpr, inputs, evaluate, eqns=needed_eqns(jaxpr))
-
-    def evaluate(eqn: Any, inputs: list[Any]) -> Sequence[Any]:
-        inner = called(eqn)
-        if inner is None:
-            return bind(eqn, inputs)
-        jaxpr, constants = opened(inner)
-        return evaluated(jaxpr, *constants, *inputs)
-
     avals = [variable.aval for variable in (*closed.jaxpr.constvars, *closed.jaxpr.invars)]
-    return jax.make_jaxpr(lambda *inputs: evaluated(closed.jaxpr, *inputs))(*map(same_type, avals))
+    return jax.make_jaxpr(partial(_written_out, closed.jaxpr, bind, _never))(*map(same_type, avals))
+
+
+def simplified(closed: ClosedJaxpr, keep: Callable[[Any], bool] | None = None) -> ClosedJaxpr:
+    """The program inlined, with equal equations computed once, without equations that change nothing.
+
+    To merge equal equations is exact; so is to leave out a product with 1, a second change of sign, and a sum, a
+    reshape, a broadcast or a conversion of an array that is like its result already.
+
+    Args:
+        closed: the program; its constants stay constants.
+        keep: which calls are kept as they are, with their rules of derivatives; by default none.
+
+    >>> program = jax.make_jaxpr(lambda x: jax.numpy.exp(x) + 1.0 * jax.numpy.exp(x))(0.0)
+    >>> [eqn.primitive.name for eqn in simplified(program).jaxpr.eqns]
+    ['exp', 'add']
+    """
+
+    def run(*inputs: Any) -> list[Any]:
+        merged = _Merging()
+        return _written_out(closed.jaxpr, merged.outputs, keep or _never, *closed.consts, *inputs)
+
+    return jax.make_jaxpr(run)(*(same_type(variable.aval) for variable in closed.jaxpr.invars))
+
+
+def _never(eqn: Any) -> bool:
+    return False
+
+
+def _written_out(jaxpr: Jaxpr, evaluate: Callable[[Any, list[Any]], Any], keep: Any, *inputs: Any) -> list[Any]:
+    """The outputs of a program, without what nobody needs; calls that are not kept are written out."""
+
+    def outputs(eqn: Any, values: list[Any]) -> Sequence[Any]:
+        inner = called(eqn)
+        if inner is None or keep(eqn):
+            return evaluate(eqn, values)
+        inner_jaxpr, constants = opened(inner)
+        return _written_out(inner_jaxpr, evaluate, keep, *constants, *values)
+
+    return interpret(jaxpr, inputs, outputs, eqns=needed_eqns(jaxpr))
+
+
+class _Merging:
+    """Evaluates equations, those that are equal once."""
+
+    def __init__(self) -> None:
+        self.known: dict[Any, Sequence[Any]] = {}
+        self.negated: dict[int, Any] = {}  # by the place of a result, what it is the negative of
+        self.alive: list[Any] = []  # whose places are keys, and must not be used again
+
+    def outputs(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
+        """Those of an equation for these inputs."""
+        unchanged = self.unchanged(eqn, values)
+        if unchanged is not None:
+            return [unchanged]
+        key = None if eqn.effects else self.key(eqn, values)
+        if key in self.known and key is not None:
+            return self.known[key]
+        results = bind(eqn, values)
+        self.alive += [*values, *results]
+        if key is not None:
+            self.known[key] = results
+        if eqn.primitive.name == "neg":
+            self.negated[id(results[0])] = values[0]
+        return results
+
+    def key(self, eqn: Any, values: list[Any]) -> Any:
+        """Equal for equal equations; `None` where that is not known."""
+        key = eqn.primitive, tuple(sorted(eqn.params.items())), tuple(map(_identity, values))
+        try:
+            hash(key)
+        except TypeError:
+            return None
+        return key
+
+    def unchanged(self, eqn: Any, values: list[Any]) -> Any:
+        """The input that an equation returns as it is, or `None`."""
+        name = eqn.primitive.name
+        if name == "neg" and id(values[0]) in self.negated:
+            return self.negated[id(values[0])]
+        places: tuple[int, ...] = ()
+        if name in UNCHANGING or (name in SUMS and not eqn.params["axes"]):
+            places = (0,) if len(values) == 1 else ()
+        elif name == "mul":
+            places = tuple(1 - place for place in (0, 1) if _is_one(values[place]))
+        for place in places:
+            aval, wanted = eqn.invars[place].aval, eqn.outvars[0].aval
+            if (aval.shape, aval.dtype, aval.weak_type) == (wanted.shape, wanted.dtype, wanted.weak_type):
+                return values[place]
+        return None
+
+
+UNCHANGING = {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "copy"}
+SUMS = {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min"}
+
+
+def _is_one(value: Any) -> bool:
+    return not isinstance(value, jax.core.Tracer) and np.shape(value) == () and bool(np.asarray(value) == 1)
+
+
+def _identity(value: Any) -> Any:
+    """Equal for one and the same array, and for equal numbers."""
+    if not isinstance(value, jax.core.Tracer) and np.shape(value) == ():
+        number = np.asarray(value)
+        if number.dtype.kind in "bifu":
+            return number.dtype, number.tobytes(), getattr(value, "weak_type", False)
+    return id(value)
 
 
 def same_type(aval: Any) -> jax.ShapeDtypeStruct:

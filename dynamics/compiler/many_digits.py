@@ -69,6 +69,7 @@ class Specialised:
         known: its first arguments, as for `evaluated`.
         rules: leave calls of functions with derivative rules as they are, so that `function` may be differentiated.
         digits: of the arithmetic.
+        zeros: whether 0 times anything is 0; otherwise 0 times what is not finite is not a number, as in `evaluated`.
 
     Raises:
         NotEvaluated: as `evaluated`.
@@ -81,8 +82,10 @@ class Specialised:
     (1, 0.958851077208)
     """
 
-    def __init__(self, closed: Any, known: Sequence[Any], *, rules: bool = False, digits: int = DIGITS):
-        self.rules = rules
+    def __init__(
+        self, closed: Any, known: Sequence[Any], *, rules: bool = False, digits: int = DIGITS, zeros: bool = True
+    ):
+        self.rules, self.zeros = rules, zeros
         self.evaluation = _Evaluation(digits)
         jaxpr, constants = opened(closed)
         self.steps: list[tuple[Any, list[Any], list[_Slot]]] = []
@@ -109,6 +112,7 @@ class Specialised:
     def __call__(self, arguments: Sequence[Any]) -> list[Any]:
         """The outputs for the other arguments."""
         env: dict[Any, Any] = dict(zip(self.inputs, arguments, strict=True))
+        self.evaluation.left = MOST_ITERATIONS
         for eqn, atoms, slots in self.steps:
             values = [env[atom] if isinstance(atom, _Slot) else atom for atom in atoms]
             for slot, variable, value in zip(slots, eqn.outvars, self.evaluation.outputs(eqn, values), strict=True):
@@ -174,7 +178,7 @@ class Specialised:
             jaxpr, constants = opened(self.evaluation.branch(eqn, atoms[0]))
             return self._read(jaxpr, constants, atoms[1:])
         aval = eqn.outvars[0].aval
-        if name in ("mul", "div", "dot_general") and _is_float(aval):
+        if self.zeros and name in ("mul", "div", "dot_general") and _is_float(aval):
             if any(_is_zero(atom) for atom in (atoms if name != "div" else atoms[:1])):
                 return [exact(np.zeros(aval.shape), self.evaluation.digits)]
         if name in ("add", "add_any", "sub"):
@@ -224,7 +228,18 @@ def _objects(value: Any) -> np.ndarray:
 
 
 def _is_float(aval: Any) -> bool:
-    return jnp.issubdtype(aval.dtype, jnp.floating)
+    return _is_floating(aval.dtype)
+
+
+@functools.cache  # asked of every equation, many times
+def _is_floating(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating)
+
+
+@functools.cache
+def _is_coarse(dtype: Any) -> bool:
+    """Whether numbers of this type are less precise than in double precision."""
+    return bool(jnp.finfo(dtype).eps > jnp.finfo(jnp.float64).eps)
 
 
 _ARITHMETIC = {"add": operator.add, "add_any": operator.add, "sub": operator.sub, "mul": operator.mul}
@@ -261,7 +276,7 @@ class _Evaluation:
     def value(self, value: Any, aval: Any) -> Any:
         if not hasattr(aval, "dtype") or not _is_float(aval):
             return value
-        if jnp.finfo(aval.dtype).eps > jnp.finfo(jnp.float64).eps:
+        if _is_coarse(aval.dtype):
             raise NotEvaluated(f"it computes in {aval.dtype}")
         return value if _is_known_float(value) else exact(value, self.digits)
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from dynamics.compiler._jax import Scan, bind, branches, called, opened, subjaxprs
 from dynamics.compiler.derivatives import is_trusted, scanned, source
-from dynamics.compiler.jaxprs import interpret
+from dynamics.compiler.jaxprs import interpret, simplified
 
 COMPARED = {"gt", "lt", "ge", "le", "eq", "ne", "max", "min"}
 ROUNDED = {"floor", "ceil", "round"}
@@ -89,6 +89,15 @@ class _Sides:
         """The signs of so many switches."""
         self.place += count
         return self.signs[self.place - count : self.place]
+
+
+def without_calls(closed: Any) -> Any:
+    """A closed jaxpr as short as it can be with the switches that `gaps` and `on_sides` count in it.
+
+    They look into calls, except into those of functions that are known to be smooth; only these are left. Their counts
+    are those of the program that is returned: of equal switches one remains.
+    """
+    return simplified(closed, keep=_is_smooth)
 
 
 def may_switch(jaxpr: Any) -> bool:

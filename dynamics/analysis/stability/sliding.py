@@ -14,9 +14,9 @@ from jaxtyping import Array, Float
 from dynamics._plain import plain
 from dynamics._printing import Described
 from dynamics.analysis.equilibria.newton import manifold_dimensions
-from dynamics.compiler.jaxprs import jaxpr_as_fun
-from dynamics.compiler.many_digits import NotEvaluated, evaluated, exact
-from dynamics.compiler.switches import NoSide, gaps, on_sides
+from dynamics.compiler.jaxprs import jaxpr_as_fun, with_outputs
+from dynamics.compiler.many_digits import NotEvaluated, Specialised, exact
+from dynamics.compiler.switches import NoSide, gaps, on_sides, without_calls
 
 MOST_SURFACES = 4  # whose combinations of sides are all looked at
 AT = 1e-12  # distance from a switch, relative to 1 + |x|, up to which a point is on it
@@ -159,8 +159,14 @@ def jump_at(function: Callable[[Array], Array], position: Float[Array, " n"], di
         NotSliding: nothing is known of the jump, with the reason.
     """
 
-    def velocity(vector: Array) -> Array:
+    def of_function(vector: Array) -> Array:
         return function(vector) - vector if discrete else function(vector)
+
+    # Traced once, and short: what follows evaluates and differentiates it many times.
+    program = jaxpr_as_fun(without_calls(jax.make_jaxpr(of_function)(position)))
+
+    def velocity(vector: Array) -> Array:
+        return program(vector)[0]
 
     try:
         surfaces = surfaces_at(velocity, position)
@@ -174,21 +180,38 @@ class _Traced:
 
     def __init__(self, function: Callable[[Array], Any], position: Array):
         self.program = jax.make_jaxpr(function)(position)
+        self.many_digits: Specialised | None = None
         self.compiled: Callable[..., Any] | None = None
 
     def __call__(self, point: Any) -> np.ndarray:
         """The first output, as floats; the point in floats, or in many digits (`object`)."""
+        return self.all(point)[0]
+
+    def all(self, point: Any) -> list[np.ndarray]:
+        """Likewise, all outputs."""
         point = np.asarray(point)
         if self.compiled is None:
             given = point if point.dtype.hasobject else exact(point)
             try:
-                return np.array(evaluated(self.program, [given])[0], float)
+                if self.many_digits is None:
+                    self.many_digits = Specialised(self.program, [], zeros=False)
+                return [np.array(output, float) for output in self.many_digits([given])]
             except ZeroDivisionError:
-                return np.full(self.program.out_avals[0].shape, np.nan)
+                return [np.full(aval.shape, np.nan) for aval in self.program.out_avals]
             except NotEvaluated:
                 self.compiled = jax.jit(jaxpr_as_fun(self.program))
         assert self.compiled is not None
-        return np.asarray(self.compiled(jnp.asarray(np.asarray(point, float)))[0], float)
+        return [np.asarray(output, float) for output in self.compiled(jnp.asarray(np.asarray(point, float)))]
+
+
+def _with_slope(function: Callable[[Array], Array]) -> Callable[[Array], tuple[Array, Array]]:
+    """A function that returns the derivative of another one, and its value: in one program they share most."""
+
+    def twice(vector: Array) -> tuple[Array, Array]:
+        value = function(vector)
+        return value, value
+
+    return jax.jacfwd(twice, has_aux=True)
 
 
 def surfaces_at(velocity: Callable[[Array], Array], position: Array) -> Surfaces:
@@ -303,13 +326,13 @@ def _check_same(distances, slope_of, position, groups, lengths) -> None:
 def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: Surfaces, discrete: bool) -> Jump:
     count, size = len(surfaces.groups), len(position)
     sides = np.array(list(itertools.product((1, -1), repeat=count)))
-    pieces = [on_sides(velocity, surfaces.signs(side)) for side in sides]
-    values = np.stack([_Traced(piece, position)(position) for piece in pieces])
+    pieces = {tuple(side): _piece(velocity, surfaces.signs(side), position) for side in sides.tolist()}
+    both = [_Traced(_with_slope(piece.velocity), position).all(position) for piece in pieces.values()]
+    derivatives, values = (np.stack(each) for each in zip(*both, strict=True))
     if not np.all(np.isfinite(values)):
         raise NotSliding("the velocity is not finite on a side of the switches at the point")
     largest = float(np.max(np.linalg.norm(values, axis=1)))
     away = sides * (values @ surfaces.normals.T)
-    derivatives = np.stack([_Traced(jax.jacfwd(lambda x, p=piece: p(x)[0]), position)(position) for piece in pieces])
     slopes = max(map(float, np.linalg.norm(derivatives, axis=(1, 2))))
     if not largest > 1e-10 * slopes * (1 + float(np.linalg.norm(position))):
         raise NotSliding("the jump is no larger than rounding may make it")
@@ -332,7 +355,7 @@ def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: 
         raise NotSliding("on all sides of the switches at the point the velocity is the same")
     if np.all(away[:, jumping] > enough):  # Filippov's solutions may stay on the surfaces, and may leave at any time
         report = dataclasses.replace(report, motion="escaping")
-        return _sliding(velocity, position, surfaces, jumping, report, largest, derivatives)
+        return _sliding(pieces, position, surfaces, jumping, report, largest, derivatives)
     for k, sign in itertools.product(jumping, (1, -1)):
         if np.all(away[sides[:, k] == sign, k] > enough):
             other = away[sides[:, k] == -sign, k]
@@ -343,7 +366,7 @@ def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: 
         return Jump(dataclasses.replace(report, reason=why), None, None, largest, values)
     band = np.array([np.max(-away[sides[:, k] == 1, k]) + np.max(-away[sides[:, k] == -1, k]) for k in jumping])
     report = dataclasses.replace(report, motion="sliding", band=band if discrete else np.zeros(0))
-    return _sliding(velocity, position, surfaces, jumping, report, largest, derivatives)
+    return _sliding(pieces, position, surfaces, jumping, report, largest, derivatives)
 
 
 def _differs(values: np.ndarray, sides: np.ndarray, k: int) -> float:
@@ -352,8 +375,23 @@ def _differs(values: np.ndarray, sides: np.ndarray, k: int) -> float:
     return float(np.max(np.linalg.norm(above - below, axis=1)))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """The smooth piece of a field on one combination of sides, and the gaps of its switches: two short programs."""
+
+    velocity: Callable[[Array], Array]
+    gaps: Callable[[Array], Array]
+
+
+def _piece(velocity: Callable[[Array], Array], signs: np.ndarray, position: Array) -> _Piece:
+    program = jax.make_jaxpr(on_sides(velocity, signs))(position)
+    parts = [jaxpr_as_fun(without_calls(with_outputs(program, [output]))) for output in program.jaxpr.outvars]
+    value, gap = (lambda vector, part=part: part(vector)[0] for part in parts)
+    return _Piece(value, gap)
+
+
 def _sliding(
-    velocity,
+    pieces: dict[tuple[int, ...], _Piece],
     position,
     surfaces: Surfaces,
     jumping: list[int],
@@ -369,16 +407,15 @@ def _sliding(
     if not len(tangents):  # no way to slide: the point is reached, and not left
         where = dict(velocity=np.zeros(size), pseudo_equilibrium=True)
         return Jump(dataclasses.replace(report, **where), None, None, largest, report.velocities)
-    fields, jacobians = [], []
+    fields, traced = [], []
     for rest in itertools.product((1, -1), repeat=len(still)):
-        field = _sliding_field(velocity, position, surfaces, jumping, dict(zip(still, rest, strict=True)))
-        fields.append(field)
-        jacobians.append(_Traced(jax.jacfwd(field), position)(position))
+        fields.append(_sliding_field(pieces, surfaces, jumping, dict(zip(still, rest, strict=True)), position))
+        traced.append(_Traced(_with_slope(fields[-1]), position))
+    jacobians, starts = zip(*(each.all(position) for each in traced), strict=True)
     if len(jumping) > 1 and not _is_sum(report.sides, (report.velocities, derivatives), largest):
         why = "several surfaces meet, and the velocities do not say which mean of them a solution takes"
         return Jump(dataclasses.replace(report, reason=why), None, None, largest, report.velocities)
-    jacobian, field = jacobians[0], fields[0]
-    start = _Traced(field, position)(position)
+    jacobian, start, field = jacobians[0], starts[0], fields[0]
     if not np.all(np.isfinite(jacobian)) or not np.all(np.isfinite(start)):
         why = "the sliding field is not finite"
         return Jump(dataclasses.replace(report, reason=why), None, None, largest, report.velocities)
@@ -394,7 +431,7 @@ def _sliding(
         pseudo_equilibrium=at_rest,
         jacobian=tangents @ jacobian @ tangents.T,
         reason=reason,
-        manifold_dimension=_dimension(fields[0], position, jacobian) if at_rest and not reason else 0,
+        manifold_dimension=_dimension(traced[0], position, jacobian) if at_rest and not reason else 0,
     )
     return Jump(report, field, jacobian, largest, report.velocities)
 
@@ -411,27 +448,28 @@ def _is_sum(sides: np.ndarray, values_and_slopes: tuple[np.ndarray, ...], larges
 
 
 def _sliding_field(
-    velocity, position: Array, surfaces: Surfaces, jumping: list[int], rest: dict[int, int]
+    pieces: dict[tuple[int, ...], _Piece],
+    surfaces: Surfaces,
+    jumping: list[int],
+    rest: dict[int, int],
+    position: Array,
 ) -> Callable[[Array], Array]:
     r"""$v_0+B\mu$ with $N(v_0+B\mu)=0$, N the slopes of the gaps, and besides towards the surfaces, at rate 1.
 
     $v_0$ is the mean of the velocities on all sides, and column k of B half of the jump across surface k.
     """
     sides = np.array(list(itertools.product((1, -1), repeat=len(jumping))))
-    pieces = []
+    chosen = []
     for side in sides:
-        whole = np.zeros(len(surfaces.groups))
+        whole = np.zeros(len(surfaces.groups), int)
         whole[jumping] = side
         whole[list(rest)] = list(rest.values())
-        pieces.append(on_sides(velocity, surfaces.signs(whole)))
+        chosen.append(pieces[tuple(whole.tolist())])
     numbers = np.array([surfaces.groups[k][0] for k in jumping])
 
-    def distance(vector: Array) -> Array:
-        return pieces[0](vector)[1][numbers]
-
     def field(vector: Array) -> Array:
-        values = [piece(vector)[0] for piece in pieces]
-        gap, slopes = distance(vector), jax.jacfwd(distance)(vector)
+        values = [piece.velocity(vector) for piece in chosen]
+        slopes, gap = _with_slope(lambda vector: chosen[0].gaps(vector)[numbers])(vector)
         mean: Any = sum(values) / len(values)
         halves: list[Any] = [
             sum(side[k] * value for side, value in zip(sides, values, strict=True)) / len(values)
@@ -447,7 +485,8 @@ def _sliding_field(
             - sum(weight * slope for weight, slope in zip(back, slopes, strict=True))
         )
 
-    return field
+    program = jaxpr_as_fun(without_calls(jax.make_jaxpr(field)(position)))
+    return lambda vector: program(vector)[0]
 
 
 def _dot(first: Array, second: Array) -> Array:
@@ -469,17 +508,16 @@ def _solved(rows: list[list[Array]], right: list[Array]) -> list[Array]:
     return solution
 
 
-def _dimension(field: Callable[[Array], Array], position: Array, jacobian: np.ndarray) -> int:
-    """Dimension of the manifold of zeros of a smooth field through one of them."""
-    slope, value = _Traced(jax.jacfwd(field), position), _Traced(field, position)
+def _dimension(both: _Traced, position: Array, jacobian: np.ndarray) -> int:
+    """Dimension of the manifold of zeros of a smooth field through one of them; both are its derivative and value."""
     start = np.asarray(position, float)
     lengths = (1 + np.linalg.norm(start)) * np.array([float(np.finfo(float).eps) ** 0.125, 0.025, 0.05, 0.1])
 
     def reached(direction: np.ndarray, length: float) -> tuple[np.ndarray, float]:
-        point, _ = _newton(value, slope, start + length * direction)
+        point, _ = _newton(both, start + length * direction)
         if point is None:
             return np.zeros_like(start), math.inf
-        return (point - start) / length, float(np.linalg.norm(value(point))) / length
+        return (point - start) / length, float(np.linalg.norm(both.all(point)[1])) / length
 
     def reach_along(_: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ends = [[reached(direction, length) for length in lengths] for direction in directions[0]]
@@ -526,18 +564,22 @@ def pseudo_equilibrium_near(function: Callable[[Array], Array], start: np.ndarra
 
 
 def _zero_of(field: Callable[[Array], Array], start: np.ndarray) -> np.ndarray | None:
-    value, slope = (_Traced(function, jnp.asarray(start)) for function in (field, jax.jacfwd(field)))
-    point, settled = _newton(value, slope, start)
+    point, settled = _newton(_Traced(_with_slope(field), jnp.asarray(start)), start)
     return point if settled else None
 
 
-def _newton(value: _Traced, slope: _Traced, point: np.ndarray) -> tuple[np.ndarray | None, bool]:
-    """Where Newton's method ends, `None` where the field is not finite on the way, and whether it has settled."""
+def _newton(both: _Traced, point: np.ndarray) -> tuple[np.ndarray | None, bool]:
+    """Where Newton's method ends, `None` where the field is not finite on the way, and whether it has settled.
+
+    Args:
+        both: the derivative and the value of the field.
+        point: where it begins.
+    """
     for _ in range(NEWTON_STEPS):
-        here = value(point)
+        slope, here = both.all(point)
         if not np.all(np.isfinite(here)):
             return None, False
-        moved = np.linalg.lstsq(slope(point), here, rcond=1e-9)[0]
+        moved = np.linalg.lstsq(slope, here, rcond=1e-9)[0]
         point = point - moved
         if np.linalg.norm(moved) <= 1e-14 * (1 + np.linalg.norm(point)):
             return point, True
