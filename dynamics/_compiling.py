@@ -14,38 +14,33 @@ QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fus
 
 def compile_quickly(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """Compile without the costly optimisations, as far as this version of the compiler knows the options."""
-    options = dict(QUICKLY)
-    while options:
-        try:
-            return lowered.compile(compiler_options=options)
-        except Exception:  # an option of the compiler's own that is gone
-            options.popitem()
-    return lowered.compile()
+    return lowered.compile(compiler_options=quick_options())
 
 
 @functools.cache
-def _known_options() -> dict[str, Any]:
-    """Those of `QUICKLY` that this version of the compiler knows."""
-    options = dict(QUICKLY)
-    while options:
+def quick_options() -> dict[str, Any]:
+    """Those options of `QUICKLY` that this version of the compiler knows."""
+    lowered = jax.jit(lambda x: x).lower(jax.ShapeDtypeStruct((), jax.numpy.int32))
+    known = {}
+    for name, value in QUICKLY.items():
         try:
-            jax.jit(lambda: 0).lower().compile(compiler_options=options)
-            break
-        except Exception:  # as above
-            options.popitem()
-    return options
+            lowered.compile(compiler_options={name: value})
+        except Exception:  # an option of the compiler's own that is gone
+            continue
+        known[name] = value
+    return known
 
 
 def filter_jit_quickly(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """`equinox.filter_jit` without the costly optimisations of the compiler; `options` are those of `filter_jit`."""
 
-    @functools.cache
-    def program() -> Callable[..., Any]:  # the compiler's options are looked at when it is first called
-        return eqx.filter_jit(function, compiler_options=_known_options(), **options)
+    @functools.cache  # asked for at the first call: it starts JAX's backend
+    def program() -> Callable[..., Any]:
+        return eqx.filter_jit(function, compiler_options=quick_options(), **options)
 
     @functools.wraps(function)
-    def call(*arguments: Any) -> Any:
-        return program()(*arguments)
+    def call(*arguments: Any, **named: Any) -> Any:
+        return program()(*arguments, **named)
 
     return call
 

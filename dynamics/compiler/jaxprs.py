@@ -11,7 +11,6 @@ from dynamics.compiler._jax import ClosedJaxpr, Jaxpr, bind, called, called_name
 from dynamics.compiler._jax import is_literal as is_literal
 from dynamics.compiler._jax import jaxpr_as_fun as jaxpr_as_fun
 from dynamics.compiler._jax import subjaxprs as subjaxprs
-from dynamics.compiler._jax import with_outputs as with_outputs
 
 
 def primitives(jaxpr: Any) -> set[str]:

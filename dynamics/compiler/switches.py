@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from dynamics.compiler._jax import Scan, bind, branches, called, opened, subjaxprs
+from dynamics.compiler._jax import Scan, bind, branches, called, opened, subjaxprs, with_outputs
 from dynamics.compiler.derivatives import is_trusted, scanned, source
 from dynamics.compiler.jaxprs import interpret, simplified
 
@@ -91,13 +91,40 @@ class _Sides:
         return self.signs[self.place - count : self.place]
 
 
-def without_calls(closed: Any) -> Any:
-    """A closed jaxpr as short as it can be with the switches that `gaps` and `on_sides` count in it.
+def shortened(function: Callable[[Array], Array], position: Array) -> Callable[[Array], Array]:
+    """A function of an array as a program that is as short as it can be with the same values, gaps and pieces.
 
-    They look into calls, except into those of functions that are known to be smooth; only these are left. Their counts
-    are those of the program that is returned: of equal switches one remains.
+    It is traced once. `gaps` and `on_sides` look into calls, except into those of functions known to be smooth:
+    only these are left. Of equal switches one remains, so that their numbers are those of the short function.
+
+    Args:
+        function: of one array, that returns one.
+        position: an array like its argument.
     """
-    return simplified(closed, keep=_is_smooth)
+    return _without_calls(jax.make_jaxpr(function)(position))
+
+
+def short_gaps(function: Callable[[Array], Array], position: Array) -> Callable[[Array], Array]:
+    """`gaps` as such a program: gaps mostly take a small part of what a function computes."""
+    return shortened(gaps(function), position)
+
+
+def short_on_sides(
+    function: Callable[[Array], Array], signs: np.ndarray, position: Array
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """`on_sides` as two such programs, of the values and of the gaps.
+
+    Raises:
+        NoSide: as `on_sides`.
+    """
+    program = jax.make_jaxpr(on_sides(function, signs))(position)
+    value, gap = (_without_calls(with_outputs(program, [output])) for output in program.jaxpr.outvars)
+    return value, gap
+
+
+def _without_calls(closed: Any) -> Callable[[Array], Array]:
+    short = simplified(closed, keep=_is_smooth)
+    return lambda vector: interpret(short.jaxpr, [*short.consts, vector], bind)[0]
 
 
 def may_switch(jaxpr: Any) -> bool:

@@ -12,8 +12,8 @@ from dynamics.analysis.normal_forms.coefficients import Coefficients, coefficien
 from dynamics.analysis.normal_forms.expansion import Expansion, NotDecided
 from dynamics.analysis.normal_forms.spectrum import Spectrum, spectrum_of
 from dynamics.analysis.stability.sliding import NotSliding, surfaces_at
-from dynamics.compiler.many_digits import NotEvaluated, evaluated
-from dynamics.compiler.switches import NoSide, on_sides
+from dynamics.compiler.many_digits import NotEvaluated, Specialised
+from dynamics.compiler.switches import NoSide, short_on_sides, shortened
 
 # Radii of the turn on which pieces are held against each other, and up to which share of it a tenth of the radius shows
 # the same: the smallest by which the rounding of the game's numbers, which moves a kink off the point, is outweighed.
@@ -51,20 +51,21 @@ def averaged_over_kinks(function: Callable[[Array], Array], position: Array, is_
     Raises:
         NotDecided: there is no such piece, no single pair, or the difference is not of third order.
     """
+    function = shortened(function, position)
     try:
         surfaces = surfaces_at(function, position)
-        held = on_sides(function, surfaces.signs(np.ones(len(surfaces.groups), int)))
-        jax.eval_shape(held, position)
+        held, _ = short_on_sides(function, surfaces.signs(np.ones(len(surfaces.groups), int)), position)
     except (NotSliding, NoSide) as reason:
         raise NotDecided(f"it is not smooth enough there, and {reason}") from None
-    expansion = Expansion(lambda vector: held(vector)[0], position, False)
+    expansion = Expansion(held, position, False)
     spectrum = spectrum_of(expansion, is_player)
     expansion.confirm([])
     modes, arithmetic = spectrum.critical, expansion.context
     if spectrum.inside > 0 or len(modes) != 2 or not isinstance(modes[0].value, arithmetic.mpc):
         raise NotDecided("there is a kink at the point, where a single pair of imaginary eigenvalues could be judged")
     coefficients = coefficients_of(expansion, modes)
-    program = jax.make_jaxpr(lambda vector: function(vector) - held(vector)[0])(position)
+    program = jax.make_jaxpr(shortened(lambda vector: function(vector) - held(vector), position))(position)
+    many_digits = None
     first, second = (0, 1) if modes[0].value.imag > 0 else (1, 0)
     pair = modes[first]
 
@@ -75,8 +76,11 @@ def averaged_over_kinks(function: Callable[[Array], Array], position: Array, is_
             point = point + np.array([arithmetic.re(x) for x in mode.right * z[number]], object)
         for (i, j), shift in coefficients.second.items():
             point = point + np.array([arithmetic.re(x) for x in shift * (z[i] * z[j])], object)
+        nonlocal many_digits
         try:
-            return evaluated(program, [point])[0]
+            if many_digits is None:
+                many_digits = Specialised(program, [], zeros=False)
+            return many_digits([point])[0]
         except (NotEvaluated, ZeroDivisionError) as error:
             raise NotDecided(f"next to the point it cannot be evaluated in many digits: {error}") from None
 

@@ -1,6 +1,7 @@
 """The Jacobian of the exact map that is iterated, or of the flow, on the whole state."""
 
 import enum
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from dynamics import _trees
 from dynamics.analysis.stability.rest import COUNTS, FEW_COUNTS, Rest, above_zero, rest_state
 from dynamics.compiler.derivatives import coarsest_epsilon, evaluate, released, rules
-from dynamics.compiler.switches import gaps
+from dynamics.compiler.switches import short_gaps
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, ShiftedGradients
 from dynamics.updates.base import State, Update
@@ -299,7 +300,7 @@ def switch_directions(
     these goes another one to the same side: what jumps from side to side may vanish along the very axis of a side.
     """
     point = _Point(game, method, players, key, gradient_noise, limit, rest)
-    distances, flat = gaps(point.function), point.flat
+    distances, flat = point.distances, point.flat
     here = distances(flat)
     shift = _probe_steps(point.epsilon)[1] * point.reach * jnp.asarray(_probe_directions(point.is_player), flat.dtype)
     moved = jnp.max(jnp.abs(jax.vmap(distances)(flat + shift) - here), axis=0, initial=0)
@@ -374,6 +375,11 @@ class _Point:
         """The map, or the flow's field, on vectors; its derivative is that of the values."""
         return evaluate(self.program.jaxpr, self.program.consts, (vector,))[0]
 
+    @functools.cached_property
+    def distances(self) -> Callable[[Array], Array]:
+        """How far each switch of the map is from switching, see `compiler.switches.gaps`; a short program."""
+        return short_gaps(self.function, self.flat)
+
     def shifts(self, directions: Array, lengths: Sequence[float]) -> Array:
         """Ahead and back along the directions, by length, and at last by so little that only rounding is seen."""
         tiny = 64 * self.epsilon * self.reach * directions
@@ -404,7 +410,7 @@ class _Point:
 
     def switching(self, directions: Array) -> tuple[Array, Array | None]:
         """The number of switches that may switch within the distance of the probes, and which; -1 without any."""
-        distances = gaps(self.function)
+        distances = self.distances
         if jax.eval_shape(distances, self.flat).size == 0:
             return jnp.asarray(-1), None
         shifts = _probe_steps(self.epsilon)[1] * self.reach * jnp.concatenate([directions, -directions])
@@ -419,7 +425,7 @@ class _Point:
         Of the sum of the gaps with random weights: its slope, and the two ends of its curvature. Where the slope
         vanishes the pieces are cones, which may be thin.
         """
-        distances, count = gaps(self.function), active.size
+        distances, count = self.distances, active.size
         weights = jnp.where(active, np.random.default_rng(2).uniform(0.5, 1.5, count), 0).astype(self.flat.dtype)
         allowed = jnp.asarray(self.is_player, self.flat.dtype)
 

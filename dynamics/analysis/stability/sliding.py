@@ -14,9 +14,9 @@ from jaxtyping import Array, Float
 from dynamics._plain import plain
 from dynamics._printing import Described
 from dynamics.analysis.equilibria.newton import manifold_dimensions
-from dynamics.compiler.jaxprs import jaxpr_as_fun, with_outputs
+from dynamics.compiler.jaxprs import jaxpr_as_fun
 from dynamics.compiler.many_digits import NotEvaluated, Specialised, exact
-from dynamics.compiler.switches import NoSide, gaps, on_sides, without_calls
+from dynamics.compiler.switches import NoSide, short_gaps, short_on_sides, shortened
 
 MOST_SURFACES = 4  # whose combinations of sides are all looked at
 AT = 1e-12  # distance from a switch, relative to 1 + |x|, up to which a point is on it
@@ -162,12 +162,7 @@ def jump_at(function: Callable[[Array], Array], position: Float[Array, " n"], di
     def of_function(vector: Array) -> Array:
         return function(vector) - vector if discrete else function(vector)
 
-    # Traced once, and short: what follows evaluates and differentiates it many times.
-    program = jaxpr_as_fun(without_calls(jax.make_jaxpr(of_function)(position)))
-
-    def velocity(vector: Array) -> Array:
-        return program(vector)[0]
-
+    velocity = shortened(of_function, position)  # what follows evaluates and differentiates it many times
     try:
         surfaces = surfaces_at(velocity, position)
         return _on_surfaces(velocity, position, surfaces, discrete)
@@ -220,11 +215,12 @@ def surfaces_at(velocity: Callable[[Array], Array], position: Array) -> Surfaces
     Raises:
         NotSliding: there are none, too many, or they are not smooth and independent.
     """
-    distances = _Traced(gaps(velocity), position)
+    gaps = short_gaps(velocity, position)
+    distances = _Traced(gaps, position)
     here = distances(position)
     if not here.size:
         raise NotSliding("the program has no switches")
-    slope_of = _Traced(jax.jacfwd(gaps(velocity)), position)
+    slope_of = _Traced(jax.jacfwd(gaps), position)
     slopes = slope_of(position)
     lengths = np.linalg.norm(slopes, axis=1)
     size = 1 + float(np.linalg.norm(position))
@@ -326,7 +322,7 @@ def _check_same(distances, slope_of, position, groups, lengths) -> None:
 def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: Surfaces, discrete: bool) -> Jump:
     count, size = len(surfaces.groups), len(position)
     sides = np.array(list(itertools.product((1, -1), repeat=count)))
-    pieces = {tuple(side): _piece(velocity, surfaces.signs(side), position) for side in sides.tolist()}
+    pieces = {tuple(side): _Piece(*short_on_sides(velocity, surfaces.signs(side), position)) for side in sides.tolist()}
     both = [_Traced(_with_slope(piece.velocity), position).all(position) for piece in pieces.values()]
     derivatives, values = (np.stack(each) for each in zip(*both, strict=True))
     if not np.all(np.isfinite(values)):
@@ -381,13 +377,6 @@ class _Piece:
 
     velocity: Callable[[Array], Array]
     gaps: Callable[[Array], Array]
-
-
-def _piece(velocity: Callable[[Array], Array], signs: np.ndarray, position: Array) -> _Piece:
-    program = jax.make_jaxpr(on_sides(velocity, signs))(position)
-    parts = [jaxpr_as_fun(without_calls(with_outputs(program, [output]))) for output in program.jaxpr.outvars]
-    value, gap = (lambda vector, part=part: part(vector)[0] for part in parts)
-    return _Piece(value, gap)
 
 
 def _sliding(
@@ -485,8 +474,7 @@ def _sliding_field(
             - sum(weight * slope for weight, slope in zip(back, slopes, strict=True))
         )
 
-    program = jaxpr_as_fun(without_calls(jax.make_jaxpr(field)(position)))
-    return lambda vector: program(vector)[0]
+    return shortened(field, position)
 
 
 def _dot(first: Array, second: Array) -> Array:
@@ -537,10 +525,11 @@ def pseudo_equilibrium_near(function: Callable[[Array], Array], start: np.ndarra
         start: where the search begins.
     """
     position = jnp.asarray(start)
-    distances = _Traced(gaps(function), position)
+    gaps = short_gaps(function, position)
+    distances = _Traced(gaps, position)
     if not distances(start).size:
         return None
-    slopes = _Traced(jax.jacfwd(gaps(function)), position)
+    slopes = _Traced(jax.jacfwd(gaps), position)
     with np.errstate(all="ignore"):
         lengths = np.linalg.norm(slopes(start), axis=1)
         order = np.argsort(np.where(lengths > SAME, np.abs(distances(start)) / lengths, np.inf))

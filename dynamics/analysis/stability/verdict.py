@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_rates
-from dynamics._compiling import sharing
+from dynamics._compiling import filter_jit_quickly, sharing
 from dynamics._plain import plain
 from dynamics._printing import Described
 from dynamics._text import complex_text
@@ -555,8 +555,8 @@ def _closer_look(problem: _Problem, linear: Linearisation, smooth: str, *, limit
 
 _linearise = eqx.filter_jit(linearise)
 _held = held_state
-_probe_closely = eqx.filter_jit(probe_closely)
-_switch_directions = eqx.filter_jit(switch_directions)
+_probe_closely = filter_jit_quickly(probe_closely)
+_switch_directions = filter_jit_quickly(switch_directions)
 
 
 def equilibrium_of(game: Game) -> Players:
