@@ -645,7 +645,8 @@ def _check_duration(is_map: bool, steps, until, key, options, noisy: bool) -> No
 def _with_source(recipe: Recipe, extremes: list[Built], cells: Cells, state: Any) -> tuple[Recipe, str]:
     """The recipe with where equilibria come from, and that as text; without predictions where there can be none."""
     game, method, _ = parts = extremes[0]
-    reason = why_no_prediction(game, method, state)
+    # Traced once for all sweeps of a kind; what a message says of the numbers is of these.
+    reason = once_per_kind(why_no_prediction, game, method, state) and why_no_prediction(game, method, state)
     if not reason:
         recipe = recipe.changed(source=source_of([(game, start) for game, _, start in extremes], recipe.at))
         size = _trees.size(state.players)

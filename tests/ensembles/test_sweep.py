@@ -20,7 +20,7 @@ from dynamics import optimisers
 from dynamics.analysis import Linearisation
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.verdict import assess
-from dynamics.ensembles import Predicted, Smoothness, log_uniform, seeds, uniform
+from dynamics.ensembles import Predicted, Smoothness, log_uniform, running, seeds, uniform
 from dynamics.ensembles.designs import resolve
 from dynamics.ensembles.prediction import judge
 
@@ -657,3 +657,22 @@ def test_any_number_of_devices_gives_the_same_bits():
     done = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "3"
+
+
+def test_whether_a_game_can_be_predicted_is_asked_once_per_kind(monkeypatch):
+    asked = []
+
+    def why_no_prediction(*arguments):
+        asked.append(arguments)
+        return ""
+
+    monkeypatch.setattr(running, "why_no_prediction", why_no_prediction)
+    monkeypatch.setattr(running, "carry_out", lambda plan, *_: plan)
+
+    def build(rate):
+        sgd = dy.optimisers.sgd(rate)
+        return dy.games.Bilinear(1.0), dy.updates.Alternating(sgd, sgd), (1.0, 1.0)
+
+    for rates in ([0.1, 0.2], [0.3, 0.5]):
+        assert dy.sweep(build, {"rate": rates}, steps=5).recipe.predict
+    assert len(asked) == 1

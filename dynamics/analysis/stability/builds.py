@@ -21,6 +21,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dynamics import _trees
+from dynamics._compiling import quick_filter_jit
 from dynamics.analysis.equilibria.newton import EquilibriumError, Search, accuracy_of, no_equilibrium, search
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.linearisation import Linearisation, linearise
@@ -126,25 +127,30 @@ def _means_another(game: Game, start: Players | None) -> bool:
     if start is None:
         return False
     points = np.stack([np.asarray(ravel_pytree(as_players(point))[0], float) for point in game.equilibria()])
-    flat, unravel = np.asarray(_like(game, start, points.shape[1])), ravel_pytree(start)[1]
+    flat = np.asarray(_like(game, start, points.shape[1]))
     distance = float(np.min(np.linalg.norm(points - flat, axis=1)))
     if not distance > 0:
         return False
     game = _trees.cast(game, flat.dtype)
-
-    def field(vector: np.ndarray) -> float:
-        return float(_trees.norm(game.field(unravel(jnp.asarray(vector, flat.dtype)))))
-
     directions = np.random.default_rng(0).standard_normal((3, flat.size))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     # Beside an equilibrium the field is far smaller than further off. Only then is it worth to look for one.
+    around = np.concatenate([np.zeros((1, flat.size)), 0.1 * distance * directions])
     try:
-        if not field(flat) <= 2 * BESIDE * max(field(flat + 0.1 * distance * direction) for direction in directions):
+        here, *there = np.asarray(_field_norms(game, start, np.asarray(flat + around, flat.dtype)))
+        if not here <= 2 * BESIDE * max(there):
             return False
     except Exception:  # whatever a game without exact expectations raises
         return False
     result = search(game, start)
     return bool(result.accepted) and float(result.distance) <= BESIDE * distance
+
+
+@quick_filter_jit
+def _field_norms(game: Game, like: Players, vectors: Float[Array, "points n"]) -> Float[Array, " points"]:
+    """Norms of the field at players like these."""
+    unravel = ravel_pytree(like)[1]
+    return jax.lax.map(lambda vector: _trees.norm(game.field(unravel(vector))), vectors)
 
 
 class Linearised(NamedTuple):
