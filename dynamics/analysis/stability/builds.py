@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dynamics import _trees
-from dynamics._compiling import quick_filter_jit
+from dynamics._compiling import filter_jit_quickly
 from dynamics.analysis.equilibria.newton import EquilibriumError, Search, accuracy_of, no_equilibrium, search
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.linearisation import Linearisation, linearise
@@ -146,7 +146,7 @@ def _means_another(game: Game, start: Players | None) -> bool:
     return bool(result.accepted) and float(result.distance) <= BESIDE * distance
 
 
-@quick_filter_jit
+@filter_jit_quickly
 def _field_norms(game: Game, like: Players, vectors: Float[Array, "points n"]) -> Float[Array, " points"]:
     """Norms of the field at players like these."""
     unravel = ravel_pytree(like)[1]
