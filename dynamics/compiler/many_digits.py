@@ -70,6 +70,7 @@ class Specialised:
         rules: leave calls of functions with derivative rules as they are, so that `function` may be differentiated.
         digits: of the arithmetic.
         zeros: whether 0 times anything is 0; otherwise 0 times what is not finite is not a number, as in `evaluated`.
+        watches: look out for numbers that are lost in sums, see `absorbed`; takes as long as the sums.
 
     Raises:
         NotEvaluated: as `evaluated`.
@@ -83,10 +84,17 @@ class Specialised:
     """
 
     def __init__(
-        self, closed: Any, known: Sequence[Any], *, rules: bool = False, digits: int = DIGITS, zeros: bool = True
+        self,
+        closed: Any,
+        known: Sequence[Any],
+        *,
+        rules: bool = False,
+        digits: int = DIGITS,
+        zeros: bool = True,
+        watches: bool = False,
     ):
         self.rules, self.zeros = rules, zeros
-        self.evaluation = _Evaluation(digits)
+        self.evaluation = _Evaluation(digits, watches)
         jaxpr, constants = opened(closed)
         self.steps: list[tuple[Any, list[Any], list[_Slot]]] = []
         self.count = 0
@@ -180,7 +188,7 @@ class Specialised:
         aval = eqn.outvars[0].aval
         if self.zeros and name in ("mul", "div", "dot_general") and _is_float(aval):
             if any(_is_zero(atom) for atom in (atoms if name != "div" else atoms[:1])):
-                return [exact(np.zeros(aval.shape), self.evaluation.digits)]
+                return [_zeros(aval.shape, self.evaluation.digits)]
         if name in ("add", "add_any", "sub"):
             for first, second in ((0, 1), (1, 0)):
                 if _is_zero(atoms[second]) and not (name == "sub" and second == 0):
@@ -205,17 +213,23 @@ def _is_known_float(atom: Any) -> bool:
     return isinstance(atom, np.ndarray) and atom.dtype.hasobject
 
 
+def _zeros(shape: tuple[int, ...], digits: int) -> np.ndarray:
+    """One and the same 0 at all places, which `_is_zero` sees at once."""
+    return np.broadcast_to(exact(0.0, digits), shape)
+
+
 def _is_zero(atom: Any) -> bool:
-    return _is_known_float(atom) and not np.any(atom != 0)
+    if not _is_known_float(atom):
+        return False
+    if atom.size and not any(atom.strides):
+        atom = atom[(0,) * atom.ndim]
+    return not np.any(atom != 0)
 
 
 def _each(function: Callable[..., Any], *arrays: Any) -> np.ndarray:
-    result = np.frompyfunc(function, len(arrays), 1)(*arrays)
-    if isinstance(result, np.ndarray):
-        return result
-    single = np.empty((), object)
-    single[()] = result
-    return single
+    if all(not np.ndim(array) for array in arrays):  # by far the most, and NumPy takes its time
+        return _objects(function(*(array[()] if isinstance(array, np.ndarray) else array for array in arrays)))
+    return _objects(np.frompyfunc(function, len(arrays), 1)(*arrays))
 
 
 def _objects(value: Any) -> np.ndarray:
@@ -259,9 +273,9 @@ _MOVED = {"gather", "dynamic_slice", "dynamic_update_slice", "pad", "scatter", "
 
 
 class _Evaluation:
-    def __init__(self, digits: int):
+    def __init__(self, digits: int, watches: bool = False):
         self.digits, self.context, self.left = digits, context(digits), MOST_ITERATIONS
-        self.absorbed = False  # whether a number that is not 0 was lost in a sum
+        self.watches, self.absorbed = watches, False  # whether a number that is not 0 was lost in a sum
 
     def __call__(self, jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
         given = zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True)
@@ -304,9 +318,10 @@ class _Evaluation:
         arithmetic, params, first = self.context, eqn.params, values[0]
         if name in _ARITHMETIC:
             result = _objects(_ARITHMETIC[name](*values))
-            if name != "mul" and not self.absorbed:
-                first, second = values if name != "sub" else (first, -values[1])
-                lost = ((second != 0) & (result == first)) | ((first != 0) & (result == second))
+            if name != "mul" and self.watches and not self.absorbed:
+                second = values[1]
+                opposite = -second if name == "sub" else second
+                lost = ((second != 0) & (result == first)) | ((first != 0) & (result == opposite))
                 self.absorbed = bool(np.any(lost))
             return [result]
         if name in _COMPARED:

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dynamics import _locks
 from dynamics.analysis.equilibria.newton import EquilibriumError, Reach, accuracy_of, manifold_dimensions, vanishes
+from dynamics.analysis.normal_forms.expansion import Task, together
 from dynamics.analysis.stability.boundary import Boundary
 from dynamics.analysis.stability.certificates import bauer_fike, frobenius, rounding_bound, scale_of, widest_gap
 from dynamics.analysis.stability.linearisation import (
@@ -18,6 +20,8 @@ from dynamics.analysis.stability.linearisation import (
 )
 from dynamics.analysis.stability.linearisation import Smoothness as Smoothness
 from dynamics.analysis.stability.verdict import FAINT, Stability, assess, defect_vanishes, may_keep_memory
+
+TOGETHER = 1024  # cells that are judged side by side beyond their linear part
 
 
 class Predicted(enum.IntEnum):
@@ -55,7 +59,7 @@ def judge(
     boundary: Boundary,
     reach_along: Reach,
     closer: Closer,
-    one_by_one: Callable[[int], Stability],
+    one_by_one: Callable[[int], Task[Stability]],
     period: int = 1,
     higher: bool = False,
 ) -> Predictions:
@@ -72,7 +76,7 @@ def judge(
         boundary: the unit circle for maps, the imaginary axis for flows.
         reach_along: see `Reach`.
         closer: see `Closer`.
-        one_by_one: the full report on the cell of a row.
+        one_by_one: the full report on the cell of a row, as a task.
         period: steps of the method in what was linearised; rates are per step.
         higher: whether `one_by_one` looks at cells with eigenvalues on the boundary, or a jump.
     """
@@ -136,12 +140,16 @@ def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one,
         reach, rate, rotation = reach ** (1 / period), rate / period, rotation / period
     asked = np.isin(smooth, (Smoothness.smooth, Smoothness.discontinuous))
     full |= higher & (verdict == Predicted.marginal) & usable & asked & ~vanishing
-    for row in np.flatnonzero(full):
-        try:
-            report = one_by_one(int(row))
-        except EquilibriumError:
-            smooth[row] = Smoothness.none
-        else:
+    rows = np.flatnonzero(full)
+    for chosen in np.array_split(rows, -(-len(rows) // TOGETHER)) if len(rows) else []:
+        with _locks.tracing:
+            reports = together([one_by_one(int(row)) for row in chosen])
+        for row, report in zip(chosen, reports, strict=True):
+            if isinstance(report, EquilibriumError):
+                smooth[row] = Smoothness.none
+                continue
+            if isinstance(report, Exception):
+                raise report
             enter(row, report)
             smooth[row] = Smoothness.of(report.smoothness)
     return Predictions(verdict, smooth, reach, rate, rotation)

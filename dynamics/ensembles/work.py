@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from dynamics import _locks
+from dynamics.analysis.normal_forms.expansion import Task
 from dynamics.analysis.stability.boundary import UNIT_CIRCLE, Boundary, boundary_of
 from dynamics.analysis.stability.builds import Source
 from dynamics.analysis.stability.linearisation import Closely, Linearisation
 from dynamics.analysis.stability.periods import find_period
-from dynamics.analysis.stability.verdict import Stability, stability_of
+from dynamics.analysis.stability.verdict import Stability, stability_task
 from dynamics.compiler import fallback
 from dynamics.ensembles import tables
 from dynamics.ensembles.cells import (
@@ -296,16 +297,15 @@ def judge_cells(recipe: Recipe, cells: LinearisedCells, boundary: Boundary, valu
         columns = zip(*[[leaf[: len(places)] for leaf in closely] for places, closely in parts], strict=True)
         return Closely(*(np.concatenate(column)[order] for column in columns))
 
-    def one_by_one(row: int) -> Stability:
+    def one_by_one(row: int) -> Task[Stability]:
         linear = Linearisation(*(leaf[row] for leaf in cells.linear))
         if cells.vanishing[row]:
             linear = linear._replace(jacobian=np.full_like(linear.jacobian, np.nan))
-        with _locks.tracing:
-            game, method, _ = recipe.built({name: column[row] for name, column in values.items()})
-            method = recipe.over_period(method)
-            point = jax.tree.map(lambda leaf: leaf[row], cells.equilibria.players)
-            players = as_players(point)
-            return stability_of(linear, game, method, players, require_equilibrium=True, order=recipe.order)
+        game, method, _ = recipe.built({name: column[row] for name, column in values.items()})
+        method = recipe.over_period(method)
+        players = as_players(jax.tree.map(lambda leaf: leaf[row], cells.equilibria.players))
+        task = stability_task(linear, game, method, players, require_equilibrium=True, order=recipe.order)
+        return (yield from task)
 
     given = cells.linear, cells.vanishing, cells.points, boundary, along, closer, one_by_one
     predictions = judge(*given, period=recipe.period, higher=recipe.order == "auto")

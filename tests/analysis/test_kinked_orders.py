@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import dynamics as dy
+from dynamics.analysis.normal_forms.expansion import alone
 from dynamics.analysis.stability.kinked_orders import averaged_over_kinks
 from dynamics.flows import GapAwareFlow
 from dynamics.games import DiracGAN
@@ -12,7 +13,7 @@ from dynamics.games import DiracGAN
 
 def averaged(field, size):
     is_player = np.arange(size) < 2
-    return averaged_over_kinks(field, jnp.zeros(size), is_player).coefficients
+    return alone(averaged_over_kinks(field, jnp.zeros(size), is_player)).coefficients
 
 
 def filtered(above, below, filter_time, cubic=0.0):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynamics.analysis.normal_forms.expansion import Expansion, NotDecided
+from dynamics.analysis.normal_forms.expansion import Expansion, NotDecided, Task
 from dynamics.analysis.normal_forms.spectrum import Mode
 from dynamics.compiler.many_digits import exact
 
@@ -41,7 +41,7 @@ class Coefficients(NamedTuple):
     second: dict[tuple[int, ...], np.ndarray] = {}
 
 
-def coefficients_of(expansion: Expansion, modes: tuple[Mode, ...]) -> Coefficients:
+def coefficients_of(expansion: Expansion, modes: tuple[Mode, ...]) -> Task[Coefficients]:
     r"""Reduce a map or field to its centre manifold, and that to normal form.
 
     With $x=\sum_iz_iq_i+\sum_{|m|=2}h_mz^m$ and $B=D^2F$, $C=D^3F$ the coefficient of $z^m$, $|m|=2$, in
@@ -62,7 +62,7 @@ def coefficients_of(expansion: Expansion, modes: tuple[Mode, ...]) -> Coefficien
     """
     if len(modes) > MOST_MODES:
         raise NotDecided(f"{len(modes)} eigenvalues are on the boundary; amplitude equations are made for {MOST_MODES}")
-    return _Reduction(expansion, modes).coefficients()
+    return (yield from _Reduction(expansion, modes).coefficients())
 
 
 class _Reduction:
@@ -76,10 +76,10 @@ class _Reduction:
         self.shift: dict[tuple[int, ...], np.ndarray] = {}
         self.quadratic = self.quadratic_error = 0.0
 
-    def coefficients(self) -> Coefficients:
+    def coefficients(self) -> Task[Coefficients]:
         count = len(self.modes)
         for pair in itertools.combinations_with_replacement(range(count), 2):
-            self.reduce(pair)
+            yield from self.reduce(pair)
         chosen = [k for k in range(count) if k <= self.modes[k].conjugate]
         cubic, errors, rotations = np.zeros((3, len(chosen), len(chosen)))
         coupling = 0.0
@@ -90,7 +90,7 @@ class _Reduction:
             resonant = [row for row, k in enumerate(chosen) if abs(value - self.modes[k].value) <= self.near]
             if not resonant:
                 continue
-            term, size = self.third(monomial)
+            term, size = yield from self.third(monomial)
             for row in resonant:
                 mode = self.modes[chosen[row]]
                 length = self.context.norm(list(mode.left))
@@ -129,10 +129,10 @@ class _Reduction:
             return None
         return chosen.index(min(first, second))
 
-    def reduce(self, pair: tuple[int, ...]) -> None:
+    def reduce(self, pair: tuple[int, ...]) -> Task[None]:
         """The terms of second order: solved for where they are not resonant, and refused where they are."""
         i, j = pair
-        term = self.expansion.derivative(self.modes[i].right, self.modes[j].right)
+        term = yield from self.expansion.derivative(self.modes[i].right, self.modes[j].right)
         if i == j:
             term = term / 2
         self.second[pair] = term
@@ -165,17 +165,17 @@ class _Reduction:
         solution = self.context.lu_solve(matrix, right)
         return np.array([solution[row] for row in range(size)], object)
 
-    def third(self, monomial: tuple[int, ...]) -> tuple[np.ndarray, Any]:
+    def third(self, monomial: tuple[int, ...]) -> Task[tuple[np.ndarray, Any]]:
         """The coefficient of a monomial of third order, and the size of the terms that it is a sum of."""
         vectors = [self.modes[i].right for i in monomial]
         orders = len(set(itertools.permutations(monomial)))
-        terms = [self.expansion.derivative(*vectors) * orders / 6]
+        terms = [(yield from self.expansion.derivative(*vectors)) * orders / 6]
         for i in sorted(set(monomial)):
             rest = list(monomial)
             rest.remove(i)
             shift = self.shift[tuple(rest)]
             if np.any(shift != 0):
-                terms.append(self.expansion.derivative(self.modes[i].right, shift))
+                terms.append((yield from self.expansion.derivative(self.modes[i].right, shift)))
         total = exact(np.zeros(self.expansion.size))
         for term in terms:
             total = total + term

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynamics.analysis.normal_forms.expansion import Expansion, NotDecided
+from dynamics.analysis.normal_forms.expansion import Expansion, NotDecided, Task
 from dynamics.analysis.normal_forms.spectrum import Mode
 from dynamics.compiler.many_digits import NotEvaluated, exact
 
@@ -30,7 +30,7 @@ class Term(NamedTuple):
     error: float
 
 
-def terms_of(expansion: Expansion, mode: Mode, highest: int = HIGHEST) -> list[Term]:
+def terms_of(expansion: Expansion, mode: Mode, highest: int = HIGHEST) -> Task[list[Term]]:
     r"""The terms of third, fifth, ... order, up to the first one that decides: Lyapunov coefficients, but for scales.
 
     The centre manifold $x(z)=\sum h_{ab}z^a\bar z^b$ and the motion $g(z)=\lambda z+g_3z|z|^2+g_5z|z|^4+\dots$ on it
@@ -50,7 +50,7 @@ def terms_of(expansion: Expansion, mode: Mode, highest: int = HIGHEST) -> list[T
         NotDecided: a resonance up to that order whose term does not vanish.
     """
     try:
-        return _Reduction(expansion, mode).terms(highest)
+        return (yield from _Reduction(expansion, mode).terms(highest))
     except NotEvaluated as error:
         raise NotDecided(f"values next to the point cannot be evaluated: {error}") from error
 
@@ -64,10 +64,10 @@ class _Reduction:
         self.motion: dict[int, Any] = {1: mode.value}
         self.largest = 0.0
 
-    def terms(self, highest: int) -> list[Term]:
+    def terms(self, highest: int) -> Task[list[Term]]:
         result = []
         for order in range(2, highest + 1):
-            for (a, b), term in self.left_over(order).items():
+            for (a, b), term in (yield from self.left_over(order)).items():
                 self.solve(a, b, term)
             if order % 2:
                 result.append(self.term(order))
@@ -108,19 +108,20 @@ class _Reduction:
             total = total + vector * along
         return np.array([self.context.re(number) for number in total], object)
 
-    def left_over(self, order: int) -> dict[tuple[int, int], np.ndarray]:
+    def left_over(self, order: int) -> Task[dict[tuple[int, int], np.ndarray]]:
         """The terms of an order that are left of the equation of the manifold."""
         root = self.context.expjpi(self.context.mpf(2) / ANGLES)
         harmonics = []
         radii = [self.context.mpf(RADIUS) * number for number in range(1, CIRCLES + 1)]
-        for radius in radii:
+        circles = [[radius * root**place for place in range(ANGLES)] for radius in radii]
+        points = [self.expansion.point + self.manifold(z) for circle in circles for z in circle]
+        moved = iter((yield from self.expansion.values(points)))
+        for circle in circles:
             values = []
-            for place in range(ANGLES):
-                z = radius * root**place
-                value = self.expansion.value(self.expansion.point + self.manifold(z))
+            for z in circle:
                 g = self.moved(z)
                 expected = self.expansion.point + self.manifold(g) if self.discrete else self.tangent(z, g)
-                values.append(value - expected)
+                values.append(next(moved) - expected)
             harmonics.append(
                 {
                     k: sum(value * root ** (-k * place) for place, value in enumerate(values)) / ANGLES

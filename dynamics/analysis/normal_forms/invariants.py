@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dynamics.analysis.normal_forms.expansion import Expansion
+from dynamics.analysis.normal_forms.expansion import Expansion, Task
 from dynamics.compiler.many_digits import DIGITS, NotEvaluated, exact
 
 LARGEST_FORM = 8  # numbers in a state of which quadratic forms are sought
@@ -52,7 +52,7 @@ class Invariant:
         return f"the quadratic form u^T P u of the displacement u, P = [{rows}], stays the same along every orbit"
 
 
-def invariant_of(expansion: Expansion, critical: np.ndarray) -> Invariant | None:
+def invariant_of(expansion: Expansion, critical: np.ndarray) -> Task[Invariant | None]:
     r"""A reason for which orbits near the point neither come nor go, if one of these is there.
 
     A quadratic form is conserved if $F(x+u)^\top PF(x+u)$ (maps, about the point) is $u^\top Pu$, or $u^\top Pv(x+u)=0$
@@ -68,7 +68,7 @@ def invariant_of(expansion: Expansion, critical: np.ndarray) -> Invariant | None
         critical: a basis of the critical subspace, real, shape (n, k).
     """
     try:
-        return _quadratic(expansion, critical) or _reversing(expansion, critical)
+        return (yield from _quadratic(expansion, critical)) or (yield from _reversing(expansion, critical))
     except NotEvaluated:  # at a point away from the fixed one: in a loop, say
         return None
 
@@ -78,15 +78,14 @@ def _points(expansion: Expansion, count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 1, (count, expansion.size)) * reach
 
 
-def _quadratic(expansion: Expansion, critical: np.ndarray) -> Invariant | None:
+def _quadratic(expansion: Expansion, critical: np.ndarray) -> Task[Invariant | None]:
     size = expansion.size
     if size > LARGEST_FORM:
         return None
     places = list(itertools.combinations_with_replacement(range(size), 2))
 
-    def equation(shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def equation(shift: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is multiplied with the entries of P, and the sizes of the terms."""
-        value = expansion.value(expansion.point + shift)
         if expansion.discrete:
             value = value - expansion.point
             pairs = [(value[i] * value[j], shift[i] * shift[j]) for i, j in places]
@@ -98,7 +97,10 @@ def _quadratic(expansion: Expansion, critical: np.ndarray) -> Invariant | None:
         row = np.array([weight * part for weight, (part, _) in zip(weights, parts, strict=True)], object)
         return row, np.array([weight * part for weight, (_, part) in zip(weights, parts, strict=True)], object)
 
-    rows = [equation(exact(point))[0] for point in _points(expansion, len(places) + 2, 7)]
+    shifts = exact(_points(expansion, len(places) + 2 + CHECKS, 7))
+    values = yield from expansion.values(shifts + expansion.point)
+    equations = [equation(*pair) for pair in zip(shifts, values, strict=True)]
+    rows = [row for row, _ in equations[:-CHECKS]]
     basis = _null_space(np.array(rows, object), expansion.context)
     if not basis:
         return None
@@ -111,8 +113,7 @@ def _quadratic(expansion: Expansion, critical: np.ndarray) -> Invariant | None:
         return None
     chosen: Any = sum(exact(weight) * vector for weight, vector in zip(weights, basis, strict=True))
     worst = 0.0
-    for point in _points(expansion, CHECKS, 8):
-        row, sizes = equation(exact(point))
+    for row, sizes in equations[-CHECKS:]:
         total = sum(abs(part) * abs(number) for part, number in zip(sizes, chosen, strict=True))
         worst = max(worst, float(abs(row @ chosen) / total) if total else 0.0)
     form = np.einsum("k,kij->ij", weights, forms)
@@ -167,16 +168,15 @@ def _positive(forms: np.ndarray, critical: np.ndarray) -> np.ndarray | None:
     return weights if values[0] > 1e-9 * values[-1] > 0 else None
 
 
-def _reversing(expansion: Expansion, critical: np.ndarray) -> Invariant | None:
+def _reversing(expansion: Expansion, critical: np.ndarray) -> Task[Invariant | None]:
     if expansion.size != 2 or critical.shape[1] != 2 or expansion.discrete:
         return None
     allowed = expansion.context.mpf(10) ** (10 - DIGITS)
     for signs in (np.array([1, -1]), np.array([-1, 1])):
-        worst = 0.0
-        for point in _points(expansion, CHECKS, 9):
-            shift = exact(point)
-            ahead = expansion.value(expansion.point + shift)
-            back = signs * expansion.value(expansion.point + signs * shift)
+        worst, shifts = 0.0, exact(_points(expansion, CHECKS, 9))
+        values = yield from expansion.values(np.concatenate([shifts, signs * shifts]) + expansion.point)
+        for ahead, reflected in zip(values[:CHECKS], values[CHECKS:], strict=True):
+            back = signs * reflected
             size = max(abs(number) for number in (*ahead, *back, expansion.context.mpf(10) ** -DIGITS))
             worst = max(worst, float(max(abs(number) for number in ahead + back) / size))
         if worst <= allowed:
@@ -184,7 +184,7 @@ def _reversing(expansion: Expansion, critical: np.ndarray) -> Invariant | None:
     return None
 
 
-def area_preserved(expansion: Expansion) -> Invariant | None:
+def area_preserved(expansion: Expansion) -> Task[Invariant | None]:
     r"""Whether a planar map or field keeps an area of density $\rho(x)=\prod_i|x_i|^{c_i}e^{d_ix_i}$.
 
     That is $\log|\det DF(x)|=\log\rho(x)-\log\rho(F(x))$ for a map and $\mathrm{div}\,v+v\cdot\nabla\log\rho=0$ for a
@@ -197,11 +197,11 @@ def area_preserved(expansion: Expansion) -> Invariant | None:
     """
     arithmetic, size = expansion.context, expansion.size
 
-    def equation(shift: np.ndarray) -> np.ndarray:
+    def equation(shift: np.ndarray) -> Task[np.ndarray]:
         """What is multiplied with c, d and 1."""
         point = expansion.point + shift
-        (a, b), (c, d) = expansion.jacobian_at(point)
-        value = expansion.value(point)
+        (a, b), (c, d) = yield from expansion.jacobian_at(point)
+        value = yield from expansion.value(point)
         if any(x == 0 or (expansion.discrete and y == 0) for x, y in zip(point, value, strict=True)):
             return np.array([arithmetic.nan] * (2 * size + 1), object)
         if expansion.discrete:
@@ -209,7 +209,10 @@ def area_preserved(expansion: Expansion) -> Invariant | None:
             return np.array([*powers, *(value - point), arithmetic.log(abs(a * d - b * c))], object)
         return np.array([*(y / x for x, y in zip(point, value, strict=True)), *value, a + d], object)
 
-    rows = np.array([equation(exact(point)) for point in _points(expansion, 2 * size + 3, 11)], object)
+    rows = []
+    for shift in exact(_points(expansion, 2 * size + 3, 11)):
+        rows.append((yield from equation(shift)))
+    rows = np.array(rows, object)
     if not all(arithmetic.isfinite(number) for number in rows.ravel()):
         return None
     basis = [vector for vector in _null_space(rows, arithmetic) if vector[-1] != 0]
@@ -218,7 +221,7 @@ def area_preserved(expansion: Expansion) -> Invariant | None:
     chosen = basis[-1] / basis[-1][-1]
     worst = 0.0
     for point in _points(expansion, CHECKS, 12):
-        row = equation(exact(point))
+        row = yield from equation(exact(point))
         total = sum(abs(part * number) for part, number in zip(row, chosen, strict=True))
         worst = max(worst, float(abs(row @ chosen) / total) if total else 0.0)
     matrix = np.array(chosen[:-1], float).reshape(2, size)

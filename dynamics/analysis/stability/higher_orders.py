@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from dynamics.analysis.normal_forms.amplitudes import attracts
 from dynamics.analysis.normal_forms.coefficients import Coefficients, coefficients_of
-from dynamics.analysis.normal_forms.expansion import Expansion, NotDecided
+from dynamics.analysis.normal_forms.expansion import Expansion, NotDecided, Task, expanded
 from dynamics.analysis.normal_forms.higher import Term, terms_of
 from dynamics.analysis.normal_forms.invariants import Invariant, area_preserved, invariant_of
 from dynamics.analysis.normal_forms.spectrum import Spectrum, spectrum_of
@@ -97,7 +97,7 @@ def beyond_linear(
     neutral: int = 0,
     steps: int = 1,
     sides: Sequence[np.ndarray] = (),
-) -> Decision:
+) -> Task[Decision]:
     """The verdict on a smooth map or field at a point where double precision sees eigenvalues on the boundary.
 
     In this order: eigenvalues in many digits, a conserved quantity, the normal form. What decides nothing gives
@@ -114,10 +114,10 @@ def beyond_linear(
             point: what decides is held against values along these as well.
     """
     try:
-        expansion = Expansion(function, position, boundary.discrete)
+        expansion = yield from expanded(function, position, boundary.discrete)
     except NotDecided as reason:
         return _undecided(str(reason))
-    invariant = _conserved(expansion, boundary, neutral)
+    invariant = yield from _conserved(expansion, boundary, neutral)
     if invariant is not None:
         note = Note.conserved.filled(what=invariant.describe(), change=invariant.change)
         return Decision(Verdict.neutral, 0, (note,), invariant=invariant)
@@ -128,22 +128,22 @@ def beyond_linear(
     except NotDecided as reason:
         return _undecided(str(reason))
     try:
-        expansion.confirm([*_directions(expansion, spectrum), *map(exact, sides)])
+        yield from expansion.confirm([*_directions(expansion, spectrum), *map(exact, sides)])
     except NotDecided as reason:
         if not sides or boundary.discrete:
             return _undecided(str(reason))
-        return _at_kink(function, position, is_player, boundary, steps)
+        return (yield from _at_kink(function, position, is_player, boundary, steps))
     if spectrum.inside > 0 or not spectrum.critical:
         verdict = Verdict.unstable if spectrum.inside > 0 else Verdict.stable
         note = Note.many_digits.filled(digits=DIGITS, distance=abs(spectrum.inside), verdict=verdict)
         return Decision(verdict, 1, (note,))
     try:
-        coefficients = coefficients_of(expansion, spectrum.critical)
+        coefficients = yield from coefficients_of(expansion, spectrum.critical)
     except NotDecided as reason:
         return _undecided(str(reason), spectrum=spectrum)
     decision = _by_coefficients(coefficients, spectrum, boundary, steps)
     if decision.verdict is Verdict.marginal and not spectrum.beyond and len(spectrum.critical) == 2:
-        decision = _by_higher_terms(decision, expansion, coefficients, spectrum, boundary, steps)
+        decision = yield from _by_higher_terms(decision, expansion, coefficients, spectrum, boundary, steps)
     if not spectrum.beyond:
         return decision
     if decision.verdict is Verdict.marginal:
@@ -157,10 +157,10 @@ def beyond_linear(
 
 def _at_kink(
     function: Callable[[Array], Array], position: Array, is_player: np.ndarray, boundary: Boundary, steps: int
-) -> Decision:
+) -> Task[Decision]:
     """The verdict where pieces meet that differ in terms of third order alone."""
     try:
-        averaged = averaged_over_kinks(function, position, is_player)
+        averaged = yield from averaged_over_kinks(function, position, is_player)
     except NotDecided as reason:
         return _undecided(str(reason))
     spectrum = averaged.spectrum
@@ -194,7 +194,7 @@ def _directions(expansion: Expansion, spectrum: Spectrum) -> list[np.ndarray]:
     return parts
 
 
-def _conserved(expansion: Expansion, boundary: Boundary, neutral: int) -> Invariant | None:
+def _conserved(expansion: Expansion, boundary: Boundary, neutral: int) -> Task[Invariant | None]:
     jacobian = np.array(expansion.jacobian, float)
     values, vectors = np.linalg.eig(jacobian)
     near = np.abs(boundary.distance(values)) <= 1e-6 * max(1.0, float(np.linalg.norm(jacobian)))
@@ -204,7 +204,7 @@ def _conserved(expansion: Expansion, boundary: Boundary, neutral: int) -> Invari
     left, singular, _ = np.linalg.svd(both)
     if len(singular) < np.sum(near) or singular[np.sum(near) - 1] < 1e-6 * singular[0]:
         return None  # a Jordan block
-    return invariant_of(expansion, left[:, : np.sum(near)])
+    return (yield from invariant_of(expansion, left[:, : np.sum(near)]))
 
 
 def _by_higher_terms(
@@ -214,20 +214,20 @@ def _by_higher_terms(
     spectrum: Spectrum,
     boundary: Boundary,
     steps: int,
-) -> Decision:
+) -> Task[Decision]:
     """Of a single pair whose third order vanishes: an area that is kept, or the first order that does not."""
     form = decision.normal_form
     assert form is not None
     pair = spectrum.critical[0]
     if coefficients.coupling or not isinstance(pair.value, expansion.context.mpc):
         return decision
-    area = area_preserved(expansion) if expansion.size == 2 else None
+    area = (yield from area_preserved(expansion)) if expansion.size == 2 else None
     twists = abs(form.rotations[0, 0]) > max(1e-9, float(form.errors[0, 0]))
     if area is not None and (twists or not boundary.discrete):
         note = Note.conserved.filled(what=area.describe(), change=area.change)
         return Decision(Verdict.neutral, 0, (note,), form, invariant=area)
     try:
-        terms = terms_of(expansion, pair)
+        terms = yield from terms_of(expansion, pair)
     except NotDecided as reason:
         return _undecided(f"the third-order coefficient vanishes, and beyond it there is a {reason}", form)
     opposed = _opposed_term(terms)

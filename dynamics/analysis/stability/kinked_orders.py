@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from dynamics.analysis.normal_forms.coefficients import Coefficients, coefficients_of
-from dynamics.analysis.normal_forms.expansion import Expansion, NotDecided
+from dynamics.analysis.normal_forms.expansion import NotDecided, Task, expanded
 from dynamics.analysis.normal_forms.spectrum import Spectrum, spectrum_of
 from dynamics.analysis.stability.sliding import NotSliding, surfaces_at
 from dynamics.compiler.many_digits import NotEvaluated, Specialised
@@ -33,7 +33,7 @@ class Averaged(NamedTuple):
     spectrum: Spectrum
 
 
-def averaged_over_kinks(function: Callable[[Array], Array], position: Array, is_player: np.ndarray) -> Averaged:
+def averaged_over_kinks(function: Callable[[Array], Array], position: Array, is_player: np.ndarray) -> Task[Averaged]:
     r"""The coefficient a of $\dot r=ar^3$ at a single pair of eigenvalues on the imaginary axis, where pieces meet.
 
     The field is $v=v_++\Delta$, with $v_+$ one of its smooth pieces continued, and a difference $\Delta$ that on the
@@ -57,13 +57,13 @@ def averaged_over_kinks(function: Callable[[Array], Array], position: Array, is_
         held, _ = short_on_sides(function, surfaces.signs(np.ones(len(surfaces.groups), int)), position)
     except (NotSliding, NoSide) as reason:
         raise NotDecided(f"it is not smooth enough there, and {reason}") from None
-    expansion = Expansion(held, position, False)
+    expansion = yield from expanded(held, position, False)
     spectrum = spectrum_of(expansion, is_player)
-    expansion.confirm([])
+    yield from expansion.confirm([])
     modes, arithmetic = spectrum.critical, expansion.context
     if spectrum.inside > 0 or len(modes) != 2 or not isinstance(modes[0].value, arithmetic.mpc):
         raise NotDecided("there is a kink at the point, where a single pair of imaginary eigenvalues could be judged")
-    coefficients = coefficients_of(expansion, modes)
+    coefficients = yield from coefficients_of(expansion, modes)
     program = jax.make_jaxpr(shortened(lambda vector: function(vector) - held(vector), position))(position)
     many_digits = None
     first, second = (0, 1) if modes[0].value.imag > 0 else (1, 0)

@@ -252,10 +252,23 @@ def function_at_rest(
 ) -> tuple[Callable[[Array], Array], Float[Array, " n"], np.ndarray]:
     """The map or field on vectors, the state at rest as one, and which of its coordinates are players.
 
-    Derivatives of the function are those of its values. Arguments as in `linearise`.
+    Derivatives of the function are those of its values. It is traced once for all games and methods that differ in
+    numbers alone. Arguments as in `linearise`.
     """
-    point = _Point(game, method, players, key, gradient_noise, False, rest)
-    return point.function, point.flat, point.is_player
+    dtype = _trees.float_dtype(players)
+    if rest is None:
+        rest = rest_state(*_trees.cast((game, method), dtype), players, key, _trees.cast(gradient_noise, dtype))
+    flat, _ = on_vectors(rest.of(_trees.cast(method, dtype)), rest.state, key)
+
+    def function(vector: Array) -> Array:
+        return _values_at_rest(game, method, players, key, gradient_noise, rest, vector)
+
+    return function, flat, player_coordinates(rest.state)
+
+
+@eqx.filter_jit
+def _values_at_rest(game, method, players, key, gradient_noise, rest, vector: Array) -> Array:
+    return _Point(game, method, players, key, gradient_noise, False, rest).function(vector)
 
 
 def _within_cones(one: Array, other: Array, value: Array, other_value: Array, random: Array) -> Float[Array, "6 n"]:

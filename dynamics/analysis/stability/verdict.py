@@ -27,6 +27,7 @@ from dynamics.analysis.equilibria.newton import (
     vanishes,
 )
 from dynamics.analysis.equilibria.precision import as_point, precisely
+from dynamics.analysis.normal_forms.expansion import Task, alone
 from dynamics.analysis.normal_forms.invariants import Invariant
 from dynamics.analysis.spectra.scaling import dense_memory_scales
 from dynamics.analysis.stability.boundary import IMAGINARY_AXIS, UNIT_CIRCLE, Boundary, boundary_of
@@ -427,6 +428,28 @@ def stability_of(
     units of `scales`, one per coordinate of the state, rounding is measured; such a state is as it is, not at rest, and
     nothing beyond its linear part is asked for.
     """
+    return alone(
+        stability_task(
+            linear, game, method, players, key, noise, require_equilibrium, accuracy, rest, point, scales, order
+        )
+    )
+
+
+def stability_task(
+    linear: Linearisation,
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Players,
+    key: PRNGKeyArray | None = None,
+    noise: tuple[jax.Array, ...] | None = None,
+    require_equilibrium: bool = False,
+    accuracy: float | None = None,
+    rest: Rest | None = None,
+    point: Players | None = None,
+    scales: np.ndarray | None = None,
+    order: str = "auto",
+) -> Task[Stability]:
+    """The report of `stability_of`, as a task: what lies beyond the linear part asks for values in many digits."""
     point = players if point is None else point
     accuracy = accuracy_of(players) if accuracy is None else accuracy
     boundary = boundary_of(method)
@@ -436,9 +459,8 @@ def stability_of(
     if period.steps > 1:
         method = period.of(method)
         linear, rest = _linear_at_rest(game, method, players, key, noise)
-        return stability_of(
-            linear, game, method, players, key, noise, require_equilibrium, accuracy, rest, point, order=order
-        )
+        again = linear, game, method, players, key, noise, require_equilibrium, accuracy, rest, point
+        return (yield from stability_task(*again, order=order))
     settles = bool(linear.rests) or (period.steps == 1 and noise is None)
     at_rest_state = functools.cache(lambda: _rest_state(game, method, players, key, noise) if rest is None else rest)
     vanishing = not is_finite(linear.jacobian)
@@ -500,10 +522,12 @@ def stability_of(
         if order == "linear" or jump.field is None or judged.verdict is not Verdict.marginal:
             return report
         is_player = player_coordinates(problem.at_rest_state().state)
-        return _with(report, beyond_linear(jump.field, linear.position, is_player, boundary, judged.neutral))
+        decision = yield from beyond_linear(jump.field, linear.position, is_player, boundary, judged.neutral)
+        return _with(report, decision)
     if order == "linear" or scales is not None or judged.verdict is not Verdict.marginal or not at_rest:
         return report
-    return _with(report, _beyond_linear(problem, linear, judged, directions, boundary, steps, vanishing=vanishing))
+    where = problem, linear, judged, directions, boundary, steps
+    return _with(report, (yield from _beyond_linear(*where, vanishing=vanishing)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -819,7 +843,7 @@ def _beyond_linear(
     steps: int,
     *,
     vanishing: bool,
-) -> Decision | None:
+) -> Task[Decision | None]:
     """What higher orders say, of a report that is marginal because of eigenvalues on the boundary.
 
     `directions` lead to the sides of switches between smooth pieces, where there are some at the point.
@@ -836,7 +860,7 @@ def _beyond_linear(
     where = problem.game, problem.method, problem.players, problem.key
     function, position, is_player = function_at_rest(*where, gradient_noise=problem.noise, rest=problem.at_rest_state())
     sides = [] if directions is None else list(directions[:SIDES])
-    return beyond_linear(function, position, is_player, boundary, judged.neutral, steps, sides)
+    return (yield from beyond_linear(function, position, is_player, boundary, judged.neutral, steps, sides))
 
 
 def _with(report: Stability, decision: Decision | None) -> Stability:

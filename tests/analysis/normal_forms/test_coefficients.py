@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dynamics.analysis.normal_forms.coefficients import coefficients_of
-from dynamics.analysis.normal_forms.expansion import Expansion, NotDecided
+from dynamics.analysis.normal_forms.expansion import NotDecided, alone
+from dynamics.analysis.normal_forms.expansion import expanded as expansion_at
 from dynamics.analysis.normal_forms.higher import terms_of
 from dynamics.analysis.normal_forms.spectrum import spectrum_of
 
@@ -18,16 +19,16 @@ MAP, FLOW = True, False
 
 
 def expanded(function, point, discrete):
-    expansion = Expansion(function, jnp.asarray(point, float), discrete)
+    expansion = alone(expansion_at(function, jnp.asarray(point, float), discrete))
     return expansion, spectrum_of(expansion, np.ones(len(point), bool))
 
 
 def coefficients(function, point, discrete):
     expansion, spectrum = expanded(function, point, discrete)
     assert spectrum.beyond == 0
-    result = coefficients_of(expansion, spectrum.critical)
+    result = alone(coefficients_of(expansion, spectrum.critical))
     parts = [[expansion.context.re(x) for x in mode.right] for mode in spectrum.critical]
-    expansion.confirm([np.array(part, object) for part in parts])
+    alone(expansion.confirm([np.array(part, object) for part in parts]))
     return result
 
 
@@ -148,7 +149,7 @@ def test_a_bautin_point_in_one_bent_coordinate():
     result = coefficients(field, [0, 0], FLOW)
     assert abs(result.cubic[0, 0]) <= result.errors[0, 0] < 1e-13
     expansion, spectrum = expanded(field, [0, 0], FLOW)
-    terms = terms_of(expansion, spectrum.critical[0])
+    terms = alone(terms_of(expansion, spectrum.critical[0]))
     assert [term.order for term in terms] == [3, 5]
     assert terms[1].coefficient == pytest.approx(-0.7, rel=1e-12)
 
@@ -168,10 +169,10 @@ def test_a_bautin_point(discrete):
 
     function, mixing = hidden(motion, 2, 5, discrete, 5)
     expansion, spectrum = expanded(function, np.zeros(2), discrete)
-    found = coefficients_of(expansion, spectrum.critical)
+    found = alone(coefficients_of(expansion, spectrum.critical))
     assert abs(found.cubic[0, 0]) <= found.errors[0, 0] < 1e-12
     scale = np.sum(mixing**2) / 2
-    terms = terms_of(expansion, spectrum.critical[0])
+    terms = alone(terms_of(expansion, spectrum.critical[0]))
     assert [term.order for term in terms] == [3, 5]
     assert abs(terms[0].coefficient) <= terms[0].error
     assert terms[1].coefficient == pytest.approx(-0.7 / scale**2, rel=1e-10)
@@ -185,8 +186,10 @@ def test_third_order_by_derivatives_and_by_values():
         return jnp.stack([-2 * y + x**2 - x * y * m, x / 2 + jnp.sin(x * y) + m * x, -m + x * y + jnp.cosh(y) - 1])
 
     expansion, spectrum = expanded(field, np.zeros(3), FLOW)
-    by_derivatives = coefficients_of(expansion, spectrum.critical).cubic[0, 0]
-    assert terms_of(expansion, spectrum.critical[0], 3)[0].coefficient == pytest.approx(by_derivatives, rel=1e-11)
+    by_derivatives = alone(coefficients_of(expansion, spectrum.critical)).cubic[0, 0]
+    assert alone(terms_of(expansion, spectrum.critical[0], 3))[0].coefficient == pytest.approx(
+        by_derivatives, rel=1e-11
+    )
 
 
 @pytest.mark.parametrize(
