@@ -1,8 +1,10 @@
 """How long charts of a million cells take: predicted from eigenvalues, and drawn; on one core.
 
     python benchmarks/charts.py --out benchmarks/results/NAME.json
+    python benchmarks/charts.py --beyond --out benchmarks/results/beyond.json   # ten minutes
 
-Needs nothing beyond the library and its plots. Times are CPU time on one core from the call to numbers, or to a PNG, on
+With `--beyond`: a chart of 160 x 160 cells, most of which have an eigenvalue on the boundary that terms of higher order
+decide, and what 3,000 steps do in some of its cells. Needs nothing beyond the library and its plots. Times are CPU time on one core from the call to numbers, or to a PNG, on
 the host, the median of several; a busy machine disturbs it least, wall time is beside it. Compiling is in the first
 call only. The rival of the closed form, `numpy.linalg.eigvals` on the same Jacobians, takes its turns in between.
 """
@@ -53,10 +55,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", help="file for the numbers, in JSON")
     parser.add_argument("--quick", action="store_true", help="small charts, to see it run")
+    parser.add_argument("--beyond", action="store_true", help="a chart of terms of higher order in place of the others")
+    parser.add_argument("--picture", help="with --beyond: a PNG of the chart")
     arguments = parser.parse_args()
     size, times = (64, 2) if arguments.quick else (1024, 5)
     machine = {"machine": processor(), "python": platform.python_version(), "jax": jax.__version__}
     machine |= {"numpy": np.__version__, "load": os.getloadavg()[0], "cells": size * size, "repetitions": times}
+    if arguments.beyond:
+        machine = {key: value for key, value in machine.items() if key not in ("cells", "repetitions")}
+        result = {"machine": machine} | beyond(16 if arguments.quick else 160, 5 if arguments.quick else 40, arguments)
+        print(json.dumps(result, indent=1))
+        if arguments.out:
+            with open(arguments.out, "w") as file:
+                json.dump(result, file, indent=1)
+        return
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     predicted = [
         row
@@ -107,6 +119,43 @@ def predict(name: str, build, dtype: str, size: int, times: int) -> dict:
         ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
     )
     return row
+
+
+def least_squares(rate, weight):
+    """Targets 0 and 1: the discriminator is damped by the penalty, and the generator by nothing to first order."""
+    update = dy.updates.Alternating(optimisers.sgd(rate), optimisers.sgd(rate))
+    game = dy.games.DiracGAN(objective=dy.objectives.LeastSquares(), penalty=dy.penalties.R1(weight))
+    return game, update, (0.3, 0.3)
+
+
+def beyond(size: int, simulated: int, arguments: argparse.Namespace) -> dict:
+    """Verdicts of a chart without and with terms of higher order, and outcomes of a coarser grid beside them."""
+    axes = {"rate": np.linspace(0.01, 1.6, size), "weight": np.linspace(0, 2, size)}
+    linear_time, linear_wall, linear = clock(lambda: dy.stability_chart(least_squares, axes))
+    dy.stability_chart(least_squares, {name: axis[:2] for name, axis in axes.items()}, order="auto")
+    seconds, wall, chart = clock(lambda: dy.stability_chart(least_squares, axes, order="auto"))
+    marginal = int(np.sum(linear.predicted_verdict.values == dy.ensembles.Predicted.marginal))
+    grid = {name: np.linspace(axis[0], axis[-1], simulated) for name, axis in axes.items()}
+    sweep_time, _, sweep = clock(lambda: dy.sweep(least_squares, grid, steps=3000, order="auto"))
+    pairs = np.stack([sweep.predicted_verdict.values.ravel(), sweep.outcome.values.ravel()])
+    compared: dict[str, int] = {}
+    columns, counts = np.unique(pairs, axis=1, return_counts=True)
+    for (verdict, outcome), count in zip(columns.T, counts, strict=True):
+        compared[f"{dy.ensembles.Predicted(int(verdict)).name}, {dy.Outcome(int(outcome)).name}"] = int(count)
+    if arguments.picture:
+        plots.chart(chart, variable="predicted_verdict").savefig(arguments.picture)
+    return {
+        "cells": size * size,
+        "linear part: s, verdicts": [linear_time, _counted(linear)],
+        "higher orders: s, wall time, s, verdicts": [seconds, wall, _counted(chart)],
+        "ms a marginal cell": 1e3 * (seconds - linear_time) / marginal,
+        "3,000 steps of other cells: s, verdict and outcome": [sweep_time, compared],
+    }
+
+
+def _counted(dataset: xr.Dataset) -> dict[str, int]:
+    names, counts = np.unique(dataset.predicted_verdict.values, return_counts=True)
+    return {dy.ensembles.Predicted(int(name)).name: int(count) for name, count in zip(names, counts, strict=True)}
 
 
 VARIABLES = ("outcome", "simulated_rate", "residual")
