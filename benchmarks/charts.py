@@ -4,7 +4,9 @@
     python benchmarks/charts.py --beyond --out benchmarks/results/beyond.json   # ten minutes
 
 With `--beyond`: a chart of 160 x 160 cells, most of which have an eigenvalue on the boundary that terms of higher order
-decide, and what 3,000 steps do in some of its cells. Needs nothing beyond the library and its plots. Times are CPU time on one core from the call to numbers, or to a PNG, on
+decide, and what 3,000 steps do in some of its cells.
+
+Needs nothing beyond the library and its plots. Times are CPU time on one core from the call to numbers, or to a PNG, on
 the host, the median of several; a busy machine disturbs it least, wall time is beside it. Compiling is in the first
 call only. The rival of the closed form, `numpy.linalg.eigvals` on the same Jacobians, takes its turns in between.
 """

@@ -12,7 +12,9 @@ EXTRAS = {
     "data": ("scikit_learn",),
     "flax": ("flax",),
     "haiku": ("dm_haiku",),
+    "signals": ("mnist1d",),
     "stores": ("google_crc32c", "zarr"),
+    "tensorboard": ("tensorboardX",),
     "workers": ("cloudpickle",),
     "notebooks": ("ipykernel", "ipywidgets"),
 }
