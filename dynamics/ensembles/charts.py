@@ -68,7 +68,7 @@ def stability_chart(
         build: as for `dynamics.sweep`; without a start, `(game, update or flow)`, the equilibrium is the game's first
             known one. If it takes `start_key`, it gets the key of the first start.
         axes: as for `dynamics.sweep`.
-        order: likewise; with "auto" cells on the boundary are judged one by one by terms of higher order.
+        order: likewise; with "auto" cells on the boundary are judged by terms of higher order.
         at: the equilibrium, likewise.
         design: likewise.
         dtype: float32 or float64, of the axes, the game and the method; `None`: as `build` makes them.

@@ -130,8 +130,8 @@ def sweep(
         predict: linearise at the equilibrium that the game knows, of several the one nearest to the start; where it
             knows none, at the one that Newton's method finds from the start, as `dynamics.analysis.find_equilibrium`
             does. See `dynamics.analysis.stability.builds`. A warning says why where nothing can be predicted.
-        order: of predictions. With "auto", cells with eigenvalues on the boundary are judged one by one by terms of
-            higher order, as in `dynamics.stability`: about a tenth of a second each. Otherwise they are marginal.
+        order: of predictions. With "auto", cells with eigenvalues on the boundary are judged by terms of higher order,
+            as in `dynamics.stability`: some hundredths of a second each. Otherwise they are marginal.
         at: the equilibrium instead, a tuple of players, or a function of the same numbers as `build` that returns one.
         tolerance, limit: as in `dynamics.simulate`.
         chunk: number of cells at a time, rounded up to full blocks (of 256, or fewer large games); it decides about

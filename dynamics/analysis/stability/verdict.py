@@ -407,32 +407,9 @@ def _linear_at_rest(game, method, players, key, noise) -> tuple[Linearisation, R
     return jax.device_get(linear), rest
 
 
-def stability_of(
-    linear: Linearisation,
-    game: Game,
-    method: Update | AbstractFlow,
-    players: Players,
-    key: PRNGKeyArray | None = None,
-    noise: tuple[jax.Array, ...] | None = None,
-    require_equilibrium: bool = False,
-    accuracy: float | None = None,
-    rest: Rest | None = None,
-    point: Players | None = None,
-    scales: np.ndarray | None = None,
-    order: str = "auto",
-) -> Stability:
-    """The report of a linearisation that was made with `limit=False`; arguments as in `stability`.
-
-    `accuracy` is that of the players, relative to 1 + their size; `None`: the root of their machine epsilon. `rest` is
-    that of the method under this noise, where it is known; `point` is what the report names, if not the players. In
-    units of `scales`, one per coordinate of the state, rounding is measured; such a state is as it is, not at rest, and
-    nothing beyond its linear part is asked for.
-    """
-    return alone(
-        stability_task(
-            linear, game, method, players, key, noise, require_equilibrium, accuracy, rest, point, scales, order
-        )
-    )
+def stability_of(*arguments: Any, **options: Any) -> Stability:
+    """The report of `stability_task`, at once."""
+    return alone(stability_task(*arguments, **options))
 
 
 def stability_task(
@@ -449,7 +426,13 @@ def stability_task(
     scales: np.ndarray | None = None,
     order: str = "auto",
 ) -> Task[Stability]:
-    """The report of `stability_of`, as a task: what lies beyond the linear part asks for values in many digits."""
+    """The report of a linearisation that was made with `limit=False`; arguments as in `stability`.
+
+    `accuracy` is that of the players, relative to 1 + their size; `None`: the root of their machine epsilon. `rest` is
+    that of the method under this noise, where it is known; `point` is what the report names, if not the players. In
+    units of `scales`, one per coordinate of the state, rounding is measured; such a state is as it is, not at rest, and
+    nothing beyond its linear part is asked for. A task: what lies beyond that part asks for values in many digits.
+    """
     point = players if point is None else point
     accuracy = accuracy_of(players) if accuracy is None else accuracy
     boundary = boundary_of(method)
