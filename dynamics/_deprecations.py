@@ -34,3 +34,29 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         return value
 
     return get
+
+
+def renamed_method(new: Callable[..., Any], old: str) -> Callable[..., Any]:
+    """A method under its old name.
+
+    Args:
+        new: the method.
+        old: its old name.
+
+    >>> class Table:
+    ...     def to_xarray(self):
+    ...         return "a dataset"
+    ...     to_dataset = renamed_method(to_xarray, "to_dataset")
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     Table().to_dataset(), str(caught[0].message)
+    ('a dataset', 'to_dataset is now to_xarray; the old name goes with the next release')
+    """
+
+    def method(*arguments: Any, **options: Any) -> Any:
+        text = f"{old} is now {new.__name__}; the old name goes with the next release"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return new(*arguments, **options)
+
+    method.__name__, method.__doc__ = old, f"The old name of `{new.__name__}`."
+    return method

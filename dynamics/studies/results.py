@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynamics._deprecations import renamed_method
 from dynamics._plain import plain, plain_fields
 from dynamics._printing import Described
 from dynamics.analysis.stability.boundary import KINDS, Boundary, boundary_of
@@ -231,3 +232,5 @@ class Results(Described):
                 **{k: str(v) for k, v in self.provenance.items()},
             },
         )
+
+    to_dataset = renamed_method(to_xarray, "to_dataset")
