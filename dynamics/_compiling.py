@@ -36,7 +36,8 @@ def filter_jit_quickly(function: Callable[..., Any], **options: Any) -> Callable
 
     @functools.cache  # asked for at the first call: it starts JAX's backend
     def program() -> Callable[..., Any]:
-        return eqx.filter_jit(function, compiler_options=quick_options(), **options)
+        jit: Any = eqx.filter_jit
+        return jit(function, compiler_options=quick_options(), **options)
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -83,4 +84,4 @@ def of_many(structure: Structure, count: int) -> Any:
 
 
 def _is_numeric(array: Any) -> bool:
-    return not jax.dtypes.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.extended)
+    return not jnp.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.extended)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from dynamics.compiler._jax import ClosedJaxpr, Jaxpr, bind, called, called_name, opened
 from dynamics.compiler._jax import is_literal as is_literal
@@ -200,12 +201,12 @@ SUMS = {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min"}
 
 
 def _is_one(value: Any) -> bool:
-    return not isinstance(value, jax.core.Tracer) and np.shape(value) == () and bool(np.asarray(value) == 1)
+    return not isinstance(value, Tracer) and np.shape(value) == () and bool(np.asarray(value) == 1)
 
 
 def _identity(value: Any) -> Any:
     """Equal for one and the same array, and for equal numbers."""
-    if not isinstance(value, jax.core.Tracer) and np.shape(value) == ():
+    if not isinstance(value, Tracer) and np.shape(value) == ():
         number = np.asarray(value)
         if number.dtype.kind in "bifu":
             return number.dtype, number.tobytes(), getattr(value, "weak_type", False)
@@ -278,5 +279,5 @@ class Program:
 
 def on_no_device(constant: Any) -> Any:
     """A constant as an array of NumPy: one that lies on a device would have to be moved to those of a mesh."""
-    env = isinstance(constant, jax.Array) and not isinstance(constant, jax.core.Tracer)
+    env = isinstance(constant, jax.Array) and not isinstance(constant, Tracer)
     return np.asarray(constant) if env and not jax.dtypes.issubdtype(constant.dtype, jax.dtypes.extended) else constant

@@ -51,7 +51,9 @@ class NoSide(ValueError):
     """A switch has no two sides that are known here; the message says which."""
 
 
-def on_sides(function: Callable[..., Any], signs: np.ndarray) -> Callable[..., tuple[Any, Float[Array, " switches"]]]:
+def on_sides(
+    function: Callable[..., Any], signs: np.ndarray | Array
+) -> Callable[..., tuple[Any, Float[Array, " switches"]]]:
     """A function of the same arguments that returns its values and gaps, with some switches held on one of their sides.
 
     It is the smooth piece that the program follows on these sides, continued across the switches: a comparison has the

@@ -676,6 +676,7 @@ def _concluded(
         return unravel(motion_of(velocity, *mode, at(players)).velocity).players
 
     def fields_of(points: tuple[Players, ...], probes: Array) -> tuple[Array, Array]:
+        assert before is not None
         norms, variation = norms_and_change(speeds, points[-1:], probes)
         # The sliding velocity is a mean of others, and vanishes up to their rounding.
         rounding = (

@@ -1,7 +1,7 @@
 """The Taylor expansion of a map or field at a point, in many digits."""
 
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -82,7 +82,7 @@ class Expansion:
         """The map or field at a point, of `object`."""
         return (yield from self.values([point]))[0]
 
-    def values(self, points: Sequence[np.ndarray]) -> Task[np.ndarray]:
+    def values(self, points: Iterable[np.ndarray]) -> Task[np.ndarray]:
         """The same at many points, of `object`, shape (points, n)."""
         return (yield Request(self, 0, None, np.array([*points], object)[:, None]))
 
@@ -369,10 +369,7 @@ class _Programs:
         whole = [by_place.get(place, requests[0]) for place in range(group.count)]  # of the others nobody asks
         count = max(len(request.rows) for request in requests)
         rows = np.stack([request.rows[np.minimum(np.arange(count), len(request.rows) - 1)] for request in whole])
-        points = [
-            expansion.point if by_place.get(place) is None or by_place[place].point is None else by_place[place].point
-            for place, expansion in enumerate(group.expansions)
-        ]
+        points = [_point_of(by_place.get(place), expansion) for place, expansion in enumerate(group.expansions)]
         try:
             values = group.values(requests[0].order, points, rows)
         except (NotEvaluated, ZeroDivisionError, TypeError):
@@ -382,8 +379,8 @@ class _Programs:
         return [values[self.groups[id(request.expansion)][1]][: len(request.rows)] for request in requests]
 
     def _single(self, request: Request) -> np.ndarray | NotEvaluated:
-        expansion, order, point, rows = request
-        points = [expansion.point if point is None else point]
+        expansion, order, _, rows = request
+        points = [_point_of(request, expansion)]
         try:
             group = self._group_of(expansion)
             if group.in_rows and len(rows) > 2:
@@ -394,6 +391,10 @@ class _Programs:
             return group.value(order, points, rows[None])[0]
         except (NotEvaluated, ZeroDivisionError) as error:
             return NotEvaluated(str(error))
+
+
+def _point_of(request: Request | None, expansion: Expansion) -> np.ndarray:
+    return expansion.point if request is None or request.point is None else request.point
 
 
 @functools.lru_cache(maxsize=64)

@@ -132,12 +132,13 @@ class _Reduction:
         # those of lower orders are solved for already.
         matrix = self.context.matrix([[radius ** (order + 2 * j) for j in range(CIRCLES)] for radius in radii])
         weights = (self.context.inverse(matrix))[0, :]
-        return {
+        terms: dict[tuple[int, int], Any] = {
             ((order + k) // 2, (order - k) // 2): sum(
                 weights[circle] * harmonic[k] for circle, harmonic in enumerate(harmonics)
             )
             for k in range(-order, order + 1, 2)
         }
+        return terms
 
     def solve(self, a: int, b: int, term: np.ndarray) -> None:
         value, bar = self.mode.value, self.context.conj(self.mode.value)

@@ -256,14 +256,16 @@ def function_at_rest(
     numbers alone. Arguments as in `linearise`.
     """
     dtype = _trees.float_dtype(players)
-    if rest is None:
-        rest = rest_state(*_trees.cast((game, method), dtype), players, key, _trees.cast(gradient_noise, dtype))
-    flat, _ = on_vectors(rest.of(_trees.cast(method, dtype)), rest.state, key)
+    exact_game, exact_method = _trees.cast((game, method), dtype)
+    at_rest = (
+        rest_state(exact_game, exact_method, players, key, _trees.cast(gradient_noise, dtype)) if rest is None else rest
+    )
+    flat, _ = on_vectors(at_rest.of(exact_method), at_rest.state, key)
 
     def function(vector: Array) -> Array:
-        return _values_at_rest(game, method, players, key, gradient_noise, rest, vector)
+        return _values_at_rest(game, method, players, key, gradient_noise, at_rest, vector)
 
-    return function, flat, player_coordinates(rest.state)
+    return function, flat, player_coordinates(at_rest.state)
 
 
 @eqx.filter_jit

@@ -16,7 +16,7 @@ from dynamics._printing import Described
 from dynamics.analysis.equilibria.newton import manifold_dimensions
 from dynamics.compiler.jaxprs import jaxpr_as_fun
 from dynamics.compiler.many_digits import NotEvaluated, Specialised, exact
-from dynamics.compiler.switches import NoSide, short_gaps, short_on_sides, shortened
+from dynamics.compiler.switches import NoSide, on_sides, short_gaps, short_on_sides, shortened
 
 MOST_SURFACES = 4  # whose combinations of sides are all looked at
 AT = 1e-12  # distance from a switch, relative to 1 + |x|, up to which a point is on it
