@@ -27,7 +27,7 @@ from _site import names  # noqa: E402
 # games, networks and distributions among `equinox.Module` are none either.
 QUESTIONS = {
     "Animation", "Claim", "Comparison", "Experiment", "Interval", "Ladder", "Linearisation", "Radius", "Reference",
-    "Seeds", "Shares", "Spread", "Study", "Survey", "TrainingLoop",
+    "Seeds", "Shares", "SpectralStudy", "Spread", "Study", "Survey", "TrainingLoop",
 }  # fmt: skip
 MODULES = {"Classifier", "Graph", "KernelFunction", "Operator", "Sample", "SplitModule", "WideNetwork"}
 # Results along an axis, and results of several rows; all others are single answers.

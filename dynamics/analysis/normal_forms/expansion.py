@@ -320,7 +320,7 @@ class _Programs:
     """The groups of the expansions of several tasks."""
 
     def __init__(self) -> None:
-        self.groups: dict[int, tuple[_Group, int]] = {}
+        self.groups: dict[int, tuple[_Group | None, int]] = {}
         self.alone: dict[int, _Group] = {}
         self.expansions: list[Expansion] = []  # which are named by their identity
 
@@ -334,7 +334,7 @@ class _Programs:
             shared.setdefault((id(group), order, -(-len(rows) // ROWS)), []).append(number)
         for members in shared.values():
             group = self.groups[id(requests[members[0]].expansion)][0]
-            if group.count > 1 and group.in_rows and len(members) * SHARE >= group.count:
+            if group is not None and group.in_rows and len(members) * SHARE >= group.count:
                 for number, answer in zip(members, self._together(group, [requests[i] for i in members]), strict=True):
                     answers[number] = answer
         pairs = zip(requests, answers, strict=True)
@@ -356,7 +356,7 @@ class _Programs:
                 except (NotEvaluated, ZeroDivisionError, TypeError):
                     group = None
                 for place, expansion in enumerate(chosen):
-                    self.groups[id(expansion)] = (group, place) if group else (self._group_of(expansion), 0)
+                    self.groups[id(expansion)] = group, place
 
     def _group_of(self, expansion: Expansion) -> _Group:
         if id(expansion) not in self.alone:

@@ -141,3 +141,17 @@ def test_cells_of_a_chart_are_reports():
         assert dy.ensembles.Predicted(cell).name == report.verdict
         names.add(str(report.verdict))
     assert "stable" in names and len(names) > 1
+
+
+def test_what_cannot_be_evaluated_is_a_reason_beside_others():
+    def coarse(x):
+        return spiral(jnp.ones(3), x) + (x.astype(jnp.float32) ** 2).astype(x.dtype)
+
+    for beside in ((), (spiral_of_ones, spiral_of_ones)):
+        first, *others = together([judged(function, (0.0, 0.0)) for function in (coarse, *beside)])
+        assert isinstance(first, NotDecided) and "float32" in str(first)
+        assert all(other[3] is not None for other in others)
+
+
+def spiral_of_ones(x):
+    return spiral(jnp.ones(3), x)
