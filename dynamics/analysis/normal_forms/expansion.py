@@ -120,15 +120,18 @@ class Expansion:
         for order in (1, 2, 3):
             terms.append((yield self._along(self.point, np.stack([along] * order, axis=1))))
         distances = [sign * self.context.mpf(size) for size in (PROBE, PROBE / 10) for sign in (1, -1)]
-        values = yield from self.values([self.point + h * direction for direction in along for h in distances])
-        for number, (first, second, third) in enumerate(zip(*terms, strict=True)):
-            left = []
-            for h, value in zip(distances, values[number * len(distances) :], strict=False):
-                expected = start + h * (first + h / 2 * (second + h / 3 * third))
-                left.append(self._norm(value - expected))
-            coarse, fine = max(left[:2]), max(left[2:])
-            scale = 1 + self._norm(start) + self._norm(first)
-            if not (fine <= coarse / 10**3.5 or fine <= scale * self.context.mpf(10) ** (8 - DIGITS)):
+        h = np.array(distances, object)[:, None]
+        points = self.point + h * along[:, None]
+        values = yield from self.values(points.reshape(-1, self.size))
+        first, second, third = (term[:, None] for term in terms)
+        expected = start + h * (first + h / 2 * (second + h / 3 * third))
+        left = values.reshape(points.shape) - expected
+        squares = (left * left).sum(axis=2)  # by direction and distance
+        for row, slope in zip(squares, terms[0], strict=True):
+            coarse, fine = self.context.sqrt(max(row[:2])), self.context.sqrt(max(row[2:]))
+            scale = 1 + self._norm(start) + self._norm(slope)
+            close = fine <= coarse / 10**3.5 or fine <= scale * self.context.mpf(10) ** (8 - DIGITS)
+            if not (close and all(map(self.context.isfinite, row))):
                 raise NotDecided(
                     "values next to the point do not follow its expansion to third order: it is not smooth enough "
                     "there, or its derivatives are not known to that many digits"
