@@ -4,7 +4,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Complex
@@ -18,7 +17,7 @@ from dynamics._progress import Shown
 from dynamics.analysis.stability.linearisation import jacobian_of
 from dynamics.directions import Consensus
 from dynamics.experiments.comparison import SEED, VARIANT, mean_and_error
-from dynamics.experiments.spectral_study import SpectralStudy
+from dynamics.experiments.spectral_study import SpectralStudy, players_at
 from dynamics.game import Game, Players
 from dynamics.gan import GAN
 from dynamics.networks.architectures import fully_connected
@@ -145,7 +144,7 @@ def _compute(updates: dict[str, Update], seeds: int, steps: int, width: int, pro
             show(done, f"{name}: trained")
             for seed in range(seeds):
                 for time in range(TIMES):
-                    players, others = (_at(reached[where], (seed, time)) for where in (name, UPDATES[0]))
+                    players, others = (players_at(reached[where], (seed, time)) for where in (name, UPDATES[0]))
                     values = eigenvalues(game, update, players)
                     spectra.append(values)
                     numbers = measures(values)
@@ -162,10 +161,6 @@ def _compute(updates: dict[str, Update], seeds: int, steps: int, width: int, pro
         {"eigenvalues": ((*dims, "eigenvalue"), eigen)} | {name: (dims, column) for name, column in columns.items()},
         {VARIANT: list(updates), STEP: steps // (TIMES - 1) * np.arange(TIMES)},
     )
-
-
-def _at(states: Players, place: tuple[int, int]) -> Players:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf[place]), states)
 
 
 def eigenvalues(game: Game, update: Update, players: Players) -> Complex[np.ndarray, " n"]:

@@ -16,7 +16,7 @@ from dynamics._progress import Shown
 from dynamics.analysis.stability.leading import Leading
 from dynamics.analysis.stability.verdict import stability
 from dynamics.experiments.comparison import SEED, mean_and_error
-from dynamics.experiments.spectral_study import SpectralStudy
+from dynamics.experiments.spectral_study import SpectralStudy, players_at
 from dynamics.game import Players
 from dynamics.gan import GAN
 from dynamics.networks.architectures import fully_connected
@@ -167,7 +167,7 @@ def _compute(sizes: dict[str, int], weights: np.ndarray, rates: np.ndarray, prog
         spectra = np.full((len(weights), len(keys), LEADING), complex("nan"))
         for row, weight in enumerate(weights):
             for seed in range(len(keys)):
-                players = _at(reached, (row, seed))
+                players = players_at(reached, (row, seed))
                 lost[row, seed] = bool(failed(weight, players))
                 if not lost[row, seed]:
                     values = _steepest(exact(weight), players)
@@ -196,10 +196,6 @@ def _compute(sizes: dict[str, int], weights: np.ndarray, rates: np.ndarray, prog
         },
         {"weight": weights, "rate": rates},
     )
-
-
-def _at(states: Players, place: tuple[int, int]) -> Players:
-    return jax.tree.map(lambda leaf: leaf[place], states)
 
 
 def _steepest(game: GAN, players: Players) -> Complex[np.ndarray, " k"]:

@@ -5,10 +5,19 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
+
 from dynamics.experiments.comparison import ENDS, SEED, mean_and_error
+from dynamics.game import Players
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+def players_at(states: Players, place: tuple[int, int]) -> Players:
+    """The players of one of many trainings, at one of many times."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[place]), states)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,12 +6,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from dynamics._files import put_in_place, write_files
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Problems = list[tuple[str, Exception]]
+
+
+def about(asked: Any) -> dict[str, Any]:
+    """The first entries of `results.json`: what was asked, and on which device."""
+    settings, device = dict(asked.settings), jax.devices()[0].device_kind
+    return {"name": asked.name, "title": asked.title, "settings": settings, "device": device}
+
+
+def listed(title: str, findings: Sequence[str]) -> str:
+    """What the numbers say under the title, a line each."""
+    return "\n".join([f"{title}:", *(f"  {line}" for line in findings)])
 
 
 def how_to_repeat(settings: Mapping[str, Any], command: str) -> list[str]:

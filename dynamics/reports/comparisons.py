@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-
 from dynamics._plain import plain
 from dynamics.experiments.comparison import VARIANT, Comparison
-from dynamics.reports._folder import how_to_repeat, writer
+from dynamics.reports._folder import about, how_to_repeat, listed, writer
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,10 +19,7 @@ def to_json(comparison: Comparison, dataset: "xr.Dataset") -> dict[str, Any]:
     names = [VARIANT, *comparison.axes, "seed"]
     return plain(
         {
-            "name": comparison.name,
-            "title": comparison.title,
-            "settings": dict(comparison.settings),
-            "device": jax.devices()[0].device_kind,
+            **about(comparison),
             "axes": {name: dataset[name].values.tolist() for name in names},
             "measures": {str(name): column.transpose(*names).values for name, column in dataset.data_vars.items()},
             "findings": comparison.findings(dataset),
@@ -34,7 +29,7 @@ def to_json(comparison: Comparison, dataset: "xr.Dataset") -> dict[str, Any]:
 
 def summary(comparison: Comparison, dataset: "xr.Dataset") -> str:
     """What the numbers say, a line each."""
-    return "\n".join([f"{comparison.title}:", *(f"  {line}" for line in comparison.findings(dataset))])
+    return listed(comparison.title, comparison.findings(dataset))
 
 
 def markdown(comparison: Comparison, dataset: "xr.Dataset", command: str | None = None) -> str:

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from dynamics import _trees
 from dynamics._plain import plain
 from dynamics.experiments import Experiment
-from dynamics.reports._folder import Problems, how_to_repeat, write_folder
+from dynamics.reports._folder import Problems, about, how_to_repeat, write_folder
 from dynamics.training import Training
 
 LOG, CHECKPOINTS = "log.csv", "checkpoints"
@@ -21,11 +20,8 @@ def to_json(experiment: Experiment, training: Training) -> dict[str, Any]:
     """Settings, ending, losses and metrics as plain Python data; what is not finite becomes `None`."""
     return plain(
         {
-            "name": experiment.name,
-            "title": experiment.title,
-            "settings": dict(experiment.settings),
+            **about(experiment),
             "numbers": [_trees.size(player) for player in experiment.players],
-            "device": jax.devices()[0].device_kind,
             "ending": training.ending.name,
             "step": training.step,
             "steps": training.steps,

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from dynamics._plain import plain
 from dynamics.experiments.ladder import BLUR, FLOORS, IN_TIME, MEANS, SPREAD, START, Ladder, findings, reached
-from dynamics.reports._folder import how_to_repeat, writer
+from dynamics.reports._folder import about, how_to_repeat, listed, writer
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,10 +29,7 @@ def to_json(ladder: Ladder, dataset: "xr.Dataset") -> dict[str, Any]:
     """Settings, findings and all numbers; complex numbers as pairs, `None` for what is not finite."""
     return plain(
         {
-            "name": ladder.name,
-            "title": ladder.title,
-            "settings": dict(ladder.settings),
-            "device": jax.devices()[0].device_kind,
+            **about(ladder),
             "axes": {str(name): column.values.tolist() for name, column in dataset.coords.items()},
             "values": {str(name): column.values for name, column in dataset.data_vars.items()},
             "findings": findings(ladder, dataset),
@@ -43,7 +39,7 @@ def to_json(ladder: Ladder, dataset: "xr.Dataset") -> dict[str, Any]:
 
 def summary(ladder: Ladder, dataset: "xr.Dataset") -> str:
     """What the numbers say, a line each."""
-    return "\n".join([f"{ladder.title}:", *(f"  {line}" for line in findings(ladder, dataset))])
+    return listed(ladder.title, findings(ladder, dataset))
 
 
 def markdown(ladder: Ladder, dataset: "xr.Dataset", command: str | None = None) -> str:

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-
 from dynamics._plain import plain
 from dynamics.experiments.spectral_study import SpectralStudy
-from dynamics.reports._folder import how_to_repeat, writer
+from dynamics.reports._folder import about, how_to_repeat, listed, writer
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,10 +22,7 @@ def to_json(study: SpectralStudy, dataset: "xr.Dataset") -> dict[str, Any]:
     """Settings, findings and all numbers; complex numbers as pairs, `None` for what is not finite."""
     return plain(
         {
-            "name": study.name,
-            "title": study.title,
-            "settings": dict(study.settings),
-            "device": jax.devices()[0].device_kind,
+            **about(study),
             "axes": {str(name): column.values.tolist() for name, column in dataset.coords.items()},
             "values": {
                 str(name): {"axes": list(map(str, column.dims)), "values": column.values}
@@ -40,7 +35,7 @@ def to_json(study: SpectralStudy, dataset: "xr.Dataset") -> dict[str, Any]:
 
 def summary(study: SpectralStudy, dataset: "xr.Dataset") -> str:
     """What the numbers say, a line each."""
-    return "\n".join([f"{study.title}:", *(f"  {line}" for line in study.findings(dataset))])
+    return listed(study.title, study.findings(dataset))
 
 
 def markdown(study: SpectralStudy, dataset: "xr.Dataset", command: str | None = None) -> str:

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from dynamics._plain import plain
 from dynamics.experiments.survey import BLUR, RATIOS, Survey
-from dynamics.reports._folder import how_to_repeat, writer
+from dynamics.reports._folder import about, how_to_repeat, listed, writer
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,10 +22,7 @@ def to_json(survey: Survey, dataset: "xr.Dataset") -> dict[str, Any]:
     axes = {str(name): column.values.tolist() for name, column in dataset.coords.items()}
     return plain(
         {
-            "name": survey.name,
-            "title": survey.title,
-            "settings": dict(survey.settings),
-            "device": jax.devices()[0].device_kind,
+            **about(survey),
             "axes": axes,
             "values": {str(name): column.values for name, column in dataset.data_vars.items()},
             "left_out": dict(survey.left_out),
@@ -37,7 +33,7 @@ def to_json(survey: Survey, dataset: "xr.Dataset") -> dict[str, Any]:
 
 def summary(survey: Survey, dataset: "xr.Dataset") -> str:
     """What the numbers say, a line each."""
-    return "\n".join([f"{survey.title}:", *(f"  {line}" for line in survey.findings(survey, dataset))])
+    return listed(survey.title, survey.findings(survey, dataset))
 
 
 def markdown(survey: Survey, dataset: "xr.Dataset", command: str | None = None) -> str:

@@ -1,7 +1,7 @@
 """The solution of an ODE or an SDE, by diffrax."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -87,21 +87,34 @@ def solver_options(
     return SolverOptions(solver, stepsize_controller, dt0, max_steps, adjoint, key)
 
 
+class Problem(NamedTuple):
+    """What is asked of a flow.
+
+    Attributes:
+        game, flow, state: what moves, and from where.
+        until: the final time.
+        saves: the times at which players are saved; `None`: at the end alone.
+        options: of the solver.
+        thresholds: tolerance and limit of `dynamics.simulate`.
+        measures: by name.
+        classify: whether outcome, rate and period are wanted.
+    """
+
+    game: Game
+    flow: AbstractFlow
+    state: State
+    until: Array
+    saves: Array | None
+    options: SolverOptions
+    thresholds: tuple[Array, Array]
+    measures: tuple[tuple[str, Measure], ...]
+    classify: bool
+
+
 @cheap_jit
-def _run_flow(
-    game: Game,
-    flow: AbstractFlow,
-    state: State,
-    until: Array,
-    saves: Array | None,
-    options: SolverOptions,
-    thresholds: tuple[Array, Array],
-    measures: tuple[tuple[str, Measure], ...],
-    classify: bool,
-    meter: diffrax.AbstractProgressMeter,
-) -> tuple[Run, Summary, Open | None]:
+def _run_flow(problem: Problem, meter: diffrax.AbstractProgressMeter) -> tuple[Run, Summary, Open | None]:
+    game, flow, state, until, saves, options, (_, limit), _, classify = problem
     controller, dt0 = options.stepsize_controller, options.dt0
-    _, limit = thresholds
     dtype = until.dtype
     start = _trees.norm(state.players)
     # diffrax stumbles over empty containers in a state (an empty memory, say), so it gets the bare leaves.
@@ -162,7 +175,7 @@ def _run_flow(
         steps=solution.stats["num_steps"],
         watch=controller_state[1] if classify else None,
     )
-    return concluded(game, flow, state, until, saves, solved, controller, thresholds, measures, classify)
+    return concluded(problem, solved)
 
 
 class Solved(eqx.Module):
@@ -193,16 +206,8 @@ def samples_of(until: Array) -> Array:
 
 
 def concluded(
-    game: Game,
-    flow: AbstractFlow,
-    state: State,
-    until: Array,
-    saves: Array | None,
+    problem: Problem,
     solved: Solved,
-    controller: diffrax.AbstractStepSizeController,
-    thresholds: tuple[Array, Array],
-    measures: tuple[tuple[str, Measure], ...],
-    classify: bool,
     fields_of: Callable[[tuple[Players, ...], Array], tuple[Array, Array]] | None = None,
 ) -> tuple[Run, Summary, Open | None]:
     """The run that a solution makes: outcome, rate and measures.
@@ -211,7 +216,7 @@ def concluded(
         fields_of: norms of the field at some points, and how much it changes around the last one; default those of the
             game's field.
     """
-    tolerance, limit = thresholds
+    game, flow, state, until, saves, options, (tolerance, limit), measures, classify = problem
     dtype, start = until.dtype, _trees.norm(state.players)
 
     def flat_players(point: State) -> tuple[Array, ...]:
@@ -229,7 +234,7 @@ def concluded(
     reached = solved.times[last]
     if solved.watch is not None:
         watch, grid = solved.watch, samples_of(until)
-        tolerances = [getattr(controller, name, None) for name in ("rtol", "atol")]
+        tolerances = [getattr(options.stepsize_controller, name, None) for name in ("rtol", "atol")]
         accuracy = max([float(jnp.finfo(dtype).eps), *(value for value in tolerances if value is not None)])
         points = jax.vmap(flat_players)(at(slice(-1)))
         covered, sizes = _distances(final.players, state.players), _trees.norms(final.players)

@@ -21,7 +21,7 @@ from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Players, advice_on_lists, as_losses, as_players, variables_of
 from dynamics.outcomes import Summary
 from dynamics.recurrence import Open
-from dynamics.simulation.flows import SolverOptions, _run_flow, _save_times, solver_options
+from dynamics.simulation.flows import Problem, _run_flow, _save_times, solver_options
 from dynamics.simulation.maps import _run_update, _run_with_any_steps, _Schedule
 from dynamics.simulation.result import Measure, Pieces, Run
 from dynamics.simulation.second_look import _decided
@@ -164,28 +164,25 @@ def simulate(
         adjoint=adjoint,
         key=key,
     )
-    until, asked = _number(until, dtype), tuple(measures.items())
-    known = is_concrete((game, method, state, until, saves, options, thresholds))
+    end, asked = _number(until, dtype), tuple(measures.items())
+    known = is_concrete((game, method, state, end, saves, options, thresholds))
     if sliding is True and not known:
         raise ValueError("sliding is True under jax.jit, jax.vmap or a derivative; leave it away there")
-    note = ""
+    problem = Problem(game, method, state, end, saves, options, thresholds, asked, bool(classify))
+    note, short_steps = "", stepsize_controller is None
     if sliding is True:
         try:
-            return _through_jumps(
-                game, method, state, until, saves, options, stepsize_controller, thresholds, asked, classify
-            )
+            return _through_jumps(problem, short_steps)
         except NotFollowed as reason:
             note = f"Solved by an ordinary solver: the flow cannot be followed through jumps, as {reason}."
-    ran = _run_flow(game, method, state, until, saves, options, thresholds, asked, bool(classify), meter)
+    ran = _run_flow(problem, meter)
     run = _decided(game, method, key, *ran)
     if note:
         nothing = Pieces(jnp.zeros(0, dtype), jnp.zeros(0, jnp.int32), note)
         return eqx.tree_at(lambda r: r.pieces, run, nothing, is_leaf=lambda leaf: leaf is None)
     if sliding == "auto" and known and bool(run.gave_up) and not isinstance(method, NoisyFlow):
         try:
-            other = _through_jumps(
-                game, method, state, until, saves, options, stepsize_controller, thresholds, asked, classify
-            )
+            other = _through_jumps(problem, short_steps)
         except NotFollowed:
             return run
         if float(other.reached) > float(run.reached):
@@ -193,25 +190,18 @@ def simulate(
     return run
 
 
-def _through_jumps(
-    game: Game,
-    flow: AbstractFlow,
-    state: State,
-    until: Any,
-    saves: Array | None,
-    options: SolverOptions,
-    controller: diffrax.AbstractStepSizeController | None,
-    thresholds: tuple[Array, Array],
-    measures: tuple[tuple[str, Measure], ...],
-    classify: bool,
-) -> Run:
-    """A flow in the sense of Filippov; see `dynamics.simulation.sliding`."""
-    if controller is None:
-        longest = until * LONGEST_STEP
+def _through_jumps(problem: Problem, short_steps: bool) -> Run:
+    """A flow in the sense of Filippov; see `dynamics.simulation.sliding`.
+
+    Args:
+        problem: what is asked.
+        short_steps: keep the solver's steps below `LONGEST_STEP` of the whole time, as nobody has chosen a controller.
+    """
+    if short_steps:
+        longest, options = problem.until * LONGEST_STEP, problem.options
         controller = eqx.tree_at(lambda c: c.dtmax, options.stepsize_controller, longest, is_leaf=lambda x: x is None)
-        options = eqx.tree_at(lambda o: o.stepsize_controller, options, controller)
-    ran = run_through_jumps(game, flow, state, until, saves, options, thresholds, measures, bool(classify))
-    return _decided(game, flow, None, *ran)
+        problem = problem._replace(options=eqx.tree_at(lambda o: o.stepsize_controller, options, controller))
+    return _decided(problem.game, problem.flow, None, *run_through_jumps(problem))
 
 
 def _check_saves(count: int, players: Players, variables: PyTree) -> None:

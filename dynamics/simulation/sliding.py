@@ -24,8 +24,8 @@ from dynamics.game import Game, Players
 from dynamics.outcomes import Outcome, Summary, marks
 from dynamics.recurrence import Open
 from dynamics.simulation.ending import _distance, norms_and_change
-from dynamics.simulation.flows import SAMPLES, Solved, SolverOptions, concluded, samples_of
-from dynamics.simulation.result import Measure, Pieces, Run
+from dynamics.simulation.flows import SAMPLES, Problem, Solved, SolverOptions, concluded, samples_of
+from dynamics.simulation.result import Pieces, Run
 from dynamics.solver_watch import SolverWatch, watched
 from dynamics.updates.base import State
 
@@ -558,17 +558,7 @@ def _on_switch(
     return np.concatenate([np.minimum(position[:1], until), position[1:]])
 
 
-def run_through_jumps(
-    game: Game,
-    flow: AbstractFlow,
-    state: State,
-    until: Array,
-    saves: Array | None,
-    options: SolverOptions,
-    thresholds: tuple[Array, Array],
-    measures: tuple[tuple[str, Measure], ...],
-    classify: bool,
-) -> tuple[Run, Summary, Open | None]:
+def run_through_jumps(problem: Problem) -> tuple[Run, Summary, Open | None]:
     """A flow in the sense of Filippov, from one switch of its field to the next one.
 
     On a surface at which the field jumps the solution goes on to the side that leads away from it, or slides along it
@@ -577,12 +567,13 @@ def run_through_jumps(
     Raises:
         NotFollowed: the flow has noise, no switches, or too many; its program rounds or sorts.
     """
+    game, flow, state, until, saves, options, (_, limit), _, classify = problem
     if isinstance(flow, NoisyFlow):
         raise NotFollowed("it has noise")
     # In double precision where there is one, with the numbers that the game has: events need it.
     dtype, wide = until.dtype, jnp.result_type(float)
     vectors = _Vectors(*_trees.cast((game, flow, state), wide))
-    given, settings, limit = _trees.cast((saves, options, jnp.asarray(thresholds[1])), wide)
+    given, settings, limit = _trees.cast((saves, options, jnp.asarray(limit)), wide)
     followed = _follow(vectors, float(until), given, settings, limit, classify)
     count = int(np.sum(np.isfinite(followed.times)))
     times = np.concatenate([followed.times, [np.inf]])
@@ -605,20 +596,7 @@ def run_through_jumps(
             [_speeds_at(vectors, followed, times[place], states[place]) for place in marks(SAMPLES + 1)[:-1]]
         ).astype(dtype)
     mode = tuple(map(jnp.asarray, side[:3]))
-    run, summary, open_ = _concluded(
-        game,
-        flow,
-        state,
-        until,
-        saves,
-        solved,
-        options.stepsize_controller,
-        thresholds,
-        measures,
-        classify,
-        before,
-        mode,
-    )
+    run, summary, open_ = _concluded(problem, solved, before, mode)
     surfaces = jnp.asarray([each.surfaces for each in followed.sides])
     pieces = Pieces(jnp.asarray(np.array(followed.starts), dtype), surfaces, followed.note)
     speed, outcome, needed = run.residual, run.outcome, run.needed
@@ -650,22 +628,11 @@ def _speeds_at(vectors: _Vectors, followed: _Followed, time: Any, state: np.ndar
 
 @cheap_jit
 def _concluded(
-    game: Game,
-    flow: AbstractFlow,
-    state: State,
-    until: Array,
-    saves: Array | None,
-    solved: Solved,
-    controller: diffrax.AbstractStepSizeController,
-    thresholds: tuple[Array, Array],
-    measures: tuple[tuple[str, Measure], ...],
-    classify: bool,
-    before: Array | None,
-    mode: tuple[Array, Array, Array],
+    problem: Problem, solved: Solved, before: Array | None, mode: tuple[Array, Array, Array]
 ) -> tuple[Run, Summary, Open | None]:
     """The run; where it slides at the end the sliding velocity takes the place of the game's field."""
-    velocity = velocity_of(game, flow, state)
-    unravel = ravel_pytree(state)[1]
+    velocity = velocity_of(problem.game, problem.flow, problem.state)
+    unravel = ravel_pytree(problem.state)[1]
     last = jnp.sum(jnp.isfinite(solved.times)) - 1
     end = ravel_pytree(jax.tree.map(lambda leaf: leaf[last], solved.sampled))[0]
 
@@ -684,16 +651,4 @@ def _concluded(
         )
         return jnp.concatenate([before, norms]), variation + rounding
 
-    return concluded(
-        game,
-        flow,
-        state,
-        until,
-        saves,
-        solved,
-        controller,
-        thresholds,
-        measures,
-        classify,
-        None if before is None else fields_of,
-    )
+    return concluded(problem, solved, None if before is None else fields_of)

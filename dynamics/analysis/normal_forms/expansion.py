@@ -243,7 +243,7 @@ class _Group:
 
     def __init__(self, expansions: Sequence[Expansion]):
         self.expansions, self.count, first = expansions, len(expansions), expansions[0]
-        self.size, self.position = first.size, first.position
+        self.size = first.size
         self.in_rows = True  # whether the programs can be evaluated at many points at once
         # Without what vanishes and what is never used: derivatives of that would only take time.
         if self.count == 1:
