@@ -19,6 +19,7 @@ class Outcome(enum.IntEnum):
     chaotic = 4
     stalled = 5
     not_a_number = 6
+    power_law = 7
 
     @property
     def advice(self) -> str:
@@ -43,6 +44,9 @@ _ADVICE = {
     Outcome.not_a_number: "A gradient is not a number (NaN or infinite) although the players are finite. The usual "
     "causes: a norm or square root at 0, a logarithm of 0 or of a negative number, 0 / 0; add a small constant under "
     "the root, or use jnp.where inside the function on both sides.",
+    Outcome.power_law: "The amplitude shrinks by a power of time, see run.exponent: slower than any rate, and no "
+    "cycle. So games come to rest whose linear part does not decide; dynamics.stability gives the law, report.decay. A "
+    "longer run can end otherwise where a weak linear part takes over.",
 }
 
 
@@ -90,14 +94,22 @@ class Summary(NamedTuple):
     doubt: Array
     steady: Array  # whether the amplitude is constant
     needed: Array  # steps, or time, that would decide; NaN where nothing tells, or nothing is to be decided
+    exponent: Array  # p where the amplitude shrinks like a power t^-p, else NaN
 
 
 CLOSED = 0.02  # of the amplitude, within which an orbit comes back
 ALIKE = 0.05  # of the amplitude, within which that of two stretches of a run is constant
 WIDE = 0.1  # of the amplitude: more than the turns of a slow spiral differ by
+TREND = 0.002  # of the amplitude, from quarter to quarter: less is no trend
+FAR = 0.25  # of the amplitude, from where it would go
 SHRINKING = 0.97  # of the amplitude a quarter before: three times in a row no attractor shows by chance
 FEWEST_CROSSINGS = 3  # in the last quarter, to count turns
 STEPS_IN_TURN = 10  # below which a point of crossing, between two steps, is not known as well as that
+WINDOWS = (8, 12, 16, 24, 32, 48, 64)  # sixty-fourths of a run: three octaves in which a power law has to hold
+ORIGINS = (-0.5, 0.0, 1.0, 2.0, 4.0)  # sixty-fourths of a run: how long before the run the law may have begun
+STRAIGHT = 0.02  # of the fall of the logarithm: its distance from a line, root mean square
+EXPONENTS = (1.0, 0.5, 0.25)  # of the distance to a point where the lowest term is of second, third and fifth order
+NEAR_EXPONENT = 0.06  # relative distance from one of these; of finite runs
 
 
 def probe_sizes(
@@ -145,7 +157,8 @@ def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
       the field does not vanish;
     * cycling: the amplitude of the last two quarters agrees within 5 %, player by player, and the orbit's centre was
       crossed at least three times in the same direction, always at the same point, within 2 % of the amplitude, on
-      turns of ten steps or more;
+      turns of ten steps or more; and it is on no way to another amplitude, as that of a slow spiral is;
+    * power law: over the last seven eighths of the run the amplitude shrinks like t^-p; see `_power_law`;
     * undecided: anything else. A bounded motion that has crossed its centre, at other points every time, is in doubt:
       see `dynamics.recurrence`.
 
@@ -179,14 +192,16 @@ def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
     stalled = jnp.all((at_floor & ~drifting) | stopping) & numbers
 
     alike = jnp.abs(quarters[3] - quarters[2]) <= ALIKE * quarters[2]
-    steady = jnp.all(alike | settled) & (evidence.crossings >= FEWEST_CROSSINGS) & ~jnp.all(settled)
     turn = (evidence.last - evidence.first) / jnp.maximum(evidence.crossings - 1, 1)
+    steady = jnp.all(alike | settled) & (evidence.crossings >= FEWEST_CROSSINGS) & ~jnp.all(settled)
+    steady &= ~_trending(evidence, turn)
     # On a line every crossing is at the same point.
     closed = evidence.plane & (turn >= STEPS_IN_TURN * evidence.step)
     closed &= jnp.all(evidence.section <= CLOSED * quarters[3] + floor)
     cycling = steady & closed
+    exponent = _power_law(evidence)
     outcome = jnp.select(
-        [failed, outside, converged, stalled, growing, cycling],
+        [failed, outside, converged, stalled, growing, cycling, jnp.isfinite(exponent)],
         [
             Outcome.not_a_number,
             Outcome.diverged,
@@ -194,9 +209,11 @@ def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
             Outcome.stalled,
             Outcome.diverged,
             Outcome.cycling,
+            Outcome.power_law,
         ],
         Outcome.undecided,
     ).astype(jnp.int8)
+    exponent = jnp.where(outcome == Outcome.power_law, exponent, jnp.nan)
     open_ = outcome == Outcome.undecided
     # What neither shrinks nor grows from quarter to quarter, or crosses its centre further apart than a spiral does,
     # may be an attractor that was not seen whole; what shrinks from each quarter to the next one is on its way to rest.
@@ -213,11 +230,25 @@ def summarise(evidence: Evidence, tolerance: Array, limit: Array) -> Summary:
     # Beats may hide a slow growth from two quarters; the slope over half of the run and a third quarter see more of it.
     constant = steady & ~(jnp.abs(rate) * _length(evidence) / 4 > ALIKE)
     constant &= jnp.all((jnp.abs(quarters[2] - quarters[1]) <= 2 * ALIKE * quarters[1]) | settled)
-    return Summary(outcome, rate, period, doubt, constant, _needed(evidence, tolerance, open_, turn, rate))
+    return Summary(outcome, rate, period, doubt, constant, _needed(evidence, tolerance, open_, turn, rate), exponent)
 
 
 def _norm(numbers: Float[Array, " players"]) -> Array:
     return jnp.sqrt(jnp.sum(numbers**2))
+
+
+def _trending(evidence: Evidence, turn: Array) -> Array:
+    """Whether the amplitude is on its way to one that is further off than a quarter of what it is.
+
+    Two differences in the same direction, each larger than what points between the widest ones of a turn leave open,
+    and no smaller the second time than a cycle that attracts within the run lets it be.
+    """
+    _, second, third, fourth = (_norm(quarter) for quarter in evidence.quarters)
+    before, after = third - second, fourth - third
+    missed = 0.5 * (np.pi * evidence.step / jnp.where(turn > 0, turn, jnp.inf)) ** 2
+    least = (TREND + missed) * fourth + _norm(evidence.floor)
+    same_way = (before * after > 0) & (jnp.minimum(jnp.abs(before), jnp.abs(after)) > least)
+    return same_way & (after**2 > FAR * fourth * (jnp.abs(before) - jnp.abs(after)))
 
 
 def _creeping(evidence: Evidence) -> Array:
@@ -229,6 +260,36 @@ def _creeping(evidence: Evidence) -> Array:
     (_, before, middle, end), (early, late) = evidence.fields, evidence.moved
     one_way = (late >= 0.9 * evidence.quarters[3]) & (end <= 0.95 * middle)
     return one_way & ((end * late) * (before - middle) >= 0.98 * (middle * early) * (middle - end))
+
+
+def _power_law(evidence: Evidence) -> Array:
+    """The exponent p of a distance that shrinks like t^-p over the last seven eighths of the run, else NaN.
+
+    The logarithm of the largest amplitude in six windows, three octaves together, has to lie on a line over the
+    logarithm of the time; the law may have begun a little before the run. What moves one way covers in each segment
+    what its distance loses there: one power more. Sums of exponentials come close to many powers, but powers are of
+    few kinds: p = 1, 1/2 and 1/4, where a term of second, third or fifth order stops a field.
+    """
+    amplitudes, times = evidence.amplitudes, evidence.times
+    length, unit = _length(evidence), _length(evidence) / 64
+    edges = length * jnp.asarray(WINDOWS, times.dtype) / 64
+    inside = (times >= edges[:-1, None]) & (times < edges[1:, None]) & (amplitudes > 0) & jnp.isfinite(amplitudes)
+    widest = jnp.where(inside, amplitudes, 0)
+    place, size = jnp.argmax(widest, axis=1), jnp.max(widest, axis=1)
+    seen = jnp.all(size > jnp.maximum(4 * _norm(evidence.floor), 0))
+    logs = jnp.log(jnp.where(seen, size, 1))
+    shifted = times[place] + unit * jnp.asarray(ORIGINS, times.dtype)[:, None]
+    ahead = jnp.log(jnp.where(seen, shifted, 1))
+    ahead = ahead - jnp.mean(ahead, axis=1, keepdims=True)
+    below = logs - jnp.mean(logs)
+    spread = jnp.sum(ahead**2, axis=1)
+    power = -jnp.sum(ahead * below, axis=1) / jnp.where(spread > 0, spread, 1)
+    off = jnp.sqrt(jnp.mean((below + power[:, None] * ahead) ** 2, axis=1))
+    bent = off / jnp.maximum(power * (ahead[:, -1] - ahead[:, 0]), jnp.finfo(logs.dtype).tiny)
+    best = jnp.argmin(bent)
+    exponent = power[best] - jnp.where(evidence.crossings > 0, 0, 1)
+    of_a_kind = jnp.any(jnp.abs(exponent / np.asarray(EXPONENTS) - 1) <= NEAR_EXPONENT)
+    return jnp.where(seen & (bent[best] <= STRAIGHT) & of_a_kind, exponent, jnp.nan)
 
 
 def _length(evidence: Evidence) -> Array:

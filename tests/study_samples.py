@@ -99,6 +99,7 @@ def cell(
         outcome=outcome,
         rate=damping * (1 + 0.02 * noise.standard_normal()) if rate is None else rate,
         period=2 * np.pi / turn if outcome == "cycling" else float("nan"),
+        exponent=0.5 if outcome == "power_law" else float("nan"),
         residual=1e-12 if outcome == "converged" else 0.3,
         distance=1e-12 if outcome == "converged" else 0.5,
         steps=2000.0,

@@ -429,6 +429,7 @@ def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[s
         outcome=run.outcome,
         rate=run.rate,
         period=run.period,
+        exponent=run.exponent,
         residual=run.residual,
         steps_to_tolerance=_steps_to_tolerance(run, recipe),
         final=run.final,

@@ -27,7 +27,7 @@ PREDICTED = ("predicted_verdict", "predicted_smoothness", "predicted_rate", "pre
 PLAYER = re.compile("player_|equilibrium_[0-9]")  # how names of variables of the players begin
 CERTIFICATE = ("equilibrium_residual", "equilibrium_distance", "equilibrium_condition", "equilibrium_steps")
 RESERVED = (
-    *("outcome", "simulated_rate", "period", "residual", "steps_to_tolerance", "duration"),
+    *("outcome", "simulated_rate", "period", "exponent", "residual", "steps_to_tolerance", "duration"),
     *PREDICTED,
     *CERTIFICATE,
 )
@@ -105,6 +105,7 @@ def described(kind: str, resolution: float) -> dict[str, dict[str, Any]]:
         "outcome": {"long_name": "what became of the run", "flag_values": values, "flag_meanings": meanings},
         "simulated_rate": {"long_name": "slope of the logarithm of the amplitude along the run", "units": per},
         "period": {"long_name": "length of one turn of a cycle", "units": time},
+        "exponent": {"long_name": "p where the distance to rest shrinks like t^-p", "units": "1"},
         "residual": {"long_name": "norm of the field at the end", "units": "1"},
         "steps_to_tolerance": {
             "long_name": "when the distance to the end has fallen for good below the tolerance times its largest value",

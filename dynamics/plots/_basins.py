@@ -15,7 +15,7 @@ _WITHOUT_END = {
     "cycling": style.OUTCOMES["cycling"],
     "rotating": "#A6761D",
     "diverged": style.OUTCOMES["diverged"],
-    **{name: style.OUTCOMES[name] for name in ("chaotic", "stalled", "not_a_number", "undecided")},
+    **{name: style.OUTCOMES[name] for name in ("chaotic", "stalled", "power_law", "not_a_number", "undecided")},
 }
 _MOST_ENTRIES = 12  # in the legend
 

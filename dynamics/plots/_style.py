@@ -26,6 +26,7 @@ OUTCOMES = {
     "undecided": GREY,
     "chaotic": "#8E5EA2",
     "stalled": "#3A9D6E",
+    "power_law": "#56B4E9",
     "not_a_number": INK,
 }
 OUTCOME_MARKS = {
@@ -35,6 +36,7 @@ OUTCOME_MARKS = {
     "undecided": "D",
     "chaotic": "*",
     "stalled": "v",
+    "power_law": "p",
     "not_a_number": "P",
 }
 VERDICTS = {"stable": BLUE, "unstable": VERMILLION, "marginal": GOLD, "neutral": "#3A9D6E"}

@@ -34,6 +34,7 @@ _LETTERS = {
     "undecided": "?",
     "chaotic": "X",
     "stalled": "S",
+    "power_law": "P",
     "not_a_number": "N",
 }
 _ORDER = list(_LETTERS)
@@ -45,6 +46,7 @@ _STYLES = {
     "undecided": "dim",
     "chaotic": "magenta",
     "stalled": "green",
+    "power_law": "cyan",
     "not_a_number": "reverse",
 }
 

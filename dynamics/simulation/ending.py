@@ -51,6 +51,7 @@ def _finish(game, state, saved, steps, measures, key, summary, residual, solver_
         reached=reached,
         failed=failed,
         needed=summary.needed,
+        exponent=summary.exponent,
         gave_up=gave_up,
     )
 
@@ -103,4 +104,4 @@ def _only_divergence(travelled: Array, start: Array, limit: Array) -> Summary:
     outcome = jnp.where(inside, jnp.int8(Outcome.undecided), jnp.int8(Outcome.diverged))
     unknown = jnp.full_like(travelled, jnp.nan)
     no = jnp.zeros((), bool)
-    return Summary(outcome, unknown, unknown, jnp.zeros((), jnp.int8), no, unknown)
+    return Summary(outcome, unknown, unknown, jnp.zeros((), jnp.int8), no, unknown, unknown)

@@ -261,6 +261,7 @@ def concluded(
             period=jnp.where(ended, summary.period, jnp.nan),
             doubt=doubt.astype(jnp.int8),
             needed=jnp.where(ended, summary.needed, jnp.nan),
+            exponent=jnp.where(ended, summary.exponent, jnp.nan),
         )
         length = jnp.minimum(turn / STEPS_PER_TURN, until / 8 / jnp.maximum(watch.steps, 1))
         length = jnp.where(jnp.isfinite(length) & (length > 0), length, until / SAMPLES)

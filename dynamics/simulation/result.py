@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Measure = Callable[[Game, Players], PyTree]
 
 
-_NUMBERS = ("outcome", "rate", "period", "residual", "solver_steps", "reached", "needed", "gave_up")  # of every run
+# Of every run:
+_NUMBERS = ("outcome", "rate", "period", "residual", "solver_steps", "reached", "needed", "exponent", "gave_up")
 
 
 def _leaves(prefix: str, tree: PyTree) -> dict[str, Array]:
@@ -78,6 +79,7 @@ class Run(eqx.Module):
             the end of the run, or where the ODE solver gave up.
         failed: for every player, whether its gradient is not a number there.
         needed: steps or time that would decide an undecided game if it goes on as it does; NaN where nothing tells.
+        exponent: p where the distance to rest shrinks like $t^{-p}$, for the outcome `power_law`; else NaN.
         gave_up: whether the ODE solver stopped before the end, with finite players.
         pieces: of a flow that was followed through jumps of its field, else `None`. Where it slides at the end,
             `residual` is the norm of the sliding velocity.
@@ -97,6 +99,7 @@ class Run(eqx.Module):
     reached: Array
     failed: Array
     needed: Array
+    exponent: Array
     gave_up: Array
     pieces: Pieces | None = None
 
@@ -177,6 +180,8 @@ class Run(eqx.Module):
         if outcome is Outcome.cycling:
             period = float(self.period)
             parts.append("no period" if np.isnan(period) else f"period {period:.6g}")
+        if outcome is Outcome.power_law:
+            parts.append(f"like t^-{float(self.exponent):.3g}")
         if outcome is Outcome.stalled:
             parts.append(f"residual {float(self.residual):.4g}")
         if outcome in (Outcome.not_a_number, Outcome.diverged) and self.failed.any():

@@ -17,8 +17,8 @@ class Evidence:
     Attributes:
         stability: the prediction at the equilibrium.
         defect: how far one step moves the equilibrium; not 0 where it is no fixed point of the method.
-        outcome, rate, distance, start: of the run from the study's start: outcome, rate, and the distances from the
-            equilibrium of its end and its start.
+        outcome, rate, exponent, distance, start: of the run from the study's start: outcome, rate, exponent of a power
+            law, and the distances from the equilibrium of its end and its start.
         near_outcome, near_rate, near_distance, near_start: of the run that starts close to the equilibrium.
         length: steps or time of both runs.
         noisy: noise moves the players, which the prediction leaves out.
@@ -28,6 +28,7 @@ class Evidence:
     defect: float
     outcome: str
     rate: float
+    exponent: float
     distance: float
     start: float
     near_outcome: str
@@ -89,6 +90,8 @@ def judge(evidence: Evidence) -> tuple[str, str]:
     return _unstable(evidence)
 
 
+OPEN = ("undecided", "power_law")  # on its way
+
 STOPPED = {
     "stalled": "The steps have become too small to move the players before they arrived; eigenvalues speak of steps "
     "that go on.",
@@ -120,9 +123,9 @@ def _stable(evidence: Evidence, along: str) -> tuple[str, str]:
         if evidence.stability.manifold_dimension or evidence.distance <= 0.1 * max(evidence.start, 1e-12):
             return "agrees", f"Stable, and converges{along}."
         return "explained", "Far from linear: from this start training comes to rest at another point."
-    if evidence.outcome == "undecided" and evidence.rate < 0:
+    if evidence.outcome in OPEN and evidence.rate < 0:
         return "agrees", "Stable, and contracting; it has not arrived within the steps given."
-    if evidence.outcome == "undecided" and evidence.distance < 0.5 * evidence.start:
+    if evidence.outcome in OPEN and evidence.distance < 0.5 * evidence.start:
         return "agrees", "Stable, and has come closer; it has not arrived within the steps given."
     if evidence.outcome in STOPPED:
         return "explained", STOPPED[evidence.outcome]
@@ -141,9 +144,9 @@ def _unstable(evidence: Evidence) -> tuple[str, str]:
         return "agrees", "Unstable: training leaves the equilibrium for a chaotic motion."
     if evidence.outcome in STOPPED:
         return "explained", STOPPED[evidence.outcome]
-    if evidence.outcome == "undecided" and (evidence.rate > 0 or evidence.distance > evidence.start):
+    if evidence.outcome in OPEN and (evidence.rate > 0 or evidence.distance > evidence.start):
         return "agrees", "Unstable, and moving away."
-    if evidence.outcome == "undecided":
+    if evidence.outcome in OPEN:
         return "explained", (
             "Far from linear: close by training moves away as predicted; from this start it comes closer, to a cycle "
             "or another set that attracts from outside."
@@ -159,6 +162,7 @@ def _marginal(evidence: Evidence) -> tuple[str, str]:
         "chaotic": "they make it chaotic",
         "converged": "they make it converge",
         "diverged": "they make it diverge",
+        "power_law": "they make it shrink by a power of time",
         "undecided": "within these steps they have not decided either",
     }[evidence.outcome]
     return "untested", f"Marginal: eigenvalues on the boundary leave the decision to nonlinear terms; {what}."
@@ -216,9 +220,12 @@ def _algebraic(evidence: Evidence) -> tuple[str, str]:
     if evidence.distance < evidence.start and not math.isfinite(expected):
         return "agrees", f"{what}, and has come closer."
     if evidence.distance < evidence.start and abs(math.log(evidence.distance / expected)) < math.log(CLOSE):
+        law = ""
+        if evidence.outcome == "power_law" and stability.decay is not None:
+            law = f"; its exponent should be {stability.decay.exponent:.3g}, and is {evidence.exponent:.3g}"
         return "agrees", (
             f"{what}: a power law, by which the distance should be {expected:.3g} at the end, and is "
-            f"{evidence.distance:.3g}."
+            f"{evidence.distance:.3g}{law}."
         )
     return "explained", (
         f"Far from the equilibrium: {what.lower()}, by which the distance should be {expected:.3g} at the end; it is "

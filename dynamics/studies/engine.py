@@ -431,7 +431,7 @@ def _program(jobs: list[_Job], settings: dict[str, Any] | None) -> Any:
             controller = diffrax.PIDController(rtol=1e-10, atol=1e-11, dtmin=shortest, force_dtmin=True)
             length |= {"dt0": until / 1000, "stepsize_controller": controller, "max_steps": 8000}
         run = simulate(game, method, start, save_every="last", limit=limit, **length)
-        return _Ending(run.outcome, run.rate, run.period, run.residual, run.final)
+        return _Ending(run.outcome, run.rate, run.period, run.exponent, run.residual, run.final)
 
     def program(arrays, start, near, equilibrium):
         linear = jax.vmap(judge_one)(arrays, equilibrium)
@@ -466,6 +466,7 @@ class _Ending(eqx.Module):
     outcome: jax.Array
     rate: jax.Array
     period: jax.Array
+    exponent: jax.Array
     residual: jax.Array
     final: Players
 
@@ -482,6 +483,7 @@ def _cell(study: Study, job: _Job, far: _Ending, close: _Ending, linear: Lineari
             defect=float(np.linalg.norm(linear.defect)),
             outcome=outcome,
             rate=float(far.rate),
+            exponent=float(far.exponent),
             distance=distance,
             start=_distance(job.start, job.equilibrium),
             near_outcome=Outcome(int(close.outcome)).name,
@@ -508,6 +510,7 @@ def _cell(study: Study, job: _Job, far: _Ending, close: _Ending, linear: Lineari
         outcome=outcome,
         rate=float(close.rate),
         period=float(far.period),
+        exponent=float(far.exponent),
         residual=float(far.residual),
         distance=distance,
         steps=float(length),

@@ -49,6 +49,7 @@ class Cell:
         outcome: the name of a `dynamics.Outcome`.
         rate: measured.
         period: measured, NaN unless cycling.
+        exponent: p of a distance that shrinks like t^-p, measured; NaN unless the outcome is `power_law`.
         residual: norm of the field at the end.
         distance: from the end to the equilibrium.
         steps: steps, or time, simulated.
@@ -73,6 +74,7 @@ class Cell:
     outcome: str
     rate: float
     period: float
+    exponent: float
     residual: float
     distance: float
     steps: float
@@ -207,6 +209,7 @@ class Results(Described):
             "manifold_dimension": "1",
             "rate": "per step or unit of time",
             "period": "steps or time",
+            "exponent": "1",
             "residual": "1",
             "distance": "1",
             "steps": "steps or time",

@@ -15,7 +15,7 @@ import dynamics as dy
 from dynamics import catalogue, objectives, optimisers, studies
 from dynamics.analysis import Stability
 from dynamics.analysis.normal_forms.invariants import Invariant
-from dynamics.analysis.stability.higher_orders import NormalForm
+from dynamics.analysis.stability.higher_orders import Decay, NormalForm
 from dynamics.reports import studies as report
 from dynamics.studies import StudyError, building, engine, prediction, results
 from dynamics.studies.agreement import Evidence, judge
@@ -491,7 +491,7 @@ def evidence(verdict, rate, **others):
         kind="map", verdict=dy.analysis.Verdict(verdict), rate=rate, smoothness="smooth", manifold_dimension=0, order=1
     )
     known = dict(defect=0.0, outcome="undecided", rate=0.0, distance=1.0, start=1.0, near_outcome="undecided")
-    known |= dict(near_rate=0.0, near_distance=1e-3, near_start=1e-3, length=2000) | others
+    known |= dict(exponent=float("nan"), near_rate=0.0, near_distance=1e-3, near_start=1e-3, length=2000) | others
     return Evidence(stability=Stability(**values | known.pop("stability", {})), **known)
 
 
@@ -518,11 +518,11 @@ def test_a_verdict_from_all_pieces_is_held_against_the_run():
     assert judge(evidence("stable", -0.1, near_rate=0.1, stability=judged))[0] == "unexplained"
 
 
-def by_order_three(verdict, coefficient, **others):
+def by_order_three(verdict, coefficient, decay=None, **others):
     """A run of 2,000 steps from the distance 1 under r' = c r^3; the run from close by does not move."""
     numbers = dict(rotations=np.zeros((1, 1)), errors=np.zeros((1, 1)), quadratic=0.0, quadratic_error=0.0, within=0.0)
     form = NormalForm(eigenvalues=np.array([1j]), cubic=np.array([[coefficient]]), **numbers)
-    return judge(evidence(verdict, 0.0, stability={"order": 3, "normal_form": form}, **others))
+    return judge(evidence(verdict, 0.0, stability={"order": 3, "normal_form": form, "decay": decay}, **others))
 
 
 def test_a_power_law_is_held_against_the_run():
@@ -530,6 +530,9 @@ def test_a_power_law_is_held_against_the_run():
     agreement, explanation = by_order_three("stable", -0.0104, distance=0.16)
     assert agreement == "agrees" and "should be 0.153" in explanation and "is 0.16" in explanation
     assert by_order_three("stable", -0.0104, distance=0.5)[0] == "explained"
+    seen = dict(distance=0.16, outcome="power_law", exponent=0.49)
+    agreement, explanation = by_order_three("stable", -0.0104, Decay(0.5, 6.9), **seen)
+    assert agreement == "agrees" and "exponent should be 0.5, and is 0.49" in explanation
     assert (
         by_order_three("stable", -0.0104, distance=0.16, near_outcome="diverged", near_distance=1.0)[0] == "unexplained"
     )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 LIMIT = 1e6  # that of `simulate`
 LAPS = 2  # times round a periodic coordinate after which a run is rotating
-WITHOUT_END = ("cycling", "rotating", "diverged", "chaotic", "stalled", "not_a_number", "undecided")
+WITHOUT_END = ("cycling", "rotating", "diverged", "chaotic", "stalled", "power_law", "not_a_number", "undecided")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Basins(Described):
         names: of the destinations.
         kinds: "target", "found" (where runs came to rest that is no target), "rotating" (round and round a periodic
             coordinate), or the name of an outcome without destination: "cycling", "diverged", "chaotic", "stalled",
-            "not_a_number" or "undecided".
+            "power_law", "not_a_number" or "undecided".
         fractions: share of the starts.
         errors: standard errors of the shares as estimates of volumes, for random starts; NaN on a grid.
         counts: numbers of starts.
@@ -462,8 +462,9 @@ def _assign(outcomes, starts, ends, residuals, goals: _Goals, periods, tolerance
             grown,
             outcomes == Outcome.chaotic,
             outcomes == Outcome.stalled,
+            outcomes == Outcome.power_law,
         ],
-        ["not_a_number", "diverged", "cycling", "rotating", "diverged", "chaotic", "stalled"],
+        ["not_a_number", "diverged", "cycling", "rotating", "diverged", "chaotic", "stalled", "power_law"],
         "undecided",
     )
     for kind in WITHOUT_END:
