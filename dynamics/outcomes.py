@@ -265,31 +265,39 @@ def _creeping(evidence: Evidence) -> Array:
 def _power_law(evidence: Evidence) -> Array:
     """The exponent p of a distance that shrinks like t^-p over the last seven eighths of the run, else NaN.
 
-    The logarithm of the largest amplitude in six windows, three octaves together, has to lie on a line over the
-    logarithm of the time; the law may have begun a little before the run. What moves one way covers in each segment
-    what its distance loses there: one power more. Sums of exponentials come close to many powers, but powers are of
-    few kinds: p = 1, 1/2 and 1/4, where a term of second, third or fifth order stops a field.
+    The mean logarithm of the amplitude in six windows, three octaves together, has to lie on a line over that of the
+    time; the law may have begun a little before the run. What moves one way covers in each segment what its distance
+    loses there: one power more. Sums of exponentials come close to many powers, but powers are of few kinds: p = 1, 1/2
+    and 1/4, where a term of second, third or fifth order stops a field.
     """
-    amplitudes, times = evidence.amplitudes, evidence.times
-    length, unit = _length(evidence), _length(evidence) / 64
-    edges = length * jnp.asarray(WINDOWS, times.dtype) / 64
-    inside = (times >= edges[:-1, None]) & (times < edges[1:, None]) & (amplitudes > 0) & jnp.isfinite(amplitudes)
-    widest = jnp.where(inside, amplitudes, 0)
-    place, size = jnp.argmax(widest, axis=1), jnp.max(widest, axis=1)
-    seen = jnp.all(size > jnp.maximum(4 * _norm(evidence.floor), 0))
-    logs = jnp.log(jnp.where(seen, size, 1))
-    shifted = times[place] + unit * jnp.asarray(ORIGINS, times.dtype)[:, None]
-    ahead = jnp.log(jnp.where(seen, shifted, 1))
-    ahead = ahead - jnp.mean(ahead, axis=1, keepdims=True)
-    below = logs - jnp.mean(logs)
-    spread = jnp.sum(ahead**2, axis=1)
-    power = -jnp.sum(ahead * below, axis=1) / jnp.where(spread > 0, spread, 1)
-    off = jnp.sqrt(jnp.mean((below + power[:, None] * ahead) ** 2, axis=1))
-    bent = off / jnp.maximum(power * (ahead[:, -1] - ahead[:, 0]), jnp.finfo(logs.dtype).tiny)
-    best = jnp.argmin(bent)
-    exponent = power[best] - jnp.where(evidence.crossings > 0, 0, 1)
-    of_a_kind = jnp.any(jnp.abs(exponent / np.asarray(EXPONENTS) - 1) <= NEAR_EXPONENT)
-    return jnp.where(seen & (bent[best] <= STRAIGHT) & of_a_kind, exponent, jnp.nan)
+    amplitudes, count = evidence.amplitudes, evidence.count
+    xp = jnp if isinstance(count, Array) else np  # what no number of the run decides is no work for its program
+    middles = xp.maximum((xp.arange(amplitudes.size) + 0.5) * 64 / count, 0.5)
+    edges = np.asarray(WINDOWS)
+    inside = (middles >= edges[:-1, None]) & (middles < edges[1:, None])
+    ends = (middles < edges[:, None]).sum(axis=1)
+    sizes = ends[1:] - ends[:-1]
+    weights = inside / xp.maximum(sizes[:, None], 1)
+    ahead = xp.log(xp.maximum(middles, edges[0]) + np.asarray(ORIGINS)[:, None]) @ weights.T
+    ahead = ahead - ahead.mean(axis=1, keepdims=True)
+    slopes = ahead / xp.maximum((ahead**2).sum(axis=1, keepdims=True), 1e-12)
+
+    # Above the floor to the end, which is decided there: then it was so before.
+    logs = jnp.log(jnp.clip(amplitudes, jnp.finfo(amplitudes.dtype).tiny, jnp.finfo(amplitudes.dtype).max))
+    seen = (sizes > 0).all() & (_norm(evidence.quarters[3]) > 4 * _norm(evidence.floor))
+    totals = jnp.cumsum(logs)  # no slices: their lengths may be that of a sweep's axis
+    totals = jnp.stack([totals[end - 1] for end in ends])
+    means = (totals[1:] - totals[:-1]) / xp.maximum(sizes, 1)
+    below = means - jnp.mean(means)
+    power = -jnp.sum(slopes * below, axis=1)
+    off = jnp.sum((below + power[:, None] * ahead) ** 2, axis=1)
+    bent = off / jnp.maximum(power * (ahead[:, -1] - ahead[:, 0]), 1e-12) ** 2
+    straightest = jnp.min(bent)
+    exponent = jnp.max(jnp.where(bent == straightest, power, 0)) - jnp.where(evidence.crossings > 0, 0, 1)
+    of_a_kind = jnp.zeros((), bool)
+    for power_of_order in EXPONENTS:
+        of_a_kind |= jnp.abs(exponent / power_of_order - 1) <= NEAR_EXPONENT
+    return jnp.where(seen & (straightest <= off.size * STRAIGHT**2) & of_a_kind, exponent, jnp.nan)
 
 
 def _length(evidence: Evidence) -> Array:

@@ -653,9 +653,14 @@ def test_torus_trajectories(alternating, start, tau, early, late):
 
 
 def test_torus_outcomes():
+    """The run that is shown as a cycle is a slow spiral: the flow has a centre at (pi, 0), alternating steps contract."""
     update = dy.updates.Alternating(sgd(1e-3), sgd(1e-3))
-    cycling = dy.simulate(TORUS, update, (2.0, -1.0), steps=180_000, save_every="last")
-    assert dy.Outcome(int(cycling.outcome)) is dy.Outcome.cycling
+    spiral = dy.simulate(TORUS, update, (2.0, -1.0), steps=180_000, save_every="last")
+    assert dy.Outcome(int(spiral.outcome)) is dy.Outcome.undecided
+    predicted = dy.stability(TORUS, update, at=(np.pi, 0.0))
+    assert predicted.verdict == "stable" and predicted.rate == pytest.approx(-3.6125e-7, rel=1e-4)
+    longer = dy.simulate(TORUS, update, (2.0, -1.0), steps=2_000_000, save_every="last")
+    assert float(longer.rate) == pytest.approx(predicted.rate, rel=0.1)
     faster = dy.updates.Alternating(sgd(1e-3), sgd(5e-3))
     converged = dy.simulate(TORUS, faster, (2.0, -1.0), steps=360_000, save_every="last")
     assert dy.Outcome(int(converged.outcome)) is dy.Outcome.converged

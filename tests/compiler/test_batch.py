@@ -109,7 +109,8 @@ def products(a, b, c):
 
 def reductions(a, b, c):
     holes = jnp.where(a > 0.5, jnp.nan, a)
-    found = (a.sum(), b.sum((0, 2)), b.max(1), b.min(), c.prod(), (a > 0).any(0), (b > -1).all((0, 1)))
+    totals = jnp.cumsum(-a, axis=1), jax.lax.cumsum(b, axis=1, reverse=True)
+    found = (a.sum(), b.sum((0, 2)), b.max(1), b.min(), c.prod(), (a > 0).any(0), (b > -1).all((0, 1)), totals)
     return (*found, jnp.argmax(c), jnp.argmin(a, 1), jnp.argmax(holes, 0), jnp.cumsum(c), jnp.sort(c), jnp.std(a))
 
 

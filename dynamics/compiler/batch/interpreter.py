@@ -42,7 +42,7 @@ from dynamics.compiler.llvm.lowering import in_machine_code, is_machine_code, is
 logger = logging.getLogger(__name__)
 
 # Operations before and after loops that become machine code: fewer gain nothing, more take long to compile.
-FEWEST, MOST_BEFORE, MOST_AFTER = 20, 1_000, 6_000
+FEWEST, MOST_BEFORE, MOST_AFTER = 20, 1_000, 8_000
 LONGEST = 400  # numbers of an array per game
 FOLDED = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}  # of constants, to the bit
 MOVING = {"broadcast_in_dim", "concatenate", "iota", "reshape", "slice", "squeeze", "transpose"}

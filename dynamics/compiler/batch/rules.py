@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Sequence
 from functools import reduce
+from itertools import accumulate
 from typing import Any
 
 import jax
@@ -331,6 +332,19 @@ def _reduced(scope: Any, eqn: Any, values: list[SignedArray]) -> list[SignedArra
 
     key = (name, axes, value.negative and not negative)
     return [SignedArray(scope.cse(key, (value.unsigned,), compute), negative)]
+
+
+@batching("cumsum")
+def _cumulated(scope: Any, eqn: Any, values: list[SignedArray]) -> list[SignedArray] | None:
+    (value,), axis, reverse = values, eqn.params["axis"], eqn.params["reverse"]
+    count = value.unsigned.shape[axis] if value.unsigned.shape else 0
+    if not value.unsigned.batched or not 0 < count <= MOST_TERMS:
+        return None
+    array = value.unsigned.array
+    terms = [scope.index(array, axis, place) for place in range(count)]
+    totals = list(accumulate(terms[::-1] if reverse else terms, jax.lax.add))
+    totals = [jnp.expand_dims(total, axis) for total in (totals[::-1] if reverse else totals)]
+    return [SignedArray(BatchArray(jax.lax.concatenate(totals, axis), True), value.negative)]
 
 
 @batching("argmax", "argmin")
