@@ -653,7 +653,7 @@ def test_torus_trajectories(alternating, start, tau, early, late):
 
 
 def test_torus_outcomes():
-    """The run that is shown as a cycle is a slow spiral: the flow has a centre at (pi, 0), alternating steps contract."""
+    """The run that is shown as a cycle is a slow spiral: alternating steps contract towards a centre of the flow."""
     update = dy.updates.Alternating(sgd(1e-3), sgd(1e-3))
     spiral = dy.simulate(TORUS, update, (2.0, -1.0), steps=180_000, save_every="last")
     assert dy.Outcome(int(spiral.outcome)) is dy.Outcome.undecided

@@ -1,6 +1,7 @@
 """The shape of the library: who imports whom, who loops, what is configured, and what is compiled again."""
 
 import ast
+import functools
 import pathlib
 import re
 import subprocess
@@ -39,10 +40,15 @@ def room_of(path: pathlib.Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@functools.cache
+def nodes_of(path: pathlib.Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imported(path: pathlib.Path) -> list[str]:
     """Full names of the modules that a file imports, anywhere in it."""
     names = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -53,7 +59,7 @@ def imported(path: pathlib.Path) -> list[str]:
 
 def calls(path: pathlib.Path) -> list[str]:
     """Dotted names of everything that a file calls."""
-    return [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    return [ast.unparse(node.func) for node in nodes_of(path) if isinstance(node, ast.Call)]
 
 
 def test_every_room_has_its_row():
@@ -96,7 +102,7 @@ UNSTABLE_PARAMETERS = {
 def unstable_names(path: pathlib.Path) -> set[str]:
     """What a file uses of the above: modules it imports or reaches by attributes, and strings."""
     found = {name for name in imported(path) if name.split(".")[0] == "jax" and UNSTABLE_MODULES & {*name.split(".")}}
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Name) and node.value.id == "jax" and node.attr in UNSTABLE_MODULES:
                 found.add(f"jax.{node.attr}")

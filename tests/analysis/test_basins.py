@@ -98,6 +98,7 @@ def test_random_starts_estimate_volumes_in_any_dimension():
     assert "600 random starts" in result.describe() and "+-" in result.describe()
 
 
+@pytest.mark.slow
 def test_a_plane_through_a_game_of_many_parameters():
     def losses(p, key=None):
         x, y = p

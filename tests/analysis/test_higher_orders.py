@@ -196,6 +196,7 @@ def test_reports_as_text_and_data():
         dy.analysis.stationary_covariance(DIRAC, Alternating(sgd(0.1), sgd(0.1)), noise=0.1 * np.eye(2))
 
 
+@pytest.mark.slow
 def test_amplitude_equations_against_their_solutions():
     """Random matrices of up to three amplitudes: no answer is contradicted by solutions."""
     rng = np.random.default_rng(0)

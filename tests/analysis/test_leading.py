@@ -213,6 +213,7 @@ def test_a_flow_that_turns_is_stable_with_the_probability_that_is_said(coupling)
         assert np.linalg.norm(left.conj() @ jacobian - value * left.conj()) < 1e-5
 
 
+@pytest.mark.slow_cases("(0.001+1.95j)")
 @pytest.mark.parametrize("fastest", [1e-3 + 1.95j, 1e-3 + 2.6j, 1e-3 + 0.7j])
 @pytest.mark.slow_cases("(0.001+0.7j)")
 def test_a_flow_with_one_expanding_pair_is_unstable(fastest):

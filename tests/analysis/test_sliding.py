@@ -97,6 +97,7 @@ def test_pseudo_equilibrium_where_no_side_rests():
         find_pseudo_equilibrium(uneven(), Simultaneous(sgd(0.1), sgd(0.1)), (0.2, 0.9))
 
 
+@pytest.mark.slow
 def test_two_surfaces_meet_in_the_point():
     game = Game.from_losses(lambda p, key=None: (jnp.abs(p[0]), 2 * jnp.abs(p[1]) + p[0] * p[1]), [(0.0, 0.0)])
     report = dy.stability(game, Flow())

@@ -203,6 +203,7 @@ MEMORIES = {
 }
 
 
+@pytest.mark.slow_cases("optimistic from zero")
 @pytest.mark.slow_cases("gap-aware", "optimistic", "adam")
 @pytest.mark.parametrize("name", MEMORIES)
 def test_memory_is_part_of_the_state(name):
@@ -483,6 +484,7 @@ def test_critical(build, low, high, value, kind, below, above):
     assert found.eigenvalue.imag >= 0
 
 
+@pytest.mark.slow
 def test_several_crossings_and_an_equilibrium_of_ones_own():
     def build(p):
         game = dy.Game.from_losses(lambda xy, key=None: (-jnp.sin(p) * (xy[0] - p) ** 2 / 2,))

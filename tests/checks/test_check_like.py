@@ -100,6 +100,7 @@ def test_counterexamples_are_shown_at_the_terminal(tmp_path, monkeypatch, capsys
     assert "concepts/minimax-is-nash: Counterexample: a = " in text and "; margin -" in text
 
 
+@pytest.mark.slow
 def test_counterexamples_of_many_claims():
     from dynamics.reports import claims as report
 

@@ -77,6 +77,8 @@ def test_every_game(name):
     same_as_vmap(partial(trajectory, game, update, point), SHIFTS)
 
 
+@pytest.mark.slow_cases("Averaged")
+@pytest.mark.slow_cases("FictitiousPlay")
 @pytest.mark.slow_cases("Alternating", "Rounded", "WithVariables")
 @pytest.mark.parametrize("name", members("updates"))
 def test_every_update(name):
@@ -85,6 +87,8 @@ def test_every_update(name):
     same_as_vmap(partial(trajectory, game, update, point), SHIFTS)
 
 
+@pytest.mark.slow_cases("HamiltonianDescent")
+@pytest.mark.slow_cases("JacobianRegularisation")
 @pytest.mark.slow_cases("CurvatureExploitation", "LOLA")
 @pytest.mark.parametrize("name", members("directions"))
 def test_every_direction(name):

@@ -357,6 +357,7 @@ def test_leader_and_follower_settle_at_strict_local_minimax_points_only(seed, ra
     np.testing.assert_allclose(report.jacobian, blocks, atol=1e-9 * (1 + np.linalg.norm(blocks)))
 
 
+@pytest.mark.slow_cases("Stackelberg")
 @pytest.mark.parametrize("kind", [Stackelberg, FollowTheRidge])
 def test_no_spurious_attractor(kind):
     """Descent-ascent is attracted by points that are no local minimax points, these methods are not."""

@@ -98,6 +98,8 @@ def check(path, name, whole, files):
     sweeps.equal(xr.open_zarr(path, chunks=None), whole)
 
 
+@pytest.mark.slow_cases("longer")
+@pytest.mark.slow_cases("deleted")
 @pytest.mark.slow_cases("flipped", "emptied")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_file_damaged(damage, finished, tmp_path):
@@ -201,6 +203,7 @@ def test_what_another_version_wrote(finished, tmp_path):
     assert contents(path) == before
 
 
+@pytest.mark.slow
 def test_unfinished_and_damaged(finished, tmp_path):
     """What is missing is computed, whatever else has happened to the folder."""
     original, whole, files = finished

@@ -92,7 +92,13 @@ def test_a_grid_is_a_loop_over_simulate_and_stability():
     ]
     check_against_a_loop(found, dirac, grid, 640)
     assert set(np.unique(found.predicted_verdict)) == {Predicted.stable, Predicted.unstable, Predicted.marginal}
-    # Without a penalty, in third order. What is asked for is no matter of how cells come together in chunks.
+    assert {0, 2} <= set(np.unique(found.outcome))
+
+
+@pytest.mark.slow
+def test_a_grid_beyond_the_linear_part_is_a_loop_over_stability():
+    """Without a penalty, in third order. What is asked for is no matter of how cells come together in chunks."""
+    found = dy.sweep(dirac, {"rate": RATES, "weight": WEIGHTS}, steps=640)
     higher = dy.sweep(dirac, {"rate": RATES, "weight": WEIGHTS}, steps=640, order="auto", chunk=2)
     verdicts = found.predicted_verdict.values.copy()
     for place in np.argwhere(verdicts == Predicted.marginal):
@@ -103,7 +109,6 @@ def test_a_grid_is_a_loop_over_simulate_and_stability():
     assert Predicted.marginal not in verdicts
     chart = dy.stability_chart(dirac, {"rate": RATES, "weight": WEIGHTS}, order="auto")
     np.testing.assert_array_equal(chart.predicted_verdict, verdicts)
-    assert {0, 2} <= set(np.unique(found.outcome))
 
 
 @pytest.mark.slow

@@ -315,6 +315,7 @@ def test_what_is_no_store_is_refused(tmp_path):
 # Full disks
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(tmp_path, whole, monkeypatch):
     path, write = tmp_path / "run.zarr", store.write_files
     for number, chunk, words in (
@@ -336,6 +337,7 @@ def test_a_full_disk_loses_nothing(tmp_path, whole, monkeypatch):
     equal(small(path), whole)
 
 
+@pytest.mark.slow
 def test_a_limit_on_files_in_the_middle_of_one(tmp_path, whole):
     resource = pytest.importorskip("resource")
     path, limits = tmp_path / "run.zarr", resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -84,6 +84,7 @@ def test_every_training_is_measured(compared):
     assert float(means["outside_low"].sel(variant="simultaneous")[1]) == pytest.approx(0.4385, abs=1e-3)  # 3 of 3
 
 
+@pytest.mark.slow
 def test_the_report_and_the_picture(compared, tmp_path):
     comparison, dataset = compared
     report.write(comparison, dataset, tmp_path)

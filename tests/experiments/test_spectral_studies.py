@@ -115,6 +115,7 @@ def test_findings_of_the_boundary():
     assert f"is {np.cbrt(ratio**3 / 0.01):.2f} times the predicted one" in lines[4] and "where 3 of 4" in lines[4]
 
 
+@pytest.mark.slow
 def test_reports_and_pictures(tmp_path):
     study, dataset = of_numerics(0.2)
     dataset = dataset.isel({STEP: [0, -1]})

@@ -112,6 +112,7 @@ def test_transport_moves_mass_along_edges(plane):
     )
 
 
+@pytest.mark.slow
 def test_kl_flows_as_a_markov_chain_under_transport():
     """The non-saturating KL game goes downhill on KL(q || p) (FACTS 10.3): Maas 2011, theorem 4.7, at any time."""
     game = DensityGAN.on_line(DATA, POINTS, dy.objectives.KL(saturating=False))

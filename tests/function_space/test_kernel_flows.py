@@ -92,6 +92,7 @@ def test_other_objectives_against_scipy(objective, slopes):
     np.testing.assert_allclose(critic.coefficients, by_scipy(slopes, 0.8, 0.2), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_logistic_scalar_case_by_lambert():
     """One real sample that no fake sample acts on: f' = z sigmoid(-f), f = z t + 1 - W(exp(z t + 1))."""
     kernel = kernels.EmpiricalTangent(lambda w, x: w @ x, jnp.zeros(2))  # x . y

@@ -25,6 +25,7 @@ KERNELS = {
 }
 
 
+@pytest.mark.slow_cases("relu")
 @pytest.mark.slow_cases("without bias", "erf", "sine")
 @pytest.mark.parametrize("name", KERNELS)
 def test_machine_code_has_the_numbers_of_the_plain_program(name, caplog):
@@ -64,6 +65,7 @@ def test_gradients_can_be_differentiated_again():
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_batches_single_precision_and_symmetry():
     kernel, rows, columns = KERNELS["sum"], jnp.asarray(ROWS, jnp.float32), jnp.asarray(COLUMNS, jnp.float32)
     function = jax.jit(

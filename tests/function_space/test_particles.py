@@ -22,6 +22,7 @@ def mixture(centres, std):
     return lambda x: np.mean(scipy.stats.norm.pdf(np.asarray(x)[..., None], centres, std), axis=-1)
 
 
+@pytest.mark.slow
 def test_divergence_and_field_by_quadrature():
     std, x = 0.6, np.linspace(-9, 9, 40_001)
     game = ParticleGAN(DATA, std, dy.objectives.NonSaturating(), nodes=60)

@@ -272,6 +272,7 @@ def test_gradient_descent_learns_to_defect():
     np.testing.assert_allclose(game.values(run.final), -2, atol=0.05)
 
 
+@pytest.mark.slow
 def test_lola_learns_tit_for_tat():
     game = IteratedPrisonersDilemma()
     sgd = dy.optimisers.sgd(1.0)

@@ -42,6 +42,7 @@ def mixture(flat, c=0.2):
     return [value - c * np.log(w).mean() for value, w in zip((first, second), weights, strict=True)]
 
 
+@pytest.mark.slow
 def test_a_mixture_of_gans():
     game = MixtureGame(DiracGAN(Minimax()), (2, 3), 0.2)
     logits = np.array([0.3, -0.5]), np.array([0.1, 0.7, -0.2])
@@ -155,6 +156,7 @@ def veegan(flat, weight=0.7):
     return [lost - on_fake.mean(), softplus(-on_real).mean() + softplus(on_fake).mean(), lost]
 
 
+@pytest.mark.slow
 def test_veegan():
     def discriminator(w, pair):
         latent, point = pair

@@ -57,6 +57,7 @@ def test_variables_are_in_the_jacobian(name):
     assert coupled[0] > 1e-3 and coupled[1].max() > 1e-3  # the vectors move the players, and these all of them
 
 
+@pytest.mark.slow_cases("haiku")
 @pytest.mark.slow_cases("flax nnx", "flax linen")
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_no_optimiser_remembers_variables(name):

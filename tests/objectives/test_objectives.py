@@ -226,6 +226,10 @@ COMPARING_SAMPLES = [
 ]
 
 
+@pytest.mark.slow_cases("Jensen-Shannon")
+@pytest.mark.slow_cases("PGAN")
+@pytest.mark.slow_cases("total variation")
+@pytest.mark.slow_cases("Neyman")
 @pytest.mark.parametrize("name", FORMULAS)
 def test_weights_count_repetitions(name):
     objective = FORMULAS[name][0]
@@ -240,6 +244,7 @@ CASES = [member() for member in catalogue.members("objectives").values()]
 CASES += [LeastSquares(0.0, 1.0, 1.0), LeastSquares(*TARGETS)]
 
 
+@pytest.mark.slow_cases("AlphaLoss")
 @pytest.mark.slow_cases(*COMPARING_SAMPLES[1:], "Exponential", "ReverseKL", "Neyman", "SquaredHellinger", "FGAN")
 @pytest.mark.parametrize("objective", CASES, ids=lambda objective: type(objective).__name__)
 def test_ideal_discriminator_loss_is_the_least_loss_of_a_constant_score(objective):
@@ -306,6 +311,7 @@ def integral(values, density):
     return Sample(jnp.asarray(values), jnp.asarray(density * (NODES[1] - NODES[0])))
 
 
+@pytest.mark.slow_cases("objective0-0.251121407")
 @pytest.mark.parametrize(
     # Derivative of 2 JSD, and of KL(model, data) - 2 JSD: Goodfellow et al. 2014; Arjovsky and Bottou 2017.
     "objective, slope",

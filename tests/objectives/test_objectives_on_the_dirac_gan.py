@@ -70,6 +70,7 @@ def test_every_objective_is_here():
     assert set(SLOPES) == set(catalogue.members("objectives"))
 
 
+@pytest.mark.slow_cases("few")
 @pytest.mark.slow_cases("all")
 @pytest.mark.parametrize("every", [False, True], ids=["few", "all"])
 def test_the_origin_is_an_equilibrium_that_nothing_damps(every):
@@ -94,6 +95,7 @@ WEIGHT = 0.3
 SLOW = [name for name in SLOPES if name != "RelativisticPaired"]
 
 
+@pytest.mark.slow_cases("RelativisticPaired")
 @pytest.mark.slow_cases(*SLOW)
 @pytest.mark.parametrize("name", SLOPES)
 def test_verdicts_at_the_equilibrium(name):

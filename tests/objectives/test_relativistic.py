@@ -155,6 +155,7 @@ def best(function):
     return jax.jit(everything)
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(p=some_empty(POINTS), q=some_empty(POINTS))
 def test_the_hinge_is_a_linear_programme(p, q):
@@ -195,6 +196,7 @@ def test_softplus_for_densities_that_hardly_overlap(p, q):
             np.testing.assert_allclose(value, 2 * np.log(2), 1e-12)
 
 
+@pytest.mark.slow
 def test_one_side_alone_is_the_limit_of_very_little():
     p, q = np.array([0.4, 0.35, 0.25, 0.0]), np.array([0.2, 0.3, 0.1, 0.4])
     alone, _, scores, _ = best("softplus")(p, q)["average"]
@@ -203,6 +205,7 @@ def test_one_side_alone_is_the_limit_of_very_little():
     assert np.isneginf(scores[3]) and np.isfinite(scores[:3]).all()
 
 
+@pytest.mark.slow_cases("hinge")
 @pytest.mark.parametrize("name", ["softplus", "hinge"])
 @pytest.mark.slow_cases("softplus")
 def test_single_precision_and_points_with_nothing(name):
@@ -233,6 +236,7 @@ def test_a_printed_divergence_of_gaussians():
     np.testing.assert_allclose(value, 0.4026909, atol=5e-8)
 
 
+@pytest.mark.slow_cases("average")
 @pytest.mark.slow_cases("centred")
 @pytest.mark.parametrize("kind", ["average", "centred"])
 def test_scores_without_a_closed_form_are_those_of_another_optimiser(kind):
@@ -243,6 +247,7 @@ def test_scores_without_a_closed_form_are_those_of_another_optimiser(kind):
     np.testing.assert_allclose(scores - scores[0], best.x - best.x[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_function_of_ones_own():
     custom = RelativisticAverage(lambda y: jnp.square(1 - y))
     np.testing.assert_allclose(
@@ -278,6 +283,7 @@ def eigenvalues(objective, penalty):
     return np.sort_complex(np.linalg.eigvals(np.asarray(jax.jacfwd(field)(jnp.zeros(3)))))
 
 
+@pytest.mark.slow
 def test_r3gan_has_a_neutral_direction():
     """The bias of the critic: eigenvalue 0 for the relativistic pair, -1/2 for the first GAN."""
     plain = eigenvalues(dy.objectives.NonSaturating(), R1(0.3))

@@ -84,6 +84,7 @@ def test_without_a_decay_nothing_is_kept():
     np.testing.assert_allclose(one.players, (a, w), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_averages_are_in_the_spectrum():
     """At (s, 0), Gaussian data: w pulls at both averages, and they at it."""
     s, h = 1.2, 0.1
@@ -104,6 +105,7 @@ def test_the_averages_are_in_the_spectrum():
     assert report.verdict == ("stable" if np.abs(expected).max() < 1 else "unstable")
 
 
+@pytest.mark.slow_cases("<lambda>3")
 @pytest.mark.parametrize(
     "game",
     [

@@ -204,6 +204,13 @@ def losses(gan, players):
     return gan.losses(players)
 
 
+@pytest.mark.slow_cases("R2")
+@pytest.mark.slow_cases("Scaled, left out")
+@pytest.mark.slow_cases("ApproximateR2")
+@pytest.mark.slow_cases("WGAN-GP, one-sided")
+@pytest.mark.slow_cases("DiscriminatorGradientNorm")
+@pytest.mark.slow_cases("DRAGAN")
+@pytest.mark.slow_cases("Sum")
 @pytest.mark.parametrize("name", PENALTIES)
 def test_value_and_gradient_with_both_players(name):
     penalty, *parts = PENALTIES[name]
@@ -328,6 +335,7 @@ def test_the_entropy_of_a_generator_that_is_not_known():
     assert np.std(scores) > 0.5
 
 
+@pytest.mark.slow
 def test_every_sample_is_augmented_by_a_key_of_its_own():
     steps = []
 
@@ -360,6 +368,7 @@ def test_weights_of_the_samples_count():
     np.testing.assert_allclose(gp, expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_random_batches_agree_with_the_expectation():
     gan = make(None, Wasserstein(), batch_size=4)
     players = (jnp.asarray(THETA), jnp.asarray(PSI))

@@ -70,6 +70,7 @@ def test_what_is_wrong_is_said(tmp_path, monkeypatch):
         plots.animate(run, frames=2).save(tmp_path / "run.mp4")
 
 
+@pytest.mark.slow
 def test_many_numbers_are_lines():
     game, start = dy.games.Bilinear(np.array([[1.0, 0.2], [0.0, 0.7], [0.4, 0.1]])), (np.ones(3), np.ones(2))
     run = dy.simulate(game, dy.flows.Flow(), start, until=1.0, save_every=0.1)

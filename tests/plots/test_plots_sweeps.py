@@ -145,6 +145,7 @@ def test_further_axes():
         plots.chart(many)
 
 
+@pytest.mark.slow
 def test_shares_of_starts():
     dataset = made_up(np.linspace(0.5, 3, 8), np.linspace(0, 1, 6), more={"start": np.arange(4)})
     dataset["outcome"].values[:4, :, 0] = 1

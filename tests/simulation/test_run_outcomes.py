@@ -182,6 +182,7 @@ def test_slow_spirals_of_several_frequencies_are_no_cycles():
 # Power laws, held apart from what looks like them
 
 
+@pytest.mark.slow_cases("0.1-12800")
 @pytest.mark.parametrize("rate, steps", [(0.5, 3000), (0.1, 12800)])
 def test_the_alternating_dirac_gan_shrinks_by_the_predicted_power(rate, steps):
     update = sgd(rate, kind=dy.updates.Alternating)

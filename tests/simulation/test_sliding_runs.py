@@ -91,6 +91,7 @@ def reference(game, x, until):
         pieces.append((time, side))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.booleans())
 @settings(max_examples=8)
 def test_random_pieces_are_followed_as_by_scipy(seed, towards):

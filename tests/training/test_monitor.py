@@ -95,6 +95,7 @@ def test_tracks_follow_the_vectors():
     assert data.step_norms.dims == ("step", "player") and data.radius.dims == ("step",)
 
 
+@pytest.mark.slow_cases("Alternating-optimiser1")
 @pytest.mark.parametrize(
     "scheme, optimiser",
     [

@@ -109,6 +109,7 @@ def test_the_floor_is_below_the_prediction_and_not_far(kind):
     assert near.spacing[0] == 2.0**-5 and far.spacing[0] == 2.0**-4
 
 
+@pytest.mark.slow
 def test_stochastic_rounding_stays_within_its_deviation():
     game, plain = shifted(), descent(0.02)
     floor = dy.rounding_floor(game, Rounded(plain, "bfloat16"))

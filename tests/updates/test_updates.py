@@ -433,6 +433,7 @@ def test_conformance(name, players, dtype):
     asymmetric.same(jax.tree.map(lambda leaf: leaf[1], together.players), asymmetric.flat(state.players), dtype)
 
 
+@pytest.mark.slow_cases("Extragradient")
 @pytest.mark.slow_cases("Simultaneous", "Scheduled", "Alternating", "Averaged", "Rounded", "RungeKutta")
 @pytest.mark.parametrize(
     "name",

@@ -6,6 +6,7 @@ import numpy as np
 import dynamics as dy
 
 
+@pytest.mark.slow
 def test_field_of_a_game_in_two_parts():
     game, by_hand = asymmetric.make(3), asymmetric.ByHand(3)
     z = np.linspace(-0.6, 0.8, 6)

@@ -22,6 +22,7 @@ def test_every_player_has_its_share():
         np.testing.assert_allclose(shares[:3], parts, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_memory_has_its_share():
     game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
     update = dy.updates.Simultaneous(optimisers.momentum(0.2, 0.5), optimisers.sgd(0.1))

@@ -13,6 +13,7 @@ from dynamics import optimisers
 from dynamics.analysis import distance_to_instability
 
 
+@pytest.mark.slow_cases("-0.01-0.5")
 @pytest.mark.parametrize("a, b", [(-1.0, 8.0), (-0.2, 1.0), (-0.01, 0.5)])
 def test_a_jordan_block_of_a_flow(a, b):
     matrix = np.array([[a, b], [0.0, a]])
@@ -107,6 +108,7 @@ def test_growth_without_bound(matrix, kind):
     assert dy.pseudospectrum(matrix, points=3, kind=kind).distance == 0
 
 
+@pytest.mark.slow
 def test_a_report_and_its_bare_jacobian_are_the_same():
     game = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
     update = dy.updates.Simultaneous(optimisers.momentum(0.2, 0.5), optimisers.sgd(0.1))

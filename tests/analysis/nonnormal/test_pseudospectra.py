@@ -7,6 +7,7 @@ from nonnormal_matrices import KINDS, smallest, stable
 import dynamics as dy
 
 
+@pytest.mark.slow_cases("flow")
 @pytest.mark.parametrize("kind", KINDS)
 def test_pseudospectra_hold_the_perturbed_eigenvalues(kind):
     matrix, epsilon = stable(4, 4, kind), 0.05

@@ -137,6 +137,7 @@ def test_two_pairs_and_a_stable_direction_behind_a_change_of_variables(discrete)
     np.testing.assert_allclose(result.rotations[np.ix_(order, order)], turning / scales, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_bautin_point_in_one_bent_coordinate():
     """r' = -0.7 r^5 in u = x - 0.3 y^2 and y."""
 
@@ -178,6 +179,7 @@ def test_a_bautin_point(discrete):
     assert terms[1].coefficient == pytest.approx(-0.7 / scale**2, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_third_order_by_derivatives_and_by_values():
     """Two computations that share no formula; a field that is not symmetric, with unequal entries."""
 

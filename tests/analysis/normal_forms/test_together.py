@@ -76,6 +76,7 @@ def same(one, other):
     return bool(np.all(one == other)) if one is not None else other is None
 
 
+@pytest.mark.slow_cases("0")
 @pytest.mark.parametrize("seed", range(2))
 def test_the_numbers_are_those_of_each_alone(seed):
     given = tasks(seed, 30)
@@ -125,6 +126,7 @@ def test_programs_are_read_once_for_many_points(monkeypatch):
     assert counts[0] == counts[1] < 12
 
 
+@pytest.mark.slow
 def test_cells_of_a_chart_are_reports():
     """Least squares with targets 0 and 1, and R1, which damps the discriminator alone: an eigenvalue is 1."""
 

@@ -39,6 +39,8 @@ def matched(values, truth, errors):
         assert abs(left.pop(nearest) - value) <= error, (value, error)
 
 
+@pytest.mark.slow_cases("float64-10.0")
+@pytest.mark.slow_cases("float32-10.0")
 @pytest.mark.slow_cases("float32-1.0", "float64-1.0")
 @pytest.mark.parametrize("condition", [1.0, 10.0, 1e3])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
@@ -57,6 +59,7 @@ def test_a_gaussian_gan_of_any_degree(condition, dtype):
     )
 
 
+@pytest.mark.slow
 def test_slow_pairs_at_all_frequencies_of_an_operator_that_is_no_matrix():
     size, pairs = 2000, 5
     frequencies = np.linspace(0.2, 1.9, pairs)
@@ -93,6 +96,9 @@ def test_a_planted_unstable_pair_among_values_near_one():
     np.testing.assert_allclose(np.sort_complex(largest), np.sort_complex(1.001 * np.exp([1.3j, -1.3j])), atol=1e-10)
 
 
+@pytest.mark.slow_cases("matrix3-1")
+@pytest.mark.slow_cases("matrix0-3")
+@pytest.mark.slow_cases("matrix1-3")
 @pytest.mark.parametrize("matrix, count", [(np.zeros((9, 9)), 3), (np.eye(7), 3), (np.eye(2), 5), (3 * np.eye(1), 1)])
 def test_multiple_eigenvalues_come_more_than_once(matrix, count):
     pairs = krylov_schur(Matrix(matrix), count, np.abs, key=KEY)
