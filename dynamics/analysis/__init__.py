@@ -66,7 +66,7 @@ from dynamics.analysis.stability.leading import StateOperator as StateOperator
 from dynamics.analysis.stability.leading import SymmetricPart as SymmetricPart
 from dynamics.analysis.stability.linearisation import Linearisation as Linearisation
 from dynamics.analysis.stability.linearisation import linearise as linearise
+from dynamics.analysis.stability.notes import Verdict as Verdict
+from dynamics.analysis.stability.report import Stability as Stability
 from dynamics.analysis.stability.sliding import Sliding as Sliding
-from dynamics.analysis.stability.verdict import Stability as Stability
-from dynamics.analysis.stability.verdict import Verdict as Verdict
 from dynamics.analysis.stability.verdict import stability as stability

@@ -13,7 +13,8 @@ from dynamics._plain import plain
 from dynamics._printing import Described
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.stability.leading import LeadingStability
-from dynamics.analysis.stability.verdict import Stability, stability
+from dynamics.analysis.stability.report import Stability
+from dynamics.analysis.stability.verdict import stability
 from dynamics.compiler.jaxprs import calls
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, as_players

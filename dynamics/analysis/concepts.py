@@ -17,7 +17,9 @@ from dynamics._printing import Described
 from dynamics.analysis.equilibria.minima import Minimum, MinimumKind, own_minimum
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.certificates import rounding_bound
-from dynamics.analysis.stability.verdict import Verdict, equilibrium_of, stability
+from dynamics.analysis.stability.fixed_point import equilibrium_of
+from dynamics.analysis.stability.notes import Verdict
+from dynamics.analysis.stability.verdict import stability
 from dynamics.directions import Stackelberg
 from dynamics.flows import Flow
 from dynamics.game import Game, Players

@@ -15,7 +15,9 @@ from dynamics.analysis.nonnormal.distance import Distance, distance_to_instabili
 from dynamics.analysis.nonnormal.eigenvectors import Alignment, alignment
 from dynamics.analysis.nonnormal.growth import Growth, transient_growth
 from dynamics.analysis.nonnormal.kreiss import Kreiss, kreiss_constant
-from dynamics.analysis.stability.verdict import Stability, Verdict, stability
+from dynamics.analysis.stability.notes import Verdict
+from dynamics.analysis.stability.report import Stability
+from dynamics.analysis.stability.verdict import stability
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game
 from dynamics.updates.base import Update

@@ -11,6 +11,9 @@ from dynamics.analysis.equilibria.newton import EquilibriumError, Reach, accurac
 from dynamics.analysis.normal_forms.expansion import Task, together
 from dynamics.analysis.stability.boundary import Boundary
 from dynamics.analysis.stability.certificates import bauer_fike, frobenius, rounding_bound, scale_of, widest_gap
+from dynamics.analysis.stability.eigenvalues import assess
+from dynamics.analysis.stability.fixed_point import defect_vanishes
+from dynamics.analysis.stability.kept_memory import may_keep_memory
 from dynamics.analysis.stability.linearisation import (
     Closely,
     Linearisation,
@@ -19,7 +22,8 @@ from dynamics.analysis.stability.linearisation import (
     without_limit,
 )
 from dynamics.analysis.stability.linearisation import Smoothness as Smoothness
-from dynamics.analysis.stability.verdict import FAINT, Stability, assess, defect_vanishes, may_keep_memory
+from dynamics.analysis.stability.report import Stability
+from dynamics.analysis.stability.verdict import FAINT
 
 TOGETHER = 1024  # cells that are judged side by side beyond their linear part
 

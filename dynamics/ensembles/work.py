@@ -15,7 +15,8 @@ from dynamics.analysis.stability.boundary import UNIT_CIRCLE, Boundary, boundary
 from dynamics.analysis.stability.builds import Source
 from dynamics.analysis.stability.linearisation import Closely, Linearisation
 from dynamics.analysis.stability.periods import find_period
-from dynamics.analysis.stability.verdict import Stability, stability_task
+from dynamics.analysis.stability.report import Stability
+from dynamics.analysis.stability.verdict import stability_task
 from dynamics.compiler import fallback
 from dynamics.ensembles import tables
 from dynamics.ensembles.cells import (

@@ -22,7 +22,7 @@ from jaxtyping import Array, PyTree
 import dynamics.distributions as distributions
 from dynamics._compiling import quick_jit
 from dynamics._progress import Shown
-from dynamics.analysis.stability.verdict import largest_euler_step
+from dynamics.analysis.stability.eigenvalues import largest_euler_step
 from dynamics.distributions import Sample, as_sample
 from dynamics.games import HermiteGAN
 from dynamics.gan import GAN

@@ -14,9 +14,9 @@ from jax.flatten_util import ravel_pytree
 import dynamics as dy
 from dynamics import optimisers
 from dynamics.analysis import EquilibriumError, find_equilibrium
+from dynamics.analysis.stability.eigenvalues import eigenvalues_with_errors, largest_euler_step
 from dynamics.analysis.stability.notes import Note, has
 from dynamics.analysis.stability.rest import rest_state
-from dynamics.analysis.stability.verdict import eigenvalues_with_errors, largest_euler_step
 from dynamics.simulation import simulate
 
 FLOW = dy.flows.Flow()

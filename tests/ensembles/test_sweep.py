@@ -19,7 +19,7 @@ import dynamics as dy
 from dynamics import optimisers
 from dynamics.analysis import Linearisation
 from dynamics.analysis.stability.boundary import boundary_of
-from dynamics.analysis.stability.verdict import assess
+from dynamics.analysis.stability.eigenvalues import assess
 from dynamics.ensembles import Predicted, Smoothness, log_uniform, running, seeds, uniform
 from dynamics.ensembles.designs import resolve
 from dynamics.ensembles.prediction import judge

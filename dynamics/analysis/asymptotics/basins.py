@@ -22,7 +22,8 @@ from dynamics._plain import plain
 from dynamics._printing import Described
 from dynamics._progress import Shown
 from dynamics.analysis.equilibria.newton import EquilibriumError
-from dynamics.analysis.stability.verdict import Verdict, stability
+from dynamics.analysis.stability.notes import Verdict
+from dynamics.analysis.stability.verdict import stability
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.outcomes import Outcome

@@ -16,8 +16,10 @@ from dynamics._checks import as_whole
 from dynamics._keys import Keys
 from dynamics._plain import plain_fields
 from dynamics._printing import Described
+from dynamics.analysis.stability.notes import Verdict
+from dynamics.analysis.stability.report import Stability, fades
 from dynamics.analysis.stability.rest import Rest, rest_state
-from dynamics.analysis.stability.verdict import Stability, Verdict, fades, stability
+from dynamics.analysis.stability.verdict import stability
 from dynamics.flows.base import AbstractFlow
 from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Players

@@ -14,9 +14,9 @@ from jaxtyping import PRNGKeyArray
 from dynamics import _trees
 from dynamics._plain import plain_fields
 from dynamics._printing import Described
+from dynamics.analysis.stability.fixed_point import equilibrium_of
 from dynamics.analysis.stability.linearisation import jacobian_of
 from dynamics.analysis.stability.rest import rest_state
-from dynamics.analysis.stability.verdict import equilibrium_of
 from dynamics.game import Game, Players, as_players
 from dynamics.updates.base import State
 from dynamics.updates.rounded import Rounded

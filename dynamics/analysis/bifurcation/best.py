@@ -16,7 +16,8 @@ from dynamics.analysis.bifurcation.path import check_one_piece
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.builds import Analysed, row_of
-from dynamics.analysis.stability.verdict import Stability, stability
+from dynamics.analysis.stability.report import Stability
+from dynamics.analysis.stability.verdict import stability
 
 
 @dataclasses.dataclass(frozen=True)

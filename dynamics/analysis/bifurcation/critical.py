@@ -21,9 +21,9 @@ from dynamics._text import complex_text
 from dynamics.analysis.equilibria.newton import EquilibriumError, _short, manifold_dimension
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.builds import Analysed, Linearised, linearised_at, row_of
+from dynamics.analysis.stability.eigenvalues import eigenvalues_with_errors
 from dynamics.analysis.stability.linearisation import linearise
 from dynamics.analysis.stability.periods import Period, find_period
-from dynamics.analysis.stability.verdict import eigenvalues_with_errors
 from dynamics.game import Players
 
 

@@ -15,7 +15,7 @@ from dynamics._plain import PlainFields
 from dynamics._printing import Described
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Analysed, linearised_at, row_of
-from dynamics.analysis.stability.verdict import Stability
+from dynamics.analysis.stability.report import Stability
 
 if TYPE_CHECKING:
     import xarray as xr

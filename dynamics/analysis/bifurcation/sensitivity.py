@@ -19,8 +19,9 @@ from dynamics._printing import Described
 from dynamics.analysis.bifurcation.path import check_one_piece, counted
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Analysed, Source
+from dynamics.analysis.stability.report import Stability
 from dynamics.analysis.stability.rest import rest_state
-from dynamics.analysis.stability.verdict import Stability, stability
+from dynamics.analysis.stability.verdict import stability
 from dynamics.compiler.derivatives import released
 from dynamics.updates.base import State, Update
 

@@ -14,7 +14,8 @@ from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.boundary import IMAGINARY_AXIS
 from dynamics.analysis.stability.certificates import keeps_its_side
-from dynamics.analysis.stability.verdict import equilibrium_of, stability
+from dynamics.analysis.stability.fixed_point import equilibrium_of
+from dynamics.analysis.stability.verdict import stability
 from dynamics.flows import Flow
 from dynamics.game import Game, Players
 

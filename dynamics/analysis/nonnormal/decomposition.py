@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from dynamics._plain import PlainFields
 from dynamics._printing import Described
 from dynamics.analysis.nonnormal.matrices import square_matrix
-from dynamics.analysis.stability.verdict import Stability
+from dynamics.analysis.stability.report import Stability
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dynamics._plain import PlainFields
 from dynamics._printing import Described
 from dynamics.analysis.nonnormal.matrices import boundedness, outermost, square_matrix, without_neutral
 from dynamics.analysis.nonnormal.singular_values import nearest
-from dynamics.analysis.stability.verdict import Stability
+from dynamics.analysis.stability.report import Stability
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dynamics.analysis.nonnormal.matrices import UNBOUNDED, boundedness, outermo
 from dynamics.analysis.nonnormal.maximum import refined_maximum
 from dynamics.analysis.nonnormal.numerical_range import numerical_abscissa
 from dynamics.analysis.stability.boundary import boundary_of
-from dynamics.analysis.stability.verdict import Stability
+from dynamics.analysis.stability.report import Stability
 
 if TYPE_CHECKING:
     import xarray as xr

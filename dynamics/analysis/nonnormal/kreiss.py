@@ -19,7 +19,7 @@ from dynamics.analysis.nonnormal.matrices import (
 from dynamics.analysis.nonnormal.maximum import refined_maximum
 from dynamics.analysis.nonnormal.numerical_range import numerical_bound
 from dynamics.analysis.nonnormal.singular_values import nearest, smallest_on
-from dynamics.analysis.stability.verdict import Stability
+from dynamics.analysis.stability.report import Stability
 
 
 @dataclasses.dataclass(frozen=True)

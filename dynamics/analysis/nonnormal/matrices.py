@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from dynamics.analysis.nonnormal.singular_values import nearest
 from dynamics.analysis.stability.boundary import KINDS, Boundary, boundary_of
 from dynamics.analysis.stability.certificates import neutral_cut, rounding_bound
-from dynamics.analysis.stability.verdict import Stability, eigenvalues_with_errors
+from dynamics.analysis.stability.eigenvalues import eigenvalues_with_errors
+from dynamics.analysis.stability.report import Stability
 
 UNBOUNDED = "perturbations grow without bound, or so far that rounding errors hide the end"
 

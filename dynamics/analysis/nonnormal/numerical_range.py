@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from dynamics.analysis.nonnormal.matrices import square_matrix
 from dynamics.analysis.nonnormal.maximum import refined_maximum
 from dynamics.analysis.stability.boundary import Boundary
-from dynamics.analysis.stability.verdict import Stability
+from dynamics.analysis.stability.report import Stability
 
 
 def numerical_abscissa(report: Stability | ArrayLike) -> float:

@@ -16,7 +16,7 @@ from dynamics.analysis.nonnormal.matrices import matrix_and_boundary, outermost
 from dynamics.analysis.nonnormal.numerical_range import numerical_bound
 from dynamics.analysis.nonnormal.singular_values import smallest_at, smallest_on
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
-from dynamics.analysis.stability.verdict import Stability
+from dynamics.analysis.stability.report import Stability
 
 if TYPE_CHECKING:
     import xarray as xr

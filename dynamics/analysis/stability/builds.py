@@ -24,10 +24,10 @@ from dynamics import _trees
 from dynamics._compiling import filter_jit_quickly
 from dynamics.analysis.equilibria.newton import EquilibriumError, Search, accuracy_of, no_equilibrium, search
 from dynamics.analysis.equilibria.precision import as_point
+from dynamics.analysis.stability.fixed_point import _check_fixed_point, _no_equilibrium, _residual_vanishes
 from dynamics.analysis.stability.linearisation import Linearisation, linearise
 from dynamics.analysis.stability.periods import Period
 from dynamics.analysis.stability.rest import FEW_COUNTS, Repeated
-from dynamics.analysis.stability.verdict import _check_fixed_point, _no_equilibrium, _residual_vanishes
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players, as_players
 from dynamics.updates.base import COUNTER_LIMIT, Update

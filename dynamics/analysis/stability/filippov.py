@@ -11,9 +11,9 @@ from jaxtyping import PRNGKeyArray
 from dynamics import _trees
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.equilibria.precision import as_point, precisely
+from dynamics.analysis.stability.fixed_point import equilibrium_of
 from dynamics.analysis.stability.linearisation import function_at_rest
 from dynamics.analysis.stability.sliding import Sliding, jump_at, pseudo_equilibrium_near
-from dynamics.analysis.stability.verdict import equilibrium_of
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import Update

@@ -1,0 +1,43 @@
+"""One point of a game and a method, with its memory at rest."""
+
+import dataclasses
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+from jaxtyping import PRNGKeyArray
+
+from dynamics import _trees
+from dynamics.analysis.stability.linearisation import Linearisation, linearise
+from dynamics.analysis.stability.rest import Rest, rest_state
+from dynamics.flows.base import AbstractFlow
+from dynamics.game import Game, Players
+from dynamics.updates.base import Update
+
+
+def _linear_at_rest(game, method, players, key, noise) -> tuple[Linearisation, Rest]:
+    rest = _rest_state(game, method, players, key, noise)
+    linear = _linearise(game, method, players, key, gradient_noise=noise, limit=False, rest=rest)
+    return jax.device_get(linear), rest
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """What is judged: a method on a game, at a point; and how its memory is put to rest there, which takes long."""
+
+    game: Game
+    method: Update | AbstractFlow
+    players: Players
+    key: PRNGKeyArray | None
+    noise: tuple[jax.Array, ...] | None
+    at_rest_state: Callable[[], Rest]
+
+
+_linearise = eqx.filter_jit(linearise)
+
+
+@eqx.filter_jit
+def _rest_state(game, method, players, key=None, noise=None) -> Rest:
+    dtype = _trees.float_dtype(players)
+    game, method = _trees.cast((game, method), dtype)
+    return rest_state(game, method, players, key, _trees.cast(noise, dtype))
