@@ -85,6 +85,17 @@ def test_imports_point_upwards(path):
                 assert ranks.get(other, 0) <= ranks[own], f"{path.name} imports {name}"
 
 
+def test_private_names_stay_in_their_file():
+    """A module may be private to the library (`_trees`); a function or class with an underscore is to its file."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dynamics":
+                folder = ROOT.parent.joinpath(*node.module.split("."))
+                names = [alias.name for alias in node.names if re.match("_(?!_)", alias.name)]
+                private = [name for name in names if not ((folder / name).is_dir() or (folder / f"{name}.py").exists())]
+                assert not private, f"{path.name} imports {private} of {node.module}"
+
+
 def test_only_plots_imports_matplotlib():
     users = {room_of(path) for path in FILES if any(name.split(".")[0] == "matplotlib" for name in imported(path))}
     assert users <= {"plots"}

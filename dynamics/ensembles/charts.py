@@ -20,9 +20,9 @@ from dynamics.analysis.equilibria.newton import EquilibriumError, Search
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.builds import Source, source_of
 from dynamics.analysis.stability.linearisation import (
-    _probe_directions,
-    _probe_steps,
     on_vectors,
+    probe_directions,
+    probe_steps,
     settles,
 )
 from dynamics.analysis.stability.rest import FEW_COUNTS, rest_state
@@ -33,7 +33,7 @@ from dynamics.ensembles.cells import Built, Recipe, check_arguments, linear_bloc
 from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
 from dynamics.ensembles.players import variables_of
 from dynamics.ensembles.prediction import Predicted, Predictions, Smoothness, proved_planar
-from dynamics.ensembles.running import LARGEST_STATE, _recipe, predicted_at, why_no_prediction
+from dynamics.ensembles.running import LARGEST_STATE, predicted_at, recipe_of, why_no_prediction
 from dynamics.ensembles.work import as_arguments, judge_cells
 from dynamics.game import as_players
 from dynamics.updates.base import State
@@ -103,7 +103,7 @@ def stability_chart(
             raise ValueError(f"{name!r} is the name of a variable of the result as well; call the axis another")
     takes_start = _takes_start(build)
     check_arguments(build, [*cells.axes, *["start_key"] * takes_start])
-    recipe = _recipe(build, cells, 1, None, None, None, True, (1e-3, 1e6), dtype, {}, at, order)
+    recipe = recipe_of(build, cells, 1, None, None, None, True, (1e-3, 1e6), dtype, {}, at, order)
     if takes_start:
         recipe = eqx.tree_at(lambda r: r.starts, recipe, key_of(0), is_leaf=lambda leaf: leaf is None)
     chart = _Chart(recipe, cells, dtype)
@@ -325,7 +325,7 @@ def _may_switch(step: Callable, point: tuple) -> Array:
     dtype = point[0].dtype
     if coarsest_epsilon(jax.make_jaxpr(step)(*point).jaxpr) > float(jnp.finfo(dtype).eps):
         return jnp.asarray(True)
-    distances, length = gaps(step), _probe_steps(float(jnp.finfo(dtype).eps))[1]
+    distances, length = gaps(step), probe_steps(float(jnp.finfo(dtype).eps))[1]
     here, reach = distances(*point), tuple(1 + jnp.sqrt(jnp.abs(number)) for number in point)
     if not here.size:
         return jnp.asarray(False)
@@ -334,7 +334,7 @@ def _may_switch(step: Callable, point: tuple) -> Array:
         moved = distances(*(number + length * r * part for number, r, part in zip(point, reach, direction)))
         return jnp.abs(moved - here)
 
-    directions = _probe_directions(np.ones(2, bool))
+    directions = probe_directions(np.ones(2, bool))
     moved = jnp.max(jax.lax.map(change, jnp.asarray(np.concatenate([directions, -directions]), dtype)), axis=0)
     return jnp.any((jnp.abs(here) <= 2 * moved) & jnp.isfinite(here))
 
@@ -342,7 +342,7 @@ def _may_switch(step: Callable, point: tuple) -> Array:
 def _is_smooth(step: Callable, point: tuple, value: tuple, jacobian: tuple) -> Array:
     """Whether `dynamics.analysis.stability.linearisation.smoothness` calls a map of two numbers smooth."""
     dtype = value[0].dtype
-    epsilon, lengths = float(jnp.finfo(dtype).eps), _probe_steps(float(jnp.finfo(dtype).eps))
+    epsilon, lengths = float(jnp.finfo(dtype).eps), probe_steps(float(jnp.finfo(dtype).eps))
     reach = tuple(1 + jnp.sqrt(jnp.abs(number)) for number in point)
 
     def along(direction: Array) -> tuple[Array, ...]:
@@ -363,7 +363,7 @@ def _is_smooth(step: Callable, point: tuple, value: tuple, jacobian: tuple) -> A
                 differences += [jnp.abs(right - left), jnp.abs((right + left) / 2 - slope)]
         return tuple(map(tuple, errors))
 
-    directions = jnp.asarray(_probe_directions(np.ones(2, bool)), dtype)
+    directions = jnp.asarray(probe_directions(np.ones(2, bool)), dtype)
     smooth = True
     for differences, old, row in zip(jax.lax.map(along, directions), value, jacobian, strict=True):
         noise, coarse, wrong, fine, still_wrong = (jnp.max(column) for column in differences)

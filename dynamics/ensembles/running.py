@@ -244,7 +244,7 @@ def sweep(
     chunk = None if chunk is None else as_whole("chunk", chunk)
 
     def planned(dtype: Any, like: Plan | None = None) -> Plan:
-        recipe = _recipe(
+        recipe = recipe_of(
             build, cells, steps, until, measures, key, predict, (tolerance, limit), dtype, options, at, order
         )
         recipe = recipe.changed(trial=TRIAL) if stop_early else recipe
@@ -553,9 +553,25 @@ def _name_of(function: Any) -> str:
     return f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else repr(function)
 
 
-def _recipe(
-    build, cells: Cells, steps, until, measures, key, predict, thresholds, dtype, options, at=None, order="linear"
+def recipe_of(
+    build: Callable[..., Built],
+    cells: Cells,
+    steps: int | None,
+    until: float | None,
+    measures: Mapping[str, Measure] | None,
+    key: PRNGKeyArray | None,
+    predict: bool,
+    thresholds: tuple[float, float],
+    dtype: Any,
+    options: Mapping[str, Any],
+    at: Any = None,
+    order: str = "linear",
 ) -> Recipe:
+    """What all cells have in common, of the arguments of `sweep`, checked.
+
+    Raises:
+        ValueError: one of them is not what is expected.
+    """
     if order not in ("auto", "linear"):
         raise ValueError(f'order is {order!r}; expected "auto" or "linear"')
     if (steps is None) == (until is None):

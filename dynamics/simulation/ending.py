@@ -13,6 +13,7 @@ from dynamics._checks import check_arrays
 from dynamics.game import Game, Players, with_variables
 from dynamics.outcomes import Outcome, Summary
 from dynamics.simulation.result import Measure, Run
+from dynamics.updates.base import State
 
 
 def measured(name: str, function: Measure, game: Game, players: Players) -> PyTree:
@@ -26,8 +27,21 @@ def measured(name: str, function: Measure, game: Game, players: Players) -> PyTr
     return value
 
 
-def _finish(game, state, saved, steps, measures, key, summary, residual, solver_steps, reached, failed, gave_up) -> Run:
-    # Players and the game's variables, each save with its own.
+def finished_run(
+    game: Game,
+    state: State,
+    saved: tuple[Players, PyTree],
+    steps: Array,
+    measures: tuple[tuple[str, Measure], ...],
+    key: PRNGKeyArray | None,
+    summary: Summary,
+    residual: Array,
+    solver_steps: Array,
+    reached: Array,
+    failed: Array,
+    gave_up: Array,
+) -> Run:
+    """The run; `saved` are players and the game's variables, each save with its own."""
     losses = jax.vmap(lambda players, variables: tuple(with_variables(game, variables).losses(players, key)))(*saved)
 
     def measure(name: str, function: Measure) -> PyTree:
@@ -56,12 +70,12 @@ def _finish(game, state, saved, steps, measures, key, summary, residual, solver_
     )
 
 
-def _residual(game: Game, players: Players, key: PRNGKeyArray | None) -> Array:
+def residual_of(game: Game, players: Players, key: PRNGKeyArray | None) -> Array:
     """Norm of the field."""
     return _trees.norm(game.field(players, key))
 
 
-def _fields(game: Game, points: tuple[Players, ...], probes: Array, key: PRNGKeyArray | None) -> tuple[Array, Array]:
+def fields_at(game: Game, points: tuple[Players, ...], probes: Array, key: PRNGKeyArray | None) -> tuple[Array, Array]:
     """`norms_and_change` of the game's field."""
     return norms_and_change(lambda players: tuple(game.field(players, key)), points, probes)
 
@@ -90,16 +104,18 @@ def norms_and_change(
     return norms, jnp.max(jnp.where(jnp.isfinite(change), change, 0), axis=0)
 
 
-def _distances(players: Players, other: Players) -> Array:
-    """For every player."""
+def distances_of(players: Players, other: Players) -> Array:
+    """For every player, the Euclidean distance."""
     return _trees.norms(jax.tree.map(jnp.subtract, players, other))
 
 
-def _distance(players: Players, other: Players) -> Array:
+def distance_of(players: Players, other: Players) -> Array:
+    """The Euclidean distance of all players together."""
     return _trees.norm(jax.tree.map(jnp.subtract, players, other))
 
 
-def _only_divergence(travelled: Array, start: Array, limit: Array) -> Summary:
+def only_divergence(travelled: Array, start: Array, limit: Array) -> Summary:
+    """What is known of a run that nobody classifies: whether it is further away than the limit."""
     inside = travelled <= limit * jnp.maximum(1, start)
     outcome = jnp.where(inside, jnp.int8(Outcome.undecided), jnp.int8(Outcome.diverged))
     unknown = jnp.full_like(travelled, jnp.nan)

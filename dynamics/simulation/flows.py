@@ -28,10 +28,10 @@ from dynamics.outcomes import (
     summarise,
 )
 from dynamics.recurrence import Open
-from dynamics.simulation.ending import _distance, _distances, _fields, _finish, _only_divergence, _residual
+from dynamics.simulation.ending import distance_of, distances_of, fields_at, finished_run, only_divergence, residual_of
 from dynamics.simulation.maps import SEGMENTS
 from dynamics.simulation.result import Measure, Run
-from dynamics.simulation.second_look import _failures
+from dynamics.simulation.second_look import failures
 from dynamics.solver_watch import SolverWatch, watched
 from dynamics.updates.base import State
 
@@ -42,7 +42,8 @@ MOST_STEPS = 2**14
 SAMPLES = 1024  # points along a flow from which its outcome is decided; a multiple of SEGMENTS
 
 
-def _save_times(until: Any, save_every: Any, dtype: Any) -> Array | None:
+def save_times(until: Any, save_every: Any, dtype: Any) -> Array | None:
+    """The times at which a flow is saved; `None` for its end alone."""
     if save_every == "last":
         return None
     if save_every is None:
@@ -112,7 +113,8 @@ class Problem(NamedTuple):
 
 
 @cheap_jit
-def _run_flow(problem: Problem, meter: diffrax.AbstractProgressMeter) -> tuple[Run, Summary, Open | None]:
+def run_flow(problem: Problem, meter: diffrax.AbstractProgressMeter) -> tuple[Run, Summary, Open | None]:
+    """The run, what became of it, and what a second look needs; `None` where nothing is classified."""
     game, flow, state, until, saves, options, (_, limit), _, classify = problem
     controller, dt0 = options.stepsize_controller, options.dt0
     dtype = until.dtype
@@ -127,7 +129,7 @@ def _run_flow(problem: Problem, meter: diffrax.AbstractProgressMeter) -> tuple[R
         return jax.tree.unflatten(structure, y).players
 
     def too_large(t, y, args, **kwargs):
-        return ~(_distance(players_at(t, y, args), state.players) <= limit * jnp.maximum(1, start))
+        return ~(distance_of(players_at(t, y, args), state.players) <= limit * jnp.maximum(1, start))
 
     def players_of(y):
         return jax.tree.unflatten(structure, y).players
@@ -228,7 +230,7 @@ def concluded(
     # The end is stored after the last sample that was reached; what was not reached is infinite.
     last = jnp.sum(jnp.isfinite(solved.times)) - 1
     final = at(last)
-    travelled = _distance(final.players, state.players)
+    travelled = distance_of(final.players, state.players)
     occurred, ended = solved.left, solved.ended
     blown = occurred | ~jnp.isfinite(travelled)
     reached = solved.times[last]
@@ -237,17 +239,17 @@ def concluded(
         tolerances = [getattr(options.stepsize_controller, name, None) for name in ("rtol", "atol")]
         accuracy = max([float(jnp.finfo(dtype).eps), *(value for value in tolerances if value is not None)])
         points = jax.vmap(flat_players)(at(slice(-1)))
-        covered, sizes = _distances(final.players, state.players), _trees.norms(final.players)
+        covered, sizes = distances_of(final.players, state.players), _trees.norms(final.players)
         quarters, floor = quarters_of(points, SEGMENTS), floor_of(sizes, accuracy)
         probes = probe_sizes(quarters, covered, sizes, floor, tolerance, floor)
         places = jnp.asarray(marks(SAMPLES + 1)[:-1])
         begin, half, late = (at(place).players for place in places)
         ends = begin, half, late, final.players
-        fields, variation = _fields(game, ends, probes, None) if fields_of is None else fields_of(ends, probes)
+        fields, variation = fields_at(game, ends, probes, None) if fields_of is None else fields_of(ends, probes)
         crossings = watch.crossings_until(until)
         evidence = evidence_of_samples(grid, points, crossings, fields, variation, accuracy, SEGMENTS)
         summary = summarise(evidence._replace(travelled=covered, start=start), tolerance, limit)
-        failed = _failures(flow, game, final, reached, watch.failed_at)
+        failed = failures(flow, game, final, reached, watch.failed_at)
         wrong = ~ended & ~occurred & failed.any()
         outcome = jnp.where(ended, summary.outcome, jnp.int8(Outcome.undecided))
         outcome = jnp.where(blown, jnp.int8(Outcome.diverged), outcome)
@@ -280,12 +282,12 @@ def concluded(
         )
         residual = jnp.sqrt(jnp.sum(fields[3] ** 2))
     else:
-        summary, open_ = _only_divergence(jnp.where(blown, jnp.inf, travelled), start, limit), None
+        summary, open_ = only_divergence(jnp.where(blown, jnp.inf, travelled), start, limit), None
         failed, gave_up = jnp.zeros(len(final.players), bool), ~ended & ~blown
-        residual = _residual(game, final.players, None)
+        residual = residual_of(game, final.players, None)
     if saves is None:
         saved, saved_times = jax.tree.map(lambda leaf: leaf[None], final.players), reached[None]
     else:
         saved, saved_times = solved.saved, saves
     rest = residual, solved.steps, reached, failed, gave_up
-    return _finish(game, final, (saved, ()), saved_times, measures, None, summary, *rest), summary, open_
+    return finished_run(game, final, (saved, ()), saved_times, measures, None, summary, *rest), summary, open_

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
 from dynamics._compiling import cheap_jit
@@ -19,8 +19,8 @@ from dynamics.compiler.jaxprs import subjaxprs
 from dynamics.game import Game, Players, variables_of
 from dynamics.outcomes import Doubt, Evidence, Summary, probe_sizes, rounding_floor, summarise
 from dynamics.recurrence import Open, widened
-from dynamics.simulation.ending import _distance, _distances, _fields, _finish, _only_divergence, _residual
-from dynamics.simulation.result import Run
+from dynamics.simulation.ending import distance_of, distances_of, fields_at, finished_run, only_divergence, residual_of
+from dynamics.simulation.result import Measure, Run
 from dynamics.updates.base import State, Update
 from dynamics.updates.with_variables import game_at
 
@@ -33,7 +33,7 @@ PADDED_BYTES = 2**24  # of saved players, beyond which no memory is spent to spa
 ARITHMETIC = {"add", "sub", "mul", "neg", "add_any", "integer_pow", "square", "convert_element_type", "copy"}
 
 
-class _Schedule(eqx.Module):
+class Schedule(eqx.Module):
     """Which steps belong to which segment: rows of segments, a save after every row."""
 
     steps: int = eqx.field(static=True)
@@ -159,7 +159,7 @@ def _padded(
         watched: whether anybody looks at the segments.
         size: bytes of the players.
     """
-    whole = _Schedule(steps, every, only_last).segments(dtype, watched)
+    whole = Schedule(steps, every, only_last).segments(dtype, watched)
     rows, parts = whole.lengths.shape
     tall, wide = _rounded_up(rows), 1 << (parts - 1).bit_length()
     if only_last:
@@ -293,10 +293,19 @@ def one_step(update: Update, game: Game, state: State) -> State:
     return update.step(game, state, None)
 
 
-def _run_with_any_steps(
-    game, update, state, key, schedule, dtype, thresholds, measures, classify, meter
+def run_with_any_steps(
+    game: Game,
+    update: Update,
+    state: State,
+    key: PRNGKeyArray | None,
+    schedule: tuple[int, int, bool],
+    dtype: Any,
+    thresholds: tuple[Array, Array],
+    measures: tuple[tuple[str, Measure], ...],
+    classify: bool,
+    meter: diffrax.AbstractProgressMeter,
 ) -> tuple[Run, Summary, Open | None]:
-    """As `_run_update`, by a program that does not depend on the number of steps."""
+    """As `run_update`, by a program that does not depend on the number of steps."""
     watched = classify or not isinstance(meter, diffrax.NoProgressMeter)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.players))
     segments = _padded(*schedule, np.dtype(dtype), jax.dtypes.canonicalize_dtype(int), watched, size)
@@ -328,7 +337,16 @@ def _beginnings(arrays: list[Array], count: int) -> list[Array]:
 
 
 def _run_of_update(
-    game, update, state, key, schedule, thresholds, measures, classify, meter, apart
+    game: Game,
+    update: Update,
+    state: State,
+    key: PRNGKeyArray | None,
+    schedule: "Schedule | _Packed",
+    thresholds: tuple[Array, Array],
+    measures: tuple[tuple[str, Measure], ...],
+    classify: bool,
+    meter: diffrax.AbstractProgressMeter,
+    apart: bool,
 ) -> tuple[Run, Summary, Open | None]:
     dtype = _trees.float_dtype(state.players)
     begin = state
@@ -445,10 +463,10 @@ def _run_of_update(
         centre = _trees.dot(axis, watch.centre)
         watch = watch.open_quarter(state.players, 4)
         sizes, quarters = _trees.norms(state.players), watch.quarters
-        travelled = _distances(state.players, begin.players)
+        travelled = distances_of(state.players, begin.players)
         floor, (half, late) = rounding_floor(sizes), watch.ends
         probes = probe_sizes(quarters, travelled, sizes, floor, thresholds[0])
-        fields, variation = _fields(at_end, (begin.players, half, late, state.players), probes, key)
+        fields, variation = fields_at(at_end, (begin.players, half, late, state.players), probes, key)
         evidence = Evidence(
             times=jnp.asarray(segments.middles, dtype),
             amplitudes=segments.gathered(amplitudes),
@@ -458,12 +476,12 @@ def _run_of_update(
             crossings=record[0],
             first=record[1],
             last=record[2],
-            section=_distances(*record[3]),
+            section=distances_of(*record[3]),
             step=jnp.ones((), dtype),
             plane=_trees.size(state.players) > 1,
             start=start,
             travelled=travelled,
-            moved=jnp.stack([_distances(late, half), _distances(state.players, late)]),
+            moved=jnp.stack([distances_of(late, half), distances_of(state.players, late)]),
             floor=floor,
             floors=(rounding_floor(start), rounding_floor(_trees.norm(state.players))),
             fields=fields,
@@ -471,7 +489,7 @@ def _run_of_update(
         )
         summary = summarise(evidence, *thresholds)
         if segments.places is not None:
-            few = _only_divergence(jnp.linalg.norm(travelled), start, thresholds[1])
+            few = only_divergence(jnp.linalg.norm(travelled), start, thresholds[1])
             summary = jax.tree.map(lambda a, b: jnp.where(segments.count < 4, a, b), few, summary)
         failing = summary.doubt == Doubt.failure
         turn = (record[2] - record[1]) / jnp.maximum(record[0] - 1, 1)
@@ -490,14 +508,14 @@ def _run_of_update(
         )
         residual = jnp.sqrt(jnp.sum(fields[3] ** 2))
     else:
-        travelled = _distance(state.players, begin.players)
-        summary, open_ = _only_divergence(travelled, start, thresholds[1]), None
-        residual = _residual(at_end, state.players, key)
+        travelled = distance_of(state.players, begin.players)
+        summary, open_ = only_divergence(travelled, start, thresholds[1]), None
+        residual = residual_of(at_end, state.players, key)
     no = jnp.zeros(len(state.players), bool)
     rest = residual, taken, taken, no, jnp.zeros((), bool)
-    return _finish(game, state, saved, saved_steps, measures, key, summary, *rest), summary, open_
+    return finished_run(game, state, saved, saved_steps, measures, key, summary, *rest), summary, open_
 
 
-_run_update = eqx.filter_jit(_run_of_update)
+run_update = eqx.filter_jit(_run_of_update)
 
 _run_jit = cheap_jit(_run_of_update)

@@ -12,7 +12,7 @@ from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game
 from dynamics.outcomes import Doubt, Outcome, Summary
 from dynamics.recurrence import Open, decide, look_again
-from dynamics.simulation.ending import _distance
+from dynamics.simulation.ending import distance_of
 from dynamics.simulation.maps import one_step
 from dynamics.simulation.result import Run
 from dynamics.updates.base import State, Update
@@ -46,7 +46,7 @@ def second_look(
     decided = decide(summary, look, noisy)
     period = jnp.where(summary.doubt == Doubt.motion, decided.period * open_.length, decided.period)
     failing = (summary.doubt == Doubt.failure) & ~look.finite
-    inside = _distance(look.players, open_.start) <= open_.bound
+    inside = distance_of(look.players, open_.start) <= open_.bound
     gradients = ~jnp.isfinite(_trees.norms(game.field(look.players, key)))
     wrong = failing & inside & (gradients.any() | (summary.outcome == Outcome.not_a_number))
     outcome = jnp.where(failing, jnp.int8(Outcome.diverged), decided.outcome)
@@ -76,7 +76,7 @@ def _classical_step(flow: AbstractFlow, game: Game, state: State, time: Array, l
     return _trees.add_scaled(state, length, total)
 
 
-def _failures(flow: AbstractFlow, game: Game, final: State, time: Array, failed_at: Array) -> Array:
+def failures(flow: AbstractFlow, game: Game, final: State, time: Array, failed_at: Array) -> Array:
     """For every player, whether its gradient is not a number at the end of a flow, or where a step from there fails."""
     slope = flow.field(game, time, final)
     attempt = jnp.where(jnp.isfinite(failed_at), jnp.maximum(failed_at - time, 0), 0)
@@ -92,7 +92,7 @@ def _failures(flow: AbstractFlow, game: Game, final: State, time: Array, failed_
     return wrong[jnp.argmax(wrong.any(axis=1))]
 
 
-def _decided(
+def decided_by_a_second_look(
     game: Game,
     method: Update | AbstractFlow,
     key: PRNGKeyArray | None,

@@ -21,10 +21,10 @@ from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Players, advice_on_lists, as_losses, as_players, variables_of
 from dynamics.outcomes import Summary
 from dynamics.recurrence import Open
-from dynamics.simulation.flows import Problem, _run_flow, _save_times, solver_options
-from dynamics.simulation.maps import _run_update, _run_with_any_steps, _Schedule
+from dynamics.simulation.flows import Problem, run_flow, save_times, solver_options
+from dynamics.simulation.maps import Schedule, run_update, run_with_any_steps
 from dynamics.simulation.result import Measure, Pieces, Run
-from dynamics.simulation.second_look import _decided
+from dynamics.simulation.second_look import decided_by_a_second_look
 from dynamics.simulation.sliding import LONGEST_STEP, NotFollowed, run_through_jumps
 from dynamics.updates.base import State, Update, check_memory_of
 from dynamics.updates.with_variables import for_game
@@ -142,10 +142,10 @@ def simulate(
         schedule = steps, every, save_every == "last"
         rest = thresholds, tuple(measures.items()), bool(classify), meter
         if is_concrete((game, method, state, key, thresholds)):
-            ran = _run_with_any_steps(game, method, state, key, schedule, dtype, *rest)
+            ran = run_with_any_steps(game, method, state, key, schedule, dtype, *rest)
         else:
-            ran = _run_update(game, method, state, key, _Schedule(*schedule), *rest, False)
-        return _decided(game, method, key, *ran)
+            ran = run_update(game, method, state, key, Schedule(*schedule), *rest, False)
+        return decided_by_a_second_look(game, method, key, *ran)
     if steps is not None or until is None:
         raise ValueError(f"a flow takes until=..., not steps=...; got steps={steps}, until={until}")
     if not (isinstance(until, Tracer) or 0 < float(until) < np.inf):
@@ -153,7 +153,7 @@ def simulate(
     _check_noise(method, key, dt0)
     if isinstance(save_every, (int, float)) and not isinstance(until, Tracer) and save_every > 0:
         _check_saves(int(min(float(until) / save_every, 1e300)) + 1, state.players, variables_of(game))
-    saves = _save_times(until, save_every, dtype)
+    saves = save_times(until, save_every, dtype)
     options = solver_options(
         method,
         dtype,
@@ -175,8 +175,8 @@ def simulate(
             return _through_jumps(problem, short_steps)
         except NotFollowed as reason:
             note = f"Solved by an ordinary solver: the flow cannot be followed through jumps, as {reason}."
-    ran = _run_flow(problem, meter)
-    run = _decided(game, method, key, *ran)
+    ran = run_flow(problem, meter)
+    run = decided_by_a_second_look(game, method, key, *ran)
     if note:
         nothing = Pieces(jnp.zeros(0, dtype), jnp.zeros(0, jnp.int32), note)
         return eqx.tree_at(lambda r: r.pieces, run, nothing, is_leaf=lambda leaf: leaf is None)
@@ -201,7 +201,7 @@ def _through_jumps(problem: Problem, short_steps: bool) -> Run:
         longest, options = problem.until * LONGEST_STEP, problem.options
         controller = eqx.tree_at(lambda c: c.dtmax, options.stepsize_controller, longest, is_leaf=lambda x: x is None)
         problem = problem._replace(options=eqx.tree_at(lambda o: o.stepsize_controller, options, controller))
-    return _decided(problem.game, problem.flow, None, *run_through_jumps(problem))
+    return decided_by_a_second_look(problem.game, problem.flow, None, *run_through_jumps(problem))
 
 
 def _check_saves(count: int, players: Players, variables: PyTree) -> None:
@@ -236,8 +236,8 @@ def simulate_lane(
     dtype = _trees.float_dtype(state.players)
     game, update = _trees.cast((game, update), dtype)
     thresholds = jnp.asarray(tolerance, dtype), jnp.asarray(limit, dtype)
-    schedule = _Schedule(steps, save_every, False)
-    return _run_update(game, update, state, key, schedule, thresholds, (), True, diffrax.NoProgressMeter(), apart)
+    schedule = Schedule(steps, save_every, False)
+    return run_update(game, update, state, key, schedule, thresholds, (), True, diffrax.NoProgressMeter(), apart)
 
 
 def _number_of_type(leaf: Any, dtype: Any) -> Any:

@@ -23,7 +23,7 @@ from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, Players
 from dynamics.outcomes import Outcome, Summary, marks
 from dynamics.recurrence import Open
-from dynamics.simulation.ending import _distance, norms_and_change
+from dynamics.simulation.ending import distance_of, norms_and_change
 from dynamics.simulation.flows import SAMPLES, Problem, Solved, SolverOptions, concluded, samples_of
 from dynamics.simulation.result import Pieces, Run
 from dynamics.solver_watch import SolverWatch, watched
@@ -182,7 +182,7 @@ def _solve_piece(
         motion = at(t, y)
         ahead = jnp.where(side.watched != 0, side.watched * motion.gaps + side.margins, jnp.inf)
         inside = jnp.where(side.used, jnp.minimum(motion.shares, 1 - motion.shares), jnp.inf)
-        distance = bound - _distance(players_of(y), start.players)
+        distance = bound - distance_of(players_of(y), start.players)
         least = jnp.where(armed, jnp.min(jnp.concatenate([ahead, inside]), initial=jnp.inf), jnp.inf)
         least = jnp.minimum(least, distance)
         return jnp.where(jnp.isnan(least), -1, least).astype(y.dtype)

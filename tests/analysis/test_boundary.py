@@ -11,7 +11,7 @@ import scipy.linalg
 
 import dynamics as dy
 from dynamics.analysis.equilibria.newton import manifold_dimension, manifold_dimensions
-from dynamics.analysis.stability import linearisation, periods, verdict
+from dynamics.analysis.stability import linearisation, periods, problem, verdict
 from dynamics.analysis.stability.boundary import IMAGINARY_AXIS, UNIT_CIRCLE, UnitCircle, boundary_of
 from dynamics.analysis.stability.certificates import bauer_fike, keeps_its_side, widest_gap
 from dynamics.analysis.stability.notes import Note, Remark, has
@@ -131,7 +131,7 @@ KINKED = dy.Game.from_losses(
 def test_the_memory_is_put_to_rest_once(monkeypatch, game, optimiser, smoothness):
     """It takes a loop of up to 20,000 steps; the linearisation, closer looks and pieces get what it has found."""
     calls = []
-    for module in (verdict, linearisation, periods):
+    for module in (problem, linearisation, periods):
         own = module.rest_state
 
         def counted(*arguments, own=own, **options):
@@ -139,8 +139,9 @@ def test_the_memory_is_put_to_rest_once(monkeypatch, game, optimiser, smoothness
             return own(*arguments, **options)
 
         monkeypatch.setattr(module, "rest_state", counted)
-    found = verdict._rest_state
-    monkeypatch.setattr(verdict, "_rest_state", lambda *arguments: calls.append(found) or found(*arguments))
+    found = problem.compiled_rest_state
+    for module in (problem, verdict):
+        monkeypatch.setattr(module, "compiled_rest_state", lambda *arguments: calls.append(found) or found(*arguments))
     report = dy.stability(game, dy.updates.Alternating(optimiser, optax.sgd(0.1)), at=(0.0, 0.0))
     assert report.smoothness == smoothness
     assert calls.count(found) == 1 and len(calls) <= 2  # the call, and the trace of its program if there was none

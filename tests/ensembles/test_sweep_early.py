@@ -145,7 +145,7 @@ def test_whole_numbers_of_steps_are_known_in_both_precisions():
 @pytest.mark.slow
 def test_a_chunk_is_one_program_and_exchanges_nothing_with_the_host():
     given = {name: np.full((2, 8), values[3]) for name, values in AXES.items()}
-    plan = running._recipe(build, resolve(AXES, "grid", None), 64, None, None, None, False, (1e-3, 1e6), None, {})
+    plan = running.recipe_of(build, resolve(AXES, "grid", None), 64, None, None, None, False, (1e-3, 1e6), None, {})
     arrays, rest = eqx.partition((plan, given, np.zeros((2, 8), np.uint32)), eqx.is_array_like)
     recipe, values, indices = eqx.combine(jax.device_put(arrays), rest)
     first = cells.run_chunk(recipe, values, indices, tuple(jax.devices()[:1]))

@@ -129,7 +129,7 @@ def test_segments_that_were_added_are_of_no_steps(steps, data):
     every = data.draw(st.integers(1, steps))
     last = data.draw(st.booleans())
     every = steps if last else every
-    whole = maps._Schedule(steps, every, last).segments(np.float64, True)
+    whole = maps.Schedule(steps, every, last).segments(np.float64, True)
     padded = maps._padded(steps, every, last, np.dtype(float), np.dtype(np.int32), True, 8)
     padded = padded.segments()
     count = int(padded.count)

@@ -18,7 +18,7 @@ from dynamics._functions import comparable
 from dynamics._plain import plain_fields
 from dynamics._printing import Described
 from dynamics._text import complex_text
-from dynamics.analysis.equilibria.newton import EquilibriumError, _short, manifold_dimension
+from dynamics.analysis.equilibria.newton import EquilibriumError, manifold_dimension, players_text
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.builds import Analysed, Linearised, linearised_at, row_of
 from dynamics.analysis.stability.eigenvalues import eigenvalues_with_errors
@@ -200,9 +200,9 @@ def _check_branch(ends: list[float], before: Players, after: Players, left: Play
     size = float(np.finfo(_trees.float_dtype(before)).eps) ** 0.5 * (1 + np.linalg.norm(before_))
     if np.linalg.norm(after_ - before_) > size + 0.01 * np.linalg.norm(right_ - left_):
         raise EquilibriumError(
-            f"at {ends[0]:.10g} the equilibrium jumps from {_short(before)} to {_short(after)}, and stability changes "
-            "with it: that is no critical value of either. Name one with at=, a function of the number, or let build "
-            "return a start that stays near one."
+            f"at {ends[0]:.10g} the equilibrium jumps from {players_text(before)} to {players_text(after)}, and "
+            "stability changes with it: that is no critical value of either. Name one with at=, a function of the "
+            "number, or let build return a start that stays near one."
         )
 
 

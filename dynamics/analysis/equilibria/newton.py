@@ -120,7 +120,7 @@ def search(
     """`find_equilibrium` for players and a game of one dtype, traceable: a failure is data."""
     dtype = _trees.float_dtype(start)
     tolerance = default_tolerance(dtype) if tolerance is None else tolerance
-    point, steps, field, jacobian = _newton(game, start, key, max_steps, until_small=True)
+    point, steps, field, jacobian = newton_method(game, start, key, max_steps, until_small=True)
     left, singular, right = jnp.linalg.svd(jacobian)
     # Where the field fades away towards infinity it is small too, but Newton's method still wants to go far.
     used = singular > singular_rounding(field.size, dtype) * singular[0]
@@ -145,13 +145,15 @@ def no_equilibrium(result: Search, start: Players) -> str:
     """What a search that failed found, for messages."""
     by_player = ", ".join(f"{float(residual):.3g}" for residual in result.residuals)
     return (
-        f"Newton's method found no equilibrium from {_short(start)} in {int(result.steps)} steps: the field has norm "
-        f"{float(result.residual):.3g} at {_short(result.players)} (by player: {by_player})"
+        f"Newton's method found no equilibrium from {players_text(start)} in {int(result.steps)} steps: the field has "
+        f"norm {float(result.residual):.3g} at {players_text(result.players)} (by player: {by_player})"
     )
 
 
 @eqx.filter_jit
-def _newton(game: Game, players: Players, key: PRNGKeyArray | None, max_steps: int, until_small: bool = False):
+def newton_method(
+    game: Game, players: Players, key: PRNGKeyArray | None, max_steps: int, until_small: bool = False
+) -> tuple[Players, Array, Array, Array]:
     """Where Newton's method ends, after how many steps, the field and its Jacobian there.
 
     Args:
@@ -232,7 +234,7 @@ def vanishes(
     return passes, allowed
 
 
-def _newton_step(jacobian: np.ndarray, field: np.ndarray) -> float:
+def newton_step(jacobian: np.ndarray, field: np.ndarray) -> float:
     """Length of the next step of Newton's method, infinite where there is none."""
     if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(field))):
         return float("inf")
@@ -345,7 +347,7 @@ def ends_along(
     lengths = (1 + jnp.linalg.norm(flat)) * lengths
 
     def reached(direction: Array, length: Array) -> tuple[Array, Array]:
-        end, _, field, _ = _newton(game, unravel(flat + length * direction), key, 50)
+        end, _, field, _ = newton_method(game, unravel(flat + length * direction), key, 50)
         return (ravel_pytree(end)[0] - flat) / length, jnp.linalg.norm(field) / length
 
     def along(direction: Array) -> tuple[Array, Array]:
@@ -358,7 +360,8 @@ def ends_along(
 _ends_along = eqx.filter_jit(ends_along)
 
 
-def _short(players: Players) -> str:
+def players_text(players: Players) -> str:
+    """The first few numbers of a point, for messages."""
     flat = np.asarray(ravel_pytree(players)[0])
     shown = ", ".join(f"{value:.4g}" for value in flat[:6])
     return f"({shown}{', ...' if flat.size > 6 else ''})"

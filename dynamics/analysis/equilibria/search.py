@@ -16,7 +16,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import as_whole
-from dynamics.analysis.equilibria.newton import Equilibrium, _newton_step, singular_rounding
+from dynamics.analysis.equilibria.newton import Equilibrium, newton_step, singular_rounding
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.compiler.derivatives import released
 from dynamics.game import Game, Players
@@ -167,7 +167,7 @@ class _Search:
         singular = np.linalg.svd(jacobians, compute_uv=False)
         scaled = np.linalg.svd(jacobians * self.width / self.rows[:, None], compute_uv=False)
         residuals = np.linalg.norm(fields, axis=1)
-        lengths = np.array([_newton_step(*system) for system in zip(jacobians, fields, strict=True)])
+        lengths = np.array([newton_step(*system) for system in zip(jacobians, fields, strict=True)])
         sizes = np.linalg.norm(self.low + self.width * ends, axis=1)
         # Where the field fades away it is small too, but Newton's method still wants to go far.
         good = (residuals <= self.tolerance * (1 + singular[:, 0])) & (lengths <= self.tolerance**0.5 * (1 + sizes))

@@ -24,7 +24,7 @@ from dynamics import _trees
 from dynamics._compiling import filter_jit_quickly
 from dynamics.analysis.equilibria.newton import EquilibriumError, Search, accuracy_of, no_equilibrium, search
 from dynamics.analysis.equilibria.precision import as_point
-from dynamics.analysis.stability.fixed_point import _check_fixed_point, _no_equilibrium, _residual_vanishes
+from dynamics.analysis.stability.fixed_point import check_fixed_point, not_an_equilibrium, residual_vanishes
 from dynamics.analysis.stability.linearisation import Linearisation, linearise
 from dynamics.analysis.stability.periods import Period
 from dynamics.analysis.stability.rest import FEW_COUNTS, Repeated
@@ -247,11 +247,11 @@ class Analysed(eqx.Module):
             return
         linear, players = linearised.linear, linearised.equilibrium.players
         accuracy = accuracy_of(players)
-        passes, allowed = _residual_vanishes(linear, players, accuracy)
+        passes, allowed = residual_vanishes(linear, players, accuracy)
         if not np.all(passes):
-            raise EquilibriumError(f"at {self.shown(numbers)} {_no_equilibrium(linear, players, passes, allowed)}")
+            raise EquilibriumError(f"at {self.shown(numbers)} {not_an_equilibrium(linear, players, passes, allowed)}")
         try:
-            _check_fixed_point(linear, None, method, players, None, accuracy)
+            check_fixed_point(linear, method, players, accuracy)
         except EquilibriumError as error:
             raise EquilibriumError(f"at {self.shown(numbers)} {error}") from None
 

@@ -15,7 +15,7 @@ from dynamics.analysis.stability.certificates import (
 )
 from dynamics.analysis.stability.linearisation import Linearisation, Smoothness, is_finite
 from dynamics.analysis.stability.notes import Note, Verdict
-from dynamics.analysis.stability.report import Stability, _Judged, _report
+from dynamics.analysis.stability.report import Judged, Stability, report_of
 from dynamics.game import Players
 
 COMPUTED = 10  # a margin of so many computed errors decides without a proof
@@ -35,31 +35,31 @@ def assess(
     `dimension` and `kept` count the neutral directions that decide nothing: along a manifold of equilibria, and of
     memory that stays where it is put. `smoothness` is that of the map.
     """
-    judged = _judge_eigenvalues(linear, boundary, dimension, kept, smoothness)
-    return _report(linear, boundary, dimension, sizes, players, judged, judged.notes)
+    judged = judge_eigenvalues(linear, boundary, dimension, kept, smoothness)
+    return report_of(linear, boundary, dimension, sizes, players, judged, judged.notes)
 
 
-def _judge_nothing(linear: Linearisation, boundary: Boundary, dimension: int) -> _Judged:
+def judge_nothing(linear: Linearisation, boundary: Boundary, dimension: int) -> Judged:
     """Of a method that does not come to rest: eigenvalues, and no number, as none is that of a linear map."""
     smooth = "smooth" if is_finite(linear.jacobian) else "not differentiable"
-    judged = _judge_eigenvalues(linear, boundary, dimension, 0, smooth)
-    return _Judged(judged.eigenvalues, smoothness=smooth, neutral=judged.neutral)
+    judged = judge_eigenvalues(linear, boundary, dimension, 0, smooth)
+    return Judged(judged.eigenvalues, smoothness=smooth, neutral=judged.neutral)
 
 
-def _judge_eigenvalues(
+def judge_eigenvalues(
     linear: Linearisation,
     boundary: Boundary,
     dimension: int,
     kept: int,
     smoothness: str,
     scales: np.ndarray | None = None,
-) -> _Judged:
+) -> Judged:
     jacobian, epsilon = np.asarray(linear.jacobian), float(linear.epsilon)
     if scales is not None:  # powers of two: a similar matrix without rounding
         jacobian = jacobian * scales / scales[:, None]
     if smoothness == "not differentiable":
         nothing = np.full(len(jacobian), complex(float("nan"), float("nan")))
-        return _Judged(nothing, smoothness=smoothness, notes=(Note.not_differentiable.filled(),))
+        return Judged(nothing, smoothness=smoothness, notes=(Note.not_differentiable.filled(),))
     values, errors = eigenvalues_with_errors(jacobian, epsilon)
     neutral, order = boundary.neutral, boundary.order(values)
     values, errors = values[order], errors[order]
@@ -111,7 +111,7 @@ def _judge_eigenvalues(
     with np.errstate(divide="ignore"):
         rate = float(boundary.rate(bound))
     leading = values[rest[0]] if len(rest) else neutral
-    return _Judged(
+    return Judged(
         eigenvalues=values,
         radius=float(UNIT_CIRCLE.bound(values[rest])),
         abscissa=float(IMAGINARY_AXIS.bound(values[rest])),

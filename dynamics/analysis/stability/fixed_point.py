@@ -5,12 +5,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from dynamics import _trees
-from dynamics.analysis.equilibria.newton import EquilibriumError, _short, vanishes
+from dynamics.analysis.equilibria.newton import EquilibriumError, players_text, vanishes
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.certificates import SMALLEST, frobenius
 from dynamics.analysis.stability.linearisation import Linearisation
+from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
+from dynamics.updates.base import Update
 
 
 def equilibrium_of(game: Game) -> Players:
@@ -28,12 +30,13 @@ def equilibrium_of(game: Game) -> Players:
     return as_point(known[0], "equilibria")
 
 
-def _residual_vanishes(linear: Linearisation, players: Players, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
+def residual_vanishes(linear: Linearisation, players: Players, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which coordinates of the game's field pass for 0, and what each may be at most; see `vanishes`."""
     flat = np.asarray(ravel_pytree(players)[0], float)
     return vanishes(linear.residual, linear.game_jacobian, flat, float(linear.epsilon), accuracy)
 
 
-def _no_equilibrium(linear: Linearisation, players: Players, passes: np.ndarray, allowed: np.ndarray) -> str:
+def not_an_equilibrium(linear: Linearisation, players: Players, passes: np.ndarray, allowed: np.ndarray) -> str:
     """What to tell about a point at which the field does not vanish: where it is largest, player by player."""
     residual = np.abs(np.asarray(linear.residual, float))
     excess = np.where(passes, -1, residual / np.maximum(allowed, SMALLEST))
@@ -49,8 +52,9 @@ def _no_equilibrium(linear: Linearisation, players: Players, passes: np.ndarray,
                 f"{allowed[worst]:.1g} counts as zero"
             )
     return (
-        f"{_short(players)} is no equilibrium: the field has norm {_norm(residual):.3g} there; {'; '.join(parts)}. Use "
-        "find_equilibrium(game, start).players, or require_equilibrium=False to linearise anyway."
+        f"{players_text(players)} is no equilibrium: the field has norm {norm(residual):.3g} there; "
+        f"{'; '.join(parts)}. Use find_equilibrium(game, start).players, or require_equilibrium=False to "
+        "linearise anyway."
     )
 
 
@@ -65,18 +69,24 @@ def _coordinate(players: Players, place: int) -> str:
     raise IndexError(place)
 
 
-def _norm(vector: np.ndarray) -> float:
+def norm(vector: np.ndarray) -> float:
+    """The Euclidean norm, by which neither large nor tiny numbers are lost; see `frobenius`."""
     return float(frobenius(np.asarray(vector, float).reshape(1, -1)))
 
 
-def _check_fixed_point(linear: Linearisation, game, method, players: Players, key, accuracy: float) -> None:
-    _, allowed = _residual_vanishes(linear, players, accuracy)
+def check_fixed_point(linear: Linearisation, method: Update | AbstractFlow, players: Players, accuracy: float) -> None:
+    """Raise where one step of a method moves the state.
+
+    Raises:
+        EquilibriumError: it does; the message says how far, and which coordinate most.
+    """
+    _, allowed = residual_vanishes(linear, players, accuracy)
     passes, most = defect_vanishes(linear, allowed, float(linear.epsilon), accuracy, boundary_of(method))
     if not np.all(passes):
         worst = int(np.argmax(np.where(passes, -1, np.abs(linear.defect) / np.maximum(most, SMALLEST))))
         raise EquilibriumError(
-            f"{_short(players)} is an equilibrium of the game but no fixed point of the method: one step moves the "
-            f"state by {_norm(linear.defect):.3g}, its coordinate {worst} by {abs(linear.defect[worst]):.3g}. Use "
+            f"{players_text(players)} is an equilibrium of the game but no fixed point of the method: one step moves "
+            f"the state by {norm(linear.defect):.3g}, its coordinate {worst} by {abs(linear.defect[worst]):.3g}. Use "
             "require_equilibrium=False to linearise anyway."
         )
 

@@ -1,38 +1,35 @@
 """The verdict where a field or map jumps at the point."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from dynamics._text import complex_text
 from dynamics.analysis.stability.boundary import Boundary
-from dynamics.analysis.stability.eigenvalues import _judge_eigenvalues
+from dynamics.analysis.stability.eigenvalues import judge_eigenvalues
 from dynamics.analysis.stability.linearisation import Linearisation, function_at_rest
 from dynamics.analysis.stability.notes import Note, Remark, Verdict
-from dynamics.analysis.stability.problem import _Problem
-from dynamics.analysis.stability.report import _Judged
-from dynamics.analysis.stability.rest import Rest
+from dynamics.analysis.stability.problem import Problem
+from dynamics.analysis.stability.report import Judged
 from dynamics.analysis.stability.sliding import Jump, NotSliding, jump_at
 from dynamics.flows.base import AbstractFlow
-from dynamics.game import Players
 
 JUMPING = 1e-6  # part of the largest velocity that moves players
 
 
-def _slides_at(game, method, players: Players, key, linear: Linearisation, at_rest_state: Callable[[], Rest]) -> bool:
+def slides_at(problem: Problem, linear: Linearisation) -> bool:
     """Whether a point at which the field of a flow does not vanish is an equilibrium in Filippov's sense."""
-    if not isinstance(method, AbstractFlow) or not linear.switching > 0:
+    if not isinstance(problem.method, AbstractFlow) or not linear.switching > 0:
         return False
-    function, position, _ = function_at_rest(game, method, players, key, rest=at_rest_state())
+    where = problem.game, problem.method, problem.players, problem.key
+    function, position, _ = function_at_rest(*where, rest=problem.at_rest_state())
     try:
         return jump_at(function, position, False).report.pseudo_equilibrium
     except NotSliding:
         return False
 
 
-def _judge_jump(
-    problem: _Problem, linear: Linearisation, judged: _Judged, boundary: Boundary
-) -> tuple[_Judged, Jump | None]:
+def judge_jump(
+    problem: Problem, linear: Linearisation, judged: Judged, boundary: Boundary
+) -> tuple[Judged, Jump | None]:
     """The verdict on a field or map that jumps at the point; `judged` is what the eigenvalues of one side say."""
     where = problem.game, problem.method, problem.players, problem.key
     function, position, is_player = function_at_rest(*where, gradient_noise=problem.noise, rest=problem.at_rest_state())
@@ -42,11 +39,11 @@ def _judge_jump(
         return judged._replace(notes=(*judged.notes, Note.jump_undecided.filled(reason=reason))), None
     slid = jump.report
 
-    def decided(verdict: Verdict, note: Remark) -> tuple[_Judged, Jump]:
+    def decided(verdict: Verdict, note: Remark) -> tuple[Judged, Jump]:
         nothing = dict.fromkeys(("radius", "abscissa", "margin", "rate", "rotation", "largest_step"), float("nan"))
         return judged._replace(**nothing, verdict=verdict, proved=True, notes=(note,)), jump
 
-    def undecided(reason: str) -> tuple[_Judged, Jump]:
+    def undecided(reason: str) -> tuple[Judged, Jump]:
         return judged._replace(notes=(*judged.notes, Note.jump_undecided.filled(reason=reason))), jump
 
     moved = float(np.max(np.linalg.norm(jump.velocities[:, is_player], axis=1), initial=0))
@@ -79,6 +76,6 @@ def _judge_jump(
             return undecided(f"the velocity of the sliding motion at the point, {speed:.1g}, may be rounding")
         return decided(Verdict.unstable, Note.slides_away.filled(speed=speed))
     along = linear._replace(jacobian=slid.jacobian)
-    result = _judge_eigenvalues(along, boundary, slid.manifold_dimension, 0, "smooth")
+    result = judge_eigenvalues(along, boundary, slid.manifold_dimension, 0, "smooth")
     note = Note.sliding.filled(speed=slowest)
     return result._replace(smoothness=judged.smoothness, notes=(*result.notes, note), largest_step=0.0), jump

@@ -5,7 +5,7 @@ import numpy as np
 from dynamics.analysis.stability.boundary import UNIT_CIRCLE, Boundary
 from dynamics.analysis.stability.certificates import rounding_bound
 from dynamics.analysis.stability.linearisation import Linearisation, moved_memory
-from dynamics.analysis.stability.problem import _Problem
+from dynamics.analysis.stability.problem import Problem
 from dynamics.updates.base import COUNTER_LIMIT
 
 
@@ -26,7 +26,7 @@ def may_keep_memory(jacobian: np.ndarray, players: int, epsilon: float, boundary
     return usable & (singular[..., -1] <= rounding_bound(jacobian, epsilon))
 
 
-def _kept_memory(problem: _Problem, linear: Linearisation) -> int:
+def kept_dimension(problem: Problem, linear: Linearisation) -> int:
     """Number of directions in which the memory stays where it is put, without an effect on the players' rest."""
     jacobian, count = np.asarray(linear.jacobian), len(linear.game_jacobian)
     if not may_keep_memory(jacobian, count, float(linear.epsilon), UNIT_CIRCLE):
@@ -46,7 +46,7 @@ def _kept_memory(problem: _Problem, linear: Linearisation) -> int:
     return int(np.sum(defects <= np.finfo(jacobian.dtype).eps ** 0.5))
 
 
-def _has_fading(eigenvalues: np.ndarray) -> bool:
+def has_fading(eigenvalues: np.ndarray) -> bool:
     """Whether an eigenvalue is that of a weight about one over the number of steps, held at its limit."""
     distances = np.abs(eigenvalues - 1)
     return bool(np.any((distances > 1e-3 / COUNTER_LIMIT) & (distances < 1e2 / COUNTER_LIMIT)))

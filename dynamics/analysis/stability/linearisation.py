@@ -129,14 +129,14 @@ def linearise(
         counts: as in `dynamics.analysis.stability.rest.rest_state`.
     """
     point = _Point(game, method, players, key, gradient_noise, limit, rest, counts)
-    flat, directions = point.flat, jnp.asarray(_probe_directions(point.is_player), point.flat.dtype)
+    flat, directions = point.flat, jnp.asarray(probe_directions(point.is_player), point.flat.dtype)
     switching, active = point.switching(directions)
     if directed and active is not None:
         directions = jnp.concatenate([directions, point.toward(active, directions[0])])
     # The columns of the Jacobian and the values at the probes in one batch: one copy of the map to compile. The probes
     # move players, also those that a wrapping update keeps in its memory; other memory follows, and parts of it (a mean
     # square) must not be negative.
-    lengths = _probe_steps(point.epsilon)
+    lengths = probe_steps(point.epsilon)
     shifts = point.shifts(directions, lengths)
     values, columns = _in_chunks(point.function, flat, shifts)
     value, jacobian, values = values[0], columns[: flat.size].T, values[flat.size :]
@@ -199,10 +199,10 @@ def probe_closely(
     `linearise`.
     """
     point = _Point(game, method, players, key, gradient_noise, limit, rest)
-    first, second = _probe_steps(point.epsilon)
+    first, second = probe_steps(point.epsilon)
     lengths = (first, *(second / 16.0**number for number in range(CLOSER)))
     directions = jnp.where(point.is_player, directions, 0)
-    random = jnp.asarray(_probe_directions(point.is_player), point.flat.dtype)
+    random = jnp.asarray(probe_directions(point.is_player), point.flat.dtype)
     directions = jnp.concatenate([random, directions])
     active = point.switching(random)[1] if directed else None
     if active is not None:
@@ -317,7 +317,7 @@ def switch_directions(
     point = _Point(game, method, players, key, gradient_noise, limit, rest)
     distances, flat = point.distances, point.flat
     here = distances(flat)
-    shift = _probe_steps(point.epsilon)[1] * point.reach * jnp.asarray(_probe_directions(point.is_player), flat.dtype)
+    shift = probe_steps(point.epsilon)[1] * point.reach * jnp.asarray(probe_directions(point.is_player), flat.dtype)
     moved = jnp.max(jnp.abs(jax.vmap(distances)(flat + shift) - here), axis=0, initial=0)
     ratio = jnp.where(jnp.isfinite(here), jnp.abs(here) / jnp.maximum(moved, jnp.finfo(flat.dtype).tiny), jnp.inf)
     nearest = jnp.argsort(ratio)[:SWITCHES]
@@ -428,7 +428,7 @@ class _Point:
         distances = self.distances
         if jax.eval_shape(distances, self.flat).size == 0:
             return jnp.asarray(-1), None
-        shifts = _probe_steps(self.epsilon)[1] * self.reach * jnp.concatenate([directions, -directions])
+        shifts = probe_steps(self.epsilon)[1] * self.reach * jnp.concatenate([directions, -directions])
         here = distances(self.flat)
         moved = jnp.max(jnp.abs(jax.vmap(distances)(self.flat + shifts) - here), axis=0, initial=0)
         active = (jnp.abs(here) <= 2 * moved) & jnp.isfinite(here)
@@ -540,7 +540,7 @@ def one_sided_jacobians(
     Of a map that is smooth on each of several cones around the point they are the Jacobians of the pieces.
     """
     point = _Point(game, method, players, key, gradient_noise, False, rest)
-    length = _probe_steps(point.epsilon)[1] * point.reach
+    length = probe_steps(point.epsilon)[1] * point.reach
     jacobian = jax.jacfwd(point.function)
     near, far = (jax.vmap(jacobian)(point.flat + part * length * directions) for part in (0.5, 1.0))
     return 2 * near - far
@@ -568,13 +568,13 @@ def player_coordinates(state: State) -> np.ndarray:
     return np.concatenate(leaves).astype(bool) if leaves else np.zeros(0, bool)
 
 
-def _probe_directions(is_player: np.ndarray) -> np.ndarray:
+def probe_directions(is_player: np.ndarray) -> np.ndarray:
     directions = np.random.default_rng(0).standard_normal((PROBES, len(is_player)))
     directions = np.where(is_player, directions, 0)
     return directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
 
 
-def _probe_steps(epsilon: float) -> tuple[float, float]:
+def probe_steps(epsilon: float) -> tuple[float, float]:
     step = epsilon ** (1 / 3)
     return 16 * step, step
 

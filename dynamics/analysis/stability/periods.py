@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
-from dynamics.analysis.stability.rest import COUNTS, Repeated, _Parts, coarse, rest_state
+from dynamics.analysis.stability.rest import COUNTS, MemoryParts, Repeated, coarse, rest_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
 from dynamics.updates.base import Update
@@ -142,7 +142,7 @@ def _rests(game: Game, method: Update, players: Players, key: PRNGKeyArray | Non
 def _orbit(game: Game, method: Update, players: Players, key: PRNGKeyArray | None) -> list[Array]:
     """What moves by itself, over its first steps."""
     game, method = _trees.cast((game, method), _trees.float_dtype(players))
-    parts = _Parts(game, method, players, key, method.init(game, players).memory)
+    parts = MemoryParts(game, method, players, key, method.init(game, players).memory)
     length = _ORBIT_OF_COUPLED if parts.coupled_counts else _ORBIT
     first = [parts.leaves[place] for place in parts.driving()]
     if not first:
@@ -158,7 +158,7 @@ def _orbit(game: Game, method: Update, players: Players, key: PRNGKeyArray | Non
 def _frontier(game: Game, method: Update, players: Players, key: PRNGKeyArray | None, values: list[Array]) -> Array:
     """What goes from there into the next step, at values with a leading axis of times."""
     game, method = _trees.cast((game, method), _trees.float_dtype(players))
-    parts = _Parts(game, method, players, key, method.init(game, players).memory)
+    parts = MemoryParts(game, method, players, key, method.init(game, players).memory)
     values = [
         jax.random.wrap_key_data(value) if jnp.issubdtype(parts.leaves[place].dtype, jax.dtypes.prng_key) else value
         for place, value in zip(parts.driving(), values, strict=True)

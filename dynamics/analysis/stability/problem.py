@@ -15,14 +15,21 @@ from dynamics.game import Game, Players
 from dynamics.updates.base import Update
 
 
-def _linear_at_rest(game, method, players, key, noise) -> tuple[Linearisation, Rest]:
-    rest = _rest_state(game, method, players, key, noise)
-    linear = _linearise(game, method, players, key, gradient_noise=noise, limit=False, rest=rest)
+def linear_at_rest(
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Players,
+    key: PRNGKeyArray | None,
+    noise: tuple[jax.Array, ...] | None,
+) -> tuple[Linearisation, Rest]:
+    """The linearisation where the memory is at rest, as NumPy arrays, and that state."""
+    rest = compiled_rest_state(game, method, players, key, noise)
+    linear = compiled_linearise(game, method, players, key, gradient_noise=noise, limit=False, rest=rest)
     return jax.device_get(linear), rest
 
 
 @dataclasses.dataclass(frozen=True)
-class _Problem:
+class Problem:
     """What is judged: a method on a game, at a point; and how its memory is put to rest there, which takes long."""
 
     game: Game
@@ -33,11 +40,18 @@ class _Problem:
     at_rest_state: Callable[[], Rest]
 
 
-_linearise = eqx.filter_jit(linearise)
+compiled_linearise = eqx.filter_jit(linearise)
 
 
 @eqx.filter_jit
-def _rest_state(game, method, players, key=None, noise=None) -> Rest:
+def compiled_rest_state(
+    game: Game,
+    method: Update | AbstractFlow,
+    players: Players,
+    key: PRNGKeyArray | None = None,
+    noise: tuple[jax.Array, ...] | None = None,
+) -> Rest:
+    """`rest_state` in one program, in the dtype of the players."""
     dtype = _trees.float_dtype(players)
     game, method = _trees.cast((game, method), dtype)
     return rest_state(game, method, players, key, _trees.cast(noise, dtype))

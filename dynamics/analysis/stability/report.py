@@ -12,7 +12,7 @@ from dynamics._printing import Described
 from dynamics._text import complex_text
 from dynamics.analysis.normal_forms.invariants import Invariant
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
-from dynamics.analysis.stability.fixed_point import _norm
+from dynamics.analysis.stability.fixed_point import norm
 from dynamics.analysis.stability.higher_orders import Decay, Decision, NormalForm
 from dynamics.analysis.stability.linearisation import Linearisation
 from dynamics.analysis.stability.notes import Note, Remark, Verdict, has
@@ -156,7 +156,7 @@ def fades(report: Stability) -> bool:
     return has(report.notes, Note.fading)
 
 
-class _Judged(NamedTuple):
+class Judged(NamedTuple):
     """What eigenvalues or pieces say of a map or flow; the names are those of `Stability`."""
 
     eigenvalues: np.ndarray
@@ -182,13 +182,13 @@ class _Judged(NamedTuple):
         return dict(radius=radius, margin=1 - radius, error=float(error), **rates)
 
 
-def _report(
+def report_of(
     linear: Linearisation,
     boundary: Boundary,
     dimension: int,
     sizes: list[int],
     players: Players,
-    judged: _Judged,
+    judged: Judged,
     notes: Sequence[str],
     period: int = 1,
 ) -> Stability:
@@ -202,14 +202,14 @@ def _report(
         jacobian=np.asarray(linear.jacobian),
         blocks=tuple(tuple(game_jacobian[row, column] for column in parts) for row in parts),
         players=players,
-        residual=_norm(linear.residual),
+        residual=norm(linear.residual),
         manifold_dimension=dimension,
         period=period,
         **numbers,
     )
 
 
-def _with(report: Stability, decision: Decision | None) -> Stability:
+def with_higher_orders(report: Stability, decision: Decision | None) -> Stability:
     """The report with what higher orders say."""
     if decision is None:
         return report

@@ -141,7 +141,7 @@ def rest_state(
         return Rest(state, nothing, yes, ~yes)
     if isinstance(method, AbstractFlow):
         return Rest(State(players, _rest_of_flow(game, method, players, floating, state.memory)), nothing, yes, ~yes)
-    parts = _Parts(game, method, players, key, state.memory)
+    parts = MemoryParts(game, method, players, key, state.memory)
     period, limit = (method.period, method.start) if isinstance(method, Repeated) else (1, COUNTER_LIMIT)
     signs = (0,) if gradient_noise is None else (1, -1)
     stride = len(signs)
@@ -236,7 +236,7 @@ def held_state(game: Game, method: Update | AbstractFlow, state: State, key: PRN
     nothing, yes = jax.tree.map(lambda _: None, state.memory), jnp.asarray(True)
     if isinstance(method, AbstractFlow) or not jax.tree.leaves(state.memory):
         return Rest(state, nothing, yes, ~yes)
-    parts = _Parts(game, method, state.players, key, state.memory)
+    parts = MemoryParts(game, method, state.players, key, state.memory)
     memory = parts.tree.unflatten(parts.leaves)
     mask = parts.tree.unflatten([place in parts.autonomous for place in range(len(parts.leaves))])
     held, coupled = eqx.partition(memory, mask)
@@ -284,7 +284,7 @@ def _off_ties(advance: Callable[[list[Array]], list[Array]], leaves: list[Array]
     ]
 
 
-class _Parts:
+class MemoryParts:
     """The memory of a method, leaf by leaf, and which of it moves by itself.
 
     Attributes:

@@ -12,24 +12,24 @@ from jaxtyping import PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_rates
 from dynamics._compiling import sharing
-from dynamics.analysis.equilibria.newton import EquilibriumError, _newton, accuracy_of, manifold_dimension
+from dynamics.analysis.equilibria.newton import EquilibriumError, accuracy_of, manifold_dimension, newton_method
 from dynamics.analysis.equilibria.precision import as_point, precisely
 from dynamics.analysis.normal_forms.expansion import Task, alone
 from dynamics.analysis.spectra.scaling import dense_memory_scales
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
-from dynamics.analysis.stability.eigenvalues import _judge_eigenvalues, _judge_nothing
+from dynamics.analysis.stability.eigenvalues import judge_eigenvalues, judge_nothing
 from dynamics.analysis.stability.fixed_point import (
-    _check_fixed_point,
-    _no_equilibrium,
-    _norm,
-    _residual_vanishes,
+    check_fixed_point,
     defect_vanishes,
     equilibrium_of,
+    norm,
+    not_an_equilibrium,
+    residual_vanishes,
 )
 from dynamics.analysis.stability.higher_orders import Decision, beyond_linear
-from dynamics.analysis.stability.jumps import _judge_jump, _slides_at
-from dynamics.analysis.stability.kept_memory import _has_fading, _kept_memory
-from dynamics.analysis.stability.kinks import _closer_look, _judge_pieces, _pieces
+from dynamics.analysis.stability.jumps import judge_jump, slides_at
+from dynamics.analysis.stability.kept_memory import has_fading, kept_dimension
+from dynamics.analysis.stability.kinks import closer_look, judge_pieces, pieces_at
 from dynamics.analysis.stability.leading import Leading, LeadingStability, leading_stability
 from dynamics.analysis.stability.linearisation import (
     Linearisation,
@@ -42,8 +42,8 @@ from dynamics.analysis.stability.linearisation import (
 )
 from dynamics.analysis.stability.notes import Note, Remark, Verdict, has
 from dynamics.analysis.stability.periods import REASONS, Period, find_period
-from dynamics.analysis.stability.problem import _linear_at_rest, _linearise, _Problem, _rest_state
-from dynamics.analysis.stability.report import Stability, _Judged, _report, _with
+from dynamics.analysis.stability.problem import Problem, compiled_linearise, compiled_rest_state, linear_at_rest
+from dynamics.analysis.stability.report import Judged, Stability, report_of, with_higher_orders
 from dynamics.analysis.stability.rest import Repeated, Rest, above_zero, held_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
@@ -171,7 +171,7 @@ def stability(
     asked, notes = _leading(size, leading, noise)
     if asked is not None:
         dtype = _trees.float_dtype(players)
-        rest = _rest_state(game, method, players, key)
+        rest = compiled_rest_state(game, method, players, key)
         if not bool(rest.rests):
             notes = (*notes, REASONS["memory"])
         rest = rest._replace(state=State(rest.state.players, jax.tree.map(above_zero, rest.state.memory)))
@@ -179,11 +179,11 @@ def stability(
         return leading_stability(game, method, rest, asked, key, notes, require_equilibrium)
     accuracy = accuracy_of(players)
     with precisely(game, method, players, key, noise) as (game, method, exact, noise):
-        linear, rest = _linear_at_rest(game, method, exact, key, noise)
-        near = np.all(_residual_vanishes(linear, players, accuracy)[0]) and np.any(linear.residual != 0)
+        linear, rest = linear_at_rest(game, method, exact, key, noise)
+        near = np.all(residual_vanishes(linear, players, accuracy)[0]) and np.any(linear.residual != 0)
         if exact is not players and near:
-            exact = _newton(_trees.cast(rest.at(game), _trees.float_dtype(exact)), exact, key, NEWTON_STEPS)[0]
-            linear, rest = _linear_at_rest(game, method, exact, key, noise)
+            exact = newton_method(_trees.cast(rest.at(game), _trees.float_dtype(exact)), exact, key, NEWTON_STEPS)[0]
+            linear, rest = linear_at_rest(game, method, exact, key, noise)
         return stability_of(
             linear, game, method, exact, key, noise, require_equilibrium, accuracy, rest, players, order=order
         )
@@ -211,17 +211,18 @@ def _at_state(
     if asked is not None:
         dtype = _trees.float_dtype(point)
         game, method = _trees.cast((game, method), dtype)
-        return leading_stability(game, method, _held(game, method, state, key), asked, key, notes, require_equilibrium)
+        rest = held_state(game, method, state, key)
+        return leading_stability(game, method, rest, asked, key, notes, require_equilibrium)
     with precisely(game, method, point, key, state.memory) as (game, method, exact, memory):
-        rest = _held(game, method, State(exact, memory), key)
-        linear = jax.device_get(_linearise(game, method, exact, key, limit=False, rest=rest))
+        rest = held_state(game, method, State(exact, memory), key)
+        linear = jax.device_get(compiled_linearise(game, method, exact, key, limit=False, rest=rest))
         accuracy = accuracy_of(point)
         scales = dense_memory_scales(linear.jacobian, _trees.size(exact)) if boundary_of(method).discrete else None
         options: dict[str, Any] = dict(accuracy=accuracy, rest=rest, point=point, scales=scales)
         report = stability_of(linear, game, method, exact, key, None, require_equilibrium, **options)
-    moved = _norm(linear.defect)
+    moved = norm(linear.defect)
     unmoved = defect_vanishes(
-        linear, _residual_vanishes(linear, exact, accuracy)[1], float(linear.epsilon), accuracy, report.boundary
+        linear, residual_vanishes(linear, exact, accuracy)[1], float(linear.epsilon), accuracy, report.boundary
     )[0]
     if np.all(unmoved) and not has(report.notes, Note.no_equilibrium):
         return report
@@ -277,64 +278,67 @@ def stability_task(
         period = Period(0, 0, "") if isinstance(method, Repeated) else find_period(game, method, players, key)
     if period.steps > 1:
         method = period.of(method)
-        linear, rest = _linear_at_rest(game, method, players, key, noise)
+        linear, rest = linear_at_rest(game, method, players, key, noise)
         again = linear, game, method, players, key, noise, require_equilibrium, accuracy, rest, point
         return (yield from stability_task(*again, order=order))
     settles = bool(linear.rests) or (period.steps == 1 and noise is None)
-    at_rest_state = functools.cache(lambda: _rest_state(game, method, players, key, noise) if rest is None else rest)
+    at_rest_state = functools.cache(
+        lambda: compiled_rest_state(game, method, players, key, noise) if rest is None else rest
+    )
     vanishing = not is_finite(linear.jacobian)
     if vanishing:
-        limit = _linearise(game, method, players, key, gradient_noise=noise, rest=at_rest_state())
+        limit = compiled_linearise(game, method, players, key, gradient_noise=noise, rest=at_rest_state())
         linear = jax.device_get(limit)
         if without_limit(linear.jacobian):
             linear = linear._replace(jacobian=np.full_like(linear.jacobian, np.nan))
-    passes, allowed = _residual_vanishes(linear, players, accuracy)
+    passes, allowed = residual_vanishes(linear, players, accuracy)
     at_rest = bool(np.all(passes))
-    slides = not at_rest and _slides_at(game, method, players, key, linear, at_rest_state)
+    problem = Problem(game, method, players, key, noise, at_rest_state)
+    slides = not at_rest and slides_at(problem, linear)
     if require_equilibrium and not slides:
         if not at_rest:
-            raise EquilibriumError(_no_equilibrium(linear, players, passes, allowed))
+            raise EquilibriumError(not_an_equilibrium(linear, players, passes, allowed))
         # Under noise the mean map rests only up to terms of second order in the rates.
         if noise is None and settles:
-            _check_fixed_point(linear, game, method, players, key, accuracy)
+            check_fixed_point(linear, method, players, accuracy)
     dimension = 0
     if at_rest:  # through any other point there is no manifold of equilibria
         game = _trees.cast(at_rest_state().at(game), _trees.float_dtype(players))
+        problem = dataclasses.replace(problem, game=game)
         dimension = manifold_dimension(game, players, linear.game_jacobian, key)
     sizes = [_trees.size(player) for player in players]
     if not settles:
-        undecided = _judge_nothing(linear, boundary, dimension)
+        undecided = judge_nothing(linear, boundary, dimension)
         notes = [Note.manifold.filled(dimension=dimension)] if dimension else []
         notes.append(Remark(period.reason or REASONS["memory"]))
-        return _report(linear, boundary, dimension, sizes, point, undecided, notes, 0)
-    problem = _Problem(game, method, players, key, noise, at_rest_state)
-    kept = _kept_memory(problem, linear) if boundary.discrete else 0
+        return report_of(linear, boundary, dimension, sizes, point, undecided, notes, 0)
+    kept = kept_dimension(problem, linear) if boundary.discrete else 0
     smooth = str(smoothness(linear.kinks, linear.errors, is_finite(linear.jacobian)))
     directions = None
     if smooth in ("kinked", "discontinuous", "stiff") or linear.switching > 0:
-        directions, smooth = _closer_look(problem, linear, smooth, limit=vanishing)
-    judged = _judge_eigenvalues(linear, boundary, dimension, kept, smooth, scales)
+        directions, smooth = closer_look(problem, linear, smooth, limit=vanishing)
+    judged = judge_eigenvalues(linear, boundary, dimension, kept, smooth, scales)
     jump = None
     if smooth == "discontinuous" and (at_rest or slides) and scales is None and not vanishing:
-        judged, jump = _judge_jump(problem, linear, judged, boundary)
+        judged, jump = judge_jump(problem, linear, judged, boundary)
     if smooth == "kinked" and not judged.neutral and not vanishing:
-        pieces = _pieces(problem, linear, directions)
+        pieces = pieces_at(problem, linear, directions)
         if pieces is not None and len(pieces.jacobians) == 1 and np.max(linear.kinks) < FAINT:
             # One Jacobian in all directions: the probes saw the rounding of what the map solves inside.
-            judged = _judge_eigenvalues(linear, boundary, dimension, kept, "smooth", scales)
+            judged = judge_eigenvalues(linear, boundary, dimension, kept, "smooth", scales)
         elif pieces is not None:
-            judged = _judge_pieces(pieces, boundary, judged)
+            judged = judge_pieces(pieces, boundary, judged)
     notes = list(judged.notes)
     if judged.smoothness == "inconsistent" and (names := derivative_rules(game, method, players, key)):
         notes.append(Note.rules.filled(names=", ".join(sorted(names))))
-    if linear.fading and boundary.discrete and _has_fading(judged.eigenvalues):
+    if linear.fading and boundary.discrete and has_fading(judged.eigenvalues):
         notes.append(Note.fading.filled())
     if not at_rest and not slides:
-        notes.append(Note.no_equilibrium.filled(residual=_norm(linear.residual)))
+        notes.append(Note.no_equilibrium.filled(residual=norm(linear.residual)))
     if vanishing and judged.smoothness != "not differentiable":
         notes.append(Note.vanishing_memory.filled())
     steps = method.period if isinstance(method, Repeated) else 1
-    report = _report(linear, boundary, dimension, sizes, point, judged, notes, steps)
+    report = report_of(linear, boundary, dimension, sizes, point, judged, notes, steps)
     if jump is not None:
         slid = jump.report
         report = dataclasses.replace(report, sliding=slid, manifold_dimension=slid.manifold_dimension)
@@ -342,20 +346,17 @@ def stability_task(
             return report
         is_player = player_coordinates(problem.at_rest_state().state)
         decision = yield from beyond_linear(jump.field, linear.position, is_player, boundary, judged.neutral)
-        return _with(report, decision)
+        return with_higher_orders(report, decision)
     if order == "linear" or scales is not None or judged.verdict is not Verdict.marginal or not at_rest:
         return report
     where = problem, linear, judged, directions, boundary, steps
-    return _with(report, (yield from _beyond_linear(*where, vanishing=vanishing)))
-
-
-_held = held_state
+    return with_higher_orders(report, (yield from _beyond_linear(*where, vanishing=vanishing)))
 
 
 def _beyond_linear(
-    problem: _Problem,
+    problem: Problem,
     linear: Linearisation,
-    judged: _Judged,
+    judged: Judged,
     directions: np.ndarray | None,
     boundary: Boundary,
     steps: int,
