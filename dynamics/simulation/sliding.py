@@ -27,9 +27,22 @@ from dynamics.simulation.ending import distance_of, norms_and_change
 from dynamics.simulation.flows import SAMPLES, Problem, Solved, SolverOptions, concluded, samples_of
 from dynamics.simulation.result import Pieces, Run
 from dynamics.solver_watch import SolverWatch, watched
+from dynamics.surfaces import (
+    JUMP,
+    NoSurfaces,
+    are_independent,
+    flipped,
+    gathered,
+    is_sum,
+    jump_across,
+    row_of,
+    sides_of,
+    steps_down,
+    tangent_mean,
+    way_back,
+)
 from dynamics.updates.base import State
 
-MOST_SURFACES = 4  # that meet in one point: all combinations of their sides are looked at
 MOST_PIECES = 1000
 MOST_NUMBERS = 2**22  # of the slopes of all switches
 MOST_AT_ONCE = 20  # pieces that begin at what is one and the same time, up to rounding
@@ -37,7 +50,6 @@ LONGEST_STEP = 1 / 256  # of the whole time, so that few switches are passed the
 BACK = 64.0  # rate at which rounding is led back to the surface, over the whole time
 AT_REST = 64  # roundings of the velocity beside a surface, up to which a sliding velocity vanishes
 SAME_NORMAL = 1e-6
-JUMP = 1e-9  # share of the largest velocity that counts as a jump, or as a speed
 
 
 class NotFollowed(ValueError):
@@ -97,9 +109,8 @@ def motion_of(velocity: Callable[[Array], Array], rows: Array, numbers: Array, u
     r"""The motion on one side of all switches, or along surfaces between several.
 
     With $f_0$ the velocity above all surfaces, $D_k$ its jump to below the k-th, and N the slopes of their gaps, the
-    shares $\lambda$ solve $N(f_0-D\lambda)=0$: the velocity $f_0-D\lambda$ is a mean of those around, and tangent.
-    Source: Filippov, Differential Equations with Discontinuous Righthand Sides, 1988; for several surfaces Utkin,
-    Sliding Modes in Control and Optimization, 1992.
+    shares $\lambda$ solve $N(f_0-D\lambda)=0$: the velocity $f_0-D\lambda$ is a mean of those around, and tangent; see
+    `surfaces.tangent_mean`.
     """
 
     def held(signs: Any, point: Array) -> tuple[Array, Array]:
@@ -110,9 +121,12 @@ def motion_of(velocity: Callable[[Array], Array], rows: Array, numbers: Array, u
     slopes = jnp.where(used[:, None], slopes, 0)
     unused, gap = jnp.diag(jnp.where(used, 0, 1).astype(position.dtype)), jnp.where(used, distances[0][numbers], 0)
     ahead, normals, jumps = slopes[:, 0], slopes[:, 1:], values[0] - values[1:]
-    shares = jnp.linalg.solve(normals @ jumps.T + unused, ahead + normals @ values[0])
-    back = normals.T @ jnp.linalg.solve(normals @ normals.T + unused, gap)
-    return Motion(values[0] - shares @ jumps, distances[0], jnp.where(used, shares, 0.5), back)
+
+    def solve(matrix: Array, right: Array) -> Array:
+        return jnp.linalg.solve(matrix + unused, right)
+
+    mean, shares = tangent_mean(values[0], jumps, normals, ahead, solve)
+    return Motion(mean, distances[0], jnp.where(used, shares, 0.5), way_back(normals, gap, solve))
 
 
 @cheap_jit
@@ -294,21 +308,15 @@ class _Vectors:
         with np.errstate(all="ignore"):
             at = np.isfinite(here) & ((np.abs(here) <= self.near * size * lengths) | (free == 0))
             normals = slopes / lengths[:, None]
-        groups: list[list[int]] = []
-        for number in map(int, np.flatnonzero(at & (lengths > 0) & np.isfinite(lengths))):
-            for group in groups:
-                first = normals[group[0]]
-                if min(np.max(np.abs(normals[number] - s * first)) for s in (1, -1)) <= SAME_NORMAL:
-                    group.append(number)
-                    break
-            else:
-                groups.append([number])
-        if len(groups) > MOST_SURFACES:
-            raise NotFollowed(f"{len(groups)} surfaces of switches meet, and up to {MOST_SURFACES} are looked at")
+        numbers = np.flatnonzero(at & (lengths > 0) & np.isfinite(lengths))
+        try:
+            groups = gathered(numbers.tolist(), normals, SAME_NORMAL)
+        except NoSurfaces as reason:
+            raise NotFollowed(str(reason)) from None
         firsts = np.array([normals[group[0], 1:] for group in groups]).reshape(-1, self.size)
-        if groups and (len(groups) > self.size or np.linalg.svd(firsts, compute_uv=False)[-1] < 1e-6):
+        if len(groups) > self.size or not are_independent(firsts):
             raise NotFollowed("surfaces of switches that are not independent meet")
-        signs_of = np.array(list(itertools.product((1, -1), repeat=len(groups)))).reshape(2 ** len(groups), len(groups))
+        signs_of = sides_of(len(groups))
         shifts = self.beside * size * signs_of @ np.linalg.pinv(firsts).T
         probes = np.stack([self.gaps(position + np.concatenate([[0.0], shift])) for shift in shifts])
         rows = np.where(at, np.sign(probes), np.sign(np.where(np.isfinite(free), free, 0))).astype(np.int8)
@@ -352,8 +360,8 @@ class _Vectors:
         chosen = self._chosen(crossing, values, exit_to)
         upper = np.where(chosen == 0, 1, chosen)
         slides = np.flatnonzero(chosen == 0)
-        flips = [np.where(np.arange(len(chosen)) == k, -upper, upper) for k in slides]
-        rows = np.stack([crossing.rows[_row(crossing.sides, side)] for side in [upper, *flips]])
+        around = [upper, *(flipped(upper, k) for k in slides)]
+        rows = np.stack([crossing.rows[row_of(crossing.sides, side)] for side in around])
         watched_on = np.where(crossing.unwatched, 0, rows[0])
         for k in slides:
             watched_on[crossing.members[k]] = 0
@@ -369,7 +377,7 @@ class _Vectors:
         if not count:
             return np.zeros(0, int)
         largest = float(np.max(np.linalg.norm(values, axis=1)))
-        jumps = [_difference(values, sides, k) > self.small * largest for k in range(count)]
+        jumps = [jump_across(values, sides, k) > self.small * largest for k in range(count)]
         # The gap's own rate of change without a motion of the state, and by it.
         ahead, across = normals[:, 0], normals[:, 1:]
         enough = self.small * max(largest, float(np.max(np.abs(ahead))))
@@ -384,20 +392,17 @@ class _Vectors:
         for choice in map(np.array, itertools.product(*options)):
             slides = np.flatnonzero(choice == 0)
             upper = np.where(choice == 0, 1, choice)
-            value = values[_row(sides, upper)]
+            value = values[row_of(sides, upper)]
             least = math.inf
             if len(slides):
-                flips = [np.where(np.arange(count) == k, -1, upper) for k in slides]
-                steps = np.stack([value - values[_row(sides, flip)] for flip in flips])
-                matrix = across[slides] @ steps.T
-                if not _leads_back(-matrix):
+                steps = steps_down(values, sides, upper, slides)
+                if not _leads_back(-across[slides] @ steps.T):
                     continue
-                if len(slides) > 1 and not _is_sum(values, sides, upper, slides, steps, self.small * largest):
+                if len(slides) > 1 and not is_sum(values, sides, upper, slides, self.small * largest):
                     reasons.append("surfaces meet, and the velocities do not say which mean a solution takes")
                     continue
-                shares = np.linalg.solve(matrix, ahead[slides] + across[slides] @ value)
+                value, shares = tangent_mean(value, steps, across[slides], ahead[slides], np.linalg.solve)
                 least = float(np.min(np.minimum(shares, 1 - shares))) * largest
-                value = value - shares @ steps
             speeds = choice * (ahead + across @ value)
             away = [speeds[k] for k in range(count) if choice[k] and k not in leaves]
             least = min([least, *away])
@@ -414,34 +419,11 @@ class _Vectors:
         raise NotFollowed(reasons[0] if reasons else "on no side of the surfaces that meet a solution goes on")
 
 
-def _row(sides: np.ndarray, side: np.ndarray) -> int:
-    return int(np.flatnonzero(np.all(sides == side, axis=1))[0])
-
-
-def _difference(values: np.ndarray, sides: np.ndarray, k: int) -> float:
-    """By how much the velocity differs from one side of a surface to the other."""
-    flipped = [_row(sides, np.where(np.arange(sides.shape[1]) == k, -side, side)) for side in sides]
-    return float(np.max(np.linalg.norm(values - values[flipped], axis=1)))
-
-
 def _leads_back(matrix: np.ndarray) -> bool:
     """Whether all principal minors are positive, so that the motion to the surfaces and along them is unique."""
     places = range(len(matrix))
     chosen = (list(part) for size in range(1, len(matrix) + 1) for part in itertools.combinations(places, size))
     return all(np.linalg.det(matrix[np.ix_(part, part)]) > 0 for part in chosen)
-
-
-def _is_sum(
-    values: np.ndarray, sides: np.ndarray, upper: np.ndarray, slides: np.ndarray, steps: np.ndarray, tolerance: float
-) -> bool:
-    """Whether the velocity is a sum of one term per surface, so that the mean which slides is unique."""
-    start = values[_row(sides, upper)]
-    for below in itertools.product((0, 1), repeat=len(slides)):
-        side = upper.copy()
-        side[slides] = np.where(below, -1, 1)
-        if np.linalg.norm(values[_row(sides, side)] - (start - np.array(below) @ steps)) > tolerance:
-            return False
-    return True
 
 
 class _Followed(NamedTuple):

@@ -17,11 +17,21 @@ from dynamics.analysis.equilibria.newton import manifold_dimensions
 from dynamics.compiler.jaxprs import jaxpr_as_fun
 from dynamics.compiler.many_digits import NotEvaluated, Specialised, exact
 from dynamics.compiler.switches import NoSide, on_sides, short_gaps, short_on_sides, shortened
+from dynamics.surfaces import (
+    JUMP,
+    MOST_SURFACES,
+    NoSurfaces,
+    are_independent,
+    gathered,
+    is_sum,
+    jump_across,
+    sides_of,
+    tangent_mean,
+    way_back,
+)
 
-MOST_SURFACES = 4  # whose combinations of sides are all looked at
 AT = 1e-12  # distance from a switch, relative to 1 + |x|, up to which a point is on it
 SAME = 1e-9  # up to which two normals, or two vectors, are equal
-JUMP = 1e-9  # part of the largest velocity that counts as a jump, or as leading away from a surface
 BESIDE = 1e-7  # distance at which switches are looked at around the point, relative to 1 + |x|
 AWAY = 0.03  # distance at which surfaces that touch are told from one and the same, relative to 1 + |x|
 NEAR, NEARER = 1e-28, 1e-30  # distances at which values are taken along rays, in many digits
@@ -281,20 +291,14 @@ def _surfaces_of(
             raise NotSliding("the switches at the point are not on smooth surfaces")
     if not np.any(at):
         raise NotSliding("the switches at the point are not on surfaces, but at the point alone")
-    groups: list[list[int]] = []
-    for number in np.flatnonzero(at):
-        normal = slopes[number] / lengths[number]
-        for group in groups:
-            first = slopes[group[0]] / lengths[group[0]]
-            if min(np.linalg.norm(normal - first), np.linalg.norm(normal + first)) <= SAME:
-                group.append(int(number))
-                break
-        else:
-            groups.append([int(number)])
-    if len(groups) > MOST_SURFACES:
-        raise NotSliding(f"{len(groups)} surfaces of switches meet at the point; {MOST_SURFACES} are looked at")
-    normals = np.stack([slopes[group[0]] / lengths[group[0]] for group in groups])
-    if np.linalg.svd(normals, compute_uv=False)[-1] < 1e-6:
+    with np.errstate(all="ignore"):
+        units = slopes / lengths[:, None]
+    try:
+        groups = gathered(np.flatnonzero(at).tolist(), units, SAME)
+    except NoSurfaces as reason:
+        raise NotSliding(str(reason)) from None
+    normals = np.stack([units[group[0]] for group in groups])
+    if not are_independent(normals):
         raise NotSliding("the surfaces of switches that meet at the point are not independent")
     _check_same(distances, slope_of, position, groups, lengths)
     orientations = tuple(np.sign(slopes[group] @ normals[place]).astype(np.int8) for place, group in enumerate(groups))
@@ -321,7 +325,7 @@ def _check_same(distances, slope_of, position, groups, lengths) -> None:
 
 def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: Surfaces, discrete: bool) -> Jump:
     count, size = len(surfaces.groups), len(position)
-    sides = np.array(list(itertools.product((1, -1), repeat=count)))
+    sides = sides_of(count)
     pieces = {tuple(side): _Piece(*short_on_sides(velocity, surfaces.signs(side), position)) for side in sides.tolist()}
     both = [_Traced(_with_slope(piece.velocity), position).all(position) for piece in pieces.values()]
     derivatives, values = (np.stack(each) for each in zip(*both, strict=True))
@@ -333,7 +337,7 @@ def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: 
     if not largest > 1e-10 * slopes * (1 + float(np.linalg.norm(position))):
         raise NotSliding("the jump is no larger than rounding may make it")
     enough = JUMP * largest
-    jumping = [k for k in range(count) if _differs(values, sides, k) > enough]
+    jumping = [k for k in range(count) if jump_across(values, sides, k) > enough]
     empty = np.zeros((0, 0))
     report = Sliding(
         kind="map" if discrete else "flow",
@@ -363,12 +367,6 @@ def _on_surfaces(velocity: Callable[[Array], Array], position: Array, surfaces: 
     band = np.array([np.max(-away[sides[:, k] == 1, k]) + np.max(-away[sides[:, k] == -1, k]) for k in jumping])
     report = dataclasses.replace(report, motion="sliding", band=band if discrete else np.zeros(0))
     return _sliding(pieces, position, surfaces, jumping, report, largest, derivatives)
-
-
-def _differs(values: np.ndarray, sides: np.ndarray, k: int) -> float:
-    """By how much the velocity differs from one side of a surface to the other."""
-    above, below = values[sides[:, k] == 1], values[sides[:, k] == -1]
-    return float(np.max(np.linalg.norm(above - below, axis=1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -401,7 +399,11 @@ def _sliding(
         fields.append(_sliding_field(pieces, surfaces, jumping, dict(zip(still, rest, strict=True)), position))
         traced.append(_Traced(_with_slope(fields[-1]), position))
     jacobians, starts = zip(*(each.all(position) for each in traced), strict=True)
-    if len(jumping) > 1 and not _is_sum(report.sides, (report.velocities, derivatives), largest):
+    upper, every = np.ones(len(surfaces.groups), int), np.arange(len(surfaces.groups))
+    both = (report.velocities, derivatives) if len(jumping) > 1 else ()
+    if not all(
+        is_sum(each, report.sides, upper, every, SAME * max(largest, float(np.max(np.abs(each))))) for each in both
+    ):
         why = "several surfaces meet, and the velocities do not say which mean of them a solution takes"
         return Jump(dataclasses.replace(report, reason=why), None, None, largest, report.velocities)
     jacobian, start, field = jacobians[0], starts[0], fields[0]
@@ -425,17 +427,6 @@ def _sliding(
     return Jump(report, field, jacobian, largest, report.velocities)
 
 
-def _is_sum(sides: np.ndarray, values_and_slopes: tuple[np.ndarray, ...], largest: float) -> bool:
-    """Whether the velocity is a sum of one term per surface, so that the mean which slides is unique."""
-    design = np.concatenate([np.ones((len(sides), 1)), sides], axis=1)
-    for each in values_and_slopes:
-        values = each.reshape(len(sides), -1)
-        left = values - design @ (np.linalg.pinv(design) @ values)
-        if np.max(np.abs(left)) > 1e-9 * max(largest, float(np.max(np.abs(values)))):
-            return False
-    return True
-
-
 def _sliding_field(
     pieces: dict[tuple[int, ...], _Piece],
     surfaces: Surfaces,
@@ -447,7 +438,7 @@ def _sliding_field(
 
     $v_0$ is the mean of the velocities on all sides, and column k of B half of the jump across surface k.
     """
-    sides = np.array(list(itertools.product((1, -1), repeat=len(jumping))))
+    sides = sides_of(len(jumping))
     chosen = []
     for side in sides:
         whole = np.zeros(len(surfaces.groups), int)
@@ -457,43 +448,28 @@ def _sliding_field(
     numbers = np.array([surfaces.groups[k][0] for k in jumping])
 
     def field(vector: Array) -> Array:
-        values = [piece.velocity(vector) for piece in chosen]
+        values = jnp.stack([piece.velocity(vector) for piece in chosen])
         slopes, gap = _with_slope(lambda vector: chosen[0].gaps(vector)[numbers])(vector)
-        mean: Any = sum(values) / len(values)
-        halves: list[Any] = [
-            sum(side[k] * value for side, value in zip(sides, values, strict=True)) / len(values)
-            for k in range(len(jumping))
-        ]
-        rows = [[_dot(slope, half) for half in halves] for slope in slopes]
-        shares = _solved(rows, [-_dot(slope, mean) for slope in slopes])
-        products = [[_dot(slope, other) for other in slopes] for slope in slopes]
-        back = _solved(products, [gap[k] for k in range(len(jumping))])
-        return (
-            mean
-            + sum(share * half for share, half in zip(shares, halves, strict=True))
-            - sum(weight * slope for weight, slope in zip(back, slopes, strict=True))
-        )
+        halves = sides.T @ values / len(values)
+        sliding, _ = tangent_mean(jnp.mean(values, axis=0), -halves, slopes, 0, _eliminated)
+        return sliding - way_back(slopes, gap, _eliminated)
 
     return shortened(field, position)
 
 
-def _dot(first: Array, second: Array) -> Array:
-    return jnp.sum(first * second)
-
-
-def _solved(rows: list[list[Array]], right: list[Array]) -> list[Array]:
+def _eliminated(matrix: Array, right: Array) -> Array:
     """The solution of a few equations by elimination, written out: a program that many digits can evaluate."""
-    rows, right, count = [list(row) for row in rows], list(right), len(right)
+    count = len(right)
+    rows, rest = list(matrix), list(right)
     for k in range(count):
         for i in range(k + 1, count):
             factor = rows[i][k] / rows[k][k]
-            rows[i] = [a - factor * b for a, b in zip(rows[i], rows[k], strict=True)]
-            right[i] = right[i] - factor * right[k]
-    solution: list[Array] = [right[0]] * count
+            rows[i], rest[i] = rows[i] - factor * rows[k], rest[i] - factor * rest[k]
+    solution: list[Array] = rest[:1] * count
     for k in reversed(range(count)):
         known = sum(rows[k][j] * solution[j] for j in range(k + 1, count))
-        solution[k] = (right[k] - known) / rows[k][k]
-    return solution
+        solution[k] = (rest[k] - known) / rows[k][k]
+    return jnp.stack(solution)
 
 
 def _dimension(both: _Traced, position: Array, jacobian: np.ndarray) -> int:
