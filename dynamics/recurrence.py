@@ -11,6 +11,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from dynamics import _trees
@@ -164,9 +165,7 @@ def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
         lap = i.astype(dtype) + share - carry["home_at"]
         # Through the centre?
         signal, now = (_trees.dot(open_.axis, state.players) - open_.centre for state in (before, after))
-        upward = (signal < 0) & (now >= 0)
-        part = -signal / jnp.where(upward, now - signal, 1)
-        point = jax.tree.map(lambda a, b: a + part.astype(a.dtype) * (b - a), before.players, after.players)
+        upward, part, point = crossed(signal, now, before.players, after.players)
         when = i.astype(dtype) + part
         begun = carry["crossings"] > 0
         low, high = widened(carry["low"], carry["high"], point, upward, begun)
@@ -264,6 +263,19 @@ def look_again(advance: Callable[[State, Array], State], open_: Open) -> Look:
         players=_first(end["pair"]).players,
         failed=end["failed"],
     )
+
+
+def widest_axis(low: Players, high: Players) -> Players:
+    """The coordinate along which a box is widest, as a unit vector."""
+    flat, unravel = ravel_pytree(jax.tree.map(jnp.subtract, high, low))
+    return unravel(jax.nn.one_hot(jnp.argmax(flat), flat.size, dtype=flat.dtype))
+
+
+def crossed(then: Array, now: Array, before: Players, after: Players) -> tuple[Bool[Array, ""], Array, Players]:
+    """Whether a signal rises through 0 on the way from one point to another, after which part of it, and where."""
+    upward = (then < 0) & (now >= 0)
+    part = -then / jnp.where(upward, now - then, 1)
+    return upward, part, jax.tree.map(lambda a, b: a + part.astype(a.dtype) * (b - a), before, after)
 
 
 def widened(low: Players, high: Players, point: Players, wanted: Array, begun: Array) -> tuple[Players, Players]:

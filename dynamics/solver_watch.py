@@ -7,13 +7,12 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from dynamics import _trees
 from dynamics.game import Players
 from dynamics.outcomes import Crossings
-from dynamics.recurrence import widened
+from dynamics.recurrence import crossed, widened, widest_axis
 
 
 class SolverWatch(eqx.Module):
@@ -53,16 +52,13 @@ class SolverWatch(eqx.Module):
 
         low = jax.tree.map(lambda a, b: boxed(a, b, jnp.less), self.low, after)
         high = jax.tree.map(lambda a, b: boxed(a, b, jnp.greater), self.high, after)
-        flat, unravel = ravel_pytree(jax.tree.map(jnp.subtract, high, low))
-        widest = unravel(jax.nn.one_hot(jnp.argmax(flat), flat.size, dtype=flat.dtype))
-        axis = jax.tree.map(lambda new, old: jnp.where(begins, new, old), widest, self.axis)
+        axis = jax.tree.map(lambda new, old: jnp.where(begins, new, old), widest_axis(low, high), self.axis)
         middle = _trees.dot(axis, jax.tree.map(lambda a, b: (a + b) / 2, low, high))
         centre = jnp.where(begins, middle, self.centre)
         then, now = (_trees.dot(axis, players) - centre for players in (before, after))
-        upward = (then < 0) & (now >= 0) & fourth
-        part = -then / jnp.where(upward, now - then, 1)
+        upward, part, point = crossed(then, now, before, after)
+        upward &= fourth
         when = t0 + part.astype(t0.dtype) * (t1 - t0)
-        point = jax.tree.map(lambda a, b: a + part.astype(a.dtype) * (b - a), before, after)
         begun = self.crossings > 0
         return SolverWatch(
             low=low,

@@ -95,16 +95,9 @@ def _evaluated(eqn: Any, values: list[Any]) -> list[Any]:
         return _by_values(eqn, values)
     if name == "custom_jvp_call":
         return bind(eqn, values)
-    inner = called(eqn)
-    if inner is not None:
-        return _closed(inner, values)
-    if name == "scan":
-        return scanned(eqn, values, lambda row, *_: _closed(Scan.of(eqn).body, row))
-    if name == "while":
-        return looped(eqn, values, _closed)
-    if name == "cond":
-        cases = [functools.partial(_branch, branch) for branch in branches(eqn)]
-        return list(jax.lax.switch(values[0], cases, *values[1:]))
+    results = through(eqn, values, _closed)
+    if results is not None:
+        return results
     # Anything else that holds a program (a linear system, say) gets it rewritten.
     return bind(eqn.replace(params=jax.tree.map(_rewritten, eqn.params, is_leaf=is_closed)), values)
 
@@ -119,6 +112,22 @@ def _closed(program: Any, values: Sequence[Any]) -> list[Any]:
 
 def _branch(program: Any, *values: Any) -> list[Any]:
     return _closed(program, values)
+
+
+def through(eqn: Any, values: list[Any], closed: Callable[[Any, Sequence[Any]], list[Any]]) -> list[Any] | None:
+    """The results of a call, a loop or a choice whose programs `closed` evaluates; `None` of any other equation."""
+    inner = called(eqn)
+    if inner is not None:
+        return closed(inner, values)
+    name = eqn.primitive.name
+    if name == "scan":
+        return scanned(eqn, values, lambda row, *_: closed(Scan.of(eqn).body, row))
+    if name == "while":
+        return looped(eqn, values, closed)
+    if name == "cond":
+        cases = [lambda *given, branch=branch: closed(branch, given) for branch in branches(eqn)]
+        return list(jax.lax.switch(values[0], cases, *values[1:]))
+    return None
 
 
 def scanned(eqn: Any, values: list[Any], body: Callable[..., list[Any]], extra: Any = ()) -> list[Any]:

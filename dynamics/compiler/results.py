@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dynamics.compiler._jax import Scan, bind, branches, called, opened
-from dynamics.compiler.derivatives import looped, scanned
+from dynamics.compiler._jax import bind, opened
+from dynamics.compiler.derivatives import through
 from dynamics.compiler.jaxprs import interpret
 
 # What only moves numbers or picks some: exact in every arithmetic.
@@ -49,18 +49,11 @@ def with_results(function: Callable[..., Any], change: Callable[[Array], Array])
         return interpret(jaxpr, [*constants, *values], evaluate)
 
     def evaluate(eqn: Any, values: list[Any]) -> list[Any]:
-        name, inner = eqn.primitive.name, called(eqn)
-        if inner is not None:
-            return closed(inner, values)
-        if name == "scan":
-            return scanned(eqn, values, lambda row, *_: closed(Scan.of(eqn).body, row))
-        if name == "while":
-            return looped(eqn, values, closed)
-        if name == "cond":
-            cases = [lambda *given, branch=branch: closed(branch, given) for branch in branches(eqn)]
-            return list(jax.lax.switch(values[0], cases, *values[1:]))
+        inside = through(eqn, values, closed)
+        if inside is not None:
+            return inside
         results = bind(eqn, values)
-        if name in EXACT:
+        if eqn.primitive.name in EXACT:
             return results
         return [change(result) if jnp.issubdtype(result.dtype, jnp.floating) else result for result in results]
 

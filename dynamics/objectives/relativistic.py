@@ -193,7 +193,18 @@ class RelativisticPaired(Relativistic):
         return _words(self, known)
 
 
-class RelativisticAverage(Relativistic):
+class AgainstMeans(Relativistic):
+    """Every score is compared with means over the samples, of which the whole is the expectation."""
+
+    @property
+    def scale(self) -> float:
+        return 1.0
+
+    def expected(self, real: Sample, fake: Sample) -> Array:
+        return self.compared(real, fake)
+
+
+class RelativisticAverage(AgainstMeans):
     r"""Relativistic average GAN: each score is compared with the mean score of the other kind.
 
     Losses: $L_D = E_{real}\,\varphi(C(x) - E_{fake} C) + E_{fake}\,\varphi(E_{real} C - C(y))$, $L_G$ the same with
@@ -230,13 +241,6 @@ class RelativisticAverage(Relativistic):
         return on_real + fake.mean(lambda score: self.function(of_real - score))
 
     @property
-    def scale(self) -> float:
-        return 1.0
-
-    def expected(self, real: Sample, fake: Sample) -> Array:
-        return self.compared(real, fake)
-
-    @property
     def solvers(self) -> dict[str, Callable[[Array, Array], _comparisons.Best]]:
         return {"softplus": _comparisons.average_softplus, "hinge": _comparisons.average_hinge}
 
@@ -248,7 +252,7 @@ class RelativisticAverage(Relativistic):
         return _words(self, {"squares": "8 Δ / (2 + 3 Δ)"})
 
 
-class RelativisticCentred(Relativistic):
+class RelativisticCentred(AgainstMeans):
     r"""Relativistic centred GAN: every score is compared with the middle of the two mean scores.
 
     Losses: $L_D = E_{real}\,\varphi(C(x) - m) + E_{fake}\,\varphi(m - C(y))$ with $m = (E_{real} C + E_{fake} C)/2$,
@@ -281,13 +285,6 @@ class RelativisticCentred(Relativistic):
         middle = (real.mean() + fake.mean()) / 2
         on_real = real.mean(lambda score: self.function(score - middle))
         return on_real + fake.mean(lambda score: self.function(middle - score))
-
-    @property
-    def scale(self) -> float:
-        return 1.0
-
-    def expected(self, real: Sample, fake: Sample) -> Array:
-        return self.compared(real, fake)
 
     @property
     def solvers(self) -> dict[str, Callable[[Array, Array], _comparisons.Best]]:

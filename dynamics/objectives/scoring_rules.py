@@ -9,7 +9,21 @@ from dynamics.objectives.pointwise import TwoSided
 from dynamics.scalars import sigmoid, softplus
 
 
-class Brier(TwoSided):
+class OfProbability(TwoSided):
+    r"""A strictly proper score of the probability $D = \sigma(C)$, the same for both kinds of samples."""
+
+    def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
+        return log_ratio(p, q)
+
+    def density_ratio(self, scores: ArrayLike) -> Array:
+        return jnp.exp(jnp.asarray(scores) * 1.0)  # the quotient of slopes, without their tails
+
+    @property
+    def properties(self) -> Properties:
+        return Properties(proper=True, strictly_proper=True, symmetric=True, bounded=True)
+
+
+class Brier(OfProbability):
     r"""Square loss on sigmoid outputs, the Brier score: $(1-D)^2$ on real and $D^2$ on fake samples, $D = \sigma(C)$.
 
     Losses: $L_D = E_{real}\,\sigma(-C)^2 + E_{fake}\,\sigma(C)^2$, $L_G = -E_{fake}\,\sigma(C)^2$; non-saturating:
@@ -30,12 +44,6 @@ class Brier(TwoSided):
 
     def fake_loss(self, score: Array) -> Array:
         return jnp.square(sigmoid(score))
-
-    def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
-        return log_ratio(p, q)
-
-    def density_ratio(self, scores: ArrayLike) -> Array:
-        return jnp.exp(jnp.asarray(scores) * 1.0)  # the quotient of slopes, without their tails
 
     @property
     def divergence(self) -> str:
@@ -115,7 +123,7 @@ class Misclassification(TwoSided):
         return Properties(proper=True, strictly_proper=False, symmetric=True, bounded=True)
 
 
-class Spherical(TwoSided):
+class Spherical(OfProbability):
     r"""Spherical score: $D/\sqrt{D^2+(1-D)^2}$ for real and $(1-D)/\sqrt{D^2+(1-D)^2}$ for fake samples.
 
     Losses: $L_D = -E_{real} \sqrt{\sigma(2C)} - E_{fake} \sqrt{\sigma(-2C)}$, $L_G = E_{fake} \sqrt{\sigma(-2C)}$;
@@ -137,12 +145,6 @@ class Spherical(TwoSided):
 
     def fake_loss(self, score: Array) -> Array:
         return -jnp.exp(-softplus(2 * score) / 2)
-
-    def optimal_score(self, p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> Array:
-        return log_ratio(p, q)
-
-    def density_ratio(self, scores: ArrayLike) -> Array:
-        return jnp.exp(jnp.asarray(scores) * 1.0)  # the quotient of slopes, without their tails
 
     @property
     def divergence(self) -> str:

@@ -25,6 +25,12 @@ LEAST = 1e-8  # of a divergence in a picture
 RATE_COLOURS = {"fixed": SERIES[1], "gap-aware": SERIES[0]}
 
 
+def _legend_under(axes: Any, *, down: float, **options: Any) -> None:
+    """The legend of one panel, under it."""
+    place = dict(loc="upper center", bbox_to_anchor=(0.5, -down))
+    axes.legend(**place, frameon=False, labelcolor=INK, handlelength=1.8, **options)
+
+
 def survey_weights(dataset: Any, *, title: str = "Weight of the generator's gradient", subtitle: str = "") -> Figure:
     """The generator's weight against the density ratio, a panel per family of objectives.
 
@@ -51,15 +57,7 @@ def survey_weights(dataset: Any, *, title: str = "Weight of the generator's grad
         axes.set_yscale("log")
         axes.set_ylim(1e-6, 1e6)
         axes.axvline(1, color="#9AA0A6", linewidth=0.8)
-        axes.legend(
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.2),
-            ncols=2,
-            fontsize=TICK - 1,
-            frameon=False,
-            labelcolor=INK,
-            handlelength=1.8,
-        )
+        _legend_under(axes, down=0.2, ncols=2, fontsize=TICK - 1)
     heading(figure, title, subtitle)
     return figure
 
@@ -92,15 +90,8 @@ def survey_divergences(dataset: Any, *, title: str = "Divergence along training"
             axes.set_yscale("log")
             axes.set_ylim(*((LEAST, 30) if "Gaussian" in label else (1e-3, 30)))
         names = [str(dataset["objective"].values[member]) for member in members]
-        panels[-1, column].legend(
-            handles=[line(name, _style(n)["color"], _style(n)["linestyle"]) for n, name in enumerate(names)],
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.28),
-            fontsize=TICK - 1.5,
-            frameon=False,
-            labelcolor=INK,
-            handlelength=1.8,
-        )
+        handles = [line(name, _style(n)["color"], _style(n)["linestyle"]) for n, name in enumerate(names)]
+        _legend_under(panels[-1, column], down=0.28, handles=handles, fontsize=TICK - 1.5)
     heading(figure, title, subtitle)
     return figure
 

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from dynamics import _trees
@@ -18,7 +17,7 @@ from dynamics._compiling import cheap_jit
 from dynamics.compiler.jaxprs import subjaxprs
 from dynamics.game import Game, Players, variables_of
 from dynamics.outcomes import Doubt, Evidence, Summary, probe_sizes, rounding_floor, summarise
-from dynamics.recurrence import Open, widened
+from dynamics.recurrence import Open, widened, widest_axis
 from dynamics.simulation.ending import distance_of, distances_of, fields_at, finished_run, only_divergence, residual_of
 from dynamics.simulation.result import Measure, Run
 from dynamics.updates.base import State, Update
@@ -215,8 +214,7 @@ class _Watch(eqx.Module):
     def open_quarter(self, players: Players, index: Array) -> "_Watch":
         """Close the box of the quarter before, and watch turns about its centre."""
         width = jax.tree.map(jnp.subtract, self.high, self.low)
-        flat, unravel = ravel_pytree(width)
-        axis = unravel(jax.nn.one_hot(jnp.argmax(flat), flat.size, dtype=flat.dtype))
+        axis = widest_axis(self.low, self.high)
         centre = jax.tree.map(lambda a, b: (a + b) / 2, self.low, self.high)
         quarters = jnp.where(jnp.arange(4)[:, None] == index - 1, _trees.norms(width), self.quarters)
         ends = tuple(

@@ -360,7 +360,7 @@ class _Vectors:
         chosen = self._chosen(crossing, values, exit_to)
         upper = np.where(chosen == 0, 1, chosen)
         slides = np.flatnonzero(chosen == 0)
-        around = [upper, *(flipped(upper, k) for k in slides)]
+        around = [upper, *(flipped(upper, k) for k in slides.tolist())]
         rows = np.stack([crossing.rows[row_of(crossing.sides, side)] for side in around])
         watched_on = np.where(crossing.unwatched, 0, rows[0])
         for k in slides:
