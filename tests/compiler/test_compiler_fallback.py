@@ -31,6 +31,7 @@ from dynamics.compiler.llvm import (
     lowering,
     operations,
     processor,
+    programs,
     targets,
     trial,
     vector_width,
@@ -49,6 +50,7 @@ MODULES = (
     values,
     interpreter,
     lowering,
+    programs,
     context,
     llvm_rules,
     array_rules,
@@ -237,8 +239,9 @@ def faulty_rules():
         yield pytest.param(llvm_rules.RULES, key, id=f"lowering-rules-{key}", marks=marks)
     for name in written:
         yield pytest.param(context.FunctionContext, name, id=f"context-{name}", marks=pytest.mark.slow)
-    for name in ("compile_program", "write_function", "jaxpr_as_fun", "lower_jaxpr"):
+    for name in ("compile_program", "write_function", "jaxpr_as_fun"):
         yield pytest.param(lowering, name, id=f"lowering-{name}", marks=pytest.mark.slow)
+    yield pytest.param(programs, "lower_jaxpr", id="programs-lower_jaxpr", marks=pytest.mark.slow)
     for name in ("RuleContext", "needed_eqns"):
         yield pytest.param(llvm_rules, name, id=f"lowering-rules-{name}", marks=pytest.mark.slow)
 
@@ -469,7 +472,7 @@ import numpy as np
 import dynamics as dy
 from dynamics.ensembles import cells
 COMPILER = {f"dynamics.compiler.{name}" for name in ("affine", "llvm.elementary", "llvm.jit", "llvm.interface",
-    "llvm.processor", "llvm.trial", "llvm.lowering",
+    "llvm.processor", "llvm.trial", "llvm.programs", "llvm.lowering",
     "llvm.operations", "llvm.targets", "llvm.vector_width", "llvm.context", "llvm.rules", "llvm.array_rules",
     "llvm.control_flow", "batch.rules", "batch.values", "batch.interpreter")}
 assert not COMPILER & set(sys.modules), "the compiler is not needed yet"

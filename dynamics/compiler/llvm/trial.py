@@ -15,11 +15,11 @@ from dynamics.compiler._jax import is_tested_jaxlib, jaxlib_version
 from dynamics.compiler.errors import Unavailable
 from dynamics.compiler.llvm import processor
 
-PROGRAM = "from dynamics.compiler.llvm import trial; trial.run()"
+PROGRAM = "from dynamics.compiler.llvm import trial_program; trial_program.run()"
 PASSED = "the numbers of machine code are right"
 SECONDS = 120
 
-_is_trial = False  # in the child
+is_trial = False  # in the child
 
 
 def demand() -> None:
@@ -28,7 +28,7 @@ def demand() -> None:
     Raises:
         Unavailable: the trial went wrong; the text says how.
     """
-    if is_tested_jaxlib() or _is_trial:
+    if is_tested_jaxlib() or is_trial:
         return
     failure = _failure(jaxlib_version(), PROGRAM)
     if failure is not None:
@@ -60,29 +60,3 @@ def _failure(version: str, program: str) -> str | None:
         return " ".join([f"a trial in another process ended with status {ended.returncode}", *lines])
     disk_cache.write(name, PASSED.encode())
     return None
-
-
-def run() -> None:
-    """In the child process: run a program with a loop as machine code, and by XLA, and compare."""
-    global _is_trial
-    _is_trial = True
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from dynamics.compiler.llvm import lowering
-
-    def program(x, y):
-        def step(_, state):
-            x, y = state
-            return x - 0.1 * jnp.tanh(y), y + 0.1 * x
-
-        return jax.lax.fori_loop(0, 20, step, (x, y))
-
-    jax.devices()  # until then functions are not registered
-    games = np.linspace(-1, 1, 32, dtype=np.float32)
-    closed = jax.make_jaxpr(program)(games, games)
-    name = lowering.compile_program(closed, len(games))
-    results = jax.jit(lowering.in_machine_code(closed, len(games)))(games, games)
-    np.testing.assert_allclose(results, program(games, games), rtol=1e-4, atol=1e-6)
-    print(PASSED, name)

@@ -10,7 +10,7 @@ from llvmlite import ir
 from dynamics.compiler._jax import ClosedJaxpr
 from dynamics.compiler.llvm.context import FunctionContext
 from dynamics.compiler.llvm.jit import POINTER
-from dynamics.compiler.llvm.lowering import write_program
+from dynamics.compiler.llvm.programs import write_program
 from dynamics.compiler.nvptx.target import Thread
 
 TRIPLE = "nvptx64-nvidia-cuda"
