@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import ArrayLike
 
 Numbers = ArrayLike | Sequence[Any]  # what makes an array: a number, an array, or lists of these
@@ -28,7 +29,7 @@ def as_leaf(value: Any) -> Any:
 
 def is_concrete(value: Any) -> bool:
     """True when the numbers can be looked at, i.e. outside `jit`, `vmap` and the like."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
 
 
 def check_number(

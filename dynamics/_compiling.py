@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+from jax.core import Tracer
 
 from dynamics._functions import comparable
 
@@ -214,7 +215,7 @@ def cheap_jit(function: Callable[..., Any]) -> Callable[..., Any]:
         arrays, structure = taken_apart(arguments)
         try:
             arrays, static = compiled(structure, arrays)
-            if not any(isinstance(array, jax.core.Tracer) for array in arrays):
+            if not any(isinstance(array, Tracer) for array in arrays):
                 jax.block_until_ready(arrays)
         except (jax.errors.JaxRuntimeError, ValueError) as error:
             if "_EquinoxRuntimeError: " not in str(error):

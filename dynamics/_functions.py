@@ -23,6 +23,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -231,9 +232,9 @@ class _Reader:
 
     @staticmethod
     def array(thing: Any) -> Any:
-        if isinstance(thing, jax.core.Tracer):
+        if isinstance(thing, Tracer):
             raise _Unknown("it reads a number that is traced")
-        special = jax.dtypes.issubdtype(thing.dtype, jax.dtypes.extended)
+        special = jnp.issubdtype(thing.dtype, jax.dtypes.extended)
         if special or thing.nbytes > LARGEST or not thing.is_fully_addressable:
             return _Same(thing)
         return jax.Array, thing.dtype, thing.weak_type, thing.shape, thing.sharding, np.asarray(thing).tobytes()

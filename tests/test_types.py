@@ -20,20 +20,19 @@ PROJECT = ROOT.parent
 
 # Errors in the modules that `tool.basedpyright.include` of pyproject.toml does not name. Numbers only fall.
 ERRORS = {
-    "_checks.py": 1,
-    "_compiling.py": 4,
-    "_functions.py": 12,
+    "_compiling.py": 3,
+    "_functions.py": 10,
     "_methods.py": 2,
-    "analysis": 101,
-    "checks": 27,
+    "analysis": 62,
+    "checks": 12,
     "claims": 7,
     "cli.py": 1,
-    "compiler": 66,
-    "ensembles": 90,
+    "compiler": 55,
+    "ensembles": 66,
     "outcomes.py": 2,
-    "plots": 47,
+    "plots": 37,
     "strategies": 6,
-    "studies": 19,
+    "studies": 17,
 }
 
 

@@ -150,7 +150,7 @@ def classify(game: Game, at: Any = None, *, rates: Any = 1.0, key: PRNGKeyArray 
     hessians = [-report.blocks[player][player].astype(float) for player in range(len(players))]
     dtype = report.jacobian.dtype
     whole = np.block([list(row) for row in report.blocks])
-    error = rounding_bound(whole.astype(dtype)) if whole.size else 0.0
+    error = float(rounding_bound(whole.astype(dtype))) if whole.size else 0.0
     margins = tuple(float(np.min(np.linalg.eigvalsh((h + h.T) / 2), initial=np.inf)) for h in hessians)
     if report.smoothness in ("kinked", "discontinuous"):  # one-sided second derivatives do not decide
         return Classification(

@@ -125,7 +125,7 @@ class OfUpdate(Subject):
         self.instance = method if isinstance(method, Update) else None
         if self.instance is not None:
             self.name = type(method).__name__
-            self.make = functools.partial(_OnScaledLosses, method)
+            self.make: Callable[[Any], Update] = functools.partial(_OnScaledLosses, method)
         elif callable(method):
             made = method(0.1)
             if not isinstance(made, Update):

@@ -20,11 +20,12 @@ import jaxlib
 try:
     from jax.interpreters import mlir
 except ImportError:  # then nothing is compiled: no lowering can be registered
-    mlir = None
+    mlir: Any = None
 try:
     from jax.interpreters import ad, batching
 except ImportError:
-    ad = batching = None
+    ad: Any = None
+    batching: Any = None
 
 if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, Var

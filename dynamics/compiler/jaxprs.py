@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -280,4 +281,4 @@ class Program:
 def on_no_device(constant: Any) -> Any:
     """A constant as an array of NumPy: one that lies on a device would have to be moved to those of a mesh."""
     env = isinstance(constant, jax.Array) and not isinstance(constant, Tracer)
-    return np.asarray(constant) if env and not jax.dtypes.issubdtype(constant.dtype, jax.dtypes.extended) else constant
+    return np.asarray(constant) if env and not jnp.issubdtype(constant.dtype, jax.dtypes.extended) else constant

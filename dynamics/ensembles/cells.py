@@ -3,15 +3,16 @@
 import dataclasses
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
@@ -49,6 +50,8 @@ COMPILED = ("cpu", "gpu")  # where loops over games may become machine code
 CHUNK_BYTES = 2**25
 LARGEST_CHUNK = 65_536
 FLOW_SAMPLES = 513  # times that `simulate` saves of a flow
+
+Numbers: TypeAlias = Array | np.ndarray
 
 Built = tuple[Game, Update | AbstractFlow, Players | None]
 
@@ -120,7 +123,7 @@ class Recipe(eqx.Module):
         """The recipe with some attributes replaced."""
         return dataclasses.replace(self, **changes)
 
-    def built(self, values: dict[str, Any]) -> Built:
+    def built(self, values: Mapping[str, Any]) -> Built:
         """Game, method and start of one cell; the start is `None` where `build` returns none."""
         given = self._given(values)
         try:
@@ -129,12 +132,12 @@ class Recipe(eqx.Module):
             raise _failed(error, given) from error
         return parts if self.dtype is None else _trees.cast(parts, self.dtype)
 
-    def resolved(self, values: dict[str, Any]) -> tuple[Game, Update | AbstractFlow, Search]:
+    def resolved(self, values: Mapping[str, Any]) -> tuple[Game, Update | AbstractFlow, Search]:
         """Game, method (a whole period as one step) and equilibrium of one cell; traceable."""
         game, method, start = self.built(values)
         return game, self.over_period(method), equilibrium_for(game, start, self.named(values), self.source)
 
-    def named(self, values: dict[str, Any]) -> Players | None:
+    def named(self, values: Mapping[str, Any]) -> Players | None:
         """The players that `at` names in one cell, or `None`."""
         at = self.at
         if callable(at):
@@ -145,7 +148,7 @@ class Recipe(eqx.Module):
                 raise _failed(error, given, "at") from error
         return at if self.dtype is None else _trees.cast(at, self.dtype)
 
-    def _given(self, values: dict[str, Any]) -> dict[str, Any]:
+    def _given(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `build`."""
         given = dict(values) | {name: key_of(values[name]) for name in self.seeds}
         if self.starts is not None:
@@ -244,7 +247,7 @@ def _failed(error: Exception, given: dict[str, Any], function: str = "build") ->
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, jax.core.Tracer) or jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if isinstance(value, Tracer) or jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return f"{value.dtype}{list(value.shape)}"
     return f"{float(value):.6g}"
 
@@ -297,8 +300,8 @@ def _power_below(number: int) -> int:
 
 def run_chunk(
     recipe: Recipe,
-    values: dict[str, Array],
-    indices: Array,
+    values: Mapping[str, Numbers],
+    indices: Numbers,
     devices: tuple[jax.Device, ...],
     count: int | None = None,
 ) -> dict[str, Any]:
@@ -311,14 +314,14 @@ def run_chunk(
         devices: each gets an equal share of the blocks, two or more, so that all compile the same loop.
         count: of the blocks of every share, how many are computed; the rest stays 0. `None`: all.
     """
-    count = None if count is None else jnp.asarray(count, jnp.int32)
+    computed = None if count is None else jnp.asarray(count, jnp.int32)
     if not is_concrete((values, indices)):
-        return _run_blocks(recipe, values, indices, devices, count)
+        return _run_blocks(recipe, values, indices, devices, computed)
     if len(devices) > 1:
         shares = jax.sharding.NamedSharding(_mesh(devices), jax.sharding.PartitionSpec("cells"))
         values, indices = jax.device_put((values, indices), shares)
     chunk = _chunk_on_processors if devices[0].platform == "cpu" else _chunk
-    return chunk(recipe, values, indices, devices, count)
+    return chunk(recipe, values, indices, devices, computed)
 
 
 def _mesh(devices: tuple[jax.Device, ...]) -> jax.sharding.Mesh:
@@ -327,15 +330,15 @@ def _mesh(devices: tuple[jax.Device, ...]) -> jax.sharding.Mesh:
 
 def _run_blocks(
     recipe: Recipe,
-    values: dict[str, Array],
-    indices: Array,
+    values: Mapping[str, Numbers],
+    indices: Numbers,
     devices: tuple[jax.Device, ...],
     count: Array | None,
 ) -> dict[str, Any]:
     numbers, rest = eqx.partition((recipe, count), eqx.is_array)
     platform = devices[0].platform
 
-    def blocks(numbers: Any, values: dict[str, Array], indices: Array) -> dict[str, Any]:
+    def blocks(numbers: Any, values: Mapping[str, Numbers], indices: Numbers) -> dict[str, Any]:
         recipe, count = eqx.combine(numbers, rest)
         block = partial(_block, recipe, platform in COMPILED)
         if count is None:
@@ -363,7 +366,7 @@ _chunk = eqx.filter_jit(_run_blocks)
 _chunk_on_processors = eqx.filter_jit(_run_blocks, compiler_options={"xla_cpu_prefer_vector_width": 512})
 
 
-def _block(recipe: Recipe, machine_code: bool, cells: tuple[dict[str, Array], Array]) -> dict[str, Any]:
+def _block(recipe: Recipe, machine_code: bool, cells: tuple[Mapping[str, Numbers], Numbers]) -> dict[str, Any]:
     if recipe.compiled:
         from dynamics.compiler.batch.interpreter import batch_last_axis  # an error there is one of the compiler
 
@@ -397,7 +400,7 @@ class LinearisedCells(NamedTuple):
         return np.concatenate(leaves, axis=1)
 
 
-def linearise_block(recipe: Recipe, values: dict[str, Array]) -> LinearisedCells:
+def linearise_block(recipe: Recipe, values: Mapping[str, Numbers]) -> LinearisedCells:
     """The methods of some cells linearised; values of the axes have the shape (lanes,)."""
     equilibria = jax.vmap(lambda values: recipe.resolved(values)[2])(values) if recipe.source is Source.search else None
     first, points = jax.vmap(partial(_linearised, recipe, False))(values, equilibria)
@@ -415,12 +418,12 @@ def linearise_block(recipe: Recipe, values: dict[str, Array]) -> LinearisedCells
 
 
 @eqx.filter_jit
-def linear_blocks(recipe: Recipe, values: dict[str, Array]) -> LinearisedCells:
+def linear_blocks(recipe: Recipe, values: Mapping[str, Numbers]) -> LinearisedCells:
     """`linearise_block` for values of shape (blocks, lanes)."""
     return jax.lax.map(partial(linearise_block, recipe), values)
 
 
-def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[str, Any]:
+def _simulated(recipe: Recipe, values: Mapping[str, Numbers], index: Array) -> dict[str, Any]:
     parts = recipe.built(values)
     run, doubt = recipe.run(parts, index)
     game = _trees.cast(parts[0], _trees.float_dtype(run.final))
@@ -440,11 +443,11 @@ def _simulated(recipe: Recipe, values: dict[str, Array], index: Array) -> dict[s
 
 @eqx.filter_jit
 def decide_cells(
-    recipe: Recipe, values: dict[str, Array], indices: Array, summary: Summary, open_: Open
+    recipe: Recipe, values: Mapping[str, Numbers], indices: Array, summary: Summary, open_: Open
 ) -> tuple[Array, Array]:
     """Outcomes and periods of cells in doubt; all arguments but the recipe have a leading axis of cells."""
 
-    def decide_cell(values: dict[str, Array], index: Array, summary: Summary, open_: Open) -> tuple[Array, Array]:
+    def decide_cell(values: Mapping[str, Numbers], index: Array, summary: Summary, open_: Open) -> tuple[Array, Array]:
         return recipe.decided(recipe.built(values), index, summary, open_)
 
     return jax.vmap(decide_cell)(values, indices, summary, open_)
@@ -481,7 +484,7 @@ def _steps_to_tolerance(run: Run, recipe: Recipe) -> Array:
 
 
 def _linearised(
-    recipe: Recipe, limit: bool, values: dict[str, Array], equilibrium: Search | None
+    recipe: Recipe, limit: bool, values: Mapping[str, Numbers], equilibrium: Search | None
 ) -> tuple[Linearisation, Search]:
     """A cell linearised, and its equilibrium: what a search has found, or what is known."""
     if equilibrium is None:
@@ -498,7 +501,9 @@ def _linearised(
 
 
 @eqx.filter_jit
-def probe_cells(recipe: Recipe, values: dict[str, Array], points: Players, jacobians: Array, limit: bool) -> Closely:
+def probe_cells(
+    recipe: Recipe, values: Mapping[str, Numbers], points: Players, jacobians: Numbers, limit: bool
+) -> Closely:
     """`dynamics.analysis.stability.linearisation.probe_closely` at the equilibria of some cells.
 
     Args:
@@ -507,7 +512,7 @@ def probe_cells(recipe: Recipe, values: dict[str, Array], points: Players, jacob
         limit: as for `probe_closely`.
     """
 
-    def probe_cell(values: dict[str, Array], point: Players, jacobian: Array) -> Closely:
+    def probe_cell(values: Mapping[str, Numbers], point: Players, jacobian: Numbers) -> Closely:
         game, method, _ = recipe.built(values)
         method = recipe.over_period(method)
         return probe_closely(game, method, point, jacobian, jacobian[:0], limit=limit, directed=True)
@@ -516,7 +521,9 @@ def probe_cells(recipe: Recipe, values: dict[str, Array], points: Players, jacob
 
 
 @eqx.filter_jit
-def reach_along(recipe: Recipe, values: dict[str, Array], points: Players, directions: Array) -> tuple[Array, Array]:
+def reach_along(
+    recipe: Recipe, values: Mapping[str, Numbers], points: Players, directions: Numbers
+) -> tuple[Array, Array]:
     """Where Newton's method ends from points along directions from the equilibria of some cells.
 
     Args:
@@ -528,7 +535,7 @@ def reach_along(recipe: Recipe, values: dict[str, Array], points: Players, direc
         those of `equilibria.newton.ends_along`, with a leading axis of cells.
     """
 
-    def ends_of_cell(values: dict[str, Array], point: Players, directions: Array) -> tuple[Array, Array]:
+    def ends_of_cell(values: Mapping[str, Numbers], point: Players, directions: Numbers) -> tuple[Array, Array]:
         game, _, _ = recipe.built(values)
         return ends_along(_trees.cast(game, _trees.float_dtype(point)), point, directions)
 

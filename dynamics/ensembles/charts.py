@@ -29,7 +29,7 @@ from dynamics.analysis.stability.rest import FEW_COUNTS, rest_state
 from dynamics.compiler.derivatives import coarsest_epsilon, released
 from dynamics.compiler.switches import gaps
 from dynamics.ensembles import tables
-from dynamics.ensembles.cells import Built, Recipe, check_arguments, linear_blocks
+from dynamics.ensembles.cells import Built, Numbers, Recipe, check_arguments, linear_blocks
 from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
 from dynamics.ensembles.players import variables_of
 from dynamics.ensembles.prediction import Predicted, Predictions, Smoothness, proved_planar
@@ -171,17 +171,17 @@ class _Chart:
 
     def predictions(self, state: State, boundary: Boundary) -> Predictions:
         """All cells, of states like this one."""
-        players, state = (
+        players, size = (
             sum(leaf.size for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating))
             for tree in (state.players, state)
         )
-        if state > LARGEST_STATE:
-            raise ValueError(f"{state} numbers in players and memory")
-        if players != 2 or state != 2 or self.recipe.source is Source.search:
-            return self.judged(np.arange(self.cells.count), state, boundary)
+        if size > LARGEST_STATE:
+            raise ValueError(f"{size} numbers in players and memory")
+        if players != 2 or size != 2 or self.recipe.source is Source.search:
+            return self.judged(np.arange(self.cells.count), size, boundary)
         predictions = self.planar(boundary)
         if len(left := np.flatnonzero(predictions.verdict == OPEN)):
-            for whole, part in zip(predictions, self.judged(left, state, boundary), strict=True):
+            for whole, part in zip(predictions, self.judged(left, size, boundary), strict=True):
                 whole[left] = part
         return predictions
 
@@ -242,12 +242,12 @@ class _Chart:
 
 @eqx.filter_jit
 def _planar_blocks(
-    recipe: Recipe, fixed: dict[str, Array], varied: dict[str, Array], boundary: Boundary
+    recipe: Recipe, fixed: Mapping[str, Numbers], varied: Mapping[str, Numbers], boundary: Boundary
 ) -> tuple[Array, Array, Array, Array]:
     """`_planar` for blocks of cells: `fixed` of shape (lanes,), `varied` of shape (blocks,) or (blocks, lanes)."""
 
-    def block(varied: dict[str, Array]) -> tuple[Array, ...]:
-        values = fixed | varied
+    def block(varied: Mapping[str, Numbers]) -> tuple[Array, ...]:
+        values: Any = {**fixed, **varied}
         along = {name: 0 if value.ndim else None for name, value in values.items()}
         return jax.vmap(partial(_planar, recipe, boundary), in_axes=(along,))(values)
 

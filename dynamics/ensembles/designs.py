@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dynamics._checks import as_whole
@@ -225,11 +226,7 @@ def _axis(name: str, axis: Any) -> Axis:
     if isinstance(axis, Seeds):
         return Axis(np.asarray(axis.values), True, {"long_name": f"{name} (seed of a random key)"})
     attributes = {key: value for key, value in (getattr(axis, "attrs", None) or {}).items() if isinstance(value, str)}
-    if (
-        not isinstance(axis, np.ndarray)
-        and hasattr(axis, "dtype")
-        and jax.dtypes.issubdtype(axis.dtype, jax.dtypes.prng_key)
-    ):
+    if not isinstance(axis, np.ndarray) and hasattr(axis, "dtype") and jnp.issubdtype(axis.dtype, jax.dtypes.prng_key):
         raise ValueError(f"axis {name!r} holds random keys; use dynamics.ensembles.seeds(n)")
     try:
         values = np.asarray(axis)

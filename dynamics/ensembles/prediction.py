@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Array
 
 from dynamics import _locks
 from dynamics.analysis.equilibria.newton import EquilibriumError, Reach, accuracy_of, manifold_dimensions, vanishes
@@ -58,7 +59,7 @@ Closer = Callable[[np.ndarray, np.ndarray], Closely]
 
 def judge(
     linear: Linearisation,
-    vanishing: np.ndarray,
+    vanishing: np.ndarray | Array,
     points: np.ndarray,
     boundary: Boundary,
     reach_along: Reach,
@@ -131,7 +132,7 @@ def _judge(linear, vanishing, points, boundary, reach_along, closer, one_by_one,
         verdict[index] = np.where(proved & ~rough[index], decided, Predicted.marginal)
         open_[index] = undecided & ~rough[index]
 
-    def enter(row: int, report: Stability) -> None:
+    def enter(row: int | np.intp, report: Stability) -> None:
         verdict[row] = Predicted[report.verdict]
         reach[row], rate[row] = boundary.bound_of(report), report.rate
         rotation[row] = report.rotation

@@ -636,7 +636,7 @@ def _devices(devices: Sequence[jax.Device] | None, executor: Any) -> tuple[jax.D
 def _is_key(key: Any) -> bool:
     if not isinstance(key, jax.Array):
         return False
-    typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return key.shape == () if typed else key.dtype == jnp.uint32 and key.ndim == 1
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import dynamics
@@ -181,4 +182,4 @@ def provenance(settings: dict[str, Any], dtype: Any, key: Any) -> dict[str, Any]
 
 
 def _is_typed(key: Any) -> bool:
-    return jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(key.dtype, jax.dtypes.prng_key)

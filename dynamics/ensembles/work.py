@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -349,7 +349,7 @@ def _judge_periods(
         left = left[1:][~again.linear.rests[1:]]
 
 
-def as_arguments(values: Values, cells: Cells, dtype: Any) -> Values:
+def as_arguments(values: Mapping[str, Any], cells: Cells, dtype: Any) -> Values:
     """Numbers of the axes in the precision in which `build` gets them; seeds and starts as whole numbers."""
     usual = jax.numpy.result_type(float)
 

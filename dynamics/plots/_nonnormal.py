@@ -36,7 +36,14 @@ def pseudospectra(result: Any) -> Figure:
     axes.contour(result.real, result.imaginary, levels, levels=steps, colors="#5B6770", linewidths=0.4, linestyles="-")
     values = np.asarray(result.eigenvalues)
     axes.scatter(
-        values.real, values.imag, s=26, color=style.GOLD, edgecolor=style.INK, linewidths=0.7, zorder=5, clip_on=True
+        np.real(values),
+        np.imag(values),
+        s=26,
+        color=style.GOLD,
+        edgecolor=style.INK,
+        linewidths=0.7,
+        zorder=5,
+        clip_on=True,
     )
     axes.set_xlim(result.real[0], result.real[-1])
     axes.set_ylim(result.imaginary[0], result.imaginary[-1])

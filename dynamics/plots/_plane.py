@@ -13,8 +13,8 @@ _STABLE = "#EAF3F9"
 
 def window(axes: Axes, values: np.ndarray, boundary: Boundary, room: float) -> None:
     """Limits with equal scales that hold the eigenvalues, the boundary beside them, and a share of `room` around."""
-    x = style.padded([*values.real, boundary.neutral], room)
-    y = style.padded([*values.imag, 0.0], room)
+    x = style.padded([*np.real(values), boundary.neutral], room)
+    y = style.padded([*np.imag(values), 0.0], room)
     side = max(x[1] - x[0], y[1] - y[0], 1e-3)
     for (low, high), set_limits in ((x, axes.set_xlim), (y, axes.set_ylim)):
         set_limits((low + high - side) / 2, (low + high + side) / 2)
@@ -24,13 +24,13 @@ def window(axes: Axes, values: np.ndarray, boundary: Boundary, room: float) -> N
 def draw_boundary(axes: Axes, boundary: Boundary, colour: str, width: float, zorder: float) -> None:
     """The boundary as a line through the window, whose limits must be set."""
     points = boundary.outline(_size(axes))
-    axes.plot(points.real, points.imag, color=colour, linewidth=width, zorder=zorder)
+    axes.plot(np.real(points), np.imag(points), color=colour, linewidth=width, zorder=zorder)
 
 
 def shade_stable_side(axes: Axes, boundary: Boundary) -> None:
     """A shade where eigenvalues decay, in the window, whose limits must be set."""
     corners = boundary.stable_side(_size(axes))
-    axes.fill(corners.real, corners.imag, facecolor=_STABLE, edgecolor="none", zorder=0)
+    axes.fill(np.real(corners), np.imag(corners), facecolor=_STABLE, edgecolor="none", zorder=0)
 
 
 def stable_side_entry() -> Any:

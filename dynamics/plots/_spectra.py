@@ -73,8 +73,8 @@ def _draw(axes: Axes, boundary: Boundary, sets: Sequence[tuple[np.ndarray, str]]
     for name in ("stable", "neutral", "marginal", "unstable"):
         chosen = near & (verdicts == name)
         axes.scatter(
-            values[chosen].real,
-            values[chosen].imag,
+            np.real(values[chosen]),
+            np.imag(values[chosen]),
             s=size,
             color=style.VERDICTS[name],
             edgecolor=style.INK,

@@ -130,12 +130,12 @@ def critical(
     analysed = analysed.over(period)
     dimension = manifold_dimension(game, players, field_jacobian)
 
-    def outermost(matrix: np.ndarray) -> tuple[float, float, complex]:
+    def outermost(matrix: np.ndarray | Array) -> tuple[float, float, complex]:
         values, errors = eigenvalues_with_errors(matrix)
         rest = boundary.from_neutral(values)[dimension:]
         outward = boundary.outward(values[rest])
         leading = rest[np.argmax(outward)]
-        eigenvalue = complex(values[leading].real, abs(values[leading].imag))
+        eigenvalue = complex(np.real(values[leading]), abs(np.imag(values[leading])))
         return float(outward.max() - boundary.neutral), float(errors[leading]), eigenvalue
 
     def linearised(parameter: float) -> Linearised:

@@ -113,7 +113,7 @@ def sensitivity(build: Callable[..., tuple], *parameters: float, at: Any = None)
     order = report.boundary.order(values)
     values, derivatives, conditions = values[order], derivatives[order], conditions[order]
     notes = list(report.notes)
-    if lost := int(np.sum(np.isnan(derivatives.real).any(axis=1))):
+    if lost := int(np.sum(np.isnan(np.real(derivatives)).any(axis=1))):
         notes.append(_NOTES["defective"].format(count=lost))
     slope = _slope_of_outermost(report, values, derivatives, conditions)
     if np.any(np.isnan(slope)):
@@ -251,9 +251,9 @@ def _slope_of_outermost(
     if report.boundary.discrete:
         if outward.max() <= rounding.max():
             return np.full(derivatives.shape[1], np.nan)
-        slopes = (values[leading, None].conj() * derivatives[leading]).real / np.abs(values[leading, None])
+        slopes = np.real(values[leading, None].conj() * derivatives[leading]) / np.abs(values[leading, None])
     else:
-        slopes = derivatives[leading].real
+        slopes = np.real(derivatives[leading])
     apart = np.ptp(slopes, axis=0) > 1e-6 * (1 + np.max(np.abs(slopes), axis=0))
     return np.where(apart, np.nan, np.mean(slopes, axis=0))
 

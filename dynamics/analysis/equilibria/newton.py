@@ -182,8 +182,8 @@ def newton_method(
 
 
 def vanishes(
-    field: np.ndarray,
-    jacobian: np.ndarray,
+    field: np.ndarray | Array,
+    jacobian: np.ndarray | Array,
     position: np.ndarray,
     epsilon: float,
     accuracy: float,
@@ -282,7 +282,9 @@ def stays_on_manifold(moved: np.ndarray, fields: np.ndarray, epsilon: float, sca
 Reach = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def manifold_dimension(game: Game, players: Players, jacobian: np.ndarray, key: PRNGKeyArray | None = None) -> int:
+def manifold_dimension(
+    game: Game, players: Players, jacobian: np.ndarray | Array, key: PRNGKeyArray | None = None
+) -> int:
     """Dimension of the manifold of equilibria through an equilibrium; 0 when it is isolated."""
 
     def reach_along(_: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -333,7 +335,7 @@ def manifold_dimensions(jacobians: np.ndarray, reach_along: Reach) -> np.ndarray
 
 
 def ends_along(
-    game: Game, players: Players, directions: Float[Array, "k n"], key: PRNGKeyArray | None = None
+    game: Game, players: Players, directions: Float[Array | np.ndarray, "k n"], key: PRNGKeyArray | None = None
 ) -> tuple[Float[Array, "k n"], Float[Array, "k 4"]]:
     """Where Newton's method ends from points along directions from an equilibrium; traceable.
 

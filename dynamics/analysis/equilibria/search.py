@@ -345,7 +345,8 @@ def _sides(game: Game, box: Any) -> tuple[Players, Players]:
     shapes = known[0] if known and len(known[0]) == len(low) else (jnp.zeros(()),) * len(low)
     pairs = [_player(i, *sides) for i, sides in enumerate(zip(low, high, shapes, strict=True))]
     dtype = _trees.float_dtype(pairs)
-    return tuple(tuple(_trees.cast(pair[side], dtype) for pair in pairs) for side in (0, 1))
+    begin, end = (tuple(_trees.cast(pair[side], dtype) for pair in pairs) for side in (0, 1))
+    return begin, end
 
 
 def _player(index: int, low: Any, high: Any, shape: Any) -> tuple[Any, Any]:

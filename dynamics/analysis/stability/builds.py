@@ -181,7 +181,7 @@ class Analysed(eqx.Module):
 
     @classmethod
     def of(
-        cls, build: Callable[..., tuple], at: Any, samples: Sequence[Sequence[float]], by_name: Any = None
+        cls, build: Callable[..., tuple], at: Any, samples: Sequence[Sequence[float] | np.ndarray], by_name: Any = None
     ) -> "Analysed":
         """Decide from samples of the numbers where the equilibrium comes from.
 
@@ -215,16 +215,16 @@ class Analysed(eqx.Module):
         """The same, with this period of the method."""
         return dataclasses.replace(self, period=period.steps, period_start=period.start)
 
-    def at_numbers(self, numbers: Sequence[float]) -> tuple[Game, Update | AbstractFlow, Players]:
+    def at_numbers(self, numbers: Sequence[float] | np.ndarray | Array) -> tuple[Game, Update | AbstractFlow, Players]:
         """Game, method and the equilibrium at known numbers.
 
         Raises:
             EquilibriumError: Newton's method found none.
         """
-        numbers = _numbers(numbers)
-        game, method, equilibrium = self.resolved(*numbers)
+        converted = _numbers(numbers)
+        game, method, equilibrium = self.resolved(*converted)
         if not equilibrium.accepted:
-            raise EquilibriumError(self._failed(numbers, equilibrium))
+            raise EquilibriumError(self._failed(converted, equilibrium))
         return game, method, equilibrium.players
 
     def linearised(self, *numbers: Any) -> Linearised:
@@ -255,13 +255,13 @@ class Analysed(eqx.Module):
         except EquilibriumError as error:
             raise EquilibriumError(f"at {self.shown(numbers)} {error}") from None
 
-    def shown(self, numbers: Sequence[float]) -> str:
+    def shown(self, numbers: Sequence[float] | Array) -> str:
         """The numbers in a message."""
         if self.by_name is None:
             return ", ".join(f"{float(number):.6g}" for number in numbers)
         return ", ".join(f"{name} = {float(number):.6g}" for name, number in zip(self.by_name, numbers, strict=True))
 
-    def _failed(self, numbers: Sequence[float], result: Search) -> str:
+    def _failed(self, numbers: Sequence[float] | Array, result: Search) -> str:
         start = self.parts(*_numbers(numbers))[2]
         return (
             f"at {self.shown(numbers)} {no_equilibrium(result, start)}. Let build return a start nearer to the "
@@ -280,7 +280,7 @@ def row_of(rows: Any, index: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], rows)
 
 
-def _numbers(values: Sequence[float]) -> Array:
+def _numbers(values: Sequence[float] | np.ndarray | Array) -> Array:
     return jnp.asarray(values, jnp.result_type(float))
 
 

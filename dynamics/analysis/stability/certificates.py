@@ -42,7 +42,7 @@ def scale_of(matrix: np.ndarray) -> np.ndarray:
     return np.where(extreme, np.exp2(np.round(np.log2(np.where(extreme, largest, 1.0)))), 1.0)
 
 
-def keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary) -> bool:
+def keeps_its_side(matrix: np.ndarray, perturbation: np.ndarray | float, boundary: Boundary) -> bool:
     r"""Whether every matrix within `perturbation` (spectral norm) has as many eigenvalues on each side of the boundary.
 
     An eigenvalue can cross the boundary at z only where the resolvent $R = (zI - A)^{-1}$ is as large as
@@ -108,7 +108,7 @@ def widest_gap(outward: np.ndarray, neutral: float) -> Any:
     return np.take_along_axis(middles, np.argmax(gaps, axis=-1)[..., None], axis=-1)[..., 0]
 
 
-def _keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary) -> bool:
+def _keeps_its_side(matrix: np.ndarray, perturbation: np.ndarray | float, boundary: Boundary) -> bool:
     size, scale = len(matrix), float(scale_of(matrix))
     if boundary.scale_free:
         matrix, perturbation, scale = matrix / scale, perturbation / scale, 1.0
@@ -122,7 +122,7 @@ def _keeps_its_side(matrix: np.ndarray, perturbation: float, boundary: Boundary)
             return True
     if size > 200:  # too many large inverses
         return False
-    triangle, _ = scipy.linalg.schur(matrix, output="complex")
+    triangle = scipy.linalg.schur(matrix, output="complex")[0]
 
     def radii(positions: np.ndarray) -> np.ndarray:
         """How far to both sides the boundary is free of crossings; 0 where that is not shown."""

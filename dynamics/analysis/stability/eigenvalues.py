@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Array
 
 from dynamics.analysis.stability.boundary import IMAGINARY_AXIS, UNIT_CIRCLE, Boundary
 from dynamics.analysis.stability.certificates import (
@@ -15,7 +16,7 @@ from dynamics.analysis.stability.certificates import (
 )
 from dynamics.analysis.stability.linearisation import Linearisation, Smoothness, is_finite
 from dynamics.analysis.stability.notes import Note, Verdict
-from dynamics.analysis.stability.report import Judged, Stability, report_of
+from dynamics.analysis.stability.report import Judgement, Stability, report_of
 from dynamics.game import Players
 
 COMPUTED = 10  # a margin of so many computed errors decides without a proof
@@ -39,11 +40,11 @@ def assess(
     return report_of(linear, boundary, dimension, sizes, players, judged, judged.notes)
 
 
-def judge_nothing(linear: Linearisation, boundary: Boundary, dimension: int) -> Judged:
+def judge_nothing(linear: Linearisation, boundary: Boundary, dimension: int) -> Judgement:
     """Of a method that does not come to rest: eigenvalues, and no number, as none is that of a linear map."""
     smooth = "smooth" if is_finite(linear.jacobian) else "not differentiable"
     judged = judge_eigenvalues(linear, boundary, dimension, 0, smooth)
-    return Judged(judged.eigenvalues, smoothness=smooth, neutral=judged.neutral)
+    return Judgement(judged.eigenvalues, smoothness=smooth, neutral=judged.neutral)
 
 
 def judge_eigenvalues(
@@ -53,13 +54,13 @@ def judge_eigenvalues(
     kept: int,
     smoothness: str,
     scales: np.ndarray | None = None,
-) -> Judged:
+) -> Judgement:
     jacobian, epsilon = np.asarray(linear.jacobian), float(linear.epsilon)
     if scales is not None:  # powers of two: a similar matrix without rounding
         jacobian = jacobian * scales / scales[:, None]
     if smoothness == "not differentiable":
         nothing = np.full(len(jacobian), complex(float("nan"), float("nan")))
-        return Judged(nothing, smoothness=smoothness, notes=(Note.not_differentiable.filled(),))
+        return Judgement(nothing, smoothness=smoothness, notes=(Note.not_differentiable.filled(),))
     values, errors = eigenvalues_with_errors(jacobian, epsilon)
     neutral, order = boundary.neutral, boundary.order(values)
     values, errors = values[order], errors[order]
@@ -111,7 +112,7 @@ def judge_eigenvalues(
     with np.errstate(divide="ignore"):
         rate = float(boundary.rate(bound))
     leading = values[rest[0]] if len(rest) else neutral
-    return Judged(
+    return Judgement(
         eigenvalues=values,
         radius=float(UNIT_CIRCLE.bound(values[rest])),
         abscissa=float(IMAGINARY_AXIS.bound(values[rest])),
@@ -128,13 +129,14 @@ def judge_eigenvalues(
     )
 
 
-def eigenvalues_with_errors(matrix: np.ndarray, epsilon: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def eigenvalues_with_errors(matrix: np.ndarray | Array, epsilon: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     r"""Eigenvalues with first-order bounds on their rounding errors, $\kappa_i\,\|\Delta\|$.
 
     $\kappa_i = 1/|y_i^* x_i|$ is the eigenvalue's condition number and $\|\Delta\|$ a bound on the error of a matrix
     that was computed in its dtype; an eigenvalue of an exact Jordan block of size m gets $\|\Delta\|^{1/m}$, with m at
     most n. Source: Golub and Van Loan, Matrix Computations, section 7.2.2.
     """
+    matrix = np.asarray(matrix)
     size = len(matrix)
     if size == 0:
         return np.zeros(0, complex), np.zeros(0)

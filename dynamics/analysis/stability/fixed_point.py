@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
 
 from dynamics import _trees
 from dynamics.analysis.equilibria.newton import EquilibriumError, players_text, vanishes
@@ -69,7 +70,7 @@ def _coordinate(players: Players, place: int) -> str:
     raise IndexError(place)
 
 
-def norm(vector: np.ndarray) -> float:
+def norm(vector: np.ndarray | Array) -> float:
     """The Euclidean norm, by which neither large nor tiny numbers are lost; see `frobenius`."""
     return float(frobenius(np.asarray(vector, float).reshape(1, -1)))
 

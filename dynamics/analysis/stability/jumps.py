@@ -7,15 +7,15 @@ from dynamics.analysis.stability.boundary import Boundary
 from dynamics.analysis.stability.eigenvalues import judge_eigenvalues
 from dynamics.analysis.stability.linearisation import Linearisation, function_at_rest
 from dynamics.analysis.stability.notes import Note, Remark, Verdict
-from dynamics.analysis.stability.problem import Problem
-from dynamics.analysis.stability.report import Judged
+from dynamics.analysis.stability.problem import JudgedPoint
+from dynamics.analysis.stability.report import Judgement
 from dynamics.analysis.stability.sliding import Jump, NotSliding, jump_at
 from dynamics.flows.base import AbstractFlow
 
 JUMPING = 1e-6  # part of the largest velocity that moves players
 
 
-def slides_at(problem: Problem, linear: Linearisation) -> bool:
+def slides_at(problem: JudgedPoint, linear: Linearisation) -> bool:
     """Whether a point at which the field of a flow does not vanish is an equilibrium in Filippov's sense."""
     if not isinstance(problem.method, AbstractFlow) or not linear.switching > 0:
         return False
@@ -28,8 +28,8 @@ def slides_at(problem: Problem, linear: Linearisation) -> bool:
 
 
 def judge_jump(
-    problem: Problem, linear: Linearisation, judged: Judged, boundary: Boundary
-) -> tuple[Judged, Jump | None]:
+    problem: JudgedPoint, linear: Linearisation, judged: Judgement, boundary: Boundary
+) -> tuple[Judgement, Jump | None]:
     """The verdict on a field or map that jumps at the point; `judged` is what the eigenvalues of one side say."""
     where = problem.game, problem.method, problem.players, problem.key
     function, position, is_player = function_at_rest(*where, gradient_noise=problem.noise, rest=problem.at_rest_state())
@@ -39,11 +39,11 @@ def judge_jump(
         return judged._replace(notes=(*judged.notes, Note.jump_undecided.filled(reason=reason))), None
     slid = jump.report
 
-    def decided(verdict: Verdict, note: Remark) -> tuple[Judged, Jump]:
+    def decided(verdict: Verdict, note: Remark) -> tuple[Judgement, Jump]:
         nothing = dict.fromkeys(("radius", "abscissa", "margin", "rate", "rotation", "largest_step"), float("nan"))
         return judged._replace(**nothing, verdict=verdict, proved=True, notes=(note,)), jump
 
-    def undecided(reason: str) -> tuple[Judged, Jump]:
+    def undecided(reason: str) -> tuple[Judgement, Jump]:
         return judged._replace(notes=(*judged.notes, Note.jump_undecided.filled(reason=reason))), jump
 
     moved = float(np.max(np.linalg.norm(jump.velocities[:, is_player], axis=1), initial=0))

@@ -5,7 +5,7 @@ import numpy as np
 from dynamics.analysis.stability.boundary import UNIT_CIRCLE, Boundary
 from dynamics.analysis.stability.certificates import rounding_bound
 from dynamics.analysis.stability.linearisation import Linearisation, moved_memory
-from dynamics.analysis.stability.problem import Problem
+from dynamics.analysis.stability.problem import JudgedPoint
 from dynamics.updates.base import COUNTER_LIMIT
 
 
@@ -26,7 +26,7 @@ def may_keep_memory(jacobian: np.ndarray, players: int, epsilon: float, boundary
     return usable & (singular[..., -1] <= rounding_bound(jacobian, epsilon))
 
 
-def kept_dimension(problem: Problem, linear: Linearisation) -> int:
+def kept_dimension(problem: JudgedPoint, linear: Linearisation) -> int:
     """Number of directions in which the memory stays where it is put, without an effect on the players' rest."""
     jacobian, count = np.asarray(linear.jacobian), len(linear.game_jacobian)
     if not may_keep_memory(jacobian, count, float(linear.epsilon), UNIT_CIRCLE):

@@ -27,14 +27,14 @@ from dynamics.analysis.stability.piecewise import (
     joint_bounds,
     sample_directions,
 )
-from dynamics.analysis.stability.problem import Problem
-from dynamics.analysis.stability.report import Judged
+from dynamics.analysis.stability.problem import JudgedPoint
+from dynamics.analysis.stability.report import Judgement
 
 DIRECTIONS = 12  # eigenvectors along which the map is probed
 PROBED = 128  # directions of a closer look
 
 
-def closer_look(problem: Problem, linear: Linearisation, smooth: str, *, limit: bool) -> tuple[np.ndarray, str]:
+def closer_look(problem: JudgedPoint, linear: Linearisation, smooth: str, *, limit: bool) -> tuple[np.ndarray, str]:
     """Directions that lead into the pieces next to the point, and smoothness from probes along them, ever closer.
 
     Along eigenvectors, along the way that the field takes, and to both sides of every switch at the point.
@@ -73,7 +73,7 @@ _probe_closely = filter_jit_quickly(probe_closely)
 _switch_directions = filter_jit_quickly(switch_directions)
 
 
-def pieces_at(problem: Problem, linear: Linearisation, along: np.ndarray) -> Pieces | None:
+def pieces_at(problem: JudgedPoint, linear: Linearisation, along: np.ndarray) -> Pieces | None:
     """The Jacobians of all pieces of a piecewise smooth map or flow; `None` where none is seen.
 
     `along` are directions that lead into pieces, looked along besides those of `sample_directions`.
@@ -109,7 +109,7 @@ def pieces_at(problem: Problem, linear: Linearisation, along: np.ndarray) -> Pie
     return Pieces(jacobians, *joint_bounds(jacobians, boundary), invariant)
 
 
-def judge_pieces(pieces: Pieces, boundary: Boundary, judged: Judged) -> Judged:
+def judge_pieces(pieces: Pieces, boundary: Boundary, judged: Judgement) -> Judgement:
     """The verdict of a piecewise smooth map or flow; `judged` is what the eigenvalues of one piece say."""
     jacobians, lower, upper = pieces.jacobians, pieces.lower, pieces.upper
     error = float(max(rounding_bound(jacobian) for jacobian in jacobians))
@@ -122,8 +122,8 @@ def judge_pieces(pieces: Pieces, boundary: Boundary, judged: Judged) -> Judged:
     spectra = [np.linalg.eigvals(jacobian.astype(float)).astype(complex) for jacobian in jacobians]
     values = spectra[int(np.argmax([boundary.bound(values) for values in spectra]))]
     values = values[boundary.order(values)]
-    bounds = {other.bound_name: float(other.bound(values)) for other in (UNIT_CIRCLE, IMAGINARY_AXIS)}
-    return Judged(
+    bounds: dict[str, Any] = {other.bound_name: float(other.bound(values)) for other in (UNIT_CIRCLE, IMAGINARY_AXIS)}
+    return Judgement(
         eigenvalues=values,
         **(bounds | {boundary.bound_name: worst}),
         rate=float(boundary.rate(max(worst, 1e-300) if boundary.discrete else worst)),

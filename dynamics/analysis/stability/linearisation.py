@@ -184,8 +184,8 @@ def probe_closely(
     game: Game,
     method: Update | AbstractFlow,
     players: Players,
-    jacobian: Array,
-    directions: Float[Array, "k n"],
+    jacobian: Array | np.ndarray,
+    directions: Float[Array | np.ndarray, "k n"],
     key: PRNGKeyArray | None = None,
     *,
     gradient_noise: tuple[Array, ...] | None = None,
@@ -504,7 +504,7 @@ def moved_memory(
     key: PRNGKeyArray | None,
     gradient_noise: tuple[Array, ...] | None,
     rest: Rest,
-    directions: Float[Array, "k n"],
+    directions: Float[Array | np.ndarray, "k n"],
 ) -> Float[Array, " k"]:
     """How far one step moves the rest state whose memory was shifted by each of the directions, relative to the shift.
 
@@ -531,7 +531,7 @@ def one_sided_jacobians(
     method: Update | AbstractFlow,
     players: Players,
     key: PRNGKeyArray | None,
-    directions: Float[Array, "k n"],
+    directions: Float[Array | np.ndarray, "k n"],
     gradient_noise: tuple[Array, ...] | None = None,
     rest: Rest | None = None,
 ) -> Float[Array, "k n n"]:
@@ -579,17 +579,19 @@ def probe_steps(epsilon: float) -> tuple[float, float]:
     return 16 * step, step
 
 
-def is_finite(jacobian: np.ndarray) -> bool:
+def is_finite(jacobian: np.ndarray | Array) -> bool:
     """Whether all entries of a Jacobian are finite."""
     return bool(np.all(np.isfinite(jacobian)))
 
 
-def without_limit(jacobian: np.ndarray) -> bool:
+def without_limit(jacobian: np.ndarray | Array) -> bool:
     """Whether a Jacobian taken at memory that was moved off 0 shows the distance of that move: it has no limit."""
     return not np.all(np.abs(jacobian) < float(np.finfo(jacobian.dtype).max) ** 0.3)
 
 
-def smoothness(kinks: np.ndarray, errors: np.ndarray, finite: np.ndarray) -> np.ndarray:
+def smoothness(
+    kinks: np.ndarray | Array, errors: np.ndarray | Array, finite: np.ndarray | np.bool | bool
+) -> np.ndarray:
     """What difference quotients at two distances say, one name per point; see `closer_smoothness` for more distances.
 
     Of a smooth map both disagreements shrink in proportion to the step, or faster; at a kink the one-sided slopes stay

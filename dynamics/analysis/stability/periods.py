@@ -1,7 +1,8 @@
 """Methods whose steps depend on their number for ever: the period after which they repeat."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -155,15 +156,17 @@ def _orbit(game: Game, method: Update, players: Players, key: PRNGKeyArray | Non
 
 
 @eqx.filter_jit
-def _frontier(game: Game, method: Update, players: Players, key: PRNGKeyArray | None, values: list[Array]) -> Array:
+def _frontier(
+    game: Game, method: Update, players: Players, key: PRNGKeyArray | None, values: Sequence[Any]
+) -> tuple[Array, Array]:
     """What goes from there into the next step, at values with a leading axis of times."""
     game, method = _trees.cast((game, method), _trees.float_dtype(players))
     parts = MemoryParts(game, method, players, key, method.init(game, players).memory)
-    values = [
+    driving = [
         jax.random.wrap_key_data(value) if jnp.issubdtype(parts.leaves[place].dtype, jax.dtypes.prng_key) else value
         for place, value in zip(parts.driving(), values, strict=True)
     ]
-    return jax.vmap(parts.frontier)(values), jnp.asarray(parts.rounding)
+    return jax.vmap(parts.frontier)(driving), jnp.asarray(parts.rounding)
 
 
 def _raw(leaf: Array) -> Array:

@@ -29,7 +29,7 @@ def linear_at_rest(
 
 
 @dataclasses.dataclass(frozen=True)
-class Problem:
+class JudgedPoint:
     """What is judged: a method on a game, at a point; and how its memory is put to rest there, which takes long."""
 
     game: Game

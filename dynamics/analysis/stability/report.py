@@ -156,7 +156,7 @@ def fades(report: Stability) -> bool:
     return has(report.notes, Note.fading)
 
 
-class Judged(NamedTuple):
+class Judgement(NamedTuple):
     """What eigenvalues or pieces say of a map or flow; the names are those of `Stability`."""
 
     eigenvalues: np.ndarray
@@ -188,7 +188,7 @@ def report_of(
     dimension: int,
     sizes: list[int],
     players: Players,
-    judged: Judged,
+    judged: Judgement,
     notes: Sequence[str],
     period: int = 1,
 ) -> Stability:

@@ -42,8 +42,8 @@ from dynamics.analysis.stability.linearisation import (
 )
 from dynamics.analysis.stability.notes import Note, Remark, Verdict, has
 from dynamics.analysis.stability.periods import REASONS, Period, find_period
-from dynamics.analysis.stability.problem import Problem, compiled_linearise, compiled_rest_state, linear_at_rest
-from dynamics.analysis.stability.report import Judged, Stability, report_of, with_higher_orders
+from dynamics.analysis.stability.problem import JudgedPoint, compiled_linearise, compiled_rest_state, linear_at_rest
+from dynamics.analysis.stability.report import Judgement, Stability, report_of, with_higher_orders
 from dynamics.analysis.stability.rest import Repeated, Rest, above_zero, held_state
 from dynamics.flows.base import AbstractFlow
 from dynamics.game import Game, Players
@@ -293,7 +293,7 @@ def stability_task(
             linear = linear._replace(jacobian=np.full_like(linear.jacobian, np.nan))
     passes, allowed = residual_vanishes(linear, players, accuracy)
     at_rest = bool(np.all(passes))
-    problem = Problem(game, method, players, key, noise, at_rest_state)
+    problem = JudgedPoint(game, method, players, key, noise, at_rest_state)
     slides = not at_rest and slides_at(problem, linear)
     if require_equilibrium and not slides:
         if not at_rest:
@@ -354,9 +354,9 @@ def stability_task(
 
 
 def _beyond_linear(
-    problem: Problem,
+    problem: JudgedPoint,
     linear: Linearisation,
-    judged: Judged,
+    judged: Judgement,
     directions: np.ndarray | None,
     boundary: Boundary,
     steps: int,

@@ -167,7 +167,7 @@ class _Scope:
         return self.cse_table[key]
 
     def literal(self, value: Any, dtype: Any) -> SignedArray:
-        if np.ndim(value) or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        if np.ndim(value) or jnp.issubdtype(dtype, jax.dtypes.extended):
             return SignedArray(BatchArray(on_no_device(value), False))
         number = np.asarray(value, dtype)
         key = ("literal", str(dtype), number.tobytes())

@@ -182,7 +182,7 @@ def _convert(scope: Any, eqn: Any, values: list[SignedArray]) -> list[SignedArra
     value, dtype = values[0], eqn.params["new_dtype"]
     if value.unsigned.dtype == dtype:
         return [value]
-    if value.unsigned.constant is not None and not jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+    if value.unsigned.constant is not None and not jnp.issubdtype(dtype, jax.dtypes.extended):
         number = scope.array(SignedArray(BatchArray(value.unsigned.constant, False), False)).astype(dtype)
         unsigned = scope.cse(
             ("constant", str(dtype)),

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
+from jax.core import Tracer
 from llvmlite import ir
 
 from dynamics.compiler.errors import Unsupported
@@ -127,7 +127,7 @@ class FunctionContext:
         Raises:
             Unsupported: it is a tracer, has a batch axis or is too large.
         """
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             raise Unsupported("a constant that is not known")
         data = np.asarray(value, dtype_of(aval.dtype))
         if self.is_batched(aval) or data.size > MOST_ENTRIES:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from llvmlite import ir
 
@@ -55,7 +56,7 @@ def dtype_of(dtype: Any) -> np.dtype:
     Raises:
         Unsupported: of random keys, for instance.
     """
-    if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+    if jnp.issubdtype(dtype, jax.dtypes.extended):
         raise Unsupported(f"numbers of type {dtype}")
     return np.dtype(dtype)
 
