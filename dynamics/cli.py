@@ -43,7 +43,7 @@ EXAMPLE_BYTES = 1_000  # of memory that an example of a claim takes, at the leas
 FEW = 3  # cells up to which `stability` tells everything about each
 
 
-class Failure(Exception):
+class CommandError(Exception):
     """Something the user can put right; the message says what."""
 
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explained(error: BaseException) -> tuple[int, str]:
     """Exit code and message for an exception that has come up to the top."""
-    if isinstance(error, Failure):
+    if isinstance(error, CommandError):
         return 2, str(error)
     catalogue = sys.modules.get("dynamics.catalogue")
     plugin = None if catalogue is None else catalogue.plugin_of(error)
@@ -164,7 +164,7 @@ def _flush() -> None:
         raise
     except OSError as error:
         _silence()
-        raise Failure(f"standard output cannot be written: {error.strerror or error}") from error
+        raise CommandError(f"standard output cannot be written: {error.strerror or error}") from error
 
 
 def _silence() -> None:
@@ -185,13 +185,13 @@ def _print(text: str) -> None:
         raise
     except OSError as error:
         _silence()
-        raise Failure(f"standard output cannot be written: {error.strerror or error}") from error
+        raise CommandError(f"standard output cannot be written: {error.strerror or error}") from error
 
 
 def _main(arguments: list[str]) -> int:
     parser = _parser()
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise Failure(
+        raise CommandError(
             f"command is {shown(arguments[0])}; expected one of the commands{nearest(arguments[0], COMMANDS)}"
         )
     if arguments and arguments[0].startswith("-") and arguments[0] not in parser._option_string_actions:
@@ -207,7 +207,7 @@ def _main(arguments: list[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises `Failure` where argparse prints its usage and exits."""
+    """Raises `CommandError` where argparse prints its usage and exits."""
 
     def __init__(self, **keywords: Any):
         super().__init__(**keywords, allow_abbrev=False)
@@ -218,9 +218,9 @@ class _Parser(argparse.ArgumentParser):
             first = shortened((unknown[1].split() or [""])[0], 60)
             names = [name for name in self._option_string_actions if name.startswith("--")]
             if first.startswith("-"):
-                raise Failure(f"{first!r} is no option of {self.prog!r}{nearest(first.split('=')[0], names)}")
-            raise Failure(f"{self.prog!r} takes no argument {first!r}; see {self.prog} --help")
-        raise Failure(message.removeprefix("argument "))
+                raise CommandError(f"{first!r} is no option of {self.prog!r}{nearest(first.split('=')[0], names)}")
+            raise CommandError(f"{self.prog!r} takes no argument {first!r}; see {self.prog} --help")
+        raise CommandError(message.removeprefix("argument "))
 
     def parse_known_args(self, args=None, namespace=None):
         # A subparser reports the arguments that it does not know itself, with the names of its own options.
@@ -433,7 +433,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _effects(options: argparse.Namespace) -> int:
     if options.room != "penalties":
-        raise Failure("--effects is for penalties; write dynamics list penalties --effects")
+        raise CommandError("--effects is for penalties; write dynamics list penalties --effects")
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -485,11 +485,13 @@ def _show(options: argparse.Namespace) -> int:
     try:
         _interruptible(catalogue.plug_in, options.plugins)
     except ImportError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     rooms = definitions.rooms_of(options.name)
     if not rooms:
         known = [name for room in ROOMS for name in definitions.members(room)]
-        raise Failure(f"nothing is called {shown(options.name)}{nearest(options.name, known)}; see dynamics list all")
+        raise CommandError(
+            f"nothing is called {shown(options.name)}{nearest(options.name, known)}; see dynamics list all"
+        )
     texts = {room: definitions.definition(room, options.name) for room in rooms}
     if options.json:
         _print_json({"name": options.name, "definitions": texts})
@@ -505,7 +507,7 @@ def _new(options: argparse.Namespace) -> int:
     try:
         path = new(options.path)
     except StudyError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     if options.json:
         _print_json({"output": str(path)})
     else:
@@ -541,9 +543,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.study in COMPARISONS + SURVEYS + LADDERS + SPECTRAL_STUDIES:
         return _comparison(options)
     if options.resume and options.store is None:
-        raise Failure("--resume goes on with what a store holds; name it with --store PATH")
+        raise CommandError("--resume goes on with what a store holds; name it with --store PATH")
     if options.devices and options.workers:
-        raise Failure("--devices and --workers are two ways to share the work; give one of them")
+        raise CommandError("--devices and --workers are two ways to share the work; give one of them")
     study = _load(options, options.devices)
     from dynamics import studies
     from dynamics.reports import studies as report
@@ -591,7 +593,7 @@ def _experiment(options: argparse.Namespace) -> int:
                     )
                 )
             except ValueError as error:
-                raise Failure(str(error)) from error
+                raise CommandError(str(error)) from error
         report.write(experiment, result, out, command=_command(options), problems=problems)
     _say_results(options, report, experiment, result, out)
     _raise_problems(problems, out)
@@ -622,7 +624,7 @@ def _comparison(options: argparse.Namespace) -> int:
             try:
                 dataset = _interruptible(partial(comparison.run, store=cells, progress=progress or False))
             except (ValueError, ImportError, ensembles.StoreError) as error:
-                raise Failure(str(error)) from error
+                raise CommandError(str(error)) from error
         report.write(comparison, dataset, out, command=_command(options), problems=problems)
     _say_results(options, report, comparison, dataset, out)
     _raise_problems(problems, out)
@@ -642,7 +644,7 @@ def _prepared(options: argparse.Namespace) -> tuple[Path, Any]:
     """The folder for the results, and what `dynamics.experiments` has under the name, with the settings given."""
     for name in ("workers", "devices", "store"):
         if getattr(options, name) is not None:
-            raise Failure(
+            raise CommandError(
                 f"--{name} is for studies, and {options.study} is an experiment; it keeps what is done in --out"
             )
     out = options.out or Path("results") / options.study
@@ -660,16 +662,16 @@ def _prepared(options: argparse.Namespace) -> tuple[Path, Any]:
         make = experiments.RUNNABLE[options.study]
         return out, _interruptible(partial(make, **settings))
     except (ImportError, ValueError, TypeError) as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
 
 
 def _raise_problems(problems: Sequence[tuple[str, Exception]], out: Path) -> None:
-    """Raise `Failure` for the files that could not be written, when all others have been."""
+    """Raise `CommandError` for the files that could not be written, when all others have been."""
     if problems:
         names = ", ".join(name for name, _ in problems)
         error = problems[0][1]
         said = error.strerror if isinstance(error, OSError) and error.strerror else reason(error)
-        raise Failure(f"{names} could not be written: {said}; all else is in {out}{os.sep}") from error
+        raise CommandError(f"{names} could not be written: {said}; all else is in {out}{os.sep}") from error
 
 
 def _claims(options: argparse.Namespace) -> int:
@@ -689,7 +691,7 @@ def _claims(options: argparse.Namespace) -> int:
         fix = "expected fewer of them"
         check_memory(f"{counted(options.examples)} --examples", options.examples, EXAMPLE_BYTES, fix)
     except (ImportError, ValueError) as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     searches = claims.search_all(
         chosen, options.examples, seed=options.seed, workers=options.workers, plugins=options.plugins
     )
@@ -709,7 +711,7 @@ def _claims(options: argparse.Namespace) -> int:
                 interrupted = True
             except BrokenExecutor as error:
                 done = f"{len(results)} of {len(chosen)} claims are done, and in {out}{os.sep}"
-                raise Failure(f"a worker is gone ({reason(error)}); {done}") from error
+                raise CommandError(f"a worker is gone ({reason(error)}); {done}") from error
         report.write(results, out, command=_command(options), problems=problems)
     if options.json:
         _print_json(report.to_json(results))
@@ -759,7 +761,7 @@ def _sharing(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     try:
         yield arguments | {"executor": executor, "plugins": options.plugins}
     except WorkerError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     finally:
         end_workers(executor)
 
@@ -775,7 +777,7 @@ def _set_devices(count: int) -> None:
     available = len(jax.local_devices())
     if available < count:
         kind = "cores" if jax.default_backend() == "cpu" else "devices"
-        raise Failure(f"--devices is {count}; expected at most {available}, the number of {kind} here")
+        raise CommandError(f"--devices is {count}; expected at most {available}, the number of {kind} here")
 
 
 def _load(options: argparse.Namespace, devices: int | None = None) -> Any:
@@ -797,7 +799,7 @@ def _import_jax() -> Any:
     try:
         import jax
     except ValueError as error:  # of a setting in an environment variable
-        raise Failure(f"JAX cannot be imported: {reason(error)}") from error
+        raise CommandError(f"JAX cannot be imported: {reason(error)}") from error
     _keep_programs(jax)
     return jax
 
@@ -814,7 +816,7 @@ def _keep_programs(jax: Any) -> None:
     try:
         wanted = disk_cache.wanted()
     except ValueError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     if wanted is None:
         return
     try:
@@ -834,7 +836,7 @@ def _keep_programs(jax: Any) -> None:
 
 
 def _check_device(platform: str | None = None) -> None:
-    """Raise `Failure` where JAX has not got the device that is asked for, with an environment variable for instance."""
+    """Raise `CommandError` where JAX has not got the device that is asked for, by an environment variable, say."""
     import jax
 
     try:
@@ -842,7 +844,7 @@ def _check_device(platform: str | None = None) -> None:
     except (RuntimeError, ValueError) as error:
         asked = os.environ.get("JAX_PLATFORMS")
         fix = f"JAX_PLATFORMS is {shown(asked)}; unset it, or give another" if asked else "JAX found none"
-        raise Failure(f"there is no device {platform or asked or ''}: {fix} ({reason(error)})") from error
+        raise CommandError(f"there is no device {platform or asked or ''}: {fix} ({reason(error)})") from error
 
 
 def _interruptible(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -872,7 +874,7 @@ def _bad_input() -> Iterator[None]:
     try:
         yield
     except StudyError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -899,10 +901,10 @@ def _folder_name(name: str) -> str:
 
 
 def _probe(out: Path) -> None:
-    """Raise `Failure` unless a folder of this name can be made or written to. Nothing stays behind."""
+    """Raise `CommandError` unless a folder of this name can be made or written to. Nothing stays behind."""
     with _cannot_write(out):
         if os.path.lexists(out) and not out.is_dir():
-            raise Failure(
+            raise CommandError(
                 f"--out is {shown(str(out), 120)}, which is a file; expected a folder, or a name that is still free"
             )
         trial = _beside(out)
@@ -922,7 +924,7 @@ def _cannot_write(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         said = error.strerror or reason(error)
-        raise Failure(
+        raise CommandError(
             f"--out is {shown(str(out), 120)}; expected a folder that can be written to, but: {said}"
         ) from error
 

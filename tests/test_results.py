@@ -37,11 +37,11 @@ SERIES = {
 }  # fmt: skip
 TABLES = {"Checks", "MethodComparison"}
 SINGLE = {
-    "Alignment", "Best", "Classification", "ClassificationAccuracy", "Covariance", "Critical", "DensityCoverage",
+    "Alignment", "Best", "Classification", "ClassificationAccuracy", "Critical", "DensityCoverage",
     "DifferentBins", "Distance", "Equilibrium", "Examination", "HistogramDivergences", "InceptionScore", "Judged",
     "KernelDistance", "Kreiss", "LabelCoverage", "LeadingStability", "LyapunovExponents", "ModeCoverage",
     "NashEquilibria", "PotentialAndHamiltonian", "PrecisionRecall", "Result", "RoundingFloor", "Sensitivity", "Sliding",
-    "Stability", "TimescaleThreshold",
+    "Stability", "StationaryCovariance", "TimescaleThreshold",
 }  # fmt: skip
 
 

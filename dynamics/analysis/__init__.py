@@ -1,8 +1,9 @@
 """Where training goes and whether it stays: equilibria, Jacobians, spectra, verdicts, critical parameters."""
 
+from dynamics._deprecations import moved
 from dynamics.analysis.asymptotics.basins import Basins as Basins
 from dynamics.analysis.asymptotics.basins import basins as basins
-from dynamics.analysis.asymptotics.covariance import Covariance as Covariance
+from dynamics.analysis.asymptotics.covariance import StationaryCovariance as StationaryCovariance
 from dynamics.analysis.asymptotics.covariance import stationary_covariance as stationary_covariance
 from dynamics.analysis.asymptotics.lyapunov import LyapunovExponents as LyapunovExponents
 from dynamics.analysis.asymptotics.lyapunov import lyapunov_exponents as lyapunov_exponents
@@ -70,3 +71,5 @@ from dynamics.analysis.stability.notes import Verdict as Verdict
 from dynamics.analysis.stability.report import Stability as Stability
 from dynamics.analysis.stability.sliding import Sliding as Sliding
 from dynamics.analysis.stability.verdict import stability as stability
+
+__getattr__ = moved(__name__, {"Covariance": "dynamics.analysis.StationaryCovariance"})

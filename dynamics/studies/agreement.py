@@ -11,7 +11,7 @@ INVISIBLE = 0.01  # relative change over a whole run below which a prediction ca
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
+class CellEvidence:
     """What is known of one cell.
 
     Attributes:
@@ -39,7 +39,7 @@ class Evidence:
     noisy: bool = False
 
 
-def judge(evidence: Evidence) -> tuple[str, str]:
+def judge(evidence: CellEvidence) -> tuple[str, str]:
     """Whether prediction and simulation agree, and a sentence.
 
     "agrees": the run does what the verdict says, as far as it goes. "untested": nothing is predicted (the verdict is
@@ -99,12 +99,12 @@ STOPPED = {
 }
 
 
-def _slack(evidence: Evidence) -> float:
+def _slack(evidence: CellEvidence) -> float:
     """What a measured rate can be off by: a phase of the rotation over the stretch it is measured on."""
     return 0.1 * abs(evidence.stability.rate) + 6 / evidence.length
 
 
-def _local(evidence: Evidence) -> bool:
+def _local(evidence: CellEvidence) -> bool:
     """Does the run from close by do what the eigenvalues say?"""
     rate = evidence.stability.rate
     if evidence.stability.verdict is Verdict.stable:
@@ -116,7 +116,7 @@ def _local(evidence: Evidence) -> bool:
     return grown or (math.isfinite(evidence.near_rate) and abs(evidence.near_rate - rate) <= _slack(evidence))
 
 
-def _stable(evidence: Evidence, along: str) -> tuple[str, str]:
+def _stable(evidence: CellEvidence, along: str) -> tuple[str, str]:
     if evidence.near_rate < evidence.stability.rate - _slack(evidence):
         along += "; the players contract faster than the whole state, whose slowest part is the memory or not excited"
     if evidence.outcome == "converged":
@@ -135,7 +135,7 @@ def _stable(evidence: Evidence, along: str) -> tuple[str, str]:
     )
 
 
-def _unstable(evidence: Evidence) -> tuple[str, str]:
+def _unstable(evidence: CellEvidence) -> tuple[str, str]:
     if evidence.outcome == "diverged":
         return "agrees", "Unstable, and diverges."
     if evidence.outcome == "cycling":
@@ -154,7 +154,7 @@ def _unstable(evidence: Evidence) -> tuple[str, str]:
     return "explained", "Far from linear: it leaves this equilibrium as predicted and comes to rest at another point."
 
 
-def _marginal(evidence: Evidence) -> tuple[str, str]:
+def _marginal(evidence: CellEvidence) -> tuple[str, str]:
     what = {
         "cycling": "it cycles, as around a centre",
         "stalled": "the steps have become too small to move the players",
@@ -168,7 +168,7 @@ def _marginal(evidence: Evidence) -> tuple[str, str]:
     return "untested", f"Marginal: eigenvalues on the boundary leave the decision to nonlinear terms; {what}."
 
 
-def _neutral(evidence: Evidence) -> tuple[str, str]:
+def _neutral(evidence: CellEvidence) -> tuple[str, str]:
     invariant = evidence.stability.invariant
     assert invariant is not None
     what = f"Neutral ({invariant.kind})"
@@ -190,7 +190,7 @@ def _neutral(evidence: Evidence) -> tuple[str, str]:
     )
 
 
-def _algebraic(evidence: Evidence) -> tuple[str, str]:
+def _algebraic(evidence: CellEvidence) -> tuple[str, str]:
     """A verdict by terms of higher order: from close by nothing moves, from the start a power law can be seen."""
     stability, form = evidence.stability, evidence.stability.normal_form
     assert form is not None
@@ -233,7 +233,7 @@ def _algebraic(evidence: Evidence) -> tuple[str, str]:
     )
 
 
-def _jumping(evidence: Evidence) -> tuple[str, str]:
+def _jumping(evidence: CellEvidence) -> tuple[str, str]:
     """A verdict at a jump: next to it the players move at a finite speed, whatever the distance."""
     stability = evidence.stability
     assert stability.sliding is not None
@@ -263,7 +263,7 @@ def _jumping(evidence: Evidence) -> tuple[str, str]:
     return "explained", f"Far from the equilibrium: {what.lower()}, but from this start it ends {evidence.outcome}."
 
 
-def _noisy(evidence: Evidence) -> tuple[str, str]:
+def _noisy(evidence: CellEvidence) -> tuple[str, str]:
     if evidence.stability.verdict is Verdict.stable and evidence.outcome != "diverged":
         return "agrees", "Stable without the noise, and with it the players stay near, in motion."
     if evidence.stability.verdict is Verdict.unstable and evidence.outcome == "diverged":
@@ -271,7 +271,7 @@ def _noisy(evidence: Evidence) -> tuple[str, str]:
     return "untested", f"The prediction is without the noise that moves the players; the run ends {evidence.outcome}."
 
 
-def _rough(evidence: Evidence) -> tuple[str, str]:
+def _rough(evidence: CellEvidence) -> tuple[str, str]:
     kind = {
         "discontinuous": "The field jumps at the equilibrium (discontinuous field)",
         "kinked": "There is a kink at the equilibrium",

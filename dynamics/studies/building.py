@@ -31,7 +31,7 @@ from dynamics.game import Game, Players, as_players
 from dynamics.objectives import Objective
 from dynamics.penalties import Penalty, Sum
 from dynamics.schedules import Every
-from dynamics.studies.schema import Recipe, StudyError, arguments_of
+from dynamics.studies.schema import CellSpecification, StudyError, arguments_of
 from dynamics.updates import Clip, Scheduled, Update
 from dynamics.updates.with_variables import for_game
 
@@ -61,7 +61,7 @@ def blamed(where: str) -> Iterator[None]:
         raise StudyError(f"{where}: {f'--plugin {plugin}: ' if plugin else ''}{reason(error)}") from error
 
 
-def build(recipe: Recipe) -> tuple[Game, Update | AbstractFlow, Players]:
+def build(recipe: CellSpecification) -> tuple[Game, Update | AbstractFlow, Players]:
     """Game, method and starting point of one cell.
 
     Raises:
@@ -114,7 +114,7 @@ def _game(
 # run goes far out (exponentials) see a constant score where they are not chosen.
 
 
-class _OneOf(Objective):
+class _OneObjectiveOf(Objective):
     """One of several objectives, chosen by weights."""
 
     objectives: tuple[Objective, ...]
@@ -163,7 +163,9 @@ def _one_objective(choices: list[Any], chosen: int, where: str) -> Objective:
     objectives = [_component("objectives", c, f"{where}.each.objective.{i}") for i, c in enumerate(choices)]
     if len(objectives) == 1:
         return objectives[0]
-    return _OneOf(tuple(objectives), jnp.asarray(np.eye(len(objectives))[chosen]), tuple(map(_overflows, objectives)))
+    return _OneObjectiveOf(
+        tuple(objectives), jnp.asarray(np.eye(len(objectives))[chosen]), tuple(map(_overflows, objectives))
+    )
 
 
 def _overflows(objective: Objective) -> bool:

@@ -35,6 +35,7 @@ import dynamics.catalogue as catalogue
 from dynamics import _locks, _trees
 from dynamics._compiling import compile_quickly
 from dynamics._names import nearest
+from dynamics._progress import Progress
 from dynamics.analysis import EquilibriumError, Stability, find_equilibrium
 from dynamics.analysis.planar import field_on_grid
 from dynamics.analysis.stability.linearisation import Linearisation, linearise
@@ -46,11 +47,11 @@ from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import FunctionGame, Game, Losses, Players, as_players
 from dynamics.outcomes import Outcome
 from dynamics.simulation import simulate
-from dynamics.studies.agreement import Evidence, judge
+from dynamics.studies.agreement import CellEvidence, judge
 from dynamics.studies.building import blamed, build, nearby
 from dynamics.studies.kept import Kept
 from dynamics.studies.results import Cell, Judged, Portrait, Results, label
-from dynamics.studies.schema import Recipe, Study, StudyError
+from dynamics.studies.schema import CellSpecification, Study, StudyError
 from dynamics.updates import Update
 from dynamics.updates.rounded import is_drawn
 
@@ -60,14 +61,13 @@ CHUNK = 4096  # cells per compiled call
 MOST_POINTS = 10_000  # of a trajectory in a portrait
 MOST_PORTRAITS, MOST_PATHS = 6, 6  # of a study that does not say which; paths in each
 MIXED = 16  # cells up to which different games share a program: each game is then computed for every cell
-Progress = Callable[[int, int, str], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
     """A cell ready to run."""
 
-    recipe: Recipe
+    recipe: CellSpecification
     game: Game
     method: Update | AbstractFlow
     start: Players
@@ -102,7 +102,7 @@ def prepare(study: Study) -> list[_Job]:
     return jobs
 
 
-def _equilibrium(game: Game, start: Players, recipe: Recipe) -> Players:
+def _equilibrium(game: Game, start: Players, recipe: CellSpecification) -> Players:
     if game.equilibria():
         return as_players(game.equilibria()[0])
     try:
@@ -323,7 +323,7 @@ def _structure(tree: Any) -> Any:
     return treedef, tuple(leaves), tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arrays))
 
 
-class _OneOf(Game):
+class _OneGameOf(Game):
     """One of several games with the same players, by its number: most of a program is its method, not its game."""
 
     games: tuple[Game, ...]
@@ -354,7 +354,7 @@ def _alike(games: Sequence[Game]) -> list[Game]:
 
     def one_of(game: Game) -> Game:
         number = numbers[_structure(game)]
-        return _OneOf((*some[:number], game, *some[number + 1 :]), jnp.asarray(number, jnp.int32))
+        return _OneGameOf((*some[:number], game, *some[number + 1 :]), jnp.asarray(number, jnp.int32))
 
     return [one_of(game) for game in games]
 
@@ -477,7 +477,7 @@ def _cell(study: Study, job: _Job, far: _Ending, close: _Ending, linear: Lineari
     outcome = Outcome(int(far.outcome)).name
     distance = _distance(far.final, job.equilibrium)
     agreement, explanation = judge(
-        Evidence(
+        CellEvidence(
             stability=report,
             noisy=isinstance(job.method, NoisyFlow),
             defect=float(np.linalg.norm(linear.defect)),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dynamics.analysis import Stability
     from dynamics.flows import AbstractFlow
     from dynamics.game import Game
-    from dynamics.studies.schema import Recipe
+    from dynamics.studies.schema import CellSpecification
     from dynamics.updates import Update
 
 AGREEMENTS = ("agrees", "untested", "explained", "unexplained")  # see `Cell.agreement`
@@ -106,7 +106,7 @@ class Judged(Described):
         stability: the prediction; `stability.players` is the point.
     """
 
-    recipe: "Recipe"
+    recipe: "CellSpecification"
     game: "Game"
     method: "Update | AbstractFlow"
     stability: "Stability"
@@ -217,7 +217,7 @@ class Results(Described):
         size = max((len(cell.eigenvalues) for cell in self.cells), default=0)
         spectrum = np.full((len(self.cells), size, 2), np.nan)
         for row, cell in zip(spectrum, self.cells, strict=True):
-            row[: len(cell.eigenvalues)] = np.stack([cell.eigenvalues.real, cell.eigenvalues.imag], axis=-1)
+            row[: len(cell.eigenvalues)] = np.stack([np.real(cell.eigenvalues), np.imag(cell.eigenvalues)], axis=-1)
         axes = sorted({name for cell in self.cells for name in cell.axes})
         return xr.Dataset(
             {name: ("cell", np.array([getattr(c, name) for c in self.cells], dtype=str)) for name in facts}

@@ -57,7 +57,7 @@ class StudyError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class CellSpecification:
     """One cell of a study, still as data.
 
     Attributes:
@@ -94,7 +94,7 @@ class Study:
 
     name: str
     data: dict[str, Any]
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[CellSpecification, ...]
 
 
 def builtin() -> dict[str, str]:
@@ -267,7 +267,7 @@ def _index(place: list, part: str, path: str) -> int:
     return int(part)
 
 
-def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Recipe, ...]]:
+def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[CellSpecification, ...]]:
     for key in data:
         if key not in KEYS:
             raise StudyError(f"{key}: no such key in a study{nearest(key, KEYS)}")
@@ -441,7 +441,7 @@ METHOD_KEYS = {
 }
 
 
-def _recipes(resolved, games, methods, axes) -> Iterator[Recipe]:
+def _recipes(resolved, games, methods, axes) -> Iterator[CellSpecification]:
     game_labels = _distinct([(where, game.get("label"), game["name"]) for where, game in games])
     kinds = (("map", "update"), ("flow", "flow"))
     method_labels = {}
@@ -461,7 +461,7 @@ def _recipes(resolved, games, methods, axes) -> Iterator[Recipe]:
                     for kind, key in kinds:
                         if key not in method:
                             continue
-                        yield Recipe(
+                        yield CellSpecification(
                             game=game_labels[where],
                             objective=objective,
                             penalty=penalty,

@@ -18,7 +18,7 @@ from dynamics.analysis.normal_forms.invariants import Invariant
 from dynamics.analysis.stability.higher_orders import Decay, NormalForm
 from dynamics.reports import studies as report
 from dynamics.studies import StudyError, building, engine, prediction, results
-from dynamics.studies.agreement import Evidence, judge
+from dynamics.studies.agreement import CellEvidence, judge
 from dynamics.studies.building import build
 
 SGD = [{"name": "sgd", "learning_rate": 0.1}, {"name": "sgd", "learning_rate": 0.2}]
@@ -492,7 +492,7 @@ def evidence(verdict, rate, **others):
     )
     known = dict(defect=0.0, outcome="undecided", rate=0.0, distance=1.0, start=1.0, near_outcome="undecided")
     known |= dict(exponent=float("nan"), near_rate=0.0, near_distance=1e-3, near_start=1e-3, length=2000) | others
-    return Evidence(stability=Stability(**values | known.pop("stability", {})), **known)
+    return CellEvidence(stability=Stability(**values | known.pop("stability", {})), **known)
 
 
 def test_a_rate_too_small_for_the_run_is_said_to_be_so():

@@ -30,7 +30,7 @@ GROUPS = 16  # of draws; their spread tells the error of what is computed from a
 
 
 @dataclasses.dataclass(frozen=True)
-class Covariance(Described):
+class StationaryCovariance(Described):
     """The stationary distribution of noisy training around a stable point, to leading order in the noise.
 
     Attributes:
@@ -85,7 +85,7 @@ def stationary_covariance(
     noise: ArrayLike | None = None,
     key: PRNGKeyArray | None = None,
     samples: int = 4096,
-) -> Covariance:
+) -> StationaryCovariance:
     r"""The covariance of noisy training around a stable equilibrium, once it has forgotten its start.
 
     The discrete Lyapunov equation $C = J C J^\top + Q$ for an update and the continuous one $J C + C J^\top + Q = 0$
@@ -160,7 +160,7 @@ def stationary_covariance(
     parts = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
     flat, unravel = ravel_pytree(report.players)
     stds = np.sqrt(np.maximum(np.diag(matrix), 0))[: flat.size]
-    return Covariance(
+    return StationaryCovariance(
         kind=report.kind,
         matrix=matrix,
         error=error,

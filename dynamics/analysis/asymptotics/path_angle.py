@@ -1,7 +1,7 @@
 """The field along the straight line between two points of a training: does it lead there, or round?"""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dynamics import _trees
 from dynamics._checks import as_whole
 from dynamics._compiling import cheap_jit
-from dynamics._plain import plain_fields
+from dynamics._plain import PlainFields
 from dynamics._printing import Described
 from dynamics.analysis.equilibria.precision import as_point
 from dynamics.game import Game, Players
@@ -26,7 +26,7 @@ FROM, TO, POINTS = -0.1, 1.1, 121
 
 
 @dataclasses.dataclass(frozen=True)
-class PathAngle(Described):
+class PathAngle(Described, PlainFields):
     """The field along a line.
 
     Attributes:
@@ -73,10 +73,6 @@ class PathAngle(Described):
 
         variables = {"cosine": ("position", self.cosines), "norm": ("position", self.norms)}
         return xr.Dataset(variables, {"position": self.positions})
-
-    def to_dict(self) -> dict[str, Any]:
-        """The curve as plain Python data, ready for JSON; what is not finite is `None`."""
-        return plain_fields(self)
 
 
 def path_angle(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from dynamics import _trees
+from dynamics._plain import plain
 from dynamics._printing import Described
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.equilibria.precision import as_point
@@ -82,19 +83,17 @@ class TimescaleThreshold(Described):
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain Python data, ready for JSON; what is not finite is `None`."""
-
-        def number(value: float) -> float | None:
-            return value if math.isfinite(value) else None
-
-        return {
-            "value": number(self.value),
-            "frequency": number(self.frequency),
-            "crossings": [dataclasses.asdict(crossing) for crossing in self.crossings],
-            "stable": [[number(end) for end in interval] for interval in self.stable],
-            "undecided": [[number(end) for end in interval] for interval in self.undecided],
-            "exact": self.exact,
-            "fast": list(self.fast),
-        }
+        return plain(
+            {
+                "value": self.value,
+                "frequency": self.frequency,
+                "crossings": [dataclasses.asdict(crossing) for crossing in self.crossings],
+                "stable": self.stable,
+                "undecided": self.undecided,
+                "exact": self.exact,
+                "fast": self.fast,
+            }
+        )
 
 
 def timescale_threshold(
