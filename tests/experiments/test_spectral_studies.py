@@ -38,7 +38,7 @@ def test_measures_by_hand():
     assert seen["rotation"] == pytest.approx(0.6) and turning([seen["rotation"]]) == pytest.approx(0.75)
     assert seen["slow_rotation"] == pytest.approx(0.1 / np.hypot(0.1, 0.01))
     assert np.isnan(measures(np.array([1.0, np.nan], complex))["radius"])
-    real = measures(np.array([1.0, 0.5]))
+    real = measures(np.array([1.0, 0.5], complex))
     assert real["complex_share"] == real["rotation"] == real["slow_rotation"] == 0
 
 
