@@ -97,7 +97,7 @@ def test_files_import_each_other_in_no_circle():
     arrows: dict[str, set[str]] = {}
     for path in FILES:
         arrows[module_of(path)] = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.ImportFrom):
                 whole = {f"{node.module}.{alias.name}" for alias in node.names}
                 arrows[module_of(path)] |= {name if name in names else node.module for name in whole}
@@ -107,7 +107,7 @@ def test_files_import_each_other_in_no_circle():
 def test_private_names_stay_in_their_file():
     """A module may be private to the library (`_trees`); a function or class with an underscore is to its file."""
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dynamics":
                 folder = ROOT.parent.joinpath(*node.module.split("."))
                 names = [alias.name for alias in node.names if re.match("_(?!_)", alias.name)]
