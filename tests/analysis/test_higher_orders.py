@@ -229,3 +229,47 @@ def test_copositive_matrices():
     assert not is_strictly_copositive(horn)  # copositive, not strictly
     assert is_strictly_copositive(horn + 0.01 * np.eye(5))
     assert not is_strictly_copositive(horn - 0.01 * np.eye(5))
+
+
+# The matrix of a flow times 2^18: rank 4 in exact arithmetic, and the other eigenvalues are negative. In floating point
+# the one at 0 is 1e-12, more than rounding of the numbers themselves explains.
+LINE_AT_REST = np.array(
+    [
+        [0, 342528, -580973, 262144, 0],
+        [0, -80384, 56685, 0, 0],
+        [0, 262144, -285843, 262144, 0],
+        [524288, 318829, -580973, 238445, 262144],
+        [-47398, -422912, 899802, -262144, -23699],
+    ]
+)
+
+
+class LinearField(dy.Game):
+    """z' = J z, of players that are numbers."""
+
+    matrix: jax.Array
+
+    def losses(self, players, key=None):
+        z, diagonal = jnp.stack(players), jnp.diagonal(self.matrix)
+        pulled = self.matrix @ z
+        return tuple(-z[i] * pulled[i] + diagonal[i] * z[i] ** 2 / 2 for i in range(len(players)))
+
+    def equilibria(self):
+        return (tuple(jnp.zeros((), self.matrix.dtype) for _ in self.matrix),)
+
+    @classmethod
+    def example(cls):
+        return cls(jnp.eye(2)), (jnp.ones(()), jnp.ones(()))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_line_of_equilibria_that_rounding_hides(dtype, discrete):
+    game = LinearField(jnp.asarray(LINE_AT_REST / 2**18, dtype))
+    method = Simultaneous(*[sgd(0.125)] * 5) if discrete else Flow()
+    report = dy.stability(game, method)
+    assert (report.verdict, report.manifold_dimension, report.invariant) == ("stable", 1, None)
+    slowest = np.sort(np.linalg.eigvals(LINE_AT_REST / 2**18).real)[-2]
+    expected = np.log1p(0.125 * slowest) if discrete else slowest
+    assert report.rate == pytest.approx(expected, rel=0.02)
+    assert has(report.notes, Note.manifold) and not has(report.notes, Note.marginal)

@@ -87,6 +87,7 @@ class Decision(NamedTuple):
     normal_form: NormalForm | None = None
     decay: Decay | None = None
     invariant: Invariant | None = None
+    manifold: int = 0  # dimension of a manifold of equilibria that rounding has hidden
 
 
 def beyond_linear(
@@ -119,8 +120,10 @@ def beyond_linear(
         return _undecided(str(reason))
     invariant = yield from _conserved(expansion, boundary, neutral)
     if invariant is not None:
-        note = Note.conserved.filled(what=invariant.describe(), change=invariant.change)
-        return Decision(Verdict.neutral, 0, (note,), invariant=invariant)
+        change = dict(what=invariant.describe(), change=invariant.change)
+        if _is_curve(expansion, boundary, neutral):
+            return Decision(Verdict.stable, 1, (Note.hidden_manifold.filled(digits=DIGITS, **change),), manifold=1)
+        return Decision(Verdict.neutral, 0, (Note.conserved.filled(**change),), invariant=invariant)
     if neutral:
         return _undecided("there are directions along which nothing moves, and no conserved quantity was found")
     try:
@@ -194,10 +197,26 @@ def _directions(expansion: Expansion, spectrum: Spectrum) -> list[np.ndarray]:
     return parts
 
 
-def _conserved(expansion: Expansion, boundary: Boundary, neutral: int) -> Task[Invariant | None]:
+def _near_boundary(expansion: Expansion, boundary: Boundary) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Eigenvalues, their vectors, which of them are next to the boundary, and within what distance."""
     jacobian = np.array(expansion.jacobian, float)
     values, vectors = np.linalg.eig(jacobian)
-    near = np.abs(boundary.distance(values)) <= 1e-6 * max(1.0, float(np.linalg.norm(jacobian)))
+    within = 1e-6 * max(1.0, float(np.linalg.norm(jacobian)))
+    return values, vectors, np.abs(boundary.distance(values)) <= within, within
+
+
+def _is_curve(expansion: Expansion, boundary: Boundary, neutral: int) -> bool:
+    """Whether a conserved quantity leaves a curve of equilibria.
+
+    It does where one direction is on the boundary, and players along it do not change sides from step to step: the
+    centre manifold is a curve, along which the quantity grows on both sides, and nothing can move.
+    """
+    values, _, near, within = _near_boundary(expansion, boundary)
+    return int(np.sum(near)) == neutral + 1 and bool(np.all(np.abs(values[near] - boundary.neutral) <= within))
+
+
+def _conserved(expansion: Expansion, boundary: Boundary, neutral: int) -> Task[Invariant | None]:
+    values, vectors, near, _ = _near_boundary(expansion, boundary)
     if np.any(boundary.distance(values)[~near] > 0) or np.sum(near) <= neutral:
         return None
     both = np.concatenate([np.real(vectors[:, near]), np.imag(vectors[:, near])], axis=1)

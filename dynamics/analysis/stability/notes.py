@@ -65,6 +65,10 @@ class Note(enum.Enum):
         "boundary up to an error that could outweigh these terms within {within:.1g} of the point."
     )
     conserved = "Neutral: {what} (its change at random points is at most {change:.1g} of its terms)."
+    hidden_manifold = (
+        "That there is this manifold is seen in {digits} digits only: {what} (its change at random points is at most "
+        "{change:.1g} of its terms), which leaves no motion along the one neutral direction."
+    )
     kinked = (
         "One-sided derivatives differ at the point (a kink): the eigenvalues hold on one side only and do not decide."
     )

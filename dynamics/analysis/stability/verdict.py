@@ -350,7 +350,12 @@ def stability_task(
     if order == "linear" or scales is not None or judged.verdict is not Verdict.marginal or not at_rest:
         return report
     where = problem, linear, judged, directions, boundary, steps
-    return with_higher_orders(report, (yield from _beyond_linear(*where, vanishing=vanishing)))
+    decision = yield from _beyond_linear(*where, vanishing=vanishing)
+    if decision is None or not decision.manifold:
+        return with_higher_orders(report, decision)
+    along = judge_eigenvalues(linear, boundary, dimension + decision.manifold, kept, smooth, scales)
+    notes = [*along.notes, *notes[len(judged.notes) :], *decision.notes]
+    return report_of(linear, boundary, dimension + decision.manifold, sizes, point, along, notes, steps)
 
 
 def _beyond_linear(
