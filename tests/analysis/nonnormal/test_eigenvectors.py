@@ -2,6 +2,7 @@
 
 import asymmetric
 import numpy as np
+import pytest
 
 import dynamics as dy
 from dynamics import optimisers
