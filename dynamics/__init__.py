@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 # Names are imported on first use, so that `dynamics --help` does not wait for JAX.
 _MODULES = (
+    "analysis",
     "catalogue",
     "checks",
     "claims",
@@ -35,11 +36,14 @@ _MODULES = (
     "plots",
     "scalars",
     "schedules",
+    "simulation",
     "strategies",
     "studies",
     "training",
     "updates",
 )
+# Modules that most need no name for: what they hold has one in `dynamics`, or comes back as a result.
+_FURTHER = ("game", "gan", "outcomes", "reports", "training_step")
 _NAMES = {
     "GAN": "dynamics.gan",
     "Game": "dynamics.game",
@@ -84,7 +88,7 @@ __all__ = sorted([*_MODULES, *_NAMES])  # noqa: PLE0605  # pyright: ignore[repor
 
 
 def __getattr__(name: str) -> _Any:
-    if name not in __all__:
+    if name not in __all__ and name not in _FURTHER:
         raise AttributeError(f"module 'dynamics' has no attribute {name!r}")
     with _locks.importing:
         module = _importlib.import_module(_NAMES.get(name, f"dynamics.{name}"))

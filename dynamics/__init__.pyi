@@ -1,5 +1,6 @@
 """What the package holds, for type checkers and editors: `__init__.py` imports each of these on first use."""
 
+from dynamics import analysis as analysis
 from dynamics import catalogue as catalogue
 from dynamics import checks as checks
 from dynamics import claims as claims
@@ -10,18 +11,24 @@ from dynamics import ensembles as ensembles
 from dynamics import experiments as experiments
 from dynamics import flows as flows
 from dynamics import function_space as function_space
+from dynamics import game as game
 from dynamics import games as games
+from dynamics import gan as gan
 from dynamics import metrics as metrics
 from dynamics import networks as networks
 from dynamics import objectives as objectives
 from dynamics import optimisers as optimisers
+from dynamics import outcomes as outcomes
 from dynamics import penalties as penalties
 from dynamics import plots as plots
+from dynamics import reports as reports
 from dynamics import scalars as scalars
 from dynamics import schedules as schedules
+from dynamics import simulation as simulation
 from dynamics import strategies as strategies
 from dynamics import studies as studies
 from dynamics import training as training
+from dynamics import training_step as training_step
 from dynamics import updates as updates
 from dynamics.analysis import alignment as alignment
 from dynamics.analysis import basins as basins

@@ -224,6 +224,20 @@ print(*(callable(x) for x in (dy.simulate, dy.stability, dy.critical, dy.find_eq
     assert run_python(code) == "True True True True"
 
 
+def test_every_public_room_is_an_attribute():
+    """Of the package alone, before anything else has imported it."""
+    code = """
+import pathlib, dynamics as dy
+here = pathlib.Path(dy.__file__).parent
+rooms = {p.stem for p in here.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+internal = {"cli", "compiler", "recurrence", "solver_watch"}
+rooms = {room for room in rooms if not room.startswith("_")} - internal
+print({room for room in rooms if room not in vars(dy) and room not in (*dy._MODULES, *dy._FURTHER)})
+print(dy.analysis.__name__, dy.game.__name__, dy.reports.__name__)
+"""
+    assert run_python(code) == "set()\ndynamics.analysis dynamics.game dynamics.reports"
+
+
 def test_public_names():
     assert set(dy.__all__) <= set(dir(dy))
     for name in dy.__all__:

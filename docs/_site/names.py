@@ -5,15 +5,13 @@ import pathlib
 
 import dynamics
 
-# Rooms of results, which are public although `dynamics` has no name for them.
-FURTHER = ("dynamics.analysis", "dynamics.simulation")
 # Modules of claims are no modules to call: the catalogue of claims has what they hold.
 ELSEWHERE = "dynamics.claims.library"
 
 
 def modules() -> list[str]:
-    """Full names of the public modules: those that `dynamics` imports on first use, rooms of results, and theirs."""
-    names = sorted({*(f"dynamics.{name}" for name in dynamics._MODULES), *FURTHER})
+    """Full names of the public modules: those that `dynamics` imports on first use, and theirs."""
+    names = sorted(f"dynamics.{name}" for name in dynamics._MODULES)
     inner = [inside for name in names for inside in _public(name)[1] if not inside.startswith(ELSEWHERE)]
     return sorted({*names, *inner})
 
