@@ -35,6 +35,9 @@ _ADDED: list[types.ModuleType] = []
 def add(module: types.ModuleType) -> None:
     """Add a module's own games, objectives, penalties, directions, updates and flows to the catalogues.
 
+    Args:
+        module: which classes are read off; one that was added before is not added again.
+
     Raises:
         ValueError: it defines something under a name that the catalogue has already.
     """
@@ -51,6 +54,9 @@ def add(module: types.ModuleType) -> None:
 
 def plug_in(names: Sequence[str]) -> None:
     """Import modules by name and add what they define.
+
+    Args:
+        names: full names of modules, as for `import`.
 
     Raises:
         ImportError: one of them cannot be imported, whatever it raises, or defines what the catalogue has already.
@@ -75,7 +81,14 @@ def added() -> tuple[types.ModuleType, ...]:
 
 
 def plugin_of(error: BaseException) -> str | None:
-    """The added module whose code has raised an exception, or called what has; `None`: nobody's."""
+    """The added module whose code has raised an exception, or called what has; `None`: nobody's.
+
+    Args:
+        error: what was raised.
+
+    Returns:
+        the name of the module.
+    """
     seen: set[int] = set()
     owners = {module.__name__ for module in _ADDED}
     raised: BaseException | None = error
@@ -121,7 +134,15 @@ def _within(room: str, names: dict[str, Any], abstract: bool = False) -> dict[st
 
 
 def lacking(room: str, name: str) -> list[str]:
-    """What an added class lacks for a member of a room; empty where there is no such class."""
+    """What an added class lacks for a member of a room; empty where there is no such class.
+
+    Args:
+        room: one of `games`, `objectives`, `penalties`, `directions`, `updates`, `flows`.
+        name: of the class.
+
+    Returns:
+        names of abstract methods.
+    """
     for module in _ADDED:
         cls = _within(room, vars(module), abstract=True).get(name)
         if cls is not None:
@@ -130,15 +151,26 @@ def lacking(room: str, name: str) -> list[str]:
 
 
 def is_abstract(cls: type) -> bool:
-    """True when some method of the class is still abstract."""
+    """True when some method of the class is still abstract.
+
+    Args:
+        cls: the class.
+    """
     return issubclass(cls, eqx.Module) and bool(getattr(cls, "__abstractmethods__", ()))
 
 
 def find(room: str, name: str) -> type:
     """The member of a room with this name.
 
+    Args:
+        room: one of `games`, `objectives`, `penalties`, `directions`, `updates`, `flows`.
+        name: of the class.
+
     Raises:
         ValueError: there is none; the message gives the nearest name.
+
+    >>> find("penalties", "R1").__name__
+    'R1'
     """
     known = members(room)
     if name not in known:
@@ -147,7 +179,14 @@ def find(room: str, name: str) -> type:
 
 
 def summary(member: Any) -> str:
-    """The first line of a member's docstring."""
+    """The first line of a member's docstring.
+
+    Args:
+        member: a class or a function.
+
+    >>> summary(find("objectives", "Hinge"))
+    'Hinge loss for the discriminator, mean score for the generator.'
+    """
     return (member.__doc__ or "").strip().splitlines()[0] if member.__doc__ else ""
 
 
@@ -155,6 +194,10 @@ def section(member: Any, name: str) -> str:
     """What follows a word and a colon in a member's docstring, in one line; empty where there is nothing.
 
     The losses are one sentence; a source ends where the paragraph does.
+
+    Args:
+        member: a class or a function.
+        name: the word, such as "Source".
 
     >>> section(find("objectives", "Wasserstein"), "Losses")
     '$L_D = E_{fake} C - E_{real} C$, $L_G = -E_{fake} C$.'
@@ -169,6 +212,12 @@ def objective_details(member: type) -> dict[str, Any]:
     """What is known of an objective with its default numbers, as plain data; only what its docstring says without any.
 
     Of a number that is not known there is `None`.
+
+    Args:
+        member: a class of `dynamics.objectives`.
+
+    >>> objective_details(find("objectives", "Minimax"))["divergence"]
+    '2 JSD(data, model) - log 4'
     """
     texts = {"losses": section(member, "Losses"), "source": section(member, "Source")}
     try:

@@ -66,7 +66,14 @@ class Sample(eqx.Module):
 
 
 def as_sample(values: "Sample | Array") -> Sample:
-    """Equal weights for a plain array of shape (n, ...)."""
+    """Equal weights for a plain array of shape (n, ...).
+
+    Args:
+        values: points with a leading axis, or a `Sample`, which stays as it is.
+
+    >>> as_sample(jnp.asarray([1.0, 3.0])).mean(jnp.square).item()
+    5.0
+    """
     return values if isinstance(values, Sample) else Sample(jnp.atleast_1d(values))
 
 
@@ -215,6 +222,12 @@ class Sampler(Distribution):
 def normal(mean: Any = 0.0, std: Any = 1.0, nodes: int = 20, batch_size: int = 256) -> GaussianMixture:
     """One Gaussian N(mean, std^2 I); `mean` is a number or a vector.
 
+    Args:
+        mean: a number (points of shape (1,)) or a vector of shape (d,).
+        std: of every coordinate, > 0.
+        nodes: of the quadrature rule along each axis, for exact expectations.
+        batch_size: points that are drawn for a key.
+
     >>> round(float(normal(1.0, 2.0).sample().mean(jnp.square)), 4)  # 1 + 2^2
     5.0
     """
@@ -224,14 +237,37 @@ def normal(mean: Any = 0.0, std: Any = 1.0, nodes: int = 20, batch_size: int = 2
 def ring(
     modes: int = 8, radius: float = 1.0, std: float = 0.01, nodes: int = 3, batch_size: int = 256
 ) -> GaussianMixture:
-    """Gaussians at `modes` equally spaced points of a circle in the plane, angles 2 pi k / modes."""
+    """Gaussians at `modes` equally spaced points of a circle in the plane, angles 2 pi k / modes.
+
+    Args:
+        modes: number of Gaussians, of equal weights.
+        radius: of the circle.
+        std: of every Gaussian along both axes.
+        nodes: of the quadrature rule along each axis, for exact expectations; 1: the means alone.
+        batch_size: points that are drawn for a key.
+
+    >>> sample = ring(4, nodes=1).sample()
+    >>> sample.values.shape
+    (4, 2)
+    """
     angles = 2 * np.pi * np.arange(modes) / modes
     means = radius * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
     return GaussianMixture(means, std, nodes, batch_size)
 
 
 def as_distribution(source: Any, name: str) -> Distribution:
-    """A distribution as it is, an array as a data set, a function of a key as a sampler."""
+    """A distribution as it is, an array as a data set, a function of a key as a sampler.
+
+    Args:
+        source: what is to be a distribution.
+        name: of the argument, for the message of an error.
+
+    Raises:
+        TypeError: it is nothing of the kind; a single number is none.
+
+    >>> as_distribution([[0.0, 1.0], [2.0, 3.0]], 'data').sample().values.shape
+    (2, 2)
+    """
     if isinstance(source, Distribution):
         return source
     if callable(source):

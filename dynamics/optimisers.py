@@ -80,12 +80,26 @@ AnyOptimiser = Optimiser | optax.GradientTransformation
 
 
 def as_transformation(optimiser: Any) -> Any:
-    """Build an `Optimiser`; everything else stays as it is."""
+    """Build an `Optimiser`; everything else stays as it is.
+
+    Args:
+        optimiser: anything.
+
+    >>> isinstance(as_transformation(sgd(0.5)), optax.GradientTransformation), as_transformation(0.5)
+    (True, 0.5)
+    """
     return optimiser.build() if isinstance(optimiser, Optimiser) else optimiser
 
 
 def check_optimiser(optimiser: Any) -> None:
-    """Raise `TypeError` unless this is an `Optimiser` or an optax transformation."""
+    """Raise `TypeError` unless this is an `Optimiser` or an optax transformation.
+
+    Args:
+        optimiser: anything.
+
+    Raises:
+        TypeError: it is something else; the message says what would do.
+    """
     if not isinstance(optimiser, (Optimiser, optax.GradientTransformation)):
         raise TypeError(
             f"got {optimiser!r} as an optimiser; expected an optax transformation such as optax.sgd(0.1), "
@@ -95,6 +109,13 @@ def check_optimiser(optimiser: Any) -> None:
 
 def first_memory(transformation: optax.GradientTransformation, player: PyTree) -> PyTree:
     """The memory of an optimiser before its first step.
+
+    Args:
+        transformation: the optimiser.
+        player: the parameters that it will move.
+
+    Returns:
+        a pytree of its kind; adam's has two moments of the player's shape and a counter.
 
     Raises:
         TypeError: it needs more than the parameters.
@@ -163,7 +184,17 @@ _NEEDED = {
 
 
 def sgd(learning_rate: Any) -> Optimiser:
-    r"""Gradient descent, $x \leftarrow x + h d$ along the direction d with rate h."""
+    r"""Gradient descent, $x \leftarrow x + h d$ along the direction d with rate h.
+
+    Args:
+        learning_rate: h, >= 0; a number, an array in a batch of optimisers, or a schedule, a function of the step.
+
+    Raises:
+        ValueError: the learning rate is negative or not finite.
+
+    >>> sgd(0.1)
+    sgd(0.1)
+    """
     return Optimiser(optax.sgd, learning_rate)
 
 
@@ -172,6 +203,16 @@ def momentum(learning_rate: Any, momentum: Any) -> Optimiser:
 
     The first step has no momentum. Negative momentum is this with a coefficient below 0: in turns on bilinear games it
     converges, e.g. with -1/2. Source: Polyak 1964; negative momentum: Gidel et al. 2019.
+
+    Args:
+        learning_rate: h, >= 0; a number, an array in a batch of optimisers, or a schedule, a function of the step.
+        momentum: beta, of any sign.
+
+    Raises:
+        ValueError: the learning rate is negative or not finite.
+
+    >>> momentum(0.1, -0.5)
+    sgd(0.1, momentum=-0.5)
     """
     return Optimiser(optax.sgd, learning_rate, momentum=momentum)
 
@@ -182,6 +223,18 @@ def nesterov(learning_rate: Any, momentum: Any = 0.9) -> Optimiser:
     The first step is $(1 + \beta)h d$. This form holds the point at which the direction is taken; the other published
     one holds the point before the look-ahead.
     Source: Nesterov 1983; Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
+
+    Args:
+        learning_rate: h, >= 0; a number, an array in a batch of optimisers, or a schedule, a function of the step.
+        momentum: beta.
+
+    Raises:
+        ValueError: the learning rate is negative or not finite.
+
+    >>> transformation = nesterov(0.1, 0.5).build()
+    >>> step, _ = transformation.update(jnp.asarray(-1.0), transformation.init(jnp.asarray(0.0)))
+    >>> round(float(step), 6)  # (1 + 0.5) 0.1
+    0.15
     """
     return Optimiser(optax.sgd, learning_rate, momentum=momentum, nesterov=True)
 
@@ -194,8 +247,20 @@ def complex_momentum(learning_rate: Any, modulus: Any = 0.9, argument: Any = np.
     can converge on bilinear games with simultaneous moves.
     Source: Lorraine, Acuna, Vicol, Duvenaud, Complex Momentum for Optimization in Games, 2022.
 
+    Args:
+        learning_rate: h, >= 0; a number, an array in a batch of optimisers, or a schedule, a function of the step.
+        modulus: of beta, >= 0.
+        argument: phi, in radians.
+
     Raises:
         ValueError: the modulus is negative.
+
+    >>> from dynamics.analysis import stability
+    >>> from dynamics.games import Bilinear
+    >>> from dynamics.updates import Simultaneous
+    >>> optimiser = complex_momentum(0.1, 0.9, np.pi / 4)
+    >>> str(stability(Bilinear(1.0), Simultaneous(optimiser, optimiser)).verdict)
+    'stable'
     """
     if is_concrete(modulus) and not np.all(np.asarray(modulus) >= 0):
         raise ValueError(f"complex_momentum: the modulus is {modulus}; expected a number >= 0, e.g. 0.9")
@@ -222,6 +287,13 @@ def optimistic(
 
     Raises:
         ValueError: `first` is neither.
+
+    >>> from dynamics.analysis import stability
+    >>> from dynamics.games import Bilinear
+    >>> from dynamics.updates import Simultaneous
+    >>> update = Simultaneous(optimistic(0.3), optimistic(0.3))
+    >>> str(stability(Bilinear(1.0), update).verdict)  # plain steps: unstable
+    'stable'
     """
     _check_first("optimistic", first)
     if strength is not None:
@@ -249,6 +321,22 @@ def adam(
     `correct_square` m or v itself takes the place of its corrected value (a first step of another length); with
     `nesterov` $\hat m$ is $\beta_1 m/(1-\beta_1^{t+1}) + (1-\beta_1) g/(1-\beta_1^t)$, likewise without corrections.
     Source: Kingma and Ba, Adam, 2015, algorithm 1; Dozat, Incorporating Nesterov Momentum into Adam, 2016.
+
+    Args:
+        learning_rate: h, >= 0; a number, an array in a batch of optimisers, or a schedule, a function of the step.
+        b1, b2: beta_1 and beta_2, in [0, 1).
+        eps, eps_root: epsilon outside and inside of the root. At an equilibrium v is 0, and a step is h / eps long in
+            units of the direction: the spectrum there is that of large steps.
+        correct_mean, correct_square: whether m, and v, are divided by what they lack in the first steps.
+        nesterov: Nadam's mean.
+
+    Raises:
+        ValueError: the learning rate is negative or not finite.
+
+    >>> transformation = adam(0.1).build()
+    >>> step, _ = transformation.update(jnp.asarray(-7.0), transformation.init(jnp.asarray(0.0)))
+    >>> round(float(step), 6)  # the first one is as long as the rate
+    0.1
     """
     numbers = dict(b1=b1, b2=b2, eps=eps, eps_root=eps_root)
     if correct_mean and correct_square:
@@ -271,6 +359,21 @@ def amsgrad(
     The paper has no bias correction: `correct_mean=False, correct_square=False`. With `correct_square` the maximum is
     that of the corrected mean squares, which are largest early on.
     Source: Reddi, Kale, Kumar, On the Convergence of Adam and Beyond, 2018, algorithm 2.
+
+    Args:
+        learning_rate: h, >= 0; a number, an array in a batch of optimisers, or a schedule, a function of the step.
+        b1, b2: beta_1 and beta_2, in [0, 1).
+        eps, eps_root: epsilon outside and inside of the root. At an equilibrium v is 0, and a step is the direction
+            times h / eps.
+        correct_mean, correct_square: whether m, and v, are divided by what they lack in the first steps.
+
+    Raises:
+        ValueError: the learning rate is negative or not finite.
+
+    >>> transformation = amsgrad(0.1).build()
+    >>> step, _ = transformation.update(jnp.asarray(-7.0), transformation.init(jnp.asarray(0.0)))
+    >>> round(float(step), 6)
+    0.1
     """
     numbers = dict(b1=b1, b2=b2, eps=eps, eps_root=eps_root)
     return Optimiser(
@@ -296,8 +399,19 @@ def optimistic_adam(
     `optimistic_adam_v2` is this with `nesterov=True`, and Daskalakis et al. print `first="zero"`.
     Source: Daskalakis et al., Training GANs with Optimism, 2018, algorithm 1.
 
+    Args:
+        learning_rate: h, >= 0; a number, an array in a batch of optimisers, or a schedule, a function of the step.
+        first: "current" or "zero": the direction before the first one.
+        strength: b; `None`: as the learning rate.
+        b1, b2, eps, eps_root, correct_mean, correct_square, nesterov: as in `adam`.
+
     Raises:
         ValueError: `first` is neither.
+
+    >>> transformation = optimistic_adam(0.1, first="zero").build()
+    >>> step, _ = transformation.update(jnp.asarray(-7.0), transformation.init(jnp.asarray(0.0)))
+    >>> round(float(step), 6)  # twice the rate
+    0.2
     """
     _check_first("optimistic_adam", first)
     numbers = dict(b1=b1, b2=b2, eps=eps, eps_root=eps_root)
@@ -311,12 +425,37 @@ def rmsprop(learning_rate: Any, decay: Any = 0.9, eps: Any = 1e-8) -> Optimiser:
     r"""RMSProp, $v \leftarrow \rho v + (1-\rho) g^2$, $x \leftarrow x - h\,g/\sqrt{v + \epsilon}$; v starts at 0.
 
     Source: Tieleman and Hinton, lecture 6.5, 2012.
+
+    Args:
+        learning_rate: h, >= 0; a number, an array in a batch of optimisers, or a schedule, a function of the step.
+        decay: rho, in [0, 1).
+        eps: epsilon, inside of the root.
+
+    Raises:
+        ValueError: the learning rate is negative or not finite.
+
+    >>> transformation = rmsprop(0.1, decay=0.75).build()
+    >>> step, _ = transformation.update(jnp.asarray(-7.0), transformation.init(jnp.asarray(0.0)))
+    >>> round(float(step), 6)  # the rate over the root of 1 - rho
+    0.2
     """
     return Optimiser(optax.rmsprop, learning_rate, decay=decay, eps=eps)
 
 
 def gap_aware_sgd(learning_rate: Any, ideal_loss: Any, **keywords: Any) -> Optimiser:
-    """Gradient descent with the rate of `dynamics.schedules.gap_aware`; keywords are passed to it."""
+    """Gradient descent with the rate of `dynamics.schedules.gap_aware`; keywords are passed to it.
+
+    Args:
+        learning_rate: h, >= 0; a number, an array in a batch of optimisers, or a schedule, a function of the step.
+        ideal_loss: of the discriminator, at which its rate is the plain one.
+        keywords: as in `dynamics.schedules.gap_aware`.
+
+    Raises:
+        ValueError: the learning rate, or a number of the schedule, is out of bounds.
+
+    >>> gap_aware_sgd(0.1, 2 * np.log(2)).printed_name
+    'chain'
+    """
     from dynamics.schedules import gap_aware
 
     return Optimiser(optax.chain, sgd(learning_rate), Optimiser(gap_aware, ideal_loss=ideal_loss, **keywords))

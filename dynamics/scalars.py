@@ -62,6 +62,12 @@ def _softplus_jvp(primals, tangents):
 def log_sigmoid(x: ArrayLike) -> Array:
     r"""Logarithm of the logistic function, $\log\sigma(x) = -\log(1+e^{-x})$, with derivative $\sigma(-x)$.
 
+    Args:
+        x: any shape.
+
+    Returns:
+        the same shape.
+
     >>> float(log_sigmoid(-800.0))
     -800.0
     """
@@ -87,6 +93,12 @@ def _half_square_jvp(primals, tangents):
 def relu(x: ArrayLike) -> Array:
     r"""Positive part $\max(x, 0)$; the derivative at the kink is 0.
 
+    Args:
+        x: any shape.
+
+    Returns:
+        the same shape.
+
     >>> float(jax.grad(relu)(0.0)), float(jax.grad(relu)(2.0))
     (0.0, 1.0)
     """
@@ -97,6 +109,12 @@ def safe_norm(x: ArrayLike) -> Array:
     r"""Euclidean norm $\|x\|_2$ of all entries of an array; the derivative at 0 is 0 instead of not-a-number.
 
     Squares neither overflow nor underflow: entries are divided by the largest first.
+
+    Args:
+        x: any shape.
+
+    Returns:
+        a scalar.
 
     >>> float(jax.grad(safe_norm)(0.0)), float(jax.grad(safe_norm)(-3.0))
     (0.0, -1.0)

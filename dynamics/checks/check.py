@@ -85,12 +85,29 @@ def test_of_update(
 
     In a test file one line is enough: `test_my_method = dynamics.checks.test_of_update(lambda rate: MyUpdate(rate))`.
     What is shared by several checks is computed by the first one that runs.
+
+    Args:
+        method: a function of the rate that returns the update, or an update.
+        only: names of checks; default all of them.
+        like: what the method claims to be.
+
+    Returns:
+        a function for pytest, parametrised by the names of the checks.
     """
     return _test(*_with_like(method, like), only)
 
 
 def test_of_game(game: Game, players: Any = None, only: Iterable[str] | None = None) -> Callable:
-    """A pytest test of a game, one item per check; arguments as for `check_game`."""
+    """A pytest test of a game, one item per check; arguments as for `check_game`.
+
+    Args:
+        game: the game.
+        players: where to look at it, besides its known equilibria.
+        only: names of checks; default all of them.
+
+    Returns:
+        a function for pytest, parametrised by the names of the checks.
+    """
     return _test(OfGame(game, players), GAME_CHECKS, only)
 
 

@@ -129,10 +129,15 @@ def claim(
     unshown: str = "",
     compiled: bool = True,
 ) -> Callable[[Callable[..., Any]], Claim]:
-    """Decorator: make a check a claim, and register it. The arguments are those of `Claim`.
+    """Decorator: make a check a claim, and register it.
 
     Args:
+        identifier, statement, source, kind, because, domain, hypotheses, unshown, compiled: those of `Claim`.
         holds: the verdict that is expected; by default `True` but for a refuted claim.
+
+    Returns:
+        a decorator of the check, a function of the names in `domain` that returns a margin, and in whose place the
+        claim stands afterwards.
 
     Raises:
         ValueError: the identifier is taken or malformed, a text is missing, or the kind is unknown.

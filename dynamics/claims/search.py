@@ -375,7 +375,14 @@ def plain_value(value: Any) -> Any:
 
 
 def shown_value(value: Any) -> str:
-    """An argument of an example as text, in full: arrays as nested lists."""
+    """An argument of an example as text, in full: arrays as nested lists.
+
+    Args:
+        value: a number, an array, or nested lists and tuples of these.
+
+    >>> shown_value(np.array([[1.0, 0.5]]))
+    '[[1, 0.5]]'
+    """
     value = plain_value(value)
 
     def shown(item: Any) -> str:

@@ -22,8 +22,18 @@ from dynamics.claims.search import Result, search
 def matching(pattern: str = "*") -> list[str]:
     """The identifiers that match a shell pattern, or begin with it up to a slash: "bilinear" is "bilinear/*".
 
+    Args:
+        pattern: such as "bilinear" or "*/optimistic*"; upper and lower case differ.
+
+    Returns:
+        identifiers, in the order of the catalogue.
+
     Raises:
         ValueError: there are none; the message gives the nearest one.
+
+    >>> import dynamics.claims  # whose import registers them
+    >>> matching("bilinear/optimistic-up-to*")
+    ['bilinear/optimistic-up-to-one', 'bilinear/optimistic-up-to-one-at-half']
     """
     known = registered()
     names = [name for name in known if fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern.rstrip("/") + "/")]

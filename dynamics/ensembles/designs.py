@@ -66,6 +66,9 @@ class Interval:
 def uniform(low: float, high: float) -> Interval:
     """An axis for the designs ("random", n) and ("sobol", n): numbers spread evenly over an interval.
 
+    Args:
+        low, high: the ends, finite.
+
     Raises:
         ValueError: not finite, or not low < high.
 
@@ -80,6 +83,9 @@ def uniform(low: float, high: float) -> Interval:
 
 def log_uniform(low: float, high: float) -> Interval:
     """Likewise, with logarithms that are spread evenly.
+
+    Args:
+        low, high: the ends, finite and positive.
 
     Raises:
         ValueError: not finite, or not 0 < low < high.

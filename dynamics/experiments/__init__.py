@@ -47,6 +47,13 @@ RUNNABLE: Mapping[str, Callable[..., Experiment | Comparison | Survey | Ladder |
 def settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
     """Arguments of an experiment, a survey and the like from texts such as `steps=100`, as the command line has them.
 
+    Args:
+        name: of the experiment, one of `RUNNABLE`.
+        texts: `KEY=VALUE`, each.
+
+    Returns:
+        values by key, for `RUNNABLE[name]`.
+
     Raises:
         ValueError: no argument of this experiment, or a value of another kind.
 

@@ -19,6 +19,9 @@ def counterexample(result: "Result") -> Figure:
     At most six numbers are shown, those first that make the margin change its sign, and none that does not matter.
     The scale of the margin is logarithmic away from 0 where margins differ by orders of magnitude.
 
+    Args:
+        result: what `dynamics.claims.search` returned.
+
     Raises:
         ValueError: the result has no slices; they come from `search(claim, slices=True)` of a refuted claim.
     """

@@ -122,6 +122,10 @@ def eigenvalue_path(parameters: Any, eigenvalues: Any, kind: str, name: str = "p
 
     Raises:
         ValueError: the shapes do not fit, or the kind is neither.
+
+    >>> figure = eigenvalue_path([0.0, 1.0], [[-1 + 1j, -1 - 1j], [1 + 1j, 1 - 1j]], "flow", "rate")
+    >>> figure.axes[0].get_xlabel()
+    'real part'
     """
     parameters, eigenvalues = np.asarray(parameters, float), np.asarray(eigenvalues, complex)
     if parameters.ndim != 1 or eigenvalues.ndim != 2 or len(parameters) != len(eigenvalues):

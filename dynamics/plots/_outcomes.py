@@ -31,6 +31,9 @@ def outcome_chart(results: Results) -> Figure:
     A study without numeric axes gives a table: a row per game, objective and penalty, a column per method and kind.
     With one axis it gives lines, measured rates on predicted ones. With two axes it gives maps of outcome and measured
     rate over the axes, with the predicted stability boundary; axes beyond the second give a panel per value.
+
+    Args:
+        results: what `dynamics.studies.execute` returned.
     """
     axes = style.unique(name for cell in results.cells for name in cell.axes)
     if not axes:

@@ -13,6 +13,9 @@ MOST_PANELS = 30
 def phase_portraits(results: Results) -> Figure:
     """One panel per portrait of a study: field, trajectories, equilibrium.
 
+    Args:
+        results: what `dynamics.studies.execute` returned.
+
     Raises:
         ValueError: the study has no portraits.
     """
@@ -37,7 +40,11 @@ def phase_portraits(results: Results) -> Figure:
 
 
 def phase_portrait(portrait: Portrait) -> Figure:
-    """A planar game's vector field as streamlines, trajectories over it, and the equilibrium."""
+    """A planar game's vector field as streamlines, trajectories over it, and the equilibrium.
+
+    Args:
+        portrait: one of `Results.portraits`.
+    """
     figure = style.Picture(6.0, 6.2)
     colours = _colours((portrait,))
     _draw(figure.add_subplot(), portrait, colours, titled=False)

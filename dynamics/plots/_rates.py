@@ -15,6 +15,9 @@ def rates(results: Results) -> Figure:
 
     Colour is the outcome, shape whether it agrees with the prediction. Cells without a finite rate are counted, not
     drawn. The scale is logarithmic away from 0 where the predicted rates spread widely.
+
+    Args:
+        results: what `dynamics.studies.execute` returned.
     """
     boundaries = results.boundaries()
     figure = style.Picture(max(4.9 * len(boundaries), 6.0), 6.0)

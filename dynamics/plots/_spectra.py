@@ -19,6 +19,9 @@ def spectra(results: Results) -> Figure:
     """The eigenvalues of all cells: a row per game, maps on the left, flows on the right, coloured by verdict.
 
     Shaded is where eigenvalues of a stable method lie. A panel leaves out eigenvalues far from the others, and says so.
+
+    Args:
+        results: what `dynamics.studies.execute` returned.
     """
     games = style.unique(cell.game for cell in results.cells)
     shown = games[:MOST_GAMES]

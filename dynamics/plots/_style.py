@@ -71,6 +71,13 @@ class Picture(Figure):
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure to a file, in the format that the name ends with; the folder is created where needed.
 
+    Args:
+        figure: of matplotlib.
+        path: of the file.
+
+    Returns:
+        the path.
+
     Raises:
         ValueError: the name ends with no format that matplotlib writes.
     """

@@ -278,6 +278,14 @@ def _check_noise(flow: AbstractFlow, key: PRNGKeyArray | None, dt0: Any) -> None
 def start_state(game: Game, method: Update | AbstractFlow, players: Any) -> State:
     """Check a starting point and make it the state before the first step.
 
+    Args:
+        game: the game.
+        method: an update or a flow.
+        players: a tuple of pytrees; or a `State`, which is checked and stays as it is.
+
+    Returns:
+        players and memory.
+
     Raises:
         TypeError: a leaf is no array of real numbers.
         ValueError: a wrong number or shape of players, or a number that is not finite.

@@ -143,6 +143,11 @@ def quadratic_games(
 
     Raises:
         ValueError: bounds in the wrong order, negative imaginary bounds, other than two players.
+
+    >>> import hypothesis
+    >>> game = hypothesis.find(quadratic_games(real=(-2.0, -1.0)), lambda game: True)
+    >>> shown(game)
+    'Quadratic([[[1, 0], [0, 0]], [[0, 0], [0, 1]]], [[0, 0], [0, 0]], shapes=((1,), (1,)))'
     """
     _check_bounds("real[0]", real[0], "real[1]", real[1])
     _check_bounds("imaginary[0]", imaginary[0], "imaginary[1]", imaginary[1], minimum=0)
@@ -188,6 +193,9 @@ def monotone_games(sizes: Sizes = THREE_TOO, smooth: bool = False) -> st.SearchS
     Args:
         sizes: parameters of every player, the simplest first.
         smooth: add non-quadratic terms.
+
+    Raises:
+        ValueError: sizes that are no whole numbers >= 1.
 
     >>> import hypothesis
     >>> shown(hypothesis.find(monotone_games(), lambda game: True))
@@ -249,6 +257,11 @@ def cocoercive_games(constant: float = 1.0, sizes: Sizes = THREE_TOO, smooth: bo
 
     Raises:
         ValueError: the constant is not positive.
+
+    >>> import hypothesis
+    >>> game = hypothesis.find(cocoercive_games(1.0), lambda game: True)
+    >>> shown(game)
+    'Quadratic([[[0.5, 0], [0, 0]], [[0, 0], [0, 0.5]]], [[0, 0], [0, 0]], shapes=((1,), (1,)))'
     """
     if not (np.isfinite(constant) and constant > 0):
         raise ValueError(f"constant is {constant}; expected a finite number > 0, e.g. 1.0")
@@ -279,6 +292,14 @@ def zero_sum_games(sizes: Sizes = PLANAR_OR_UNEQUAL, smooth: bool = False) -> st
     Args:
         sizes: parameters of the two players, the simplest first.
         smooth: add non-quadratic terms.
+
+    Raises:
+        ValueError: sizes that are no whole numbers >= 1, or not two of them.
+
+    >>> import hypothesis
+    >>> game = hypothesis.find(zero_sum_games([(2, 1)]), lambda game: bool(game.matrices.any()))
+    >>> game.shapes
+    ((2,), (1,))
     """
     _check_sizes(sizes, "sizes", players=2)
 
@@ -308,6 +329,14 @@ def potential_games(sizes: Sizes = THREE_TOO, smooth: bool = False) -> st.Search
     Args:
         sizes: parameters of every player, the simplest first.
         smooth: add non-quadratic terms.
+
+    Raises:
+        ValueError: sizes that are no whole numbers >= 1.
+
+    >>> import hypothesis
+    >>> game = hypothesis.find(potential_games(), lambda game: bool(game.matrices[0, 0, 1] > 0))
+    >>> game.matrices.tolist()
+    [[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]]
     """
 
     def matrix(player_sizes: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
@@ -324,6 +353,14 @@ def hamiltonian_games(sizes: Sizes = THREE_TOO) -> st.SearchStrategy[Quadratic]:
 
     Args:
         sizes: parameters of every player, the simplest first.
+
+    Raises:
+        ValueError: sizes that are no whole numbers >= 1.
+
+    >>> import hypothesis
+    >>> game = hypothesis.find(hamiltonian_games(), lambda game: bool(game.matrices[0, 0, 1] > 0))
+    >>> game.matrices.tolist()
+    [[[0.0, 1.0], [1.0, 0.0]], [[0.0, -1.0], [-1.0, 0.0]]]
     """
 
     def matrix(player_sizes: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
@@ -351,6 +388,10 @@ def general_sum_games(sizes: Sizes = THREE_TOO, smooth: bool = False) -> st.Sear
 
     Raises:
         ValueError: sizes that are no whole numbers >= 1.
+
+    >>> import hypothesis
+    >>> hypothesis.find(general_sum_games(), lambda game: True).equilibria()[0][0].shape
+    (1,)
     """
 
     def matrix(player_sizes: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
@@ -399,6 +440,11 @@ def realisable_gans(
 
     Raises:
         ValueError: a dimension that is no whole number >= 1.
+
+    >>> import hypothesis
+    >>> gan = hypothesis.find(realisable_gans(), lambda gan: True)
+    >>> [player.tolist() for player in gan.equilibria()[0]]
+    [[0.0], [0.0]]
     """
     _check_sizes([(dimension,) for dimension in dimensions], "dimensions")
 
@@ -423,8 +469,15 @@ def realisable_gans(
 def rates(low: float = 1 / 64, high: float = 2.0) -> st.SearchStrategy[float]:
     """Rates between two bounds; they shrink to 1/2 where it lies between them, else to the simplest number that does.
 
+    Args:
+        low, high: the bounds, both included.
+
     Raises:
         ValueError: bounds that are not positive or in the wrong order.
+
+    >>> import hypothesis
+    >>> hypothesis.find(rates(), lambda rate: rate > 0.5)
+    1.0
     """
     _check_bounds("low", low, "high", high, minimum=0)
     return st.one_of(st.just(0.5), numbers(low, high)) if low <= 0.5 <= high else numbers(low, high)
@@ -512,6 +565,9 @@ def _starts(structure, shapes: tuple[tuple[int, ...], ...], size: float) -> st.S
 
 def shown(value: Any) -> str:
     """An object of the library as a line of text with all its numbers, default arguments and large arrays too.
+
+    Args:
+        value: a component, a pytree, an array or a number.
 
     >>> shown(Bilinear([[1.0, -0.5]]))
     'Bilinear(matrix=[[1, -0.5]])'

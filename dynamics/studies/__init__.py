@@ -62,21 +62,42 @@ def load(source: str, settings: Sequence[str] = (), plugins: Sequence[str] = ())
 
 
 def execute(study: Study, progress: Callable[[int, int, str], None] | None = None, **options: Any) -> "Results":
-    """Run a study; see `dynamics.studies.engine.execute`."""
+    """Run all cells of a study: stability at the equilibrium, a run from the start, a run from close by.
+
+    Args:
+        study: what `load` returned.
+        progress: called with the number of cells done, their total, and what became of them.
+        options: `executor`, whose workers compute; `devices`, a number of JAX's that share the work; `store`, a folder
+            that keeps what is done; `resume`, whether to go on with what is in it; `plugins`, modules that it needs.
+
+    Returns:
+        cells, predicted and simulated, and portraits; for `dynamics.plots` and `to_dataframe()`.
+    """
     from dynamics.studies.engine import execute as run
 
     return run(study, progress, **options)
 
 
 def stabilities(study: Study) -> "list[Judged]":
-    """Game, method and `dynamics.analysis.Stability` of every cell, without simulating."""
+    """Game, method and `dynamics.analysis.Stability` of every cell, without simulating.
+
+    Args:
+        study: what `load` returned.
+
+    Returns:
+        an entry per cell, in the order of the study.
+    """
     from dynamics.studies.engine import stabilities as run
 
     return run(study)
 
 
 def resolved_toml(study: Study) -> str:
-    """The resolved study, defaults and settings filled in, as TOML text that runs as it is."""
+    """The resolved study, defaults and settings filled in, as TOML text that runs as it is.
+
+    Args:
+        study: what `load` returned.
+    """
     import tomli_w
 
     return tomli_w.dumps(study.data)

@@ -122,7 +122,13 @@ class Checkpoints:
 
 
 def forget(directory: str | Path) -> None:
-    """Delete the checkpoint in a folder, if there is one, so that a training there begins anew."""
+    """Delete the checkpoint in a folder, if there is one, so that a training there begins anew.
+
+    Args:
+        directory: the folder that was given to `dynamics.train`.
+
+    >>> forget("no-such-folder")
+    """
     (Path(directory) / NAME).unlink(missing_ok=True)
 
 

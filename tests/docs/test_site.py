@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import pathlib
 import re
 import subprocess
@@ -78,6 +79,22 @@ def test_every_public_name_has_a_page(generated):
     for module in names.modules():
         declared, holder = names.public(module), importlib.import_module(module)
         assert declared and all(hasattr(holder, name) for name in declared), module
+
+
+def documented_arguments(function) -> set[str]:
+    """The names before the colons of the section `Args` of a docstring."""
+    section = re.search(r"^Args:\n((?: +.*\n|\n)*)", f"{inspect.getdoc(function)}\n", re.MULTILINE)
+    heads = re.findall(r"^    (\S[^:\n]*):", section[1] if section else "", re.MULTILINE)
+    return {name.strip().lstrip("*") for head in heads for name in head.split(",")}
+
+
+def test_every_argument_of_a_public_function_is_documented():
+    for name, function in objects.by_full_name().items():
+        if objects.kind_of(function) == "function":
+            parameters = set(inspect.signature(function).parameters)
+            assert documented_arguments(function) >= parameters, (
+                f"{name}: {parameters - documented_arguments(function)}"
+            )
 
 
 @pytest.mark.parametrize("room", ["games", "objectives", "penalties", "directions", "updates", "flows"])

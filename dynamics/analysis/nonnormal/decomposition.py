@@ -47,6 +47,10 @@ def potential_and_hamiltonian(report: Stability | Sequence[Sequence[ArrayLike]] 
     Args:
         report: a report, whose blocks count and not the method's Jacobian; or blocks, or a matrix.
 
+    Raises:
+        ValueError: no square matrix of finite numbers.
+        TypeError: it has other than real numbers.
+
     >>> potential_and_hamiltonian([[-1.0, 2.0], [-2.0, -1.0]]).rotation
     0.8
     """

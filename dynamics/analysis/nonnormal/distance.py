@@ -43,8 +43,12 @@ def distance_to_instability(report: Stability | ArrayLike, *, kind: str | None =
     Boyd and Balakrishnan 1990; Bruinsma and Steinbuch 1990.
 
     Args:
-        report: a report, or a matrix.
+        report: of `dynamics.stability`, or a matrix of shape (n, n).
         kind: "map" or "flow", with a matrix.
+
+    Raises:
+        ValueError: no square matrix of finite numbers, or the kind is missing with a matrix.
+        TypeError: it has other than real numbers.
 
     >>> result = distance_to_instability([[-1.0, 0.0], [0.0, -2.0]], kind="flow")
     >>> round(result.distance, 12)

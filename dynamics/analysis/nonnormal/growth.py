@@ -80,8 +80,12 @@ def transient_growth(report: Stability | ArrayLike, *, kind: str | None = None) 
     Source: Trefethen and Embree, Spectra and Pseudospectra, 2005, chapters 14 and 16.
 
     Args:
-        report: a report, or a matrix.
+        report: of `dynamics.stability`, or a matrix of shape (n, n).
         kind: "map" or "flow", with a matrix.
+
+    Raises:
+        ValueError: no square matrix of finite numbers, or the kind is missing with a matrix.
+        TypeError: it has other than real numbers.
 
     >>> result = transient_growth([[0.5, 10.0], [0.0, 0.5]], kind="map")
     >>> int(result.time), round(result.growth, 3)

@@ -58,8 +58,12 @@ def kreiss_constant(report: Stability | ArrayLike, *, kind: str | None = None) -
     in the manner of Mitchell, Computing the Kreiss Constant of a Matrix, 2020.
 
     Args:
-        report: a report, or a matrix.
+        report: of `dynamics.stability`, or a matrix of shape (n, n).
         kind: "map" or "flow", with a matrix.
+
+    Raises:
+        ValueError: no square matrix of finite numbers, or the kind is missing with a matrix.
+        TypeError: it has other than real numbers.
 
     >>> kreiss_constant([[-1.0, 2.0], [-2.0, -1.0]], kind="flow").constant  # a normal matrix
     1.0

@@ -14,6 +14,12 @@ def numerical_abscissa(report: Stability | ArrayLike) -> float:
 
     $\frac{d}{dt}\|e^{tJ}\|$ at t = 0. Source: Trefethen and Embree, Spectra and Pseudospectra, 2005, equation 17.4.
 
+    Args:
+        report: a report of `dynamics.stability`, or a square matrix of real numbers.
+
+    Raises:
+        ValueError: no square matrix of finite numbers.
+
     >>> round(numerical_abscissa([[-1.0, 4.0], [0.0, -1.0]]), 12)
     1.0
     """
@@ -27,6 +33,12 @@ def numerical_radius(report: Stability | ArrayLike) -> float:
     $\|J^k\| \le 2 w^k$ for the numerical radius w. The angle is searched on a grid, whose best value is less than 1e-4
     too low, and refined around every maximum of the grid.
     Source: Horn and Johnson, Topics in Matrix Analysis, 1991, sections 1.3 and 1.5.
+
+    Args:
+        report: a report of `dynamics.stability`, or a square matrix of real numbers.
+
+    Raises:
+        ValueError: no square matrix of finite numbers.
 
     >>> round(numerical_radius([[0.0, 1.0], [0.0, 0.0]]), 12)
     0.5
