@@ -31,7 +31,7 @@ _CATEGORIES = {
     "smooth": style.BLUE,
     "stiff": style.GOLD,
     "kinked": style.VERMILLION,
-    "discontinuous": "#8E5EA2",
+    "discontinuous": style.PURPLE,
     "not_differentiable": style.INK,
     "none": style.GREY,
 }

@@ -23,13 +23,13 @@ def window(axes: Axes, values: np.ndarray, boundary: Boundary, room: float) -> N
 
 def draw_boundary(axes: Axes, boundary: Boundary, colour: str, width: float, zorder: float) -> None:
     """The boundary as a line through the window, whose limits must be set."""
-    points = boundary.outline(_size(axes))
+    points = boundary.outline(size(axes))
     axes.plot(np.real(points), np.imag(points), color=colour, linewidth=width, zorder=zorder)
 
 
 def shade_stable_side(axes: Axes, boundary: Boundary) -> None:
     """A shade where eigenvalues decay, in the window, whose limits must be set."""
-    corners = boundary.stable_side(_size(axes))
+    corners = boundary.stable_side(size(axes))
     axes.fill(np.real(corners), np.imag(corners), facecolor=_STABLE, edgecolor="none", zorder=0)
 
 
@@ -38,5 +38,6 @@ def stable_side_entry() -> Any:
     return style.patch("stable side", _STABLE, style.FAINT)
 
 
-def _size(axes: Axes) -> float:
+def size(axes: Axes) -> float:
+    """A length beyond which nothing in a window lies."""
     return 2 * float(np.max(np.abs([*axes.get_xlim(), *axes.get_ylim()])))

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from dynamics.analysis.planar import KINDS, PlanarField, planar_field
 from dynamics.outcomes import Outcome
 from dynamics.plots import _style as style
+from dynamics.studies.results import player_names
 
 MARKS: dict[str, str] = dict(zip(KINDS, ("*", "P", "D", "x"), strict=True))
-NAMES = {"GAN": ("generator", "discriminator"), "DiracGAN": ("theta, generator", "psi, discriminator")}
 ARROWS = 3  # along a path
 FIELD = "#B9C0C7"
 
@@ -56,7 +56,7 @@ def portrait(
     if next(iter(paths.values())).shape[1] == 2:
         window = window or _window(list(paths.values()), _settled(runs, paths))
         field = planar_field(game, next(iter(runs.values())).final, window, key=key)
-        labels = names or NAMES.get(type(game).__name__, ("player 0", "player 1"))
+        labels = names or player_names(game)
         handles += _draw_field(axes, field, labels)
         axes.set_xlim(*window[0])
         axes.set_ylim(*window[1])

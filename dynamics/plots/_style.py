@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.text import Annotation
 
 BLUE, GOLD, VERMILLION, GREY = "#2C7FB8", "#F0C541", "#D1495B", "#B4B4B4"
+GREEN, PURPLE = "#6CC183", "#5A189A"  # light and dark, as no hue tells them from vermillion and blue for everybody
 INK, FAINT, PAPER = "#22262B", "#D9DCE0", "#FFFFFF"
 
 OUTCOMES = {
@@ -24,9 +25,9 @@ OUTCOMES = {
     "cycling": GOLD,
     "diverged": VERMILLION,
     "undecided": GREY,
-    "chaotic": "#8E5EA2",
-    "stalled": "#3A9D6E",
-    "power_law": "#56B4E9",
+    "chaotic": PURPLE,
+    "stalled": GREEN,
+    "power_law": "#5FD3F3",
     "not_a_number": INK,
 }
 OUTCOME_MARKS = {
@@ -39,7 +40,7 @@ OUTCOME_MARKS = {
     "power_law": "p",
     "not_a_number": "P",
 }
-VERDICTS = {"stable": BLUE, "unstable": VERMILLION, "marginal": GOLD, "neutral": "#3A9D6E"}
+VERDICTS = {"stable": BLUE, "unstable": VERMILLION, "marginal": GOLD, "neutral": GREEN}
 VERDICT_MARKS = {"stable": "o", "unstable": "x", "marginal": "_", "neutral": "+"}
 AGREEMENTS = {
     "agrees": "as predicted",
@@ -47,7 +48,7 @@ AGREEMENTS = {
     "explained": "differs, explained",
     "unexplained": "differs, unexplained",
 }
-SERIES = ("#2C7FB8", "#D1495B", "#3A9D6E", "#8E5EA2", "#E08E2B", "#5B6770", "#56B4E9", "#A6761D")
+SERIES = (BLUE, VERMILLION, GREEN, PURPLE, "#F0A030", INK, "#9CCBEA", "#8C5A12")
 LINES = ("-", "--", "-.", ":")
 
 TITLE, HEADING, LABEL, TICK = 12.0, 10.0, 9.0, 8.0

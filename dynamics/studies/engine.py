@@ -50,7 +50,7 @@ from dynamics.simulation import simulate
 from dynamics.studies.agreement import CellEvidence, judge
 from dynamics.studies.building import blamed, build, nearby
 from dynamics.studies.kept import Kept
-from dynamics.studies.results import Cell, Judged, Portrait, Results, label
+from dynamics.studies.results import Cell, Judged, Portrait, Results, label, player_names
 from dynamics.studies.schema import CellSpecification, Study, StudyError
 from dynamics.updates import Update
 from dynamics.updates.rounded import is_drawn
@@ -569,6 +569,14 @@ def _portraits_of_all(jobs: list[_Job]) -> list[tuple[str, list[_Job], float]]:
     return [(" / ".join(map(str, filter(None, names))), list(methods.values()), 0.0) for names, methods in chosen]
 
 
+def _reach(paths: Sequence[np.ndarray], centre: np.ndarray) -> float:
+    """Half the width of a window around the equilibrium that holds the starts and the paths that do not run away."""
+    distances = [np.max(np.abs(path - centre), axis=1) for path in paths if len(path)]
+    least = 1.6 * max(float(distance[0]) for distance in distances)
+    staying = [float(distance.max()) for distance in distances if distance.max() <= 2 * least]
+    return max([least, *(1.06 * far for far in staying)])
+
+
 def _portrait(study: Study, title: str, jobs: list[_Job], half_width: float) -> Portrait:
     centre, unravel = ravel_pytree(jobs[0].equilibrium)
     centre = np.asarray(centre)
@@ -585,9 +593,10 @@ def _portrait(study: Study, title: str, jobs: list[_Job], half_width: float) -> 
         with blamed(label(job.recipe)):
             points = np.asarray(_run(path, job.start))
         trajectories.append((f"{job.recipe.method} ({job.recipe.kind})", points[np.all(np.isfinite(points), axis=1)]))
-    reach = half_width or 1.6 * max(np.max(np.abs(np.asarray(ravel_pytree(job.start)[0]) - centre)) for job in jobs)
+    reach = half_width or _reach([path for _, path in trajectories], centre)
     x, y = (np.linspace(c - reach, c + reach, 25) for c in centre)
     vectors = np.asarray(
         _run(field_on_grid(jobs[0].game, unravel), jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1), centre.dtype))
     )
-    return Portrait(title, x, y, vectors[..., 0], vectors[..., 1], tuple(trajectories), centre)
+    names = player_names(jobs[0].game)
+    return Portrait(title, x, y, vectors[..., 0], vectors[..., 1], tuple(trajectories), centre, names)

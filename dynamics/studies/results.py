@@ -148,6 +148,15 @@ class Portrait:
     names: tuple[str, str] = ("player 0", "player 1")
 
 
+# What players of two numbers are called in pictures, by the class of the game.
+PLAYER_NAMES = {"GAN": ("generator", "discriminator"), "DiracGAN": ("theta, generator", "psi, discriminator")}
+
+
+def player_names(game: Any) -> tuple[str, str]:
+    """What the axes of a picture of a game of two numbers are called."""
+    return PLAYER_NAMES.get(type(game).__name__, ("player 0", "player 1"))
+
+
 @dataclasses.dataclass(frozen=True)
 class Results(Described):
     """Everything a study found out.
@@ -183,9 +192,12 @@ class Results(Described):
         parts = [f"{counts['agrees']} as predicted"]
         if counts["untested"]:
             parts.append(f"{counts['untested']} untested")
-        parts.append(f"{counts['explained']} differ and are explained")
-        unexplained = counts["unexplained"]
-        parts.append(f"{unexplained} DIFFER WITHOUT EXPLANATION" if unexplained else "none differs without explanation")
+        explained, unexplained = counts["explained"], counts["unexplained"]
+        parts.append("1 differs and is explained" if explained == 1 else f"{explained} differ and are explained")
+        differ = "DIFFERS" if unexplained == 1 else "DIFFER"
+        parts.append(
+            f"{unexplained} {differ} WITHOUT EXPLANATION" if unexplained else "none differs without explanation"
+        )
         return f"{len(self.cells)} cells: {', '.join(parts)}."
 
     def to_dict(self) -> dict[str, Any]:

@@ -307,7 +307,7 @@ def test_run_writes_a_whole_folder(capsys, fake, tmp_path):
         "dynamics run sample --set steps=40 --plugin mine --precision 64"
         in (tmp_path / "results/sample/report.md").read_text()
     )
-    assert "1 DIFFER WITHOUT EXPLANATION" in out and "results/sample" in out and "\x1b" not in out
+    assert "1 DIFFERS WITHOUT EXPLANATION" in out and "results/sample" in out and "\x1b" not in out
     lines = err.splitlines()
     assert (
         lines[0] == "dynamics: compiling"

@@ -1,10 +1,12 @@
 """Pictures: each has a title, axis labels and a legend, draws anything that results may hold, and touches nothing."""
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 
 import jax
+import matplotlib.colors
 import numpy as np
 import optax
 import pytest
@@ -13,6 +15,7 @@ from matplotlib.figure import Figure
 
 import dynamics as dy
 from dynamics import plots
+from dynamics.plots import _style as style
 
 PER_STUDY = (plots.outcome_chart, plots.phase_portraits, plots.spectra, plots.rates)
 
@@ -190,3 +193,60 @@ assert "matplotlib.pyplot" not in sys.modules
 """
     root = plots.__file__.rsplit("/dynamics/", 1)[0]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+# What three kinds of colour-blind people see of linear red, green and blue: Machado, Oliveira, Fernandes, A
+# Physiologically-based Model for Simulation of Color Vision Deficiency, 2009, severity 1.
+SEEN = {
+    "everybody": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "protanopes": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopes": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopes": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def in_lab(linear):
+    """CIE 1976 L*a*b* of linear sRGB, white point D65."""
+    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
+    x = np.array(to_xyz) @ np.clip(linear, 0, 1) / [0.95047, 1, 1.08883]
+    f = np.where(x > 0.008856, np.cbrt(x), 7.787 * x + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("who", SEEN)
+@pytest.mark.parametrize(
+    "colours, least",
+    [(style.OUTCOMES.values(), 15), (style.VERDICTS.values(), 15), (style.SERIES, 13)],
+    ids=["outcomes", "verdicts", "series"],
+)
+def test_colours_are_told_apart_by_the_colour_blind(colours, least, who):
+    rgb = np.array([matplotlib.colors.to_rgb(colour) for colour in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    points = [in_lab(np.array(SEEN[who]) @ colour) for colour in linear]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(points, 2)) >= least
+
+
+def test_spectra_tell_methods_apart_and_name_verdicts_that_occur():
+    results = study_samples.flagship()
+    figure = plots.spectra(results)
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    methods = list(dict.fromkeys(cell.method for cell in results.cells))
+    assert entries[: len(methods)] == methods and {"stable", "unstable", "marginal"} <= set(entries)
+    assert "neutral" not in entries
+    assert figure.get_figheight() * style.DPI < 1500
+    stable = [cell for cell in results.cells if cell.predicted == "stable"]
+    entries = plots.spectra(dataclasses.replace(results, cells=tuple(stable))).legends[0].get_texts()
+    assert not {"unstable", "marginal", "neutral"} & {text.get_text() for text in entries}
+
+
+def test_an_inset_shows_the_eigenvalues_around_one():
+    results = study_samples.small()
+    kept = [cell for cell in results.cells if cell.kind == "map"]
+    many = 1 + 0.01 * np.exp(2j * np.pi * np.arange(20) / 20)
+    cells = [dataclasses.replace(kept[0], eigenvalues=np.array([*many, 0.0, -0.5 + 1j, -0.5 - 1j]))]
+    (axes,) = [axes for axes in plots.spectra(dataclasses.replace(results, cells=tuple(cells))).axes if axes.axison]
+    (inset,) = axes.child_axes
+    assert inset.get_xlim()[0] < 0.99 < 1.01 < inset.get_xlim()[1]
+    few = [dataclasses.replace(kept[0], eigenvalues=np.array([0.9, 0.5]))]
+    (axes,) = [axes for axes in plots.spectra(dataclasses.replace(results, cells=tuple(few))).axes if axes.axison]
+    assert not axes.child_axes

@@ -30,7 +30,7 @@ def test_report_tells_what_differs_and_why():
     results = study_samples.small()
     text = report.markdown(results)
     assert text.startswith("# A sample study\n")
-    assert "5 cells: 1 as predicted, 2 untested, 1 differ and are explained, 1 DIFFER WITHOUT EXPLANATION." in text
+    assert "5 cells: 1 as predicted, 2 untested, 1 differs and is explained, 1 DIFFERS WITHOUT EXPLANATION." in text
     explained, unexplained = (c for c in results.cells if c.agreement.endswith("explained"))
     untested = [c for c in results.cells if c.agreement == "untested"]
     rows = rows_of(text, "### Explanation 1")

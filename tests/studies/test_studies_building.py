@@ -574,3 +574,12 @@ def test_an_old_name_of_a_direction_works_for_one_release(load):
     with pytest.warns(DeprecationWarning, match="'LookAhead' is now 'PolicyPrediction'"):
         [(_, update, _)] = load(method)
     assert update.direction == dy.directions.PolicyPrediction(0.2)
+
+
+def test_the_window_of_a_portrait_holds_what_stays():
+    centre = np.array([1.0, -1.0])
+    start, above = centre + [1.0, 0.5], centre + [0.0, 1.9]
+    assert engine._reach([np.array([start, centre])], centre) == pytest.approx(1.6)
+    assert engine._reach([np.array([start, above, centre])], centre) == pytest.approx(1.06 * 1.9)
+    away = centre + np.array([[1.0, 0.5], [30.0, -40.0]])
+    assert engine._reach([np.array([start, centre]), away], centre) == pytest.approx(1.6)
