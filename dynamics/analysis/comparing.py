@@ -1,5 +1,7 @@
 """Several methods on one game, side by side: where each run ends, what the eigenvalues say, and what a step costs."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -74,7 +76,7 @@ class MethodComparison(Described):
         notes = [f"{name}: {report}" for name, report in self.reports.items() if isinstance(report, str)]
         return "\n".join(line.rstrip() for line in [*lines, *notes])
 
-    def to_dataframe(self) -> "pd.DataFrame":
+    def to_dataframe(self) -> pd.DataFrame:
         """The rows as a `pandas.DataFrame`."""
         import pandas as pd
 

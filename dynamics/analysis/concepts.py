@@ -1,5 +1,7 @@
 """What kind of equilibrium a point is: Nash, minimax (Stackelberg), stable, or stable but none of these."""
 
+from __future__ import annotations
+
 import dataclasses
 import enum
 from typing import Any

@@ -1,5 +1,7 @@
 """Everything the library knows about one method at one equilibrium, in one call."""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The spectrum of a step over minibatches, beside the exponents of the product of the steps that are really taken."""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +65,7 @@ class SpectraOverBatches(Described):
             ]
         )
 
-    def to_xarray(self) -> "xr.Dataset":
+    def to_xarray(self) -> xr.Dataset:
         """Eigenvalues and radii along the axis `key`, as an `xarray.Dataset`."""
         import xarray as xr
 

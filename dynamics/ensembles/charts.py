@@ -1,5 +1,7 @@
 """Charts of stability: verdicts and rates over named axes from eigenvalues alone, nothing is simulated."""
 
+from __future__ import annotations
+
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -56,7 +58,7 @@ def stability_chart(
     at: Any = None,
     design: Design = "grid",
     dtype: Any = None,
-) -> "xr.Dataset":
+) -> xr.Dataset:
     """Predict what becomes of a method on a game for all values of named axes, without simulating.
 
     What `dynamics.sweep` predicts beside what it simulates, by the same rules and at the same equilibria. For states of

@@ -1,5 +1,7 @@
 """The public face of sweeps."""
 
+from __future__ import annotations
+
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -73,7 +75,7 @@ class SweepInterrupted(KeyboardInterrupt):
         done, total: numbers of cells.
     """
 
-    def __init__(self, partial: "xr.Dataset", done: int, total: int):
+    def __init__(self, partial: xr.Dataset, done: int, total: int):
         super().__init__(f"{done} of {total} cells are done; they are in the attribute `partial` of this exception")
         self.partial, self.done, self.total = partial, done, total
 
@@ -102,7 +104,7 @@ def sweep(
     refine: str | None = None,
     progress: bool | Progress = False,
     **options: Any,
-) -> "xr.Dataset":
+) -> xr.Dataset:
     """Simulate a method on a game for all values of named axes, and predict each outcome from the eigenvalues.
 
     `build` is traced once, and one compiled program serves all cells, also those of another sweep with the same
@@ -392,7 +394,7 @@ def carry_out(
     executor: concurrent.futures.Executor | None = None,
     label: str = "sweep",
     numbers: np.ndarray | None = None,
-) -> "xr.Dataset":
+) -> xr.Dataset:
     """Compute what is not done of a sweep.
 
     Args:
@@ -468,7 +470,7 @@ def _check_refine(refine: Any, dtype: Any, cells: Cells, measures: Any) -> None:
         raise ValueError("'refined' is the name of a variable of the result as well; call the axis or measure another")
 
 
-def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Dataset":
+def _refined(single: Plan, double: Plan, store, progress, executor) -> xr.Dataset:
     """A sweep in single precision, of which the doubtful cells are done again in double precision."""
     cells = double.cells
     settings = json.loads(double.attributes["settings"])
@@ -481,7 +483,7 @@ def _refined(single: Plan, double: Plan, store, progress, executor) -> "xr.Datas
         digest, shapes = double.traced()
         return digest, shapes | {"refined": jax.ShapeDtypeStruct((2, double.lanes), np.dtype(bool))}
 
-    def run(plan: Plan, name: str, label: str, numbers: np.ndarray | None = None) -> "xr.Dataset":
+    def run(plan: Plan, name: str, label: str, numbers: np.ndarray | None = None) -> xr.Dataset:
         path = None if store is None else os.path.join(store, name)
         return carry_out(plan, path, progress, executor, label, numbers)
 

@@ -1,5 +1,7 @@
 """The entrance: input is checked, and a map or a flow is run."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
@@ -102,11 +104,10 @@ def simulate(
             has no room in memory; `sliding=True` of an update, of a flow with noise, or where numbers are traced.
 
     >>> import optax
-    >>> from dynamics import Outcome
     >>> from dynamics.games import Bilinear
     >>> from dynamics.updates import Alternating
     >>> run = simulate(Bilinear(1.0), Alternating(optax.sgd(0.1), optax.sgd(0.1)), (1.0, 1.0), steps=1000)
-    >>> Outcome(int(run.outcome)).name, round(float(run.period), 3)  # 2 pi / (2 arcsin(h/2))
+    >>> str(run.outcome), round(float(run.period), 3)  # 2 pi / (2 arcsin(h/2))
     ('cycling', 62.806)
     """
     if not isinstance(method, (Update, AbstractFlow)):

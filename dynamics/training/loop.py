@@ -1,5 +1,7 @@
 """The loop of a training: many steps in one compiled program, evaluations in between."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Basins of attraction: from which starts training ends where."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 import math
@@ -89,7 +91,7 @@ class Basins(Described):
             )
         return "\n".join(lines)
 
-    def to_xarray(self) -> "xr.Dataset":
+    def to_xarray(self) -> xr.Dataset:
         """Where every start ends, as an `xarray.Dataset`: along the axes of the grid, or along `start`.
 
         `destination` is an index into the names of the attribute `destinations`, `end` the parameters at the end.

@@ -1,5 +1,7 @@
 """How far noise spreads training around a stable equilibrium."""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Lyapunov exponents: how fast neighbouring runs part, on any attractor."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from typing import Any

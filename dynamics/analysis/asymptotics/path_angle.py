@@ -1,5 +1,7 @@
 """The field along the straight line between two points of a training: does it lead there, or round?"""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -67,7 +69,7 @@ class PathAngle(Described, PlainFields):
             f"{self.attraction:.3g} of 2, bump {self.bump:.3g}; the field at the end has {least:.2g} of its most"
         )
 
-    def to_xarray(self) -> "xr.Dataset":
+    def to_xarray(self) -> xr.Dataset:
         """The curve along the axis `position`, as an `xarray.Dataset`."""
         import xarray as xr
 

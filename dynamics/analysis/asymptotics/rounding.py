@@ -1,5 +1,7 @@
 """How far rounding keeps training from an equilibrium, and below which step it moves nothing."""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any
 

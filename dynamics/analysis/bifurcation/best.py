@@ -1,5 +1,7 @@
 """Hyper-parameters with the fastest local convergence."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from typing import Any

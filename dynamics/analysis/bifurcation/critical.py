@@ -1,5 +1,7 @@
 """Parameter values at which stability changes."""
 
+from __future__ import annotations
+
 import dataclasses
 import enum
 from collections.abc import Callable
@@ -55,7 +57,7 @@ class Critical(Described):
     eigenvalue: complex
     below: str
     above: str
-    others: tuple["Critical", ...] = ()
+    others: tuple[Critical, ...] = ()
     players: Players = ()
 
     def describe(self) -> str:

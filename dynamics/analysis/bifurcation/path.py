@@ -1,5 +1,7 @@
 """Eigenvalues over a parameter."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -40,7 +42,7 @@ class SpectrumPath(Described, PlainFields):
     reach: np.ndarray
     equilibria: np.ndarray
 
-    def to_xarray(self) -> "xr.Dataset":
+    def to_xarray(self) -> xr.Dataset:
         """Eigenvalues, reach and equilibria along the axis `parameter`, as an `xarray.Dataset`."""
         import xarray as xr
 

@@ -1,5 +1,7 @@
 """How eigenvalues move with the hyper-parameters."""
 
+from __future__ import annotations
+
 import dataclasses
 import inspect
 from collections.abc import Callable

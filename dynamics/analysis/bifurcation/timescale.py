@@ -1,5 +1,7 @@
 """Two time scales: every ratio of the players' rates at which the flow changes its stability."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import operator

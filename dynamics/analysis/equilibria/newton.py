@@ -1,5 +1,7 @@
 """Finding equilibria, and recognising manifolds of them."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """All equilibria of a game within a box."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 from typing import Any

@@ -1,5 +1,7 @@
 """The Jacobian of a game's field as the sum of its potential and its Hamiltonian part."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
 from typing import cast

@@ -1,5 +1,7 @@
 """The distance to instability: the smallest perturbation that puts an eigenvalue on the boundary."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Alignment: how much of every eigenvector belongs to every player."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
 

@@ -1,5 +1,7 @@
 """Transient growth: how far a perturbation can grow before it decays, when, and which one."""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -48,7 +50,7 @@ class Growth(Described, PlainFields):
     norms: np.ndarray
     notes: tuple[str, ...]
 
-    def to_xarray(self) -> "xr.Dataset":
+    def to_xarray(self) -> xr.Dataset:
         """The norm along the axis `time`, as an `xarray.Dataset`."""
         import xarray as xr
 

@@ -1,5 +1,7 @@
 """The Kreiss constant: from below and above how far perturbations can grow."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 

@@ -1,5 +1,7 @@
 """Numerical abscissa and radius: how far the numerical range goes to the right, and from zero."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike
 

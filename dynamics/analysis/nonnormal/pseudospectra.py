@@ -1,5 +1,7 @@
 """Pseudospectra: where the eigenvalues of all matrices near to a Jacobian are."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -46,7 +48,7 @@ class Pseudospectrum(Described, PlainFields):
     reach: np.ndarray
     distance: float
 
-    def to_xarray(self) -> "xr.Dataset":
+    def to_xarray(self) -> xr.Dataset:
         """The smallest singular value along the axes `imaginary` and `real`, as an `xarray.Dataset`."""
         import xarray as xr
 

@@ -1,5 +1,7 @@
 """Local stability from the eigenvalues of the Jacobian of the exact map or flow."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from typing import Any, Literal, overload
