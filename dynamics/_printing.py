@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import html
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -49,6 +49,18 @@ class Described:
         return f"<pre>{html.escape(repr(self))}</pre>"
 
 
+class Titled(Described):
+    """What has a name, a title and settings, and prints these."""
+
+    name: str
+    title: str
+    settings: Mapping[str, Any]
+
+    def describe(self) -> str:
+        """Name, title and settings."""
+        return f"{self.name}: {self.title}\nSettings: {', '.join(f'{k}={v!r}' for k, v in self.settings.items())}"
+
+
 def described_fields(result: Any) -> str:
     """The fields of a named tuple by name, in one line.
 
@@ -59,13 +71,19 @@ def described_fields(result: Any) -> str:
     return ", ".join(f"{name} {pretty(value)}" for name, value in result._asdict().items())
 
 
-def pretty(value: Any, width: int = 100, most_numbers: float = MOST_NUMBERS, hide_defaults: bool = True) -> str:
-    """A component as text: one line if it fits, at most `MOST_LINES` lines.
+def pretty(
+    value: Any,
+    width: int = 100,
+    most_numbers: float = MOST_NUMBERS,
+    hide_defaults: bool = True,
+    digits: int | None = None,
+) -> str:
+    """A component as text: one line if it fits, at most `MOST_LINES` lines; numbers in full, or with so many digits.
 
     >>> pretty({"weights": np.arange(3.0), "images": np.zeros((60, 28, 28))})
     "{'weights': [0, 1, 2], 'images': f64[60,28,28](numpy)}"
     """
-    custom = functools.partial(_document, most_numbers, hide_defaults)
+    custom = functools.partial(_document, most_numbers, hide_defaults, digits)
     lines = wl.pformat(value, width=width, custom=custom, hide_defaults=hide_defaults).splitlines()
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], f"  ... ({len(lines) - MOST_LINES + 1} more lines)"]
@@ -78,26 +96,29 @@ def line(value: Any) -> str:
     >>> line({"weights": np.arange(15.0)})
     "{'weights': [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]}"
     """
-    custom = functools.partial(_document, float("inf"), False)
+    custom = functools.partial(_document, float("inf"), False, None)
     return wl.pformat(value, width=2**31, custom=custom, hide_defaults=False)
 
 
-def _document(most_numbers: float, hide_defaults: bool, value: Any) -> wl.AbstractDoc | None:
+def _document(most_numbers: float, hide_defaults: bool, digits: int | None, value: Any) -> wl.AbstractDoc | None:
     """What is written in another way than others' objects are; `None` for those."""
     if isinstance(value, (jax.Array, np.ndarray, np.generic)):
-        written = is_concrete(value) and np.size(value) <= most_numbers and np.asarray(value).dtype.kind in "biufc"
-        return wl.TextDoc(_numbers(np.asarray(value))) if written else None
+        known = not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended) and is_concrete(
+            value
+        )  # keys are no numbers
+        written = known and np.size(value) <= most_numbers and np.asarray(value).dtype.kind in "biufc"
+        return wl.TextDoc(_numbers(np.asarray(value), digits)) if written else None
     if isinstance(value, float):
-        return wl.TextDoc(_number(value))
+        return wl.TextDoc(_number(value, digits))
     if isinstance(value, jax.tree_util.Partial) and not value.args and not value.keywords:
         value = value.func
-    if inspect.isfunction(value):
+    if inspect.isfunction(value) or inspect.isclass(value):
         return wl.TextDoc(value.__name__)
     if isinstance(value, optax.GradientTransformation):
         return wl.TextDoc(_transformation(value.update))
     if not isinstance(value, Printed):
         return None
-    custom = functools.partial(_document, most_numbers, hide_defaults)
+    custom = functools.partial(_document, most_numbers, hide_defaults, digits)
     options = {"custom": custom, "hide_defaults": hide_defaults, "indent": 2}
     name = getattr(value, "printed_name", type(value).__name__)
     documents = [_argument(key, entry, options) for key, entry in _arguments(value, hide_defaults)]
@@ -156,14 +177,16 @@ def _transformation(update: Callable[..., Any]) -> str:
     return f"{name}({', '.join([*map(_transformation, inner), *numbers])})"
 
 
-def _numbers(array: np.ndarray) -> str:
+def _numbers(array: np.ndarray, digits: int | None = None) -> str:
     if array.ndim:
-        return f"[{', '.join(map(_numbers, array))}]"
-    return _number(array[()])
+        return f"[{', '.join(_numbers(part, digits) for part in array)}]"
+    return _number(array[()], digits)
 
 
-def _number(number: Any) -> str:
-    """As few digits as tell the number from others of its type; whole ones without a point."""
+def _number(number: Any, digits: int | None = None) -> str:
+    """With so many digits, or as few as tell the number from others of its type; whole ones without a point."""
+    if digits is not None and isinstance(number, (float, np.floating)):
+        return f"{number:.{digits}g}"
     if (
         isinstance(number, (float, np.floating))
         and np.isfinite(number)

@@ -10,7 +10,11 @@ from jaxtyping import Array, Float
 
 
 class Outcome(enum.IntEnum):
-    """What became of a game. Arrays of outcomes hold these integers; `advice` says what to do about one."""
+    """What became of a game. Arrays of outcomes hold these integers; `advice` says what to do about one.
+
+    >>> print(Outcome.converged, int(Outcome.converged), Outcome(1) == 1)
+    converged 0 True
+    """
 
     converged = 0
     cycling = 1
@@ -20,6 +24,12 @@ class Outcome(enum.IntEnum):
     stalled = 5
     not_a_number = 6
     power_law = 7
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, specification: str) -> str:
+        return format(int(self) if specification.endswith("d") else self.name, specification)
 
     @property
     def advice(self) -> str:

@@ -1,5 +1,6 @@
 """Components print their numbers, results what they describe."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,3 +87,44 @@ def test_runs_and_reports_print_what_they_describe():
         jnp.array([0.1, 0.2])
     )
     assert repr(runs) == "2 runs: 2 converged"
+
+
+def test_outcomes_print_their_names_and_are_numbers():
+    game, update = DiracGAN(penalty=R1(0.5)), dy.updates.Simultaneous(optax.sgd(0.5), optax.sgd(0.5))
+    run = dy.simulate(game, update, (0.2, -0.3), steps=400, save_every="last")
+    assert f"{run.outcome}" == str(run.outcome) == "converged" and f"{run.outcome:2d}" == " 0"
+    assert run.outcome == 0 and run.outcome is dy.Outcome.converged
+    names = jax.jit(lambda x: dy.simulate(game, update, (x, x), steps=400, save_every="last").outcome)(0.2)
+    assert names.dtype == jnp.int8 and int(names) == 0
+    assert run.to_xarray().outcome.dtype == np.int8
+
+
+def test_random_keys_are_no_numbers():
+    batches = dy.data.Batches(dy.data.DataSet(jnp.arange(6.0)), 2, jax.random.key(4))
+    assert "key<fry>[]" in repr(batches)
+    assert pretty({"keys": jax.random.split(jax.random.key(0), 3)}) == "{'keys': key<fry>[3](jax)}"
+
+
+def test_networks_print_their_class_and_sizes():
+    network = eqx.nn.MLP(2, "scalar", 4, 1, key=jax.random.key(1))
+    text = repr(dy.split_module(network)[0])
+    assert text.startswith("SplitModule(MLP, ") and "in_size=2, out_size='scalar', width_size=4, depth=1" in text
+    assert "0x" not in text
+
+
+@pytest.mark.parametrize("make", [dy.experiments.ring, dy.experiments.ladder, dy.experiments.rotation])
+def test_experiments_print_their_settings(make):
+    experiment = make()
+    assert repr(experiment).startswith(f"{experiment.name}: {experiment.title}\nSettings: ")
+    assert len(repr(experiment)) < 500
+
+
+def test_claims_studies_and_monitors_print_in_a_few_lines():
+    text = repr(dy.claims.find("bilinear/extragradient"))
+    assert text.startswith("bilinear/extragradient (") and "\\" not in text and "$" not in text
+    lines = repr(dy.studies.load("flagship")).splitlines()
+    assert lines[0].startswith("flagship: ") and lines[1] == "518 cells"
+    watch = dy.training.Monitor(Bilinear(1.0), UPDATE, leading=0, every=2)
+    assert repr(watch) == "Monitor: 0 readings, one every 2 steps"
+    watch(0, UPDATE.init(Bilinear(1.0), (jnp.asarray(1.0), jnp.asarray(1.0))))
+    assert "1 reading, " in repr(watch) and "the last one at step 0: " in repr(watch)

@@ -9,6 +9,8 @@ from typing import Any
 from hypothesis.strategies import SearchStrategy
 
 from dynamics._names import nearest
+from dynamics._printing import Described
+from dynamics._text import readable
 
 
 class Kind(enum.StrEnum):
@@ -25,7 +27,7 @@ PROVED = (Kind.theorem, Kind.closed_form)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Claim:
+class Claim(Described):
     """A statement that can be searched for counterexamples.
 
     Attributes:
@@ -79,6 +81,13 @@ class Claim:
     def verdict(self) -> str:
         """The verdict that is expected, "holds" or "refuted"."""
         return "holds" if self.holds else "refuted"
+
+    def describe(self) -> str:
+        """Statement, hypotheses, reason and source, with formulas as plain text."""
+        facts = {"Hypotheses": self.hypotheses, "Source": self.source}
+        lines = [f"{self.identifier} ({self.kind}; expected: {self.verdict})", self.statement, self.because]
+        lines += [f"{name}: {text}" for name, text in facts.items() if text]
+        return "\n".join(readable(" ".join(line.split())) for line in lines)
 
     def __call__(self, **example: Any) -> Any:
         """The margin of one example."""

@@ -17,6 +17,7 @@ from dynamics._checks import as_whole
 from dynamics._compiling import quick_jit
 from dynamics._plain import plain
 from dynamics._printing import Described
+from dynamics._text import readable
 from dynamics.claims.base import Claim
 
 Example = dict[str, Any]
@@ -88,13 +89,13 @@ class Result(Described):
         lines = [
             f"{claim.identifier} ({claim.kind}): {self.verdict}{surprise}; "
             f"{self.examples} examples, smallest margin {self.margin:.3g}",
-            claim.statement,
+            readable(claim.statement),
         ]
         if self.counterexample is not None:
             lines.append(self.counterexample_text)
         if self.error:
             lines.append(f"The check failed: {self.error}")
-        return "\n".join([*lines, claim.because, f"Source: {claim.source}"])
+        return "\n".join([*lines, readable(claim.because), f"Source: {readable(claim.source)}"])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python data, ready for JSON; what is not finite is `None`."""

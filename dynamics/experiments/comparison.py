@@ -12,6 +12,7 @@ import scipy.special
 from jaxtyping import PRNGKeyArray
 
 import dynamics.ensembles as ensembles
+from dynamics._printing import Titled
 from dynamics.ensembles.cells import Built
 from dynamics.ensembles.players import players_of
 from dynamics.game import Game, Players
@@ -27,7 +28,7 @@ Measure = Callable[[Game, Players, Players], Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Titled):
     """Variants of a training compared over the values of a setting, each with several seeds.
 
     Attributes:

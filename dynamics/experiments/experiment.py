@@ -13,6 +13,7 @@ import dynamics.distributions as distributions
 import dynamics.objectives as objectives
 import dynamics.penalties as penalties
 from dynamics._checks import as_whole
+from dynamics._printing import Titled
 from dynamics.data import Batches, DataSet
 from dynamics.game import Game, Players
 from dynamics.gan import GAN
@@ -26,7 +27,7 @@ Measure = Callable[[Reference, np.ndarray], Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
+class Experiment(Titled):
     """A training with everything that it needs, and how good its samples are.
 
     Attributes:

@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 import dynamics.distributions as distributions
 from dynamics._checks import as_whole
+from dynamics._printing import Titled
 from dynamics._progress import Shown
 from dynamics.compiler.derivatives import released
 from dynamics.directions import Natural
@@ -56,7 +57,7 @@ ROUNDING = 1e-9  # of the largest eigenvalue: below it a real part is 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Ladder:
+class Ladder(Titled):
     """One data set and one objective on every floor between function space and finite precision.
 
     Attributes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from dynamics._printing import Titled
 from dynamics.experiments.comparison import ENDS, SEED, mean_and_error
 from dynamics.game import Players
 
@@ -21,7 +22,7 @@ def players_at(states: Players, place: tuple[int, int]) -> Players:
 
 
 @dataclasses.dataclass(frozen=True)
-class SpectralStudy:
+class SpectralStudy(Titled):
     """Trainings of a GAN, and what the eigenvalues of their steps say of them.
 
     Attributes:

@@ -21,6 +21,7 @@ from jaxtyping import Array, PyTree
 
 import dynamics.distributions as distributions
 from dynamics._compiling import quick_jit
+from dynamics._printing import Titled
 from dynamics._progress import Shown
 from dynamics.analysis.stability.eigenvalues import largest_euler_step
 from dynamics.distributions import Sample, as_sample
@@ -107,7 +108,7 @@ class Chosen(Objective):
 
 
 @dataclasses.dataclass(frozen=True)
-class Survey:
+class Survey(Titled):
     """Objectives under the same three GANs: what is known of each, spectra at the equilibrium, and two trainings.
 
     Attributes:

@@ -1,11 +1,13 @@
 """Modules without memory as functions of their parameters."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
 from jaxtyping import PyTree
 
 from dynamics._checks import check_no_memory
+from dynamics._printing import Printed
 
 # By the module and the name of a class among a module's: what such a module is, and who takes it.
 _ADAPTERS = {
@@ -22,11 +24,18 @@ _ADAPTERS = {
 }
 
 
-class SplitModule(eqx.Module):
+class SplitModule(Printed):
     """A module without its parameters, as a function `(parameters, *arguments, **keywords)`; made by `split_module`."""
 
     fixed: PyTree
     static: PyTree = eqx.field(static=True)
+
+    def printed_arguments(self) -> list[tuple[str | None, Any]]:
+        """The class of the module, and its sizes."""
+        fields = dataclasses.fields(self.static) if dataclasses.is_dataclass(self.static) else ()
+        held = [(field.name, getattr(self.static, field.name, None)) for field in fields]
+        sizes = [(name, value) for name, value in held if type(value) in (int, str)]
+        return [(None, type(self.static)), *sizes]
 
     def __call__(self, parameters: PyTree, *arguments: Any, **keywords: Any) -> PyTree:
         return self.whole(parameters)(*arguments, **keywords)

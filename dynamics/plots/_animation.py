@@ -32,6 +32,9 @@ class Animation:
         self._draw = draw
         self.show(frames - 1)
 
+    def __repr__(self) -> str:
+        return f"Animation of {self.frames:,} frames, {self.rate:g} a second; save(path) writes it, .gif or .mp4"
+
     def show(self, frame: int) -> Figure:
         """The figure at one frame.
 

@@ -57,7 +57,7 @@ def finished_run(
         measures=taken,
         final=state.players,
         state=state,
-        outcome=summary.outcome,
+        outcome_number=summary.outcome,
         rate=summary.rate,
         period=summary.period,
         residual=residual,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Measure = Callable[[Game, Players], PyTree]
 
 
-# Of every run:
-_NUMBERS = ("outcome", "rate", "period", "residual", "solver_steps", "reached", "needed", "exponent", "gave_up")
+# Of every run, besides the outcome:
+_NUMBERS = ("rate", "period", "residual", "solver_steps", "reached", "needed", "exponent", "gave_up")
 
 
 def _leaves(prefix: str, tree: PyTree) -> dict[str, Array]:
@@ -69,7 +69,7 @@ class Run(eqx.Module):
         measures: what the caller's measures returned at the saved steps.
         final: the players at the end.
         state: the whole state at the end, memory included; pass it as `players` to go on from there.
-        outcome: an integer, see `dynamics.Outcome`.
+        outcome_number: the integer of the outcome, see `dynamics.Outcome`.
         rate: slope of the log amplitude per step or unit of time; negative when contracting. NaN when there is nothing
             to measure.
         period: steps or time of one turn of a cycling game, else NaN; NaN as well where the motion never closes up.
@@ -91,7 +91,7 @@ class Run(eqx.Module):
     measures: dict[str, PyTree]
     final: Players
     state: State
-    outcome: Array
+    outcome_number: Array
     rate: Array
     period: Array
     residual: Array
@@ -104,20 +104,20 @@ class Run(eqx.Module):
     pieces: Pieces | None = None
 
     def __repr__(self) -> str:
-        if not is_concrete(self.outcome):
+        if not is_concrete(self.outcome_number):
             return eqx.tree_pformat(self)
-        if jnp.ndim(self.outcome) == 0:
-            return f"{self.describe()} Players at the end: {pretty(self.final)}"
-        numbers, counts = np.unique(self.outcome, return_counts=True)
+        if jnp.ndim(self.outcome_number) == 0:
+            return f"{self.describe()} Players at the end: {pretty(self.final, digits=6)}"
+        numbers, counts = np.unique(self.outcome_number, return_counts=True)
         ends = ", ".join(f"{count:,} {Outcome(number).name}" for number, count in zip(numbers, counts, strict=True))
-        return f"{' x '.join(f'{size:,}' for size in jnp.shape(self.outcome))} runs: {ends}"
+        return f"{' x '.join(f'{size:,}' for size in jnp.shape(self.outcome_number))} runs: {ends}"
 
     def to_dict(self) -> dict[str, Any]:
         """All but the state as plain Python data, ready for JSON; what is not finite is `None`.
 
         Players and measures are by name, as in `to_xarray`; of one run the outcome is by name as well.
         """
-        numbers = {name: np.asarray(getattr(self, name)) for name in _NUMBERS}
+        numbers = self._numbers()
         named: dict[str, Any] = dict(numbers)
         if not numbers["outcome"].ndim:
             named["outcome"] = Outcome(int(numbers["outcome"])).name
@@ -145,7 +145,7 @@ class Run(eqx.Module):
         """
         import xarray as xr
 
-        batch = np.ndim(self.outcome)
+        batch = np.ndim(self.outcome_number)
         runs = ["run"] if batch == 1 else [f"run_{number}" for number in range(batch)]
         steps = np.asarray(self.steps)
         along = "time" if steps.dtype.kind == "f" else "step"
@@ -154,11 +154,25 @@ class Run(eqx.Module):
             values = np.asarray(leaf)
             further = [f"{name}_{number}" for number in range(values.ndim - batch - 1)]
             columns[name] = ([*runs, along, *further], values)
-        columns |= {name: (runs, np.asarray(getattr(self, name))) for name in _NUMBERS}
+        columns |= {name: (runs, numbers) for name, numbers in self._numbers().items()}
         first = steps.reshape(-1, steps.shape[-1])[0]
         if np.array_equal(steps, np.broadcast_to(first, steps.shape), equal_nan=True):
             return xr.Dataset(columns, {along: first})
         return xr.Dataset(columns | {f"{along}s": ([*runs, along], steps)})
+
+    def _numbers(self) -> dict[str, np.ndarray]:
+        """What a run is in numbers, by name."""
+        named = {"outcome": self.outcome_number} | {name: getattr(self, name) for name in _NUMBERS}
+        return {name: np.asarray(number) for name, number in named.items()}
+
+    @property
+    def outcome(self) -> Any:
+        """What became of it: of one run an `Outcome`, which prints its name; of a batch an array of their integers.
+
+        Inside `jax.jit` and `jax.vmap` the integer as well.
+        """
+        number = self.outcome_number
+        return Outcome(int(number)) if is_concrete(number) and not jnp.ndim(number) else number
 
     @property
     def times(self) -> Array:
@@ -171,9 +185,9 @@ class Run(eqx.Module):
         Raises:
             ValueError: this is a batch of runs.
         """
-        if jnp.ndim(self.outcome):
+        if jnp.ndim(self.outcome_number):
             raise ValueError("this is a batch of runs; look at run.outcome, an array, instead")
-        outcome = Outcome(int(self.outcome))
+        outcome = Outcome(int(self.outcome_number))
         flow = jnp.issubdtype(jnp.result_type(self.reached), jnp.floating)
         reached = f"time {float(self.reached):.6g}" if flow else f"step {int(self.reached)}"
         parts = [f"rate {float(self.rate):.4g}"]

@@ -106,7 +106,7 @@ def decided_by_a_second_look(
     summary, reached, failed = _second_look(game, method, key, summary, open_)
     reached = jnp.where(reached >= 0, reached.astype(run.reached.dtype), run.reached)
     return eqx.tree_at(
-        lambda r: (r.outcome, r.period, r.needed, r.reached, r.failed),
+        lambda r: (r.outcome_number, r.period, r.needed, r.reached, r.failed),
         run,
         (summary.outcome, summary.period, summary.needed, reached, run.failed | failed),
     )

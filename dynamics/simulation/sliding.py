@@ -581,7 +581,7 @@ def run_through_jumps(problem: Problem) -> tuple[Run, Summary, Open | None]:
     run, summary, open_ = _concluded(problem, solved, before, mode)
     surfaces = jnp.asarray([each.surfaces for each in followed.sides])
     pieces = Pieces(jnp.asarray(np.array(followed.starts), dtype), surfaces, followed.note)
-    speed, outcome, needed = run.residual, run.outcome, run.needed
+    speed, outcome, needed = run.residual, run.outcome_number, run.needed
     if side.surfaces:
         speed = jnp.linalg.norm(_speeds_at(vectors, followed, *np.split(followed.position, [1]))).astype(dtype)
         beside = vectors.held(side.rows[0], followed.position)[0]
@@ -590,7 +590,7 @@ def run_through_jumps(problem: Problem) -> tuple[Run, Summary, Open | None]:
             # It came to a pseudo-equilibrium in finite time, and stays, whatever the last quarter looks like.
             outcome, needed = jnp.full_like(outcome, Outcome.converged), jnp.full_like(needed, jnp.nan)
     run = eqx.tree_at(
-        lambda r: (r.residual, r.outcome, r.needed, r.pieces),
+        lambda r: (r.residual, r.outcome_number, r.needed, r.pieces),
         run,
         (speed, outcome, needed, pieces),
         is_leaf=lambda leaf: leaf is None,

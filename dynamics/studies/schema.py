@@ -96,6 +96,26 @@ class Study:
     data: dict[str, Any]
     recipes: tuple[CellSpecification, ...]
 
+    def describe(self) -> str:
+        """Its title, and the games and methods that its cells are made of."""
+        games = ", ".join(dict.fromkeys(recipe.game for recipe in self.recipes))
+        methods = ", ".join(dict.fromkeys(f"{recipe.method} ({recipe.kind})" for recipe in self.recipes))
+        axes = ", ".join(f"{name}: {len(entry)}" for name, entry in self._axes().items())
+        lines = [f"{self.name}: {self.data.get('title', '')}".rstrip(": "), f"{len(self.recipes):,} cells"]
+        lines += [f"games: {games}", f"methods: {methods}", *([f"axes: {axes}"] if axes else [])]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+    def _axes(self) -> dict[str, list[float]]:
+        """The values of the numeric axes, by path."""
+        values: dict[str, dict[float, None]] = {}
+        for recipe in self.recipes:
+            for name, value in recipe.axes.items():
+                values.setdefault(name, {})[value] = None
+        return {name: list(known) for name, known in values.items()}
+
 
 def builtin() -> dict[str, str]:
     """Titles of the built-in studies by name."""

@@ -106,7 +106,7 @@ class Reading(Described):
         )
 
 
-class Monitor:
+class Monitor(Described):
     """Reads a training off now and then, in anybody's loop or as a callback of `dynamics.train`.
 
     Args:
@@ -321,6 +321,16 @@ class Monitor:
             middle = math.sqrt(low * high)
             low, high = (middle, high) if radius(middle) <= limit else (low, middle)
         return math.sqrt(low * high)
+
+    def describe(self) -> str:
+        """How many readings there are, and the last one."""
+        often = "one every step" if self.every == 1 else f"one every {self.every:,} steps"
+        last = f"; the last one at {self.readings[-1].describe()}" if self.readings else ""
+        return f"Monitor: {len(self.readings):,} reading{'s' * (len(self.readings) != 1)}, {often}{last}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The readings as plain Python data, ready for JSON."""
+        return {"every": self.every, "readings": [reading.to_dict() for reading in self.readings]}
 
     def to_xarray(self) -> "xr.Dataset":
         """All readings along the axis `step`; eigenvalues along `track` too, NaN where one is not among the leading."""
