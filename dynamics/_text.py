@@ -34,6 +34,35 @@ _SYMBOLS = {
     "in": "∈",
     "le": "≤",
     "ge": "≥",
+    "ne": "≠",
+    "pm": "±",
+    "mp": "∓",
+    "approx": "≈",
+    "sim": "~",
+    "times": "×",
+    "otimes": "⊗",
+    "succ": "≻",
+    "succeq": "⪰",
+    "prec": "≺",
+    "preceq": "⪯",
+    "partial": "∂",
+    "infty": "∞",
+    "ell": "ℓ",
+    "xi": "ξ",
+    "tau": "τ",
+    "chi": "χ",
+    "omega": "ω",
+    "pi": "π",
+    "phi": "φ",
+    "zeta": "ζ",
+    "nu": "ν",
+    "Sigma": "Σ",
+    "Lambda": "Λ",
+    "Gamma": "Γ",
+    "Theta": "Θ",
+    "Omega": "Ω",
+    "Phi": "Φ",
+    "Psi": "Ψ",
 }
 
 
@@ -47,28 +76,48 @@ def readable(text: str) -> str:
 
 
 def _formula(text: str) -> str:
+    text = re.sub(r"\^\\top(?![a-zA-Z])", "ᵀ", text).replace(r"\{", "(").replace(r"\}", ")").replace(r"\ ", " ")
+    text = re.sub(r"\\([a-zA-Z]+)", lambda match: _SYMBOLS.get(match[1], match[0]), text)
     for pattern, replacement in _FORMULAS:
         text = re.sub(pattern, replacement, text)
-    text = re.sub(r"\\([a-zA-Z]+)", lambda match: _SYMBOLS.get(match[1], match[1]), text)
-    text = re.sub(r"\(\s+", "(", text)
-    return re.sub(r"\s+", " ", re.sub(r"\\.|[{}]", "", text)).strip()
+    before = None
+    while text != before:  # the innermost ones first
+        before, text = text, re.sub(_RAISED, r"\1(\2)", re.sub(_ROOT, r"√(\1)", _FRACTION.sub(_over, text)))
+    for pattern, replacement in _AFTERWARDS:
+        text = re.sub(pattern, replacement, text)
+    return re.sub(r"\s+", " ", text).strip()
 
 
-# What is rewritten before symbols are put in, in this order.
+def _over(match: re.Match) -> str:
+    """A fraction in one line, sums and products in parentheses."""
+    parts = [braced if single is None else single for braced, single in (match.group(1, 2), match.group(3, 4))]
+    above, below = (f"({part.strip()})" if re.search(r"[-+*/ ]", part.strip()) else part.strip() for part in parts)
+    return f"{above}/{below} " if match[4] else f"{above}/{below}"
+
+
+_MATRIX = r"\\(?:begin|end){[a-z]*matrix}"
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:{([^{}]*)}|([\w∂]))\s*(?:{([^{}]*)}|([\w∂]))")
+_ROOT, _RAISED = r"\\sqrt\s*{([^{}]*)}", r"([_^]){([^{}]*)}"
+# What is rewritten once symbols are put in, before fractions and after them, in this order.
 _FORMULAS = (
-    (r"([_^]){(\w+)}", r"\1\2"),
-    (r"\\[dt]?frac\s*{([^{}]*)}\s*{([^{}]*)}", r"\1/\2"),
-    (r"\\[dt]?frac\s*(\w)\s*(\w)", r"\1/\2 "),
+    (rf"{_MATRIX}(.*?){_MATRIX}", lambda match: f"[{match[1].replace(chr(92) * 2, ';').replace('&', ',')}]"),
+    (r"\\(?:left|right|[bB]igg?[lr]?)\b(?=[^a-zA-Z])", ""),
+    (r"(_){(\w+)}|(\^){(\w)}", r"\1\2\3\4"),
     (r"\\dot\b\s*(\w(?:_\w)?)", r"d\1/dt"),
-    (r"\\(?:hat|bar|tilde|mathrm|text)\b\s*", ""),
+    (r"\\(?:hat|bar|tilde|mathrm|text|operatorname)\b\s*{(\w*)}", r"\1"),
+    (r"\\(?:hat|bar|tilde|mathrm|text|operatorname)\b\s*", ""),
     (r"\\\|", "‖"),
-    (r"\\,", " "),
-    (r"\^\\top\b", "ᵀ"),
+    (r"\\,|\\;|\\!|\\quad\b", " "),
     (r"\\langle\s*", "⟨"),
-    (r"\\sqrt\s*{([^{}]*)}", r"√(\1)"),
-    (r"\\(cos|sin|log|exp|max|tanh)\b\s*(?=\()", r" \1"),
-    (r"\\(cos|sin|log|exp)\b\s*", r" \1 "),
-    (r"([_^]){([^{}]*)}", r"\1(\2)"),
+    (r"\\sqrt\s*(\w)", r"√\1"),
+)
+_AFTERWARDS = (
+    (r"\\(cos|sin|log|exp|max|min|sup|tanh|ln|arcsin)(?![a-zA-Z])\s*(?=[(_])", r" \1"),
+    (r"\\(cos|sin|log|exp|max|min|sup|ln|arcsin)(?![a-zA-Z])\s*", r" \1 "),
+    (r"\\([a-zA-Z]+)", r"\1"),
+    (r"\(\s+", "("),
+    (r"\s+([,;\])])", r"\1"),
+    (r"\\.|[{}]", ""),
 )
 
 

@@ -1,8 +1,10 @@
 """The command line: what it prints, what it writes, and what it says to bad input."""
 
 import dataclasses
+import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -218,6 +220,12 @@ def test_objectives_are_listed_with_what_is_known_of_them(capsys, fake):
         (r"$\frac12 z^\top M$", "1/2 zᵀ M"),
         (r"$-a\cos x$ and $E\log\sigma(C)$", "-a cos x and E log σ(C)"),
         (r"$h/(\sqrt{\hat v + \epsilon_{root}})$", "h/(√(v + ε_root))"),
+        (r"$-\frac h2\left(\frac1{n_i}(D_iV_i)V_i \pm V_j\right)$", "-h/2 (1/n_i(D_iV_i)V_i ± V_j)"),
+        (r"$\frac{1+\beta}{(1-\beta)^3}$", "(1+β)/((1-β)^3)"),
+        (r"$\frac{1-b}{\sqrt{1-c}}$, $\frac{y^2}2$", "(1-b)/(√(1-c)), y^2/2"),
+        (r"$\begin{pmatrix}1&-b\\c&0\end{pmatrix}$", "[1,-b;c,0]"),
+        (r"$A^\top\xi + \theta\bar D$, $e^{i\varphi}$", "Aᵀξ + θD, e^(iφ)"),
+        (r"$\sin\omega$, $\max\{1,\ 2\}$, $1/\sqrt2$", "sin ω, max(1, 2), 1/√2"),
         ("costs 5 dollars", "costs 5 dollars"),
     ],
 )
@@ -656,3 +664,12 @@ def test_interrupted_process_ends_with_one_line(tiny):
     assert (started.returncode, out) == (130, "")
     assert err.splitlines()[-1] == "dynamics: interrupted" and "Traceback" not in err
     assert os.listdir() == ["tiny.toml"]
+
+
+def test_no_formula_of_a_claim_or_a_component_keeps_its_markup():
+    """Words that TeX has commands for are no words of a claim."""
+    texts = [readable(t) for c in claims.catalogue().values() for t in (c.statement, c.because, c.hypotheses)]
+    for room in catalogue.ROOMS:
+        texts += [readable(inspect.getdoc(member) or "") for member in catalogue.members(room).values()]
+    for text in texts:
+        assert not re.search(r"\\[a-zA-Z]|frac|sqrt[a-z0-9]|begin[a-z]*matrix|\$", text), text
