@@ -70,3 +70,4 @@ def setup(app):
     app.connect("autodoc-process-docstring", hooks.convert_docstring, priority=400)
     app.connect("missing-reference", hooks.not_public)
     app.connect("include-read", hooks.convert_links)
+    app.connect("build-finished", hooks.repair_links_back)

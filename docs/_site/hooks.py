@@ -26,6 +26,27 @@ def not_public(app: Any, env: Any, node: Any, content: Any) -> Any:
         return None
 
 
+def repair_links_back(app: Any, exception: Exception | None) -> None:
+    """Links from source code to the reference: Sphinx names the object by the module that was documented last.
+
+    An object is on a page of its name, whose anchors begin with it.
+    """
+    if exception is None and app.builder.format == "html":
+        for path in (pathlib.Path(app.outdir) / "_modules").rglob("*.html"):
+            text = path.read_text(encoding="utf-8")
+            path.write_text(_LINK_BACK.sub(_to_the_name_of_the_page, text), encoding="utf-8")
+
+
+_LINK_BACK = re.compile(r'(?<=generated/api/)([\w.]+)\.html#([\w.]+)(?=")')
+
+
+def _to_the_name_of_the_page(match: re.Match) -> str:
+    page, anchor = match.groups()
+    name = page.rpartition(".")[2]
+    member = anchor.partition(f".{name}.")[2]
+    return f"{page}.html#{page}{'.' if member else ''}{member}"
+
+
 # Documents of the repository that are, or are parts of, pages here.
 PAGES = {
     "README.md": "/index",
