@@ -140,7 +140,7 @@ def eigenvalue_path(parameters: Any, eigenvalues: Any, kind: str, name: str = "p
     boundary = boundary_of(kind)
     plane.window(axes, eigenvalues[np.isfinite(eigenvalues)], boundary, 0.1)
     plane.shade_stable_side(axes, boundary)
-    plane.draw_boundary(axes, boundary, style.VERMILLION, 1.4, 4)
+    plane.draw_boundary(axes, boundary, style.INK, 1.4, 2)
     shown = None
     for column in eigenvalues.T:
         axes.plot(column.real, column.imag, color=style.FAINT, linewidth=0.8, zorder=2)
@@ -171,6 +171,6 @@ def eigenvalue_path(parameters: Any, eigenvalues: Any, kind: str, name: str = "p
         f"Eigenvalues of the {kind} over {name}",
         f"{eigenvalues.shape[1]} eigenvalues, {name} from {parameters[0]:.4g} to {parameters[-1]:.4g}",
     )
-    handles += [style.line(boundary.name, style.VERMILLION), plane.stable_side_entry()]
+    handles += [style.line(boundary.name, style.INK), plane.stable_side_entry()]
     style.legend_below(figure, handles)
     return figure

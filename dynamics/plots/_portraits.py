@@ -1,5 +1,7 @@
 """Planar games: the vector field, trajectories over it, and the equilibrium."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,6 +10,7 @@ from dynamics.plots import _style as style
 from dynamics.studies.results import Portrait, Results
 
 MOST_PANELS = 30
+TURNS = 6  # of a path around the equilibrium that are drawn in full, as is the last one; those between are faint
 
 
 def phase_portraits(results: Results) -> Figure:
@@ -25,7 +28,7 @@ def phase_portraits(results: Results) -> Figure:
     rows, columns = style.grid_of_panels(len(shown), 2 if len(shown) == 4 else 3)
     figure = style.Picture(max(3.7 * columns, 5.5), 1.3 + 3.85 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    colours = _colours(shown)
+    colours = _colours(shown, style.unique(cell.method for cell in results.cells))
     for axes, portrait in zip(panels, shown, strict=False):
         _draw(axes, portrait, colours)
     for axes in panels[len(shown) :]:
@@ -53,13 +56,32 @@ def phase_portrait(portrait: Portrait) -> Figure:
     return figure
 
 
-def _colours(portraits: tuple[Portrait, ...]) -> dict[str, tuple[str, str]]:
-    """A colour and a line style per label, the same in all panels."""
+def _colours(portraits: Sequence[Portrait], methods: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
+    """A colour and a line style per label: a method has one colour, as in the other pictures; flows are dashed."""
     labels = style.unique(label for portrait in portraits for label, _ in portrait.trajectories)
+    places = {name: i for i, name in enumerate(style.unique([*methods, *map(_method, labels)]))}
     size = len(style.SERIES)
-    return {
-        label: (style.SERIES[i % size], style.LINES[(i // size) % len(style.LINES)]) for i, label in enumerate(labels)
-    }
+    looks = {}
+    for label in labels:
+        cycle, place = divmod(places[_method(label)], size)
+        dashes = style.LINES[(2 * cycle + label.endswith(" (flow)")) % len(style.LINES)]
+        looks[label] = (style.SERIES[place], dashes)
+    return looks
+
+
+def _method(label: str) -> str:
+    """The method of a trajectory, as map or as flow."""
+    return label.removesuffix(" (map)").removesuffix(" (flow)")
+
+
+def _stretches(points: np.ndarray, centre: np.ndarray) -> list[tuple[np.ndarray, bool]]:
+    """A path in parts that are drawn in full or faint: many turns would be a disc over the equilibrium."""
+    angles = np.unwrap(np.arctan2(*(points - centre).T[::-1]))
+    turns = np.abs(angles - angles[0]) / (2 * np.pi)
+    if turns[-1] <= TURNS + 2:
+        return [(points, True)]
+    first, last = int(np.argmax(turns > TURNS)), int(np.argmax(turns > turns[-1] - 1))
+    return [(points[: first + 1], True), (points[first : last + 1], False), (points[last:], True)]
 
 
 def _draw(axes: Axes, portrait: Portrait, colours: dict[str, tuple[str, str]], titled: bool = True) -> None:
@@ -80,7 +102,9 @@ def _draw(axes: Axes, portrait: Portrait, colours: dict[str, tuple[str, str]], t
         # What lies far outside would only make the renderer stumble.
         far = 50 * max(np.ptp(x), np.ptp(y))
         points = np.clip(points, [x[0] - far, y[0] - far], [x[-1] + far, y[-1] + far])
-        axes.plot(*points.T, color=colour, linestyle=dashes, linewidth=1.1, zorder=3)
+        for part, full in _stretches(points, np.asarray(portrait.equilibrium, float)):
+            look = {"linestyle": dashes, "linewidth": 1.1, "zorder": 3} if full else {"linewidth": 0.5, "alpha": 0.22}
+            axes.plot(*part.T, color=colour, **look)
         axes.plot(*points[0], marker="o", color=style.PAPER, markeredgecolor=colour, markersize=5, zorder=4)
         axes.plot(*points[-1], marker="o", color=colour, markeredgecolor=style.PAPER, markersize=4.5, zorder=4)
     axes.plot(

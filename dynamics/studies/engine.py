@@ -59,6 +59,7 @@ NEARBY = 1e-3  # distance from the equilibrium of the second, local run of every
 NEIGHBOURHOOD = 0.05  # distance from it beyond which the local run has left
 CHUNK = 4096  # cells per compiled call
 MOST_POINTS = 10_000  # of a trajectory in a portrait
+FLOW_POINTS = 4_000  # likewise of a flow; few would be polygons
 MOST_PORTRAITS, MOST_PATHS = 6, 6  # of a study that does not say which; paths in each
 MIXED = 16  # cells up to which different games share a program: each game is then computed for every cell
 
@@ -587,6 +588,8 @@ def _portrait(study: Study, title: str, jobs: list[_Job], half_width: float) -> 
             length = _length(job.method, study.data)
             if "steps" in length:
                 length["save_every"] = -(-length["steps"] // MOST_POINTS)
+            else:
+                length["save_every"] = length["until"] / FLOW_POINTS
             run = simulate(job.game, job.method, start, classify=False, **length)
             return jax.vmap(lambda players: ravel_pytree(players)[0])(run.players)
 

@@ -250,3 +250,28 @@ def test_an_inset_shows_the_eigenvalues_around_one():
     few = [dataclasses.replace(kept[0], eigenvalues=np.array([0.9, 0.5]))]
     (axes,) = [axes for axes in plots.spectra(dataclasses.replace(results, cells=tuple(few))).axes if axes.axison]
     assert not axes.child_axes
+
+
+def test_a_method_has_one_colour_and_flows_are_dashed():
+    results = study_samples.small()
+    (portrait,) = results.portraits[:1]
+    path = portrait.trajectories[0][1]
+    labels = ("alternating (map)", "alternating (flow)", "consensus (flow)")
+    portrait = dataclasses.replace(portrait, trajectories=tuple((label, path) for label in labels))
+    looks = [
+        (line.get_color(), line.get_linestyle())
+        for line in plots.phase_portrait(portrait).axes[0].lines
+        if len(line.get_xdata()) > 1
+    ]
+    assert looks == [(style.SERIES[0], "-"), (style.SERIES[0], "--"), (style.SERIES[1], "--")]
+
+
+def test_many_turns_are_faint():
+    (portrait,) = study_samples.small().portraits[:1]
+    angles = np.linspace(0, 40 * np.pi, 4000)  # twenty turns
+    spiral = portrait.equilibrium + np.exp(-angles / 50)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    portrait = dataclasses.replace(portrait, trajectories=(("slow (map)", spiral),))
+    first, middle, last = [line for line in plots.phase_portrait(portrait).axes[0].lines if len(line.get_xdata()) > 1]
+    assert first.get_alpha() is None and last.get_alpha() is None and middle.get_alpha() < 0.3
+    assert len(first.get_xdata()) == pytest.approx(6 / 20 * 4000, abs=5)
+    assert len(last.get_xdata()) == pytest.approx(1 / 20 * 4000, abs=5)

@@ -73,7 +73,7 @@ def optimistic_best(coupling, first, second):
 @claim(
     "bilinear/optimistic-up-to-one",
     r"Optimistic mirror descent converges on $\ell_1 = w_1 w_2$, $\ell_2 = -w_1 w_2$ for rates from 0.3 up to 1.2.",
-    source="Balduzzi et al., Differentiable Game Mechanics, JMLR 2019, section 4.2, as its figure reads",
+    source="Letcher et al., Differentiable Game Mechanics, JMLR 2019, section 4.2, as its figure reads",
     kind="refuted",
     domain=dict(rate=numbers(0.3, 1.2)),
     because="With singular value 1 it diverges above 1/sqrt(3) = 0.577; the range of the figure is that of 1/2.",
