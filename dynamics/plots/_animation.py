@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 
+from dynamics.analysis.stability.boundary import boundary_of
+from dynamics.plots import _plane as plane
 from dynamics.plots import _style as style
 from dynamics.plots._trajectory import MOST_LINES, check_one_run, coordinates, look, shown
 
@@ -224,17 +226,14 @@ def _lines(
 
 
 def _spectrum(axes: Any, spectrum: np.ndarray, discrete: bool) -> Callable[[int], None]:
-    style.dress(axes, "eigenvalues", "real part", "imaginary part", left=True)
-    if discrete:
-        turn = np.linspace(0, 2 * np.pi, 200)
-        axes.plot(np.cos(turn), np.sin(turn), color=style.GREY, linewidth=0.9)
-        axes.set_aspect("equal", adjustable="datalim")
-    else:
-        axes.axvline(0, color=style.GREY, linewidth=0.9)
-    (now,) = axes.plot([], [], "o", color=style.SERIES[2], markersize=4)
+    boundary = boundary_of("map" if discrete else "flow")
     real, imaginary = (shown(part) for part in (np.real(spectrum), np.imag(spectrum)))
-    axes.set_xlim(style.padded([*real.ravel(), *((-1, 1) if discrete else (0,))]))
-    axes.set_ylim(style.padded([*imaginary.ravel(), *((-1, 1) if discrete else (0,))]))
+    finite = np.isfinite(real) & np.isfinite(imaginary)
+    plane.window(axes, real[finite] + 1j * imaginary[finite], boundary, 0.15)
+    plane.shade_stable_side(axes, boundary)
+    plane.draw_boundary(axes, boundary, style.INK, 0.9, 2)
+    style.dress(axes, "eigenvalues", "real part", "imaginary part", left=True)
+    (now,) = axes.plot([], [], "o", color=style.VERMILLION, markersize=5, zorder=3)
 
     def draw(save: int) -> None:
         now.set_data(real[save], imaginary[save])

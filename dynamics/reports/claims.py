@@ -67,7 +67,9 @@ def summary(results: Sequence[Result]) -> str:
     """One line: how many claims, how many held, were refuted, and were not what they announced."""
     count = {verdict: sum(r.verdict == verdict for r in results) for verdict in VERDICTS}
     wrong = [result.claim.identifier for result in ordered(results) if not result.as_expected]
-    text = f"{len(results)} claims: {count['holds']} hold, {count['refuted']} are refuted"
+    claims, hold = ("claim" if len(results) == 1 else "claims"), ("holds" if count["holds"] == 1 else "hold")
+    are = "is" if count["refuted"] == 1 else "are"
+    text = f"{len(results)} {claims}: {count['holds']} {hold}, {count['refuted']} {are} refuted"
     for verdict in VERDICTS[2:]:
         if count[verdict]:
             text += f", {count[verdict]} {verdict}"

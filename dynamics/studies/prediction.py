@@ -52,7 +52,9 @@ def table(cells: Sequence[Judged]) -> Any:
             extent = report.boundary.bound_of(report)
             verdict = Text(str(report.verdict), style=_COLOURS[str(report.verdict)])
             numbers = ((extent, 8), (report.margin, 3), (report.rate, 5), (report.rotation, 5))
-            shown = (f"{number + 0.0:.{digits}g}" for number, digits in numbers)  # -0 is shown as 0
+            # What is not told from 0 is shown as 0, and so is -0.
+            least = report.error if math.isfinite(report.error) else 0.0
+            shown = (f"{0.0 if abs(number) <= least else number:.{digits}g}" for number, digits in numbers)
             grid.add_row(Text(_method(cell)), verdict, *shown, _growth(cell))
         parts += [Text(_heading(group[0]), style="bold"), grid]
     return Group(*parts)

@@ -84,6 +84,10 @@ def test_every_public_name_has_a_page(generated):
         assert declared and all(hasattr(holder, name) for name in declared), module
 
 
+def test_the_citation_is_of_this_version():
+    assert f"version: {dy.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def documented_arguments(function) -> set[str]:
     """The names before the colons of the section `Args` of a docstring."""
     section = re.search(r"^Args:\n((?: +.*\n|\n)*)", f"{inspect.getdoc(function)}\n", re.MULTILINE)
