@@ -308,6 +308,7 @@ def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[CellSpecificatio
     for picture in resolved["draw"]:
         if picture not in PICTURES:
             raise StudyError(f"draw: got {shown(picture)}{nearest(str(picture), PICTURES)}")
+    _check_each(resolved["game"])
     games = _tables(resolved, "game", ("name", "start"), {"label", "each", "constructor"})
     for where, game in games:
         _check_texts(where, game, ("label", "name", "constructor"))
@@ -404,10 +405,26 @@ def _tables(
             raise StudyError(f"{where}: got {shown(table)}; expected a table")
         for name in required:
             if name not in table:
-                raise StudyError(f"{where}.{name}: missing{nearest(name, set(table) - known)}")
+                strange = set(table) - known - {*required}
+                meaning = {"game": GAME_KEYS, "portrait": PORTRAIT_KEYS}[key][name]
+                raise StudyError(f"{where}.{name}: missing{nearest(name, strange) if strange else f'; {meaning}'}")
     if not tables and key != "portrait":
         raise StudyError(f"{key}: expected at least one")
     return tables
+
+
+def _check_each(games: Any) -> None:
+    """What varies under `each` is the objective and the penalty."""
+    several = enumerate(games) if isinstance(games, list) else [("", games)]
+    for number, game in several:
+        each = game.get("each", {}) if isinstance(game, dict) else {}
+        for key in each if isinstance(each, dict) else ():
+            if key not in ("objective", "penalty"):
+                where = f"game.{number}.each".replace("..", ".")
+                raise StudyError(
+                    f"{where}.{key}: only objective and penalty vary there; other values are other tables [[game]], or "
+                    f'numbers of an axis, such as "game.0.{shown(key)[1:-1]}.0" under [axes]'
+                )
 
 
 def _axis(path: str, value: Any) -> tuple[Sequence[Any], Callable[[Any], float]]:

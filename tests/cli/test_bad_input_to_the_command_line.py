@@ -149,6 +149,7 @@ SETTINGS = [
     ("game.0.noise=" + DEEP, ["game.0.noise", "nested"]),
     ("game.0.start=" + "[" * 40 + "]" * 40, ["game.0.start", "nested"]),
     ("game.0.noise=-inf", ["game.0.noise", "-inf", "finite"]),
+    ("game.0.each.start=[[1.0, 1.0]]", ["game.0.each.start", "only objective and penalty vary there", "[axes]"]),
     ("game.0.each.objective=[[]]", ["game.0.each.objective.0", "[]"]),
     ("game.0.each.penalty=[{set=3}]", ["game.0.each.penalty.0.set", "3", "a table"]),
     ("game.0.each.penalty=[{set={name=[]}}]", ["game.0.name", "[]"]),
