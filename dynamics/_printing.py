@@ -10,6 +10,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import wadler_lindig as wl
@@ -103,9 +104,7 @@ def line(value: Any) -> str:
 def _document(most_numbers: float, hide_defaults: bool, digits: int | None, value: Any) -> wl.AbstractDoc | None:
     """What is written in another way than others' objects are; `None` for those."""
     if isinstance(value, (jax.Array, np.ndarray, np.generic)):
-        known = not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended) and is_concrete(
-            value
-        )  # keys are no numbers
+        known = not jnp.issubdtype(value.dtype, jax.dtypes.extended) and is_concrete(value)  # keys are no numbers
         written = known and np.size(value) <= most_numbers and np.asarray(value).dtype.kind in "biufc"
         return wl.TextDoc(_numbers(np.asarray(value), digits)) if written else None
     if isinstance(value, float):

@@ -19,6 +19,7 @@ from dynamics.plots._style import (
 )
 
 LEAST_BAR = 1e-12  # of an error bar: matplotlib refuses what rounding makes negative
+BESIDE = 0.02  # of variants: a share of the axis, of a logarithm where it is one
 
 
 def comparison(
@@ -51,6 +52,7 @@ def comparison(
     down, across = grid_of_panels(len(names), 4)
     figure = Picture(2.9 * across + 0.4, 2.3 * down + 0.9)
     values = means[axis].values
+    geometric, variants = is_geometric(values), means.sizes["variant"]
     for place, name in enumerate(names):
         axes = figure.add_subplot(down, across, place + 1)
         dress(axes, name.replace("_", " "), axis)
@@ -60,10 +62,11 @@ def comparison(
             )
             bars = np.maximum(np.stack([mean - low, high - mean]), LEAST_BAR)
             colour = SERIES[number % len(SERIES)]
-            axes.errorbar(
-                values, mean, bars, color=colour, linewidth=1.4, elinewidth=0.9, capsize=2.5, marker="o", ms=3
-            )
-        if is_geometric(values):
+            # Side by side: of two that are equal one would hide the other.
+            beside = (number - (variants - 1) / 2) * BESIDE
+            at = values * np.exp(beside) if geometric else values + beside * np.ptp(values)
+            axes.errorbar(at, mean, bars, color=colour, linewidth=1.4, elinewidth=0.9, capsize=2.5, marker="o", ms=3)
+        if geometric:
             axes.set_xscale("log")
     handles = [line(str(variant), SERIES[n % len(SERIES)]) for n, variant in enumerate(means["variant"].values)]
     legend_below(figure, handles)

@@ -1,6 +1,7 @@
 """Planar games: the vector field, trajectories over it, and the equilibrium."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -103,7 +104,8 @@ def _draw(axes: Axes, portrait: Portrait, colours: dict[str, tuple[str, str]], t
         far = 50 * max(np.ptp(x), np.ptp(y))
         points = np.clip(points, [x[0] - far, y[0] - far], [x[-1] + far, y[-1] + far])
         for part, full in _stretches(points, np.asarray(portrait.equilibrium, float)):
-            look = {"linestyle": dashes, "linewidth": 1.1, "zorder": 3} if full else {"linewidth": 0.5, "alpha": 0.22}
+            faint: dict[str, Any] = {"linewidth": 0.5, "alpha": 0.22}
+            look = {"linestyle": dashes, "linewidth": 1.1, "zorder": 3} if full else faint
             axes.plot(*part.T, color=colour, **look)
         axes.plot(*points[0], marker="o", color=style.PAPER, markeredgecolor=colour, markersize=5, zorder=4)
         axes.plot(*points[-1], marker="o", color=colour, markeredgecolor=style.PAPER, markersize=4.5, zorder=4)

@@ -15,7 +15,7 @@ from dynamics.studies.results import Results
 
 MOST_GAMES = 30
 SHAPES = ("o", "s", "^", "D")  # after all colours, the next one
-FILLED = {"stable": "full", "unstable": "none", "marginal": "bottom", "neutral": "left"}
+FILLED: dict[str, Any] = {"stable": "full", "unstable": "none", "marginal": "bottom", "neutral": "left"}
 _OF_VERDICTS = "#8A9097"  # of the marks in the legend that are no method's
 ROOM_IN_INSET = 0.15  # half the width of an inset, in units of the plane
 CROWDED = 12  # from so many eigenvalues within the inset there is one
@@ -88,7 +88,7 @@ Marked = tuple[np.ndarray, str, str, str]
 
 
 def _draw(axes: Axes, boundary: Boundary, sets: Sequence[Marked], size: float = 4.2, inset: bool = False) -> None:
-    values = np.concatenate([np.asarray(entry[0], complex).ravel() for entry in sets] or [np.zeros(0, complex)])
+    values: Any = np.concatenate([np.asarray(entry[0], complex).ravel() for entry in sets] or [np.zeros(0, complex)])
     finite = values[np.isfinite(values)]
     near = _near(finite, boundary)
     plane.window(axes, finite[near], boundary, 0.12)
@@ -109,15 +109,20 @@ def _marks(axes: Axes, boundary: Boundary, sets: Sequence[Marked], size: float) 
     plane.shade_stable_side(axes, boundary)
     plane.draw_boundary(axes, boundary, style.INK, 1.0, 2)
     for eigenvalues, verdict, colour, shape in sets:
-        points = np.asarray(eigenvalues, complex).ravel()
+        points: Any = np.asarray(eigenvalues, complex).ravel()
         points = points[np.isfinite(points) & (np.abs(points) <= 1e6 * max(1, plane.size(axes)))]
-        mark = {"marker": shape, "markersize": size, "fillstyle": FILLED[verdict], "markerfacecoloralt": style.PAPER}
+        mark: dict[str, Any] = {
+            "marker": shape,
+            "markersize": size,
+            "fillstyle": FILLED[verdict],
+            "markerfacecoloralt": style.PAPER,
+        }
         axes.plot(
             points.real, points.imag, linestyle="", color=colour, markeredgewidth=0.9, alpha=0.9, zorder=3, **mark
         )
 
 
-def _inset(axes: Axes, boundary: Boundary, sets: Sequence[Marked], values: np.ndarray) -> None:
+def _inset(axes: Axes, boundary: Boundary, sets: Sequence[Marked], values: Any) -> None:
     """The neighbourhood of the point between growth and decay, in a free corner, where many eigenvalues are there."""
     (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     half = min(ROOM_IN_INSET, (high - low) / 8)
