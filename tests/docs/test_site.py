@@ -85,7 +85,7 @@ def test_every_public_name_has_a_page(generated):
 
 
 def test_the_citation_is_of_this_version():
-    assert f"version: {dy.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"version: {dy.__version__}\n" in (ROOT / "docs" / "CITATION.cff").read_text()
 
 
 def documented_arguments(function) -> set[str]:
