@@ -45,6 +45,8 @@ class Comparison(Titled):
         settings: the arguments that made it, by name.
         illustrated: a variant, of particles in the plane, whose way with the first seed the report shows; or `None`.
         published: values from the literature, by measure and variant, which the picture shows beside the means.
+        numbers: by variant, what its function gets besides the settings and the seed. Variants that differ by nothing
+            else have one function, and one compiled program serves them.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Comparison(Titled):
     settings: Mapping[str, Any]
     illustrated: str | None = None
     published: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    numbers: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def run(self, store: str | os.PathLike | None = None, progress: Any = False) -> "xr.Dataset":
         """Train all of them, and measure each.
@@ -80,10 +83,12 @@ class Comparison(Titled):
         axes: dict[str, Any] = dict(self.axes) | {SEED: ensembles.seeds(self.seeds)}
         options: dict[str, Any] = {"steps": self.steps, "key": self.key, "predict": False, "progress": progress}
         parts: list[xr.Dataset] = []
-        for number, build in enumerate(self.variants.values()):
-            kept = None if store is None else Path(store) / f"variant-{number}"
-            dataset = ensembles.sweep(build, axes, store=kept, **options)
-            parts.append(dataset[["outcome", "residual"]].assign(self._measured(build, dataset)))
+        for place, (name, build) in enumerate(self.variants.items()):
+            kept = None if store is None else Path(store) / f"variant-{place}"
+            numbers = dict(self.numbers.get(name, {}))
+            dataset = ensembles.sweep(build, axes | numbers, store=kept, **options)
+            measured = self._measured(build, dataset, numbers)
+            parts.append(dataset[["outcome", "residual"]].drop_vars(numbers, errors="ignore").assign(measured))
         names = xr.Variable(VARIANT, list(self.variants))
         return xr.concat(parts, names, combine_attrs="override")
 
@@ -95,7 +100,8 @@ class Comparison(Titled):
         """
         if self.illustrated is None:
             raise ValueError(f"the comparison {self.name!r} illustrates no variant; expected one that does")
-        settings = {name: values[0] for name, values in self.axes.items()}
+        settings: dict[str, Any] = {name: values[0] for name, values in self.axes.items()}
+        settings |= self.numbers.get(self.illustrated, {})
         game, update, start = self.variants[self.illustrated](**settings, seed=jax.random.key(0))
         assert start is not None
         every = max(1, self.steps // saves)
@@ -116,13 +122,15 @@ class Comparison(Titled):
                 columns |= {str(name) + end: (names, column) for end, column in zip(ENDS, ends, strict=True)}
         return dataset.drop_vars(list(dataset.data_vars)).drop_dims(SEED).assign(columns)
 
-    def _measured(self, build: Callable[..., Built], dataset: "xr.Dataset") -> dict[str, Any]:
+    def _measured(
+        self, build: Callable[..., Built], dataset: "xr.Dataset", numbers: Mapping[str, float]
+    ) -> dict[str, Any]:
         names, shape = [str(name) for name in dataset["outcome"].dims], dataset["outcome"].shape
         columns: dict[str, np.ndarray] = {}
         for place in np.ndindex(shape):
             cell = dict(zip(names, place, strict=True))
             values = {name: dataset[name].values[number] for name, number in cell.items()}
-            game, _, start = build(**values | {SEED: jax.random.key(int(values[SEED]))})
+            game, _, start = build(**numbers | values | {SEED: jax.random.key(int(values[SEED]))})
             assert start is not None  # `dynamics.sweep` has refused it
             for name, number in self.measures(game, start, players_of(dataset, start, **cell)).items():
                 columns.setdefault(name, np.full(shape, np.nan))[place] = number

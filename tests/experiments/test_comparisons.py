@@ -10,16 +10,32 @@ import numpy as np
 import pytest
 import scipy.stats
 import xarray as xr
+from compilations import compiled
 
 import dynamics as dy
 from dynamics import cli, experiments, plots
+from dynamics._compiling import quick_jit
 from dynamics.experiments import Comparison, mean_and_error
+from dynamics.experiments.gap_aware import small_gan
 from dynamics.experiments.r3gan import PENALTIES
 from dynamics.experiments.r3gan import findings as findings_of_penalties
 from dynamics.experiments.rings import findings
 from dynamics.reports import comparisons as report
 
 RATES = np.array([0.05, 0.1])
+R3GAN = {
+    f"{loss}, {penalty}": (objective, kinds)
+    for loss, objective in (
+        ("relativistic", dy.objectives.RelativisticPaired(all_pairs=False)),
+        ("non-saturating", dy.objectives.NonSaturating()),
+    )
+    for penalty, kinds in (
+        ("none", ()),
+        ("R1", (dy.penalties.R1,)),
+        ("R2", (dy.penalties.R2,)),
+        ("R1 and R2", (dy.penalties.R1, dy.penalties.R2)),
+    )
+}
 SMALL = {
     "gap-aware": {"seeds": 2, "rates": 2, "steps": 3, "width": 3, "batch_size": 4},
     "rotation": {"seeds": 2, "steps": 3, "width": 2},
@@ -185,6 +201,45 @@ def test_r3gan_compares_pairs_of_one_weight_and_seed():
     assert lines[1].startswith("relativistic, R1: 50%") and "at the weight 0.1" in lines[1]
     assert "R1 alone" in lines[4] and "0.50" in lines[4] and lines[4].endswith("both help.")
     assert "R2 alone" in lines[5] and "1.00" in lines[5] and len(lines) == 6
+
+
+@pytest.mark.slow_cases(*(case for case in R3GAN if case not in ("relativistic, R1", "non-saturating, none")))
+@pytest.mark.parametrize("case", R3GAN)
+def test_r3gan_is_one_program_of_which_losses_and_penalties_are_numbers(case):
+    """A GAN with the numbers of a variant has the field of one with that loss and those penalties alone."""
+    comparison = experiments.r3gan(width=3, batch_size=4)
+    assert list(comparison.variants) == list(R3GAN) and len(set(comparison.variants.values())) == 1
+    seed, key, weight = jax.random.key(1), jax.random.key(2), 0.3
+    data = dy.distributions.ring(8, std=0.05, batch_size=4)
+    objective, kinds = R3GAN[case]
+    game, _, players = comparison.variants[case](weight=weight, seed=seed, **comparison.numbers[case])
+    alone = dy.penalties.Sum(*(kind(weight) for kind in kinds))
+    plain, same = small_gan(seed, data, objective, alone, width=3, batch_size=4)
+    for a, b in zip(*map(jax.tree.leaves, (players, same)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    fields = [quick_jit(lambda players, game=game: game.field(players, key))(players) for game in (game, plain)]
+    for a, b in zip(*map(jax.tree.leaves, fields), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+
+
+def test_variants_that_differ_by_numbers_share_a_program():
+    """Two factors of a step: as many compilations as for one, and what each of them gives alone."""
+
+    def turned(rate, seed, factor):
+        return build(rate * factor, seed, lambda first, second, _: dy.updates.Simultaneous(first, second))
+
+    factors = {"once": {"factor": 1.0}, "twice": {"factor": 2.0}}
+    options = {"variants": dict.fromkeys(factors, turned), "numbers": factors, "steps": 10}
+    both = dataclasses.replace(small(), **options)
+    one = dataclasses.replace(both, variants={"once": turned})
+    one.run()  # whatever is compiled for a comparison of any kind
+    with compiled() as counted:
+        dataset = both.run()
+    assert counted.count == 0
+    growth = np.stack([np.hypot(1, factor * RATES) for factor in (1, 2)]) ** 10
+    expected = np.broadcast_to(growth[..., None], (2, 2, 3))
+    np.testing.assert_allclose(dataset["distance"].transpose("variant", "rate", "seed"), expected, rtol=1e-12)
+    assert set(dataset.coords) == {"variant", "rate", "seed"}
 
 
 def test_rings_claims_only_what_the_bars_allow():
