@@ -283,11 +283,21 @@ def planted(random, size):
     return change @ matrix @ np.linalg.inv(change), values
 
 
-def failures(count, seed):
+def within(count, minutes):
+    """The numbers below `count`, as many as so many minutes of CPU time are enough for."""
+    begin = time.process_time()
+    for number in range(count):
+        if time.process_time() - begin > 60 * minutes:
+            return
+        yield number
+
+
+def failures(count, seed, minutes=np.inf):
     """Undetected failures over random matrices: errors that are not admitted, bounds that are none."""
     random = np.random.default_rng(seed)
-    wrong = above = missed = 0
-    for number in range(count):
+    wrong = above = missed = done = 0
+    for number in within(count, minutes):
+        done += 1
         matrix, truth = planted(random, int(random.choice([40, 120])))
         dtype = [np.float32, np.float64][number % 2]
         # What rounds the matrix moves its eigenvalues: the truth is that of the matrix as it is given.
@@ -312,7 +322,7 @@ def failures(count, seed):
         else:  # then the bound has to show that something is missing
             above += bool(bound.value < np.max(np.abs(order[: len(pairs.values)])) * 0.99)
     return dict(
-        matrices=count, seed=seed, errors_not_admitted=wrong, bounds_that_are_none=above, incomplete_sets=missed
+        matrices=done, seed=seed, errors_not_admitted=wrong, bounds_that_are_none=above, incomplete_sets=missed
     )
 
 
@@ -328,11 +338,12 @@ def strip(random, size):
     return change @ scipy.linalg.block_diag(*blocks) @ np.linalg.inv(change)
 
 
-def failures_of_flows(count, seed):
+def failures_of_flows(count, seed, minutes=np.inf):
     """Likewise for flows; the box is that of a short Arnoldi run, or a wrong one."""
     random = np.random.default_rng(seed)
-    wrong = above = missed = 0
-    for number in range(count):
+    wrong = above = missed = done = 0
+    for number in within(count, minutes):
+        done += 1
         dtype = [np.float32, np.float64][number % 2]
         matrix = strip(random, 60).astype(dtype)
         truth = scipy.linalg.eigvals(matrix.astype(float))
@@ -357,7 +368,7 @@ def failures_of_flows(count, seed):
             wrong += bool(np.min(np.abs(truth - value)) > error) and bool(pairs.converged[place])
         missed += not np.allclose(pairs.values.real, truth[: len(pairs.values)].real, atol=2e-3)
     return dict(
-        matrices=count, seed=seed, errors_not_admitted=wrong, bounds_that_are_none=above, incomplete_sets=missed
+        matrices=done, seed=seed, errors_not_admitted=wrong, bounds_that_are_none=above, incomplete_sets=missed
     )
 
 
@@ -416,7 +427,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--matrices", type=int, default=1000)
+    parser.add_argument("--matrices", type=int, default=1000, help="of maps, and of flows")
+    parser.add_argument("--minutes", type=float, default=np.inf, help="of CPU time for these matrices at most")
+    parser.add_argument("--seed", type=int, default=0, help="of these matrices")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--write", action="store_true", help="write the tables into README.md")
     parser.add_argument("--width", type=int, help=argparse.SUPPRESS)
@@ -451,7 +464,10 @@ def main():
                 _save(options.out, result)
         if "failures" in parts:
             count = 20 if options.quick else options.matrices
-            result["failures"] = dict(maps=failures(count, 0), flows=failures_of_flows(count // 4, 0))
+            result["failures"] = {}
+            for kind, judge, share in (("maps", failures, 0.4), ("flows", failures_of_flows, 0.6)):
+                result["failures"][kind] = judge(count, options.seed, share * options.minutes)
+                _save(options.out, result)
             print(json.dumps(result["failures"]))
     result["load"][1] = os.getloadavg()[0]
     _save(options.out, result)

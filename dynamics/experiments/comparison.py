@@ -137,8 +137,10 @@ class Comparison(Titled):
         return {name: (names, column) for name, column in columns.items()}
 
 
-def mean_and_error(values: np.ndarray, share: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over the last axis, and the ends of its interval of 95 %.
+def mean_and_error(
+    values: np.ndarray, share: bool = False, confidence: float = CONFIDENCE
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over the last axis, and the ends of its interval, of 95 % by default.
 
     Of a number: mean and Student's t times the standard error. Of a share (values 0 and 1): Wilson's score interval,
     which is right for shares near 0 and 1 as well.
@@ -147,6 +149,7 @@ def mean_and_error(values: np.ndarray, share: bool = False) -> tuple[np.ndarray,
     Args:
         values: shape (..., seeds); NaN counts as not there.
         share: whether they are yes or no.
+        confidence: of the interval, between 0 and 1; of n intervals that are to hold together, 1 - (1 - 0.95) / n.
 
     >>> mean, low, high = mean_and_error(np.array([1.0, 1.0, 0.0, 1.0]), share=True)
     >>> round(float(mean), 2), round(float(low), 3), round(float(high), 3)
@@ -158,10 +161,10 @@ def mean_and_error(values: np.ndarray, share: bool = False) -> tuple[np.ndarray,
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = total / count
         if share:
-            z = scipy.special.ndtri((1 + CONFIDENCE) / 2)
+            z = scipy.special.ndtri((1 + confidence) / 2)
             middle = (mean + z**2 / (2 * count)) / (1 + z**2 / count)
             half = z / (1 + z**2 / count) * np.sqrt(mean * (1 - mean) / count + z**2 / (4 * count**2))
             return mean, middle - half, middle + half
         spread = np.where(there, (values - mean[..., None]) ** 2, 0).sum(axis=-1) / (count - 1)
-        half = scipy.special.stdtrit(np.maximum(count - 1, 1), (1 + CONFIDENCE) / 2) * np.sqrt(spread / count)
+        half = scipy.special.stdtrit(np.maximum(count - 1, 1), (1 + confidence) / 2) * np.sqrt(spread / count)
         return mean, mean - half, mean + half

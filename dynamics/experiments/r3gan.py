@@ -11,7 +11,7 @@ import dynamics.distributions as distributions
 import dynamics.objectives as objectives
 import dynamics.penalties as penalties
 from dynamics._keys import key_of
-from dynamics.experiments.comparison import SEED, VARIANT, Comparison, mean_and_error
+from dynamics.experiments.comparison import CONFIDENCE, SEED, VARIANT, Comparison, mean_and_error
 from dynamics.experiments.gap_aware import MODES, SPREAD, coverage, small_gan
 from dynamics.experiments.survey import Chosen
 from dynamics.game import Game, Players
@@ -88,30 +88,33 @@ def r3gan(
 
 
 def findings(dataset: "xr.Dataset") -> list[str]:
-    """What the numbers say: successes of each kind, and what one penalty does beside two, in pairs of seeds."""
+    """What the numbers say: successes of each kind, and what one penalty does beside two, seed by seed."""
     lines, success = [], {}
     for name in map(str, dataset[VARIANT].values):
         chosen = dataset.sel(variant=name)
         success[name] = chosen["success"].transpose("weight", SEED).values
-        best = int(np.argmax(success[name].mean(axis=1)))
-        if name.endswith("none"):  # the weight is of nothing: one set of seeds
-            success[name], best = success[name][:1], 0
-        share, low, high = mean_and_error(success[name][best], share=True)
-        at = "" if name.endswith("none") else f" at the weight {float(chosen['weight'][best]):.2g}"
-        modes = chosen["modes"].transpose("weight", SEED).values[best].mean()
+        modes = chosen["modes"].transpose("weight", SEED).values
+        if name.endswith("none"):  # the weight is of nothing: the same networks with other batches
+            share, low, high = mean_and_error(success[name].ravel(), share=True)
+            said = f"{share:.0%} ({low:.0%} to {high:.0%}) of {success[name].size} trainings succeed"
+        else:
+            shares = zip(chosen["weight"].values, *mean_and_error(success[name], share=True), strict=True)
+            each = ", ".join(f"{share:.0%} ({low:.0%} to {high:.0%}) at {w:.2g}" for w, share, low, high in shares)
+            said = f"of {success[name].shape[1]} trainings succeed, by weight, {each}"
+        lines.append(f"{name}: {said}; {modes.mean():.1f} modes on average.")
+    pairs = [
+        (loss, other, success[f"{loss}, R1 and R2"] - success[f"{loss}, {other}"])
+        for loss in LOSSES
+        for other in ("R1", "R2")
+        if {f"{loss}, R1 and R2", f"{loss}, {other}"} <= set(success)
+    ]
+    for loss, other, differences in pairs:
+        # Trainings of one seed begin with the same networks, and count once; all intervals are to hold together.
+        confidence = 1 - (1 - CONFIDENCE) / len(pairs)
+        mean, low, high = mean_and_error(differences.mean(axis=0), confidence=confidence)
+        said = "both help" if low > 0 else "both harm" if high < 0 else "no difference can be seen"
         lines.append(
-            f"{name}: {share:.0%} of the trainings succeed ({low:.0%} to {high:.0%}){at}, {modes:.1f} modes on average."
+            f"{loss}, share of success with both penalties less that with {other} alone, mean over the weights seed by "
+            f"seed: {mean:.2f} (between {low:.2f} and {high:.2f}, all such lines together with 95 %): {said}."
         )
-    for loss in LOSSES:
-        both = success.get(f"{loss}, R1 and R2")
-        for other in ("R1", "R2"):
-            alone = success.get(f"{loss}, {other}")
-            if both is None or alone is None:
-                continue
-            mean, low, high = mean_and_error((both - alone).ravel())
-            said = "both help" if low > 0 else "both harm" if high < 0 else "no difference can be seen"
-            lines.append(
-                f"{loss}, share of success with both penalties less that with {other} alone, of pairs with one weight "
-                f"and one seed: {mean:.2f} (between {low:.2f} and {high:.2f} with 95 %): {said}."
-            )
     return lines

@@ -16,6 +16,7 @@ import dynamics as dy
 from dynamics import cli, experiments, plots
 from dynamics._compiling import quick_jit
 from dynamics.experiments import Comparison, mean_and_error
+from dynamics.experiments.gap_aware import findings as findings_of_rates
 from dynamics.experiments.gap_aware import small_gan
 from dynamics.experiments.r3gan import PENALTIES
 from dynamics.experiments.r3gan import findings as findings_of_penalties
@@ -187,20 +188,24 @@ def test_small_ones_at_the_command_line(name, tmp_path, capsys, monkeypatch):
     assert cli.main([*arguments, "--store", "elsewhere"]) == 2
 
 
-def test_r3gan_compares_pairs_of_one_weight_and_seed():
+def test_r3gan_compares_penalties_seed_by_seed():
     """All succeed with both penalties, half with R1 alone, none with R2 alone; what is not there is left out."""
     names = [f"relativistic, {penalty}" for penalty in PENALTIES]
     success = np.zeros((4, 2, 8))
-    success[0, 0], success[1, :, ::2], success[3] = 1.0, 1.0, 1.0  # without a penalty the weight is of nothing
+    success[0, 0], success[1, :, ::2], success[3] = 1.0, 1.0, 1.0  # without a penalty all trainings are of one kind
     dims = ("variant", "weight", "seed")
     dataset = xr.Dataset(
         {"success": (dims, success), "modes": (dims, 8 * success)}, {"variant": names, "weight": [0.1, 1.0]}
     )
     lines = findings_of_penalties(dataset)
-    assert lines[0].startswith("relativistic, none: 100% of the trainings succeed (68% to 100%), 8.0 modes")
-    assert lines[1].startswith("relativistic, R1: 50%") and "at the weight 0.1" in lines[1]
-    assert "R1 alone" in lines[4] and "0.50" in lines[4] and lines[4].endswith("both help.")
-    assert "R2 alone" in lines[5] and "1.00" in lines[5] and len(lines) == 6
+    assert lines[0].startswith("relativistic, none: 50% (28% to 72%) of 16 trainings succeed; 4.0 modes")
+    assert lines[1].startswith("relativistic, R1: of 8 trainings succeed, by weight, 50% (22% to 78%) at 0.1, 50%")
+    assert "R1 alone" in lines[4] and " 0.50 " in lines[4]
+    # Eight seeds, half of them better: Student's t of 97.5 %, two such lines together being right with 95 %.
+    error = scipy.stats.t.ppf(1 - 0.025 / 2, 7) * np.std([0, 1] * 4, ddof=1) / np.sqrt(8)
+    assert f"between {0.5 - error:.2f} and {0.5 + error:.2f}" in lines[4] and 0.5 - error < 0
+    assert lines[4].endswith("no difference can be seen.")
+    assert "R2 alone" in lines[5] and " 1.00 " in lines[5] and lines[5].endswith("both help.") and len(lines) == 6
 
 
 @pytest.mark.slow_cases(*(case for case in R3GAN if case not in ("relativistic, R1", "non-saturating, none")))
@@ -240,6 +245,19 @@ def test_variants_that_differ_by_numbers_share_a_program():
     expected = np.broadcast_to(growth[..., None], (2, 2, 3))
     np.testing.assert_allclose(dataset["distance"].transpose("variant", "rate", "seed"), expected, rtol=1e-12)
     assert set(dataset.coords) == {"variant", "rate", "seed"}
+
+
+def test_gap_aware_compares_schedules_seed_by_seed():
+    """The schedule helps every other of eight seeds, at all rates alike: eight differences, not sixteen."""
+    success = np.zeros((2, 2, 8))
+    success[1, :, ::2] = 1.0
+    dims = ("variant", "rate", "seed")
+    columns = {name: (dims, success) for name in ("success", "modes", "high_quality", "failed")}
+    dataset = xr.Dataset(columns, {"variant": ["fixed", "gap-aware"], "rate": [0.1, 1.0]})
+    lines = findings_of_rates(dataset)
+    error = scipy.stats.t.ppf(1 - 0.05 / 6, 7) * np.std([0, 1] * 4, ddof=1) / np.sqrt(8)
+    assert f"0.5 (between {0.5 - error:.3g} and {0.5 + error:.3g}, the three together with 95 %)" in lines[2]
+    assert 0.5 - error < 0 and "no difference can be seen" in lines[2] and len(lines) == 5
 
 
 def test_rings_claims_only_what_the_bars_allow():
