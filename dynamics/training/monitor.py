@@ -69,6 +69,7 @@ class Reading(Described):
         changes: what other rates would do, where a warning asked for it.
         warnings: what somebody should know, a sentence each, with the numbers behind it.
         seconds: how long gradients, spectrum and changes took.
+        products: with the Jacobian, that spectrum and changes took.
     """
 
     step: int
@@ -86,6 +87,7 @@ class Reading(Described):
     changes: tuple[Change, ...]
     warnings: tuple[str, ...]
     seconds: dict[str, float]
+    products: int
 
     def describe(self) -> str:
         """The reading as text."""
@@ -111,8 +113,11 @@ class Monitor(Described):
 
     Args:
         game, update: what is trained, e.g. the first two results of `dynamics.from_step`.
-        leading: how many eigenvalues of the step's Jacobian are followed; 0: none, which costs about as much as three
-            to five steps of training per reading.
+        leading: how many eigenvalues of the step's Jacobian are followed. 0: none, the cheap mode: a reading takes the
+            arithmetic of about three steps, so that with `every=100` it is less than 5 % of a training's time. With
+            eigenvalues a reading takes some hundred products, each of two to three steps; `benchmarks/spectra.py
+            --parts monitor` measures both. There is no mode between: with fewer products, or from the vectors of the
+            reading before alone, the outermost eigenvalue was missed without a sign in the residuals.
         every: steps between readings; other calls return at once.
         key: for minibatches; reading t uses `fold_in(key, t)`. `None`: exact expectations.
         advise: whether a warning says what half the rate of each player would change, which takes as many spectra as
@@ -150,6 +155,8 @@ class Monitor(Described):
         self.game, self.update = game, for_game(game, update)
         self.leading, self.every = as_whole("leading", leading, 0), as_whole("every", every)
         self.key, self.advise = key, advise
+        self._ideal = _ideal(game)
+        self._cast: tuple[Any, tuple[Game, Update]] | None = None
         self.readings: list[Reading] = []
         self._vectors, self._tracks = np.zeros((0, 0), complex), ()
         self._next_track = 0
@@ -180,29 +187,36 @@ class Monitor(Described):
             state = state if isinstance(state, State) else update.split(state)
         if not isinstance(state, State):
             raise TypeError(f"state is {described(state)}; expected a State, e.g. update.init(game, players)")
-        key = None if self.key is None else jax.random.fold_in(self.key, step)
-        dtype = _trees.float_dtype(state.players)
-        game, update = _trees.cast((self.game, update), dtype)
-        reading = self._read(step, game, update, state, key)
+        game, update = self._of_type(update, _trees.float_dtype(state.players))
+        reading = self._read(step, game, update, state)
         self.readings.append(reading)
         return reading
 
-    def _read(self, step: int, game: Game, update: Update, state: State, key: PRNGKeyArray | None) -> Reading:
+    def _of_type(self, update: Update, dtype: Any) -> tuple[Game, Update]:
+        """Game and update in the players' type; those of the reading before where they are the same."""
+        if update is not self.update:
+            return _trees.cast((self.game, update), dtype)
+        if self._cast is None or self._cast[0] != dtype:
+            self._cast = dtype, _trees.cast((self.game, update), dtype)
+        return self._cast[1]
+
+    def _read(self, step: int, game: Game, update: Update, state: State) -> Reading:
         began = time.perf_counter()
-        numbers = jax.device_get(_measured(game, update, state, key))
+        numbers = jax.device_get(_measured(game, update, state, self.key, np.uint32(step)))
         gradients, steps, sizes, alignment, losses = (np.asarray(value, float) for value in numbers)
-        ideal = _ideal(game)
+        ideal = self._ideal
         seconds = {"gradients": time.perf_counter() - began, "spectrum": 0.0, "changes": 0.0}
-        report, changes, tracks = None, (), ()
+        report, changes, tracks, products = None, (), (), 0
         finite = bool(np.isfinite(steps).all() and np.isfinite(gradients).all())
         if self.leading and finite:
             began = time.perf_counter()
+            key = None if self.key is None else jax.random.fold_in(self.key, step)
             report = self._spectrum(game, update, state, key)
             tracks = self._tracked(report)
             seconds["spectrum"] = time.perf_counter() - began
             if self.advise and _doubtful(report):
                 began = time.perf_counter()
-                changes = self._changes(game, update, state, key, report)
+                changes, products = self._changes(game, update, state, key, report)
                 seconds["changes"] = time.perf_counter() - began
         outermost = complex("nan") if report is None else complex(report.eigenvalues[0])
         counts = np.array([_trees.size(player) for player in state.players])
@@ -223,6 +237,7 @@ class Monitor(Described):
             changes=changes,
             warnings=tuple(_warnings(ideal, gradients, steps, counts, losses, report, changes)),
             seconds=seconds,
+            products=products + (0 if report is None else report.products),
         )
 
     def _spectrum(
@@ -243,20 +258,21 @@ class Monitor(Described):
             # From these vectors alone the solver would not see what they have no part in.
             random = np.random.default_rng(0).standard_normal(near.shape[1])
             start = near.real.sum(axis=0) + random / np.linalg.norm(random)
-        leading = Leading(count, bound=0, conditions=False, start=start)
+        leading = Leading(count, bound=0, conditions=False, start=start, quotients=False)
         return stability(game, update, state, key=key, leading=leading)  # pyright: ignore[reportReturnType]
 
     def _changes(
         self, game: Game, update: Update, state: State, key: PRNGKeyArray | None, report: LeadingStability
-    ) -> tuple[Change, ...]:
-        """The spectrum with half the rate of each player."""
+    ) -> tuple[tuple[Change, ...], int]:
+        """The spectrum with half the rate of each player, and how many products that took."""
         count = len(state.players)
-        changes = []
+        changes, products = [], 0
         for player in range(count):
             factors = [0.5 if other == player else 1.0 for other in range(count)]
             other = self._spectrum(game, update, state, key, report.vectors, factors)
             changes.append(Change(player, 0.5, other.radius, complex(other.eigenvalues[0])))
-        return tuple(changes)
+            products += other.products
+        return tuple(changes), products
 
     def _tracked(self, report: LeadingStability) -> tuple[int, ...]:
         """A number for each eigenvalue, that of the reading before whose vector is nearest."""
@@ -300,7 +316,7 @@ class Monitor(Described):
         10.0
         """
         moved = range(len(state.players)) if players is None else players
-        game, update = _trees.cast((self.game, self.update), _trees.float_dtype(state.players))
+        game, update = self._of_type(self.update, _trees.float_dtype(state.players))
         key = None if self.key is None else jax.random.fold_in(self.key, 0)
 
         def radius(factor: float) -> float:
@@ -399,14 +415,20 @@ def with_factors(update: Update, factors: Sequence[float]) -> Update:
 
 
 @eqx.filter_jit
-def _measured(game: Game, update: Update, state: State, key: PRNGKeyArray | None) -> tuple[Array, ...]:
-    """Norms of gradients, steps and players, alignment, and losses."""
+def _measured(game: Game, update: Update, state: State, key: PRNGKeyArray | None, step: Any) -> tuple[Array, ...]:
+    """Norms of gradients, steps and players, alignment, and losses; at about the cost of three steps."""
+    key = None if key is None else jax.random.fold_in(key, step)
     at, players = game_at(game, state), state.players
-    losses, pull = jax.vjp(lambda players: jnp.stack(at.losses(players, key)), players)
-    slopes = jax.vmap(lambda weight: pull(weight)[0])(jnp.eye(len(players), dtype=losses.dtype))
+    count = len(players)
+
+    # A gradient of each loss by itself: a penalty's second derivatives are taken for the player that pays it alone.
+    slopes = [
+        jax.grad(lambda players, number=number: at.losses(players, key)[number])(players) for number in range(count)
+    ]
+    losses = jnp.stack(at.losses(players, key))
     new = update.step(game, state, key).players
     changes = [ravel_pytree(jax.tree.map(jnp.subtract, b, a))[0] for a, b in zip(players, new, strict=True)]
-    gradients = [jax.vmap(lambda slope: ravel_pytree(slope)[0])(slope) for slope in slopes]  # [player][loss, number]
+    gradients = [jnp.stack([ravel_pytree(slope[player])[0] for slope in slopes]) for player in range(count)]
     lengths = jnp.stack([jnp.linalg.norm(change) for change in changes])
     norms = jnp.stack([jnp.linalg.norm(gradient, axis=1) for gradient in gradients])
     products = -jnp.stack([gradient @ change for gradient, change in zip(gradients, changes, strict=True)])

@@ -1,5 +1,6 @@
 """Readings of a training: spectra against dense ones, tracks, other rates, warnings, anybody's loop."""
 
+import dataclasses
 import json
 
 import equinox as eqx
@@ -11,9 +12,11 @@ import pytest
 from compilations import compiled
 
 import dynamics as dy
-from dynamics.analysis import StateOperator
+from dynamics import experiments
+from dynamics._compiling import compile_quickly
+from dynamics.analysis import Leading, StateOperator
 from dynamics.training import Monitor
-from dynamics.training.monitor import Stretched, with_factors
+from dynamics.training.monitor import Stretched, _measured, with_factors
 from dynamics.updates.rescaling import rescaled
 from tests.training.trainings import small
 
@@ -64,6 +67,47 @@ def test_norms_alignment_and_gap_are_what_they_say():
     assert reading.gap == pytest.approx(float(game.losses(state.players)[1]) - 2 * np.log(2))
     assert reading.tracks == () and np.isnan(reading.radius) and reading.seconds["spectrum"] == 0
     json.dumps(reading.to_dict(), allow_nan=False)
+
+
+def test_a_reading_without_eigenvalues_takes_the_arithmetic_of_three_steps():
+    """Gradients of both losses by all parameters, losses, and a step; every further reading compiles nothing."""
+    ring = experiments.ring(width=16, batch_size=32)
+    game, update = ring.game, ring.update
+    state, key = update.init(game, ring.players), jax.random.key(0)
+
+    def operations(function, *arguments):
+        numbers, rest = eqx.partition(arguments, eqx.is_array)
+        lowered = jax.jit(lambda numbers: function(*eqx.combine(numbers, rest))).lower(numbers)
+        return compile_quickly(lowered).cost_analysis()["flops"]
+
+    of_a_step = operations(lambda update, state, key: update.step(game, state, key), update, state, key)
+    of_a_reading = operations(_measured, game, update, state, key, np.uint32(3))
+    assert of_a_step < of_a_reading < 3.5 * of_a_step
+    watch = Monitor(game, update, leading=0, every=2, key=key)
+    watch(0, state)
+    with compiled() as counted:
+        readings = [watch(step, state) for step in range(1, 5)]
+    assert counted.count == 0 and [reading is None for reading in readings] == [True, False, True, False]
+    assert readings[1].products == 0 and readings[1].step == 2
+
+
+def test_a_reading_with_eigenvalues_takes_its_products_and_no_difference_quotients():
+    """Those of the method, the scales and the residuals; with half the rate of each player as many again."""
+    update = dy.updates.Simultaneous(optax.sgd(0.1), optax.sgd(0.1))
+    random = np.random.default_rng(0).standard_normal((2, 2, 20, 20)) / 10
+    symmetric = [random[0, 0] + random[0, 0].T, random[1, 1] + random[1, 1].T]
+    game = dy.games.Quadratic([[symmetric[0], random[0, 1]], [random[1, 0], symmetric[1]]])
+    state = update.init(game, tuple(jnp.ones(20) for _ in range(2)))
+    asked = Leading(3, bound=0, conditions=False)
+    whole = dy.stability(game, update, state, leading=asked)
+    quick = dy.stability(game, update, state, leading=dataclasses.replace(asked, quotients=False))
+    np.testing.assert_allclose(quick.eigenvalues, whole.eigenvalues, rtol=1e-10)
+    assert whole.smoothness == "smooth" and quick.smoothness == "none"
+    assert quick.verdict == "marginal" and any("Difference quotients were not taken" in note for note in quick.notes)
+    assert whole.products - quick.products == 4  # along two vectors and two random directions
+    watch = Monitor(game, update, leading=3)
+    reading = watch(0, state)
+    assert reading.products == quick.products * 3 and len(reading.changes) == 2
 
 
 def test_tracks_follow_the_vectors():

@@ -149,6 +149,8 @@ class Leading:
         seed: of the random starts.
         start: first vector of the eigenvalue solver, on the flat state with players first, shape (n,); `None`: random.
             That of a state nearby saves products.
+        quotients: whether difference quotients show that the Jacobian is that of the step around the point, which takes
+            some fifty steps. Without them there is no verdict, and `smoothness` is "none".
     """
 
     count: int = 6
@@ -162,6 +164,7 @@ class Leading:
     scaled: bool = True
     seed: int = 0
     start: Any = dataclasses.field(default=None, compare=False)
+    quotients: bool = True
 
     def __post_init__(self):
         as_whole("count", self.count)
@@ -210,7 +213,8 @@ class LeadingStability(Described):
         rotation: angle per step, or per unit of time, of the outermost, >= 0.
         size: numbers in the state.
         norm: of the Jacobian in the scales of the memory, a lower bound on its spectral norm.
-        smoothness: what difference quotients say of the Jacobian: "smooth", "kinked" or "inconsistent".
+        smoothness: what difference quotients say of the Jacobian: "smooth", "kinked" or "inconsistent"; "none" where
+            they were not asked for.
         products: products with the Jacobian or its transpose, in all.
         vectors: unit right vectors on the flat state, players first, shape (k, n).
         left_vectors: unit left vectors, or `None`.
@@ -312,7 +316,12 @@ def leading_stability(
     probing, solving, bounding, others = jax.random.split(jax.random.key(leading.seed), 4)
     point = _prepare(rest.at(game), method, rest, leading, probing, key, notes, require_equilibrium)
     solution = _solve(point, leading, boundary, solving)
-    pairs, smooth = _verified(point.operator, solution.solver.scaled, solution.pairs, solution.solver.measure, others)
+    pairs, smooth = solution.pairs, Smoothness.none.label
+    scaled, measure = solution.solver.scaled, solution.solver.measure
+    if leading.quotients:
+        pairs, smooth = _verified(point.operator, scaled, pairs, measure, others)
+    else:
+        pairs = pairs.verified(products_with(scaled, jnp.asarray(pairs.basis)), measure)
     solution = solution.with_pairs(pairs)
     bound = _bound(point, solution, leading, boundary, bounding)
     if bound.growth > np.min(boundary.outward(solution.values)):
@@ -523,7 +532,7 @@ def _judge(
 ) -> LeadingStability:
     """Errors of the eigenvalues, and what they and the bound decide."""
     pairs, values = solution.pairs, solution.values
-    products = point.products + solution.products + DIRECTIONS + bound.products
+    products = point.products + solution.products + (DIRECTIONS if leading.quotients else 0) + bound.products
     order = boundary.order(values)
     conditions, left = np.full(len(values), np.nan), None
     seems_unstable = bool(np.any(boundary.distance(values) > pairs.residuals + solution.rounding))
@@ -539,7 +548,9 @@ def _judge(
     upper = max(float(np.max(outward + errors)), bound.value)
     remarks = [*point.notes]
     verdict = Verdict.marginal
-    if smooth != "smooth":
+    if smooth == Smoothness.none.label:
+        remarks.append(Note.not_probed.filled())
+    elif smooth != "smooth":
         remarks.append(Note[Smoothness.of(smooth).name].filled())
     elif lower > boundary.neutral:
         verdict = Verdict.unstable

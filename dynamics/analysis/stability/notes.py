@@ -148,6 +148,10 @@ class Note(enum.Enum):
         "The step has {count} switches between smooth pieces, as of a ReLU, and was tried along {directions} "
         "directions: a kink at this very point, in a cone that these miss, would not be seen."
     )
+    not_probed = (
+        "Difference quotients were not taken, as was asked for: whether the Jacobian is that of the step around the "
+        "point was not looked at, and there is no verdict."
+    )
     not_converged = (
         "{count} of the eigenvalues have larger residuals than asked for after {products} products: the budget was too "
         "small, or rounding is larger than that."
