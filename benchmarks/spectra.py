@@ -3,14 +3,14 @@
     python benchmarks/spectra.py --out benchmarks/results/spectra.json --write   # --quick: small sizes, few matrices
 
 Four parts, of which `--parts steps,flows,failures,monitor` takes some; others of an existing file are kept. The steps
-of GANs of multilayer perceptrons with Adam, after some training, at several sizes: what
-`dynamics.stability(..., leading=6)` takes, what LAPACK takes for the dense Jacobian (where it fits), and what ARPACK
-(`scipy.sparse.linalg.eigs`) and matfree (Arnoldi's method, without restarts; where it is installed) take with the very
-same products, unscaled as a user would call them and in the scales of the memory. Eigenvalues are held against LAPACK's,
-and beyond 4,000 numbers against those of ARPACK in float64 with a large basis. Flows of known spectrum in which rotation
-dominates. And random matrices of known spectrum: how often an eigenvalue has a larger error than is admitted, and how
-often one lies beyond the bound. And what a reading of `dynamics.training.Monitor` costs beside a step of the ring GAN of
-`dynamics run ring`. `--write` puts the tables into README.md.
+of GANs of multilayer perceptrons with Adam, after some training, at several sizes: what `dynamics.stability(...,
+leading=6)` takes, what LAPACK takes for the dense Jacobian (where it fits), and what ARPACK
+(`scipy.sparse.linalg.eigs`) and matfree (Arnoldi's method, without restarts; where it is installed) take with the
+very same products, unscaled as a user would call them and in the scales of the memory. Eigenvalues are held against
+LAPACK's, and beyond 4,000 numbers against those of ARPACK in float64 with a large basis. Flows of known spectrum in
+which rotation dominates. And random matrices of known spectrum: how often an eigenvalue has a larger error than is
+admitted, and how often one lies beyond the bound. And what a reading of `dynamics.training.Monitor` costs beside a
+step of the ring GAN of `dynamics run ring`. `--write` puts the tables into README.md.
 """
 
 import argparse
@@ -483,7 +483,8 @@ def tables(result):
         lines += ["", "### Readings of the monitor", ""]
         lines += [
             f"The GAN of `dynamics run ring`, {cost['size']:,} numbers with the memory of Adam, "
-            f"{cost['step_ms']:.1f} ms of CPU time a step. In a loop of steps, a reading without eigenvalues every {cost['every']} of them took "
+            f"{cost['step_ms']:.1f} ms of CPU time a step. In a loop of steps, a reading without eigenvalues "
+            f"every {cost['every']} of them took "
             f"{cost['watched'] / cost['plain'] - 1:.1%} of the loop's CPU time.",
             "",
             *grid(head, body),

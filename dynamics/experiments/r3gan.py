@@ -36,7 +36,12 @@ def r3gan(
     The theorem of R3GAN says that one of the penalties is enough close to the equilibrium; in its experiments on images
     R1 alone fails with either loss, at all weights from 0.1 to 100. Here: how many trainings end with numbers that are
     not finite; how many succeed (all modes, and half of the samples within three standard deviations of a centre); how
-    many modes they cover. Alternating Adam with b1 = 0, the discriminator first, as in the paper's code.
+    many modes they cover. Alternating Adam with b1 = 0, the discriminator first, as in the paper's code. Under five
+    minutes of one core, one of them compiling: loss and penalties are numbers of one program.
+
+    The ring does not tell the penalties apart as the images do. As it is, and with `rate=1e-2`, no training of 240 ends
+    with numbers that are not finite, R1 alone at the weight 0.01 succeeds with every seed, under either loss, and both
+    penalties help in no comparison with one; what costs success is a large weight at a large rate.
     Source: Huang, Gokaslan, Kuleshov, Tompkin, The GAN is dead; long live the GAN!, NeurIPS 2024, table 1 and
     appendix C.
 
