@@ -448,8 +448,14 @@ class _Solver:
             def enough(seen: np.ndarray) -> int:
                 return min(budget, FEW) if self.rightmost and Box.around(seen).upright else budget
 
+            # What left vectors belong to is known, and what they miss shows: their residuals are looked at early.
             options: dict[str, Any] = dict(
-                basis=basis, tolerance=tolerance, start=start, verify=False, quickly=operator.size <= QUICK
+                basis=basis,
+                tolerance=tolerance,
+                start=start,
+                verify=False,
+                quickly=operator.size <= QUICK,
+                early=transposed,
             )
             known = krylov_schur(operator, count, self.measure, key=key, products=enough, **options)
             spent = known.products
@@ -603,6 +609,9 @@ def _conditions(
     """Condition numbers of the eigenvalues (NaN where unknown), left vectors, and how many products they took.
 
     With `symmetry` only where that of a zero-sum game gives them at no great cost.
+    Left vectors of the small matrix in the Krylov space of J would cost nothing, but their conditions are many times
+    too small where J is far from normal, and errors made of them would not be admitted. As a start for the transpose
+    they save hardly any products.
     """
     conditions, vectors = np.full(len(pairs.values), np.nan), np.full_like(pairs.vectors, np.nan)
     try:
