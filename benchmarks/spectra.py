@@ -50,6 +50,7 @@ FEW = 500_000  # numbers beyond which training takes fewer steps, and nothing is
 BEGIN, END = "<!-- spectra -->", "<!-- end of spectra -->"
 PARTS = ("steps", "flows", "failures", "monitor")
 RIVALS = ("ARPACK, as it is", "ARPACK, scaled", "matfree, as it is", "matfree, scaled")
+NAMES = {"jax": "JAX", "scipy": "SciPy", "matfree": "matfree"}
 DENSE = 4000  # numbers up to which the Jacobian is written down
 
 
@@ -75,7 +76,7 @@ def timed(function, repeats=3):
         begin = time.process_time()
         result = function()
         times.append(time.process_time() - begin)
-    return times[0], float(np.median(times[1:])), result
+    return times[0], float(np.median(times[1:] or times)), result
 
 
 def counted(operator, dtype=np.float32):
@@ -445,12 +446,14 @@ def failures_of_flows(count, seed, minutes=np.inf):
 
 def tables(result):
     """The tables of a result in Markdown."""
-    machine, versions = result["machine"], result["versions"]
-    lines = [
-        f"From `results/spectra.json`, {result['date'][:10]}: {machine}; JAX {versions['jax']}, SciPy "
-        f"{versions['scipy']}, matfree {versions['matfree']}. Load {result['load'][0]:.1f} when it began, "
-        f"{result['load'][1]:.1f} at the end. Seconds are CPU time of all threads; those of flows include compiling.",
-    ]
+    lines = ["From `results/spectra.json`. Seconds are CPU time of all threads; those of flows include compiling."]
+
+    def heading(part, title):
+        about = result["about"][part]
+        versions = ", ".join(f"{NAMES[name]} {version}" for name, version in about["versions"].items())
+        load = "load {:.0f} to {:.0f}".format(*about["load"])
+        return ["", f"### {title}", "", f"{about['date'][:10]}, {about['machine']}, {load}; {versions}.", ""]
+
     if steps := result.get("steps"):
         head = ["numbers", "method", "products", "CPU, s", "first, s", "residual", "largest error", "wrong", "missed"]
         body = []
@@ -458,7 +461,7 @@ def tables(result):
             for name in ("ours", "dense", *RIVALS):
                 if name in row:
                     body.append(["" if name != "ours" else f"{row['size']:,}", name, *_cells(row[name])])
-        lines += ["", "### Steps of Adam, 6 leading eigenvalues, float32", "", *grid(head, body)]
+        lines += [*heading("steps", "Steps of Adam, 6 leading eigenvalues, float32"), *grid(head, body)]
         costs = ", ".join(f"{row['product_in_steps']:.1f} at {row['size']:,}" for row in steps.values())
         memory = ", ".join(f"{row['memory_gb']:.1f} GB at {row['size']:,}" for row in steps.values())
         lines += ["", f"A product takes as long as so many training steps: {costs}. Memory at its peak: {memory}."]
@@ -472,7 +475,7 @@ def tables(result):
             cells += [f"{ours['products']:,}", f"{ours['cpu']:.1f}", f"{dense['cpu']:.1f}" if dense else "-"]
             bound = "-" if row["bound"] is None or not np.isfinite(row["bound"]) else f"{row['bound']:.4f}"
             body.append([*cells, bound, f"{row['others']:.4f}", row["verdict"], f"{row['products_in_all']:,}"])
-        lines += ["", "### Rightmost eigenvalues of flows, float64", "", *grid(head, body)]
+        lines += [*heading("flows", "Rightmost eigenvalues of flows, float64"), *grid(head, body)]
     if cost := result.get("monitor"):
         head = ["a reading has", "CPU, ms", "in steps", "products", "first, s", "steps between readings for 5 %"]
         body = [
@@ -480,7 +483,7 @@ def tables(result):
             + [f"{row['every']:,}"]
             for name, row in cost["readings"].items()
         ]
-        lines += ["", "### Readings of the monitor", ""]
+        lines += heading("monitor", "Readings of the monitor")
         lines += [
             f"The GAN of `dynamics run ring`, {cost['size']:,} numbers with the memory of Adam, "
             f"{cost['step_ms']:.1f} ms of CPU time a step. In a loop of steps, a reading without eigenvalues "
@@ -493,7 +496,7 @@ def tables(result):
         head = ["", "matrices", "errors that are not admitted", "bounds that are none", "incomplete sets"]
         names = ("matrices", "errors_not_admitted", "bounds_that_are_none", "incomplete_sets")
         body = [[kind, *(f"{row[name]:,}" for name in names)] for kind, row in rows.items()]
-        lines += ["", "### Random matrices of known spectrum", "", *grid(head, body)]
+        lines += [*heading("failures", "Random matrices of known spectrum"), *grid(head, body)]
     return "\n".join(lines)
 
 
@@ -528,12 +531,13 @@ def main():
     parts = options.parts.split(",")
     result = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
     name, cores = machine().get("Model name", "unknown processor"), os.cpu_count()
-    result.update(
+    about = dict(
         date=datetime.datetime.now(datetime.UTC).isoformat(),
-        machine=f"{name}, {cores} cores",
+        machine=f"{name}, {cores} cores, no GPU",
         versions=dict(jax=jax.__version__, scipy=scipy.__version__, matfree=_version("matfree")),
-        load=[os.getloadavg()[0], 0.0],
+        load=[os.getloadavg()[0], os.getloadavg()[0]],
     )
+    result["about"] = result.get("about", {}) | dict.fromkeys(parts, about)
     if "steps" in parts:
         result["steps"] = {}
         for name, width in WIDTHS.items():
@@ -562,7 +566,7 @@ def main():
                 result["failures"][kind] = judge(count, options.seed, share * options.minutes)
                 _save(options.out, result)
             print(json.dumps(result["failures"]))
-    result["load"][1] = os.getloadavg()[0]
+    about["load"][1] = os.getloadavg()[0]
     _save(options.out, result)
     print(tables(result))
     if options.write:

@@ -115,9 +115,10 @@ class Monitor(Described):
         game, update: what is trained, e.g. the first two results of `dynamics.from_step`.
         leading: how many eigenvalues of the step's Jacobian are followed. 0: none, the cheap mode: a reading takes the
             arithmetic of about three steps, so that with `every=100` it is less than 5 % of a training's time. With
-            eigenvalues a reading takes some hundred products, each of two to three steps; `benchmarks/spectra.py
-            --parts monitor` measures both. There is no mode between: with fewer products, or from the vectors of the
-            reading before alone, the outermost eigenvalue was missed without a sign in the residuals.
+            eigenvalues a reading takes some hundred products, and as long as some hundred steps;
+            `benchmarks/spectra.py --parts monitor` measures both. There is no mode between: from fewer products, or
+            from the vectors of the reading before alone, the outermost eigenvalue can be missed without a sign in the
+            residuals.
         every: steps between readings; other calls return at once.
         key: for minibatches; reading t uses `fold_in(key, t)`. `None`: exact expectations.
         advise: whether a warning says what half the rate of each player would change, which takes as many spectra as
