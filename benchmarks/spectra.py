@@ -451,7 +451,7 @@ def tables(result):
     def heading(part, title):
         about = result["about"][part]
         versions = ", ".join(f"{NAMES[name]} {version}" for name, version in about["versions"].items())
-        load = "load {:.0f} to {:.0f}".format(*about["load"])
+        load = "load " + " to ".join(dict.fromkeys(f"{value:.0f}" for value in about["load"]))
         return ["", f"### {title}", "", f"{about['date'][:10]}, {about['machine']}, {load}; {versions}.", ""]
 
     if steps := result.get("steps"):
@@ -493,9 +493,11 @@ def tables(result):
             *grid(head, body),
         ]
     if rows := result.get("failures"):
-        head = ["", "matrices", "errors that are not admitted", "bounds that are none", "incomplete sets"]
+        head = ["", "matrices", "errors that are not admitted", "bounds that are none", "incomplete sets", "measured"]
         names = ("matrices", "errors_not_admitted", "bounds_that_are_none", "incomplete_sets")
-        body = [[kind, *(f"{row[name]:,}" for name in names)] for kind, row in rows.items()]
+        body = [
+            [kind, *(f"{row[name]:,}" for name in names), row.get("measured", "as above")] for kind, row in rows.items()
+        ]
         lines += [*heading("failures", "Random matrices of known spectrum"), *grid(head, body)]
     return "\n".join(lines)
 
