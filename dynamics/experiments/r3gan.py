@@ -41,7 +41,7 @@ def r3gan(
 
     The ring does not tell the penalties apart as the images do. As it is, and with `rate=1e-2`, no training of 240 ends
     with numbers that are not finite, R1 alone at the weight 0.01 succeeds with every seed, under either loss, and both
-    penalties help in no comparison with one; what costs success is a large weight at a large rate.
+    penalties help in no comparison with one, and harm in one; what costs success is a large weight at a large rate.
     Source: Huang, Gokaslan, Kuleshov, Tompkin, The GAN is dead; long live the GAN!, NeurIPS 2024, table 1 and
     appendix C.
 
