@@ -7,6 +7,8 @@ from dynamics.analysis import Stability, Verdict
 
 AXES = 10  # how far the distance may vary along a closed orbit: the ratio of its axes
 CLOSE = 1.5  # a distance that a power law predicts is met within this factor: the distance varies over a turn
+CLOSE_AT_EXPONENT = 3.0  # likewise where the run shows the exponent by itself, and turns may be long ellipses
+SAME_EXPONENT = 0.1  # relative
 INVISIBLE = 0.01  # relative change over a whole run below which a prediction cannot be held against it
 
 
@@ -219,10 +221,12 @@ def _algebraic(evidence: CellEvidence) -> tuple[str, str]:
         return "agrees", f"{what}, and converges."
     if evidence.distance < evidence.start and not math.isfinite(expected):
         return "agrees", f"{what}, and has come closer."
-    if evidence.distance < evidence.start and abs(math.log(evidence.distance / expected)) < math.log(CLOSE):
-        law = ""
-        if evidence.outcome == "power_law" and stability.decay is not None:
-            law = f"; its exponent should be {stability.decay.exponent:.3g}, and is {evidence.exponent:.3g}"
+    law, close = "", CLOSE
+    if evidence.outcome == "power_law" and stability.decay is not None:
+        law = f"; its exponent should be {stability.decay.exponent:.3g}, and is {evidence.exponent:.3g}"
+        if abs(evidence.exponent / stability.decay.exponent - 1) < SAME_EXPONENT:
+            close = CLOSE_AT_EXPONENT
+    if evidence.distance < evidence.start and abs(math.log(evidence.distance / expected)) < math.log(close):
         return "agrees", (
             f"{what}: a power law, by which the distance should be {expected:.3g} at the end, and is "
             f"{evidence.distance:.3g}{law}."

@@ -533,6 +533,11 @@ def test_a_power_law_is_held_against_the_run():
     seen = dict(distance=0.16, outcome="power_law", exponent=0.49)
     agreement, explanation = by_order_three("stable", -0.0104, Decay(0.5, 6.9), **seen)
     assert agreement == "agrees" and "exponent should be 0.5, and is 0.49" in explanation
+    # Along an ellipse; with another exponent, or three times as far, it is another law.
+    assert by_order_three("stable", -0.0104, Decay(0.5, 6.9), **seen | {"distance": 0.09})[0] == "agrees"
+    assert by_order_three("stable", -0.0104, Decay(0.5, 6.9), **seen | {"distance": 0.04})[0] == "explained"
+    other = seen | {"distance": 0.09, "exponent": 0.26}
+    assert by_order_three("stable", -0.0104, Decay(0.5, 6.9), **other)[0] == "explained"
     assert (
         by_order_three("stable", -0.0104, distance=0.16, near_outcome="diverged", near_distance=1.0)[0] == "unexplained"
     )
