@@ -39,6 +39,7 @@ def quadrant(starts, low=0.3, high=-0.5):
 # Known boundaries
 
 
+@pytest.mark.slow
 def test_the_basins_of_a_separable_game_end_at_its_watersheds():
     result = basins(TWO, sgd(0.1, 0.2), (-2.0, -1.5), (1.5, 2.0), points=(24, 30), steps=400)
     assert result.labels.shape == (24, 30) and result.kinds == ("target",) * 4

@@ -262,6 +262,8 @@ class LinearField(dy.Game):
         return cls(jnp.eye(2)), (jnp.ones(()), jnp.ones(()))
 
 
+@pytest.mark.slow_cases("True-float64")
+@pytest.mark.slow_cases("False-float64")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("discrete", [False, True])
 def test_a_line_of_equilibria_that_rounding_hides(dtype, discrete):

@@ -203,6 +203,7 @@ MEMORIES = {
 }
 
 
+@pytest.mark.slow_cases("heavy ball")
 @pytest.mark.slow_cases("optimistic from zero")
 @pytest.mark.slow_cases("gap-aware", "optimistic", "adam")
 @pytest.mark.parametrize("name", MEMORIES)
@@ -310,6 +311,7 @@ def test_manifolds(game, dimension, verdict):
     assert has(report.notes, Note.manifold) == (dimension > 0)
 
 
+@pytest.mark.slow
 def test_a_manifold_of_a_map_is_left_out_of_the_radius():
     matrix = [[1.0, 2.0, 0.5]]
     report = dy.stability(dy.games.Bilinear(matrix), sgd(0.1))

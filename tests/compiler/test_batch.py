@@ -77,6 +77,7 @@ def test_every_game(name):
     same_as_vmap(partial(trajectory, game, update, point), SHIFTS)
 
 
+@pytest.mark.slow_cases("Simultaneous")
 @pytest.mark.slow_cases("Averaged")
 @pytest.mark.slow_cases("FictitiousPlay")
 @pytest.mark.slow_cases("Alternating", "Rounded", "WithVariables")
@@ -87,6 +88,7 @@ def test_every_update(name):
     same_as_vmap(partial(trajectory, game, update, point), SHIFTS)
 
 
+@pytest.mark.slow_cases("Consensus")
 @pytest.mark.slow_cases("HamiltonianDescent")
 @pytest.mark.slow_cases("JacobianRegularisation")
 @pytest.mark.slow_cases("CurvatureExploitation", "LOLA")

@@ -200,6 +200,7 @@ def test_what_was_not_used_for_longest_goes_first(folder, monkeypatch):
     assert len([*folder.glob(f"*{disk_cache.SUFFIX}")]) <= 8 and disk_cache.read(NAME) == b"the last"
 
 
+@pytest.mark.slow
 def test_many_write_at_once(folder, monkeypatch):
     """Every reader gets one of the contents as a whole."""
     monkeypatch.setattr(disk_cache, "MOST_BYTES", 10**6)

@@ -334,6 +334,7 @@ def test_steps_to_tolerance():
     assert at_rest.shape == () and at_rest == 0
 
 
+@pytest.mark.slow
 def test_measures_of_any_structure():
     def energy(game, players):
         return {"size": players[0] ** 2 + players[1] ** 2, "count": jnp.arange(3)}

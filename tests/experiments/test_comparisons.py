@@ -154,6 +154,7 @@ def test_the_command_line_knows_all_of_them():
     assert not set(cli.COMPARISONS) & set(cli.EXPERIMENTS)
 
 
+@pytest.mark.slow
 def test_without_the_extra_for_stores_nothing_is_kept(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the suite's precision stays
     monkeypatch.setattr(dy.ensembles, "can_store", lambda: False)

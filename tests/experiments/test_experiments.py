@@ -76,6 +76,7 @@ def test_numbers_do_not_depend_on_where_it_is_interrupted(tmp_path):
         np.testing.assert_array_equal(resumed.metrics[name], series)
 
 
+@pytest.mark.slow
 def test_real_samples_are_judged_to_be_good():
     experiment = experiments.ring(**SMALL["ring"])
     real = np.asarray(experiment.data.values)

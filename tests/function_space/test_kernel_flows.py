@@ -129,6 +129,7 @@ def test_scores_of_pairs():
     np.testing.assert_allclose(critic.coefficients, known, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_derivatives_of_the_closed_form():
     """Also where eigenvalues are equal, and where there are zeros among them."""
     random = np.random.default_rng(0)

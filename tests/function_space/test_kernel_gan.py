@@ -239,6 +239,7 @@ def test_particles_that_stay_train_the_discriminator():
     np.testing.assert_allclose(scores, critic.at(DATA + 0.3), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_players_by_difference_quotients():
     """Field of unequal players with a penalty, against quotients of the losses."""
     game = KernelGAN(ERF, DATA, Minimax(), R1(0.4), points=PARTICLES[:2])

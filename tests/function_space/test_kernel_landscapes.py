@@ -51,6 +51,7 @@ def test_pictures_of_particles(tmp_path):
         plots.particles(np.zeros((3, 4, 3)), np.zeros((2, 3)))
 
 
+@pytest.mark.slow
 def test_starts_of_the_comparison():
     comparison = kernels(points=16, speed=0.5)
     game, update, (start,) = comparison.variants["erf, hinge"](time=0.7, seed=jax.random.key(0))

@@ -265,6 +265,7 @@ def test_at_the_inner_equilibrium_of_the_dilemma_each_policy_fixes_the_other_s_v
     assert IteratedPrisonersDilemma(0.96, [[0.0, 0.0], [0.0, 0.0]]).equilibria() == ()
 
 
+@pytest.mark.slow
 def test_gradient_descent_learns_to_defect():
     game = IteratedPrisonersDilemma(normalised=True)
     sgd = dy.optimisers.sgd(20.0)

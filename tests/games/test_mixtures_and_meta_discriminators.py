@@ -178,6 +178,7 @@ def test_veegan():
 PARAMETERS = [np.array([0.3, 0.8, -0.5]), np.array([0.1, 0.5, -0.4, 0.2]), np.array([0.9, -0.3])]
 
 
+@pytest.mark.slow
 def test_a_perfect_reconstructor_is_at_rest():
     """Data and model agree, F is the inverse of G, and the score is constant: nobody moves."""
     latent = normal(0.0, 1.0, 8)

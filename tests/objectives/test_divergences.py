@@ -442,6 +442,7 @@ def test_the_row_gan_is_the_minimax_objective():
     np.testing.assert_allclose(float(row.function(jnp.asarray(1.0))), -np.log(4), 1e-15)
 
 
+@pytest.mark.slow
 def test_the_weights_of_fakes_that_the_discriminator_sees_through():
     """At r = 0.01 vanishing gradients are one line: minimax, (1/2, 1) saturating, non-saturating."""
     weights = [

@@ -224,6 +224,7 @@ def test_single_precision_and_points_with_nothing(name):
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
 
 
+@pytest.mark.slow
 def test_a_printed_divergence():
     np.testing.assert_allclose(RelativisticPaired().divergence_value(P, Q), 0.249032421915, atol=1e-12)
 
@@ -258,6 +259,7 @@ def test_a_function_of_ones_own():
         RelativisticPaired("hing")
 
 
+@pytest.mark.slow
 def test_pairs_in_the_order_of_the_batch_average_to_all_pairs():
     r, f = np.array([0.3, -1.0, 2.0]), np.array([0.9, 0.1, -0.4])
     one, every = RelativisticPaired(all_pairs=False), RelativisticPaired()

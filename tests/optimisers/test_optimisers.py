@@ -241,6 +241,7 @@ def test_complex_momentum_converges_where_no_real_momentum_does():
         assert radius(modulus, 0.0) > 1 and radius(modulus, np.pi) > 1
 
 
+@pytest.mark.slow
 @given(sigmas, rates, st.floats(-0.9, 0.9))
 def test_nesterov_on_the_bilinear_game(s, h, beta):
     """From d to x the transfer is h ((1 + b) l - b) / ((l - 1)(l - b)): m <- b m + d, x <- x + h (d + b m)."""

@@ -204,6 +204,7 @@ def losses(gan, players):
     return gan.losses(players)
 
 
+@pytest.mark.slow_cases("Consistency")
 @pytest.mark.slow_cases("R2")
 @pytest.mark.slow_cases("Scaled, left out")
 @pytest.mark.slow_cases("ApproximateR2")

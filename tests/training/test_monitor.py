@@ -110,6 +110,7 @@ def test_a_reading_with_eigenvalues_takes_its_products_and_no_difference_quotien
     assert reading.products == quick.products * 3 and len(reading.changes) == 2
 
 
+@pytest.mark.slow
 def test_tracks_follow_the_vectors():
     # Two players that do not see each other: the order of their eigenvalues changes with the rates, the tracks do not.
     class Bent(dy.Game):

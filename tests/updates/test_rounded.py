@@ -123,6 +123,7 @@ def test_stochastic_rounding_stays_within_its_deviation():
     assert abs(np.mean(late[:, 0])) < measured[0]
 
 
+@pytest.mark.slow
 def test_a_rate_below_which_nothing_moves():
     game, start = shifted(), (2.0, 0.5)
     factor = stall_factor(game, Rounded(descent(0.1), "bfloat16"), start)

@@ -107,6 +107,7 @@ def test_errors_are_those_of_a_task_alone():
         alone(broken())
 
 
+@pytest.mark.slow
 def test_programs_are_read_once_for_many_points(monkeypatch):
     read = []
 

@@ -97,6 +97,7 @@ def test_the_exponential_of_a_matrix_and_of_its_transpose():
 PLANTED = (-0.01 + 0.3j, -0.015 + 1.1j, -0.02 + 1.7j)
 
 
+@pytest.mark.slow
 def test_a_box_that_is_too_small_is_seen():
     """Its series favours the ends of the strip, with residuals that do not show it."""
     matrix, _ = strip(2, PLANTED)
@@ -141,6 +142,7 @@ def test_the_bound_holds_whatever_the_box_was(fast, box):
         assert bound.growth <= np.max(values.real) + 1e-3 * 10.0**seed
 
 
+@pytest.mark.slow
 def test_the_bound_on_all_others():
     matrix, values = strip(4, PLANTED, 3.0)
     operator, box = Matrix(matrix), Box(-0.25, 0.05, 2.2)

@@ -39,6 +39,7 @@ def matched(values, truth, errors):
         assert abs(left.pop(nearest) - value) <= error, (value, error)
 
 
+@pytest.mark.slow_cases("float32-1000.0")
 @pytest.mark.slow_cases("float64-10.0")
 @pytest.mark.slow_cases("float32-10.0")
 @pytest.mark.slow_cases("float32-1.0", "float64-1.0")
@@ -82,6 +83,7 @@ def test_slow_pairs_at_all_frequencies_of_an_operator_that_is_no_matrix():
     np.testing.assert_allclose(np.sort(leading.values.real), np.sort(np.repeat(rates[:pairs], 2)), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_planted_unstable_pair_among_values_near_one():
     random = np.random.default_rng(1)
     block = 1.001 * np.array([[np.cos(1.3), -np.sin(1.3)], [np.sin(1.3), np.cos(1.3)]])
