@@ -130,7 +130,7 @@ class Comparison(Titled):
         for place in np.ndindex(shape):
             cell = dict(zip(names, place, strict=True))
             values = {name: dataset[name].values[number] for name, number in cell.items()}
-            game, _, start = build(**numbers | values | {SEED: jax.random.key(int(values[SEED]))})
+            game, _, start = build(**{**numbers, **values, SEED: jax.random.key(int(values[SEED]))})
             assert start is not None  # `dynamics.sweep` has refused it
             for name, number in self.measures(game, start, players_of(dataset, start, **cell)).items():
                 columns.setdefault(name, np.full(shape, np.nan))[place] = number
