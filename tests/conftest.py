@@ -35,9 +35,9 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=100
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deterministic"))
 
 # Every compiled program keeps some memory mappings, of which Linux grants a process 65,530; beyond that the compiler
-# crashes, and memory: dropping all programs where half of them are used keeps each process below.
-MOST_MAPPINGS = 32_000
-TESTS_BETWEEN_LOOKS = 15
+# crashes, and memory: dropping all programs where a quarter of them is used keeps each process far below.
+MOST_MAPPINGS = 16_000
+TESTS_BETWEEN_LOOKS = 25
 MAPPINGS = pathlib.Path("/proc/self/maps")
 finished = 0
 
@@ -47,7 +47,7 @@ def pytest_runtest_teardown(item):
     finished += 1
     if finished % TESTS_BETWEEN_LOOKS:
         return
-    crowded = MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS if MAPPINGS.exists() else finished % 300 == 0
+    crowded = MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS if MAPPINGS.exists() else finished % 150 == 0
     if crowded:
         eqx.clear_caches()
         jax.clear_caches()
