@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
+from linear_games import Linear
 
 import dynamics as dy
 from dynamics.analysis.normal_forms.amplitudes import attracts, is_strictly_copositive
@@ -244,32 +245,14 @@ LINE_AT_REST = np.array(
 )
 
 
-class LinearField(dy.Game):
-    """z' = J z, of players that are numbers."""
-
-    matrix: jax.Array
-
-    def losses(self, players, key=None):
-        z, diagonal = jnp.stack(players), jnp.diagonal(self.matrix)
-        pulled = self.matrix @ z
-        return tuple(-z[i] * pulled[i] + diagonal[i] * z[i] ** 2 / 2 for i in range(len(players)))
-
-    def equilibria(self):
-        return (tuple(jnp.zeros((), self.matrix.dtype) for _ in self.matrix),)
-
-    @classmethod
-    def example(cls):
-        return cls(jnp.eye(2)), (jnp.ones(()), jnp.ones(()))
-
-
-@pytest.mark.slow_cases("True-float64")
-@pytest.mark.slow_cases("False-float64")
+@pytest.mark.slow_cases("True-float64", "False-float64")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("discrete", [False, True])
 def test_a_line_of_equilibria_that_rounding_hides(dtype, discrete):
-    game = LinearField(jnp.asarray(LINE_AT_REST / 2**18, dtype))
+    game = Linear(jnp.asarray(LINE_AT_REST / 2**18, dtype))
+    at = (jnp.zeros((), dtype),) * 5
     method = Simultaneous(*[sgd(0.125)] * 5) if discrete else Flow()
-    report = dy.stability(game, method)
+    report = dy.stability(game, method, at=at)
     assert (report.verdict, report.manifold_dimension, report.invariant) == ("stable", 1, None)
     slowest = np.sort(np.linalg.eigvals(LINE_AT_REST / 2**18).real)[-2]
     expected = np.log1p(0.125 * slowest) if discrete else slowest

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
+from linear_games import Linear
 
 import dynamics as dy
 from dynamics import optimisers
@@ -23,25 +24,6 @@ FLOW = dy.flows.Flow()
 BILINEAR = dy.games.Bilinear(1.0)
 DIRAC = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3))
 GAMMA = 0.3
-
-
-class Linear(dy.Game):
-    """n players of one number each and the field A z: any matrix whatever is the Jacobian of such a game."""
-
-    matrix: jax.Array
-
-    def losses(self, players, key=None):
-        z = jnp.stack(players)
-        rows = self.matrix.astype(z.dtype)
-        diagonal = jnp.diag(jnp.diag(rows))
-        return tuple(-z * ((rows - diagonal) @ z) - jnp.diag(rows) * z**2 / 2)
-
-    def equilibria(self):
-        return (dy.game.as_players((0.0,) * len(self.matrix)),)
-
-    @classmethod
-    def example(cls):
-        return cls(-jnp.eye(2)), (1.0, 1.0)
 
 
 def sgd(one, two=None, kind=dy.updates.Simultaneous):
@@ -203,9 +185,7 @@ MEMORIES = {
 }
 
 
-@pytest.mark.slow_cases("heavy ball")
-@pytest.mark.slow_cases("optimistic from zero")
-@pytest.mark.slow_cases("gap-aware", "optimistic", "adam")
+@pytest.mark.slow_cases("heavy ball", "optimistic from zero", "gap-aware", "optimistic", "adam")
 @pytest.mark.parametrize("name", MEMORIES)
 def test_memory_is_part_of_the_state(name):
     """The Jacobian is that of the map on players and memory; the radius is the measured contraction."""

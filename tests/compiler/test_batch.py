@@ -77,10 +77,7 @@ def test_every_game(name):
     same_as_vmap(partial(trajectory, game, update, point), SHIFTS)
 
 
-@pytest.mark.slow_cases("Simultaneous")
-@pytest.mark.slow_cases("Averaged")
-@pytest.mark.slow_cases("FictitiousPlay")
-@pytest.mark.slow_cases("Alternating", "Rounded", "WithVariables")
+@pytest.mark.slow_cases("Simultaneous", "Averaged", "FictitiousPlay", "Alternating", "Rounded", "WithVariables")
 @pytest.mark.parametrize("name", members("updates"))
 def test_every_update(name):
     game, point = make(3), start(3)
@@ -88,10 +85,7 @@ def test_every_update(name):
     same_as_vmap(partial(trajectory, game, update, point), SHIFTS)
 
 
-@pytest.mark.slow_cases("Consensus")
-@pytest.mark.slow_cases("HamiltonianDescent")
-@pytest.mark.slow_cases("JacobianRegularisation")
-@pytest.mark.slow_cases("CurvatureExploitation", "LOLA")
+@pytest.mark.slow_cases("Consensus", "HamiltonianDescent", "JacobianRegularisation", "CurvatureExploitation", "LOLA")
 @pytest.mark.parametrize("name", members("directions"))
 def test_every_direction(name):
     game, point = make(2), start(2)

@@ -172,8 +172,7 @@ def factor(direction, sigma, h):
     return report.eigenvalues
 
 
-@pytest.mark.slow_cases("0.5-0.2-1.3")
-@pytest.mark.slow_cases("0.1-0.3-2.0")
+@pytest.mark.slow_cases("0.5-0.2-1.3", "0.1-0.3-2.0")
 @pytest.mark.parametrize("h, weight, sigma", [(0.1, 0.3, 2.0), (0.5, 0.2, 1.3)])
 def test_shaping_of_a_bilinear_game(h, weight, sigma):
     """1 - h alpha s^2 +- i h s, for LOLA with twice the contraction; SOS is LookAhead at the equilibrium."""
@@ -214,8 +213,7 @@ def tandem():
     return Quadratic([np.full((2, 2), 2.0)] * 2, [[-2.0, 0.0], [0.0, -2.0]], shapes=((), ()))
 
 
-@pytest.mark.slow_cases("start1")
-@pytest.mark.slow_cases("start0")
+@pytest.mark.slow_cases("start1", "start0")
 @pytest.mark.parametrize("start", [(0.9, -0.4), (2.0, 1.5)])
 def test_only_lola_misses_the_equilibria_of_the_tandem_game(start):
     """Letcher et al. 2019: LOLA ends at x + y = (1 - 2 alpha)/(1 - 4 alpha), for alpha = 0.1 at 4/3."""

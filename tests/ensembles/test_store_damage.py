@@ -98,9 +98,7 @@ def check(path, name, whole, files):
     sweeps.equal(xr.open_zarr(path, chunks=None), whole)
 
 
-@pytest.mark.slow_cases("longer")
-@pytest.mark.slow_cases("deleted")
-@pytest.mark.slow_cases("flipped", "emptied")
+@pytest.mark.slow_cases("longer", "deleted", "flipped", "emptied")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_file_damaged(damage, finished, tmp_path):
     original, whole, files = finished

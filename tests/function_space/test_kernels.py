@@ -222,9 +222,7 @@ def test_angles_to_all_digits(dtype, accuracy):
         assert float(arc(Shares(*map(dtype, pair)))[0]) == dtype(expected)
 
 
-@pytest.mark.slow_cases("0.72")
-@pytest.mark.slow_cases("0.499999999")
-@pytest.mark.slow_cases("0.3")
+@pytest.mark.slow_cases("0.72", "0.499999999", "0.3")
 @pytest.mark.parametrize("share", [0.3, 0.5 - 1e-9, 0.72, 1e-5])
 def test_rules_of_derivatives_are_those_of_the_values(share):
     """Against plain automatic differentiation of the textbook's formulas, first and second derivatives."""

@@ -25,8 +25,7 @@ KERNELS = {
 }
 
 
-@pytest.mark.slow_cases("relu")
-@pytest.mark.slow_cases("without bias", "erf", "sine")
+@pytest.mark.slow_cases("relu", "without bias", "erf", "sine")
 @pytest.mark.parametrize("name", KERNELS)
 def test_machine_code_has_the_numbers_of_the_plain_program(name, caplog):
     kernel, rows, columns = KERNELS[name], jnp.asarray(ROWS), jnp.asarray(COLUMNS)

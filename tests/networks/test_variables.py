@@ -57,8 +57,7 @@ def test_variables_are_in_the_jacobian(name):
     assert coupled[0] > 1e-3 and coupled[1].max() > 1e-3  # the vectors move the players, and these all of them
 
 
-@pytest.mark.slow_cases("haiku")
-@pytest.mark.slow_cases("flax nnx", "flax linen")
+@pytest.mark.slow_cases("haiku", "flax nnx", "flax linen")
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_no_optimiser_remembers_variables(name):
     pair = pair_of(name)
@@ -97,8 +96,7 @@ def spectral_wasserstein(dtype):
     return game, _trees.cast((jnp.asarray([0.3, -0.2]), parameters), dtype)
 
 
-@pytest.mark.slow_cases("float64")
-@pytest.mark.slow_cases("float32")
+@pytest.mark.slow_cases("float64", "float32")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_vectors_of_spectral_normalisation_are_stable_and_seen(dtype):
     game, players = spectral_wasserstein(dtype)
@@ -235,9 +233,7 @@ def test_the_update_of_a_game_without_variables_stays_as_it_is():
         WithVariables(0.1)
 
 
-@pytest.mark.slow_cases("flax linen")
-@pytest.mark.slow_cases("flax nnx")
-@pytest.mark.slow_cases("equinox")
+@pytest.mark.slow_cases("flax linen", "flax nnx", "equinox")
 @pytest.mark.parametrize("name", LIBRARIES)
 @pytest.mark.slow
 def test_penalties_and_samples_are_in_inference_mode(name):

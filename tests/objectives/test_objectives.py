@@ -226,10 +226,7 @@ COMPARING_SAMPLES = [
 ]
 
 
-@pytest.mark.slow_cases("Jensen-Shannon")
-@pytest.mark.slow_cases("PGAN")
-@pytest.mark.slow_cases("total variation")
-@pytest.mark.slow_cases("Neyman")
+@pytest.mark.slow_cases("Jensen-Shannon", "PGAN", "total variation", "Neyman")
 @pytest.mark.parametrize("name", FORMULAS)
 def test_weights_count_repetitions(name):
     objective = FORMULAS[name][0]

@@ -70,8 +70,7 @@ def test_every_objective_is_here():
     assert set(SLOPES) == set(catalogue.members("objectives"))
 
 
-@pytest.mark.slow_cases("few")
-@pytest.mark.slow_cases("all")
+@pytest.mark.slow_cases("few", "all")
 @pytest.mark.parametrize("every", [False, True], ids=["few", "all"])
 def test_the_origin_is_an_equilibrium_that_nothing_damps(every):
     for name, (field, jacobian) in fields(every)(jnp.zeros(2)).items():

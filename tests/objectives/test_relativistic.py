@@ -237,8 +237,7 @@ def test_a_printed_divergence_of_gaussians():
     np.testing.assert_allclose(value, 0.4026909, atol=5e-8)
 
 
-@pytest.mark.slow_cases("average")
-@pytest.mark.slow_cases("centred")
+@pytest.mark.slow_cases("average", "centred")
 @pytest.mark.parametrize("kind", ["average", "centred"])
 def test_scores_without_a_closed_form_are_those_of_another_optimiser(kind):
     cls, formula = KINDS[kind]

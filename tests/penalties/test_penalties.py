@@ -204,14 +204,16 @@ def losses(gan, players):
     return gan.losses(players)
 
 
-@pytest.mark.slow_cases("Consistency")
-@pytest.mark.slow_cases("R2")
-@pytest.mark.slow_cases("Scaled, left out")
-@pytest.mark.slow_cases("ApproximateR2")
-@pytest.mark.slow_cases("WGAN-GP, one-sided")
-@pytest.mark.slow_cases("DiscriminatorGradientNorm")
-@pytest.mark.slow_cases("DRAGAN")
-@pytest.mark.slow_cases("Sum")
+@pytest.mark.slow_cases(
+    "Consistency",
+    "R2",
+    "Scaled, left out",
+    "ApproximateR2",
+    "WGAN-GP, one-sided",
+    "DiscriminatorGradientNorm",
+    "DRAGAN",
+    "Sum",
+)
 @pytest.mark.parametrize("name", PENALTIES)
 def test_value_and_gradient_with_both_players(name):
     penalty, *parts = PENALTIES[name]

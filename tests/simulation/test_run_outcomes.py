@@ -387,8 +387,7 @@ def roessler(c):
 @pytest.mark.slow_cases(
     "game2-200.0-cycling-1.153", "game3-1000.0-cycling-5.749", "game4-1000.0-cycling-11.545", "game5-2000.0-chaotic-nan"
 )
-@pytest.mark.slow_cases("game1-200.0-chaotic-nan")
-@pytest.mark.slow_cases("game0-200.0-converged-nan")
+@pytest.mark.slow_cases("game1-200.0-chaotic-nan", "game0-200.0-converged-nan")
 @pytest.mark.parametrize(
     "game, until, expected, period",
     [
@@ -448,9 +447,7 @@ def softplus(players, key=None):
     return jax.nn.softplus(-players[0]), players[1] ** 2 / 2
 
 
-@pytest.mark.slow_cases("start2")
-@pytest.mark.slow_cases("start1")
-@pytest.mark.slow_cases("start0")
+@pytest.mark.slow_cases("start2", "start1", "start0")
 @pytest.mark.parametrize("start", [(0.0, 1e5), (-1000.0, 1e5), (-1000.0, 0.0)])
 def test_players_on_the_way_to_infinity_do_not_converge(start):
     """log(1 + e^-x) falls for ever: x grows like log t."""

@@ -433,8 +433,9 @@ def test_conformance(name, players, dtype):
     asymmetric.same(jax.tree.map(lambda leaf: leaf[1], together.players), asymmetric.flat(state.players), dtype)
 
 
-@pytest.mark.slow_cases("Extragradient")
-@pytest.mark.slow_cases("Simultaneous", "Scheduled", "Alternating", "Averaged", "Rounded", "RungeKutta")
+@pytest.mark.slow_cases(
+    "Extragradient", "Simultaneous", "Scheduled", "Alternating", "Averaged", "Rounded", "RungeKutta"
+)
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in (*LONG, "ODEGAN"))) for name in members("updates")],

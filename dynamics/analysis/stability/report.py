@@ -222,6 +222,7 @@ def with_higher_orders(report: Stability, decision: Decision | None) -> Stabilit
         report,
         verdict=decision.verdict,
         order=decision.order,
+        manifold_dimension=report.manifold_dimension + decision.manifold,
         notes=(*notes, *decision.notes),
         normal_form=decision.normal_form,
         decay=decision.decay,

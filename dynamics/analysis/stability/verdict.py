@@ -330,17 +330,17 @@ def stability_task(
             judged = judge_eigenvalues(linear, boundary, dimension, kept, "smooth", scales)
         elif pieces is not None:
             judged = judge_pieces(pieces, boundary, judged)
-    notes = list(judged.notes)
+    further = []
     if judged.smoothness == "inconsistent" and (names := derivative_rules(game, method, players, key)):
-        notes.append(Note.rules.filled(names=", ".join(sorted(names))))
+        further.append(Note.rules.filled(names=", ".join(sorted(names))))
     if linear.fading and boundary.discrete and has_fading(judged.eigenvalues):
-        notes.append(Note.fading.filled())
+        further.append(Note.fading.filled())
     if not at_rest and not slides:
-        notes.append(Note.no_equilibrium.filled(residual=norm(linear.residual)))
+        further.append(Note.no_equilibrium.filled(residual=norm(linear.residual)))
     if vanishing and judged.smoothness != "not differentiable":
-        notes.append(Note.vanishing_memory.filled())
+        further.append(Note.vanishing_memory.filled())
     steps = method.period if isinstance(method, Repeated) else 1
-    report = report_of(linear, boundary, dimension, sizes, point, judged, notes, steps)
+    report = report_of(linear, boundary, dimension, sizes, point, judged, [*judged.notes, *further], steps)
     if jump is not None:
         slid = jump.report
         report = dataclasses.replace(report, sliding=slid, manifold_dimension=slid.manifold_dimension)
@@ -356,7 +356,7 @@ def stability_task(
     if decision is None or not decision.manifold:
         return with_higher_orders(report, decision)
     along = judge_eigenvalues(linear, boundary, dimension + decision.manifold, kept, smooth, scales)
-    notes = [*along.notes, *notes[len(judged.notes) :], *decision.notes]
+    notes = [*along.notes, *further, *decision.notes]
     return report_of(linear, boundary, dimension + decision.manifold, sizes, point, along, notes, steps)
 
 

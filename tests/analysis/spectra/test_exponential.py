@@ -123,12 +123,9 @@ def test_the_slow_modes_of_a_strip_are_found(dtype, condition):
     np.testing.assert_allclose(residuals, pairs.residuals, atol=1e-5 if dtype == np.float32 else 1e-12)
 
 
-@pytest.mark.slow_cases("(-0.001+0.05j)-box0")
-@pytest.mark.slow_cases("(0.001+1.9j)-box0")
-@pytest.mark.slow_cases("(0.001+3.5j)-box1")
-@pytest.mark.slow_cases("(0.001+1.9j)-box1")
-@pytest.mark.slow_cases("None-box1")
-@pytest.mark.slow_cases("None-box0")
+@pytest.mark.slow_cases(
+    "(-0.001+0.05j)-box0", "(0.001+1.9j)-box0", "(0.001+3.5j)-box1", "(0.001+1.9j)-box1", "None-box1", "None-box0"
+)
 @pytest.mark.parametrize("box", [Box(-0.25, 0.05, 2.2), Box(-0.1, -0.05, 1.0)])
 @pytest.mark.parametrize("fast", [None, 1e-3 + 1.9j, 1e-3 + 3.5j, -1e-3 + 0.05j])
 def test_the_bound_holds_whatever_the_box_was(fast, box):

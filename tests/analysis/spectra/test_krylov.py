@@ -39,10 +39,7 @@ def matched(values, truth, errors):
         assert abs(left.pop(nearest) - value) <= error, (value, error)
 
 
-@pytest.mark.slow_cases("float32-1000.0")
-@pytest.mark.slow_cases("float64-10.0")
-@pytest.mark.slow_cases("float32-10.0")
-@pytest.mark.slow_cases("float32-1.0", "float64-1.0")
+@pytest.mark.slow_cases("float32-1000.0", "float64-10.0", "float32-10.0", "float32-1.0", "float64-1.0")
 @pytest.mark.parametrize("condition", [1.0, 10.0, 1e3])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_a_gaussian_gan_of_any_degree(condition, dtype):
@@ -98,9 +95,7 @@ def test_a_planted_unstable_pair_among_values_near_one():
     np.testing.assert_allclose(np.sort_complex(largest), np.sort_complex(1.001 * np.exp([1.3j, -1.3j])), atol=1e-10)
 
 
-@pytest.mark.slow_cases("matrix3-1")
-@pytest.mark.slow_cases("matrix0-3")
-@pytest.mark.slow_cases("matrix1-3")
+@pytest.mark.slow_cases("matrix3-1", "matrix0-3", "matrix1-3")
 @pytest.mark.parametrize("matrix, count", [(np.zeros((9, 9)), 3), (np.eye(7), 3), (np.eye(2), 5), (3 * np.eye(1), 1)])
 def test_multiple_eigenvalues_come_more_than_once(matrix, count):
     pairs = krylov_schur(Matrix(matrix), count, np.abs, key=KEY)
