@@ -1,6 +1,7 @@
 """What CONTRIBUTING.md quotes is in the repository; the changelog and the checks before a commit are in order."""
 
 import importlib
+import importlib.metadata
 import itertools
 import pathlib
 import re
@@ -61,7 +62,11 @@ def test_links_lead_somewhere(text):
 
 def test_there_is_one_version():
     """Written down, not made from tags: a store or study goes on with the version it was begun with, not the commit."""
-    assert tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"] == dynamics.__version__
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    assert settings["project"]["dynamic"] == ["version"]
+    assert settings["tool"]["hatch"]["version"]["path"] == "dynamics/__init__.py"
+    assert importlib.metadata.version("dynamics") == dynamics.__version__
+    assert f"version: {dynamics.__version__}\n" in (PROJECT / "docs" / "CITATION.cff").read_text()
 
 
 def test_the_changelog_has_the_usual_sections():

@@ -22,6 +22,8 @@ from dynamics.analysis.equilibria.newton import EquilibriumError, Search
 from dynamics.analysis.stability.boundary import Boundary, boundary_of
 from dynamics.analysis.stability.builds import Source, source_of
 from dynamics.analysis.stability.linearisation import (
+    noise_of_slopes,
+    noise_of_values,
     on_vectors,
     probe_directions,
     probe_steps,
@@ -70,7 +72,8 @@ def stability_chart(
         build: as for `dynamics.sweep`; without a start, `(game, update or flow)`, the equilibrium is the game's first
             known one. If it takes `start_key`, it gets the key of the first start.
         axes: as for `dynamics.sweep`.
-        order: likewise; with "auto" cells on the boundary are judged by terms of higher order.
+        order: with "auto" cells on the boundary are judged by terms of higher order and those at a jump by its sides,
+            as by `dynamics.stability`; with "linear" both are marginal.
         at: the equilibrium, likewise.
         design: likewise.
         dtype: float32 or float64, of the axes, the game and the method; `None`: as `build` makes them.
@@ -369,10 +372,9 @@ def _is_smooth(step: Callable, point: tuple, value: tuple, jacobian: tuple) -> A
     smooth = True
     for differences, old, row in zip(jax.lax.map(along, directions), value, jacobian, strict=True):
         noise, coarse, wrong, fine, still_wrong = (jnp.max(column) for column in differences)
-        noise = jnp.minimum(8 * noise, epsilon**0.75 * (1 + jnp.abs(old)))
-        noise += 64 * epsilon * (jnp.abs(old) + abs(row[0] * point[0]) + abs(row[1] * point[1]))
-        rounding = 64 * epsilon * (jnp.abs(row[0]) * reach[0] + jnp.abs(row[1]) * reach[1]) + noise / lengths[-1]
-        rounding = jnp.maximum(rounding, jnp.finfo(dtype).tiny)
+        noise = noise_of_values(noise, old, abs(row[0] * point[0]) + abs(row[1] * point[1]), epsilon)
+        terms = abs(row[0]) * reach[0] + abs(row[1]) * reach[1]
+        rounding = noise_of_slopes(noise, lengths[-1], terms, epsilon)
         # Every jump, kink and stiff scale shows as a disagreement that does not shrink with the step.
         smooth &= settles(coarse, fine, rounding) & settles(wrong, still_wrong, rounding)
     return smooth

@@ -241,7 +241,8 @@ def _jumping(evidence: CellEvidence) -> tuple[str, str]:
     """A verdict at a jump: next to it the players move at a finite speed, whatever the distance."""
     stability = evidence.stability
     assert stability.sliding is not None
-    what = f"{stability.verdict.capitalize()} ({stability.sliding.motion} at a jump)"
+    motion = stability.sliding.motion
+    what = f"{stability.verdict.capitalize()} ({'at a jump' if motion == 'jump' else f'{motion} at a jump'})"
     near = evidence.near_distance / evidence.near_start
     if stability.verdict is Verdict.unstable:
         # A map may come back into a band about the point; a run from nearby is not to end in the point itself.

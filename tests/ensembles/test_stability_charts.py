@@ -51,6 +51,10 @@ def exact_side(matrix, is_map):
     return -1 if min(tests) > 0 else 1 if min(tests) < 0 else 0
 
 
+def test_verdicts_in_arrays_have_the_names_of_verdicts():
+    assert {verdict.name for verdict in Predicted} == {verdict.name for verdict in dy.analysis.Verdict} | {"none"}
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("is_map", [True, False], ids=["map", "flow"])
 def test_no_proof_in_closed_form_is_wrong(is_map, dtype):
@@ -150,7 +154,7 @@ def axes_of(cases):
 
 
 def check_cell(cell, game, method, at=None):
-    """As `dynamics.stability` has it, but that pieces at a kink are not judged."""
+    """As `dynamics.stability` has it, but that pieces at a kink and sides of a jump are not judged."""
     verdict, smoothness = Predicted(int(cell.predicted_verdict)).name, Smoothness(int(cell.predicted_smoothness)).name
     try:
         report = dy.stability(game, method, at=at, order="linear")
@@ -160,6 +164,9 @@ def check_cell(cell, game, method, at=None):
     assert smoothness == report.smoothness.replace(" ", "_")
     if report.pieces is not None:
         assert verdict == "none"
+        return
+    if report.sliding is not None:
+        assert verdict == "marginal"
         return
     assert verdict == report.verdict
     reach, expected = ("radius", report.radius) if report.kind == "map" else ("abscissa", report.abscissa)

@@ -409,18 +409,15 @@ class _Point:
         probed = values.reshape(2 * len(lengths) + 1, directions.shape[0], self.flat.size)
         expected = (self.reach * directions) @ jacobian.T
         tiny = 64 * self.epsilon * self.reach * directions
-        # What rounding makes of a value and of a difference quotient, coordinate by coordinate; a jump is no rounding.
         noise = jnp.max(jnp.abs(probed[-1] - value - tiny @ jacobian.T), axis=0, initial=0)
-        noise = jnp.minimum(8 * noise, self.epsilon**0.75 * (1 + jnp.abs(value)))
-        noise = noise + 64 * self.epsilon * (jnp.abs(value) + jnp.abs(jacobian) @ jnp.abs(self.flat))
+        noise = noise_of_values(noise, value, jnp.abs(jacobian) @ jnp.abs(self.flat), self.epsilon)
         kinks, errors, rounding = [], [], []
         for index, length in enumerate(lengths):
             ahead, back = probed[2 * index], probed[2 * index + 1]
             right, left = (ahead - value) / length, (value - back) / length
             kinks.append(jnp.max(jnp.abs(right - left), axis=0, initial=0))
             errors.append(jnp.max(jnp.abs((right + left) / 2 - expected), axis=0, initial=0))
-            explained = 64 * self.epsilon * (jnp.abs(jacobian) @ self.reach) + noise / length
-            rounding.append(jnp.maximum(explained, jnp.finfo(self.flat.dtype).tiny))
+            rounding.append(noise_of_slopes(noise, length, jnp.abs(jacobian) @ self.reach, self.epsilon))
         return jnp.stack(kinks), jnp.stack(errors), jnp.stack(rounding)
 
     def switching(self, directions: Array) -> tuple[Array, Array | None]:
@@ -614,6 +611,20 @@ def smoothness(
         stiff = np.any((still_wrong > 1) & (still_wrong > wrong / 4), axis=-1)
     names = ("not differentiable", "discontinuous", "kinked", "stiff")
     return np.select([~np.asarray(finite), jumps, kinked, stiff], names, "smooth")
+
+
+def noise_of_values(seen: Array, value: Array, terms: Array, epsilon: float) -> Array:
+    """What rounding makes of values of a map, by coordinate: of what was seen next to the point no more than a jump.
+
+    `seen` is the largest change over a shift of 64 epsilon that the Jacobian does not explain, `terms` the sum of
+    |J_ij x_j| over j. Elementwise, and traceable.
+    """
+    return jnp.minimum(8 * seen, epsilon**0.75 * (1 + jnp.abs(value))) + 64 * epsilon * (jnp.abs(value) + terms)
+
+
+def noise_of_slopes(noise: Array, length: float, terms: Array, epsilon: float) -> Array:
+    """What rounding makes of difference quotients over a length, from the noise of values and |J_ij reach_j| over j."""
+    return jnp.maximum(64 * epsilon * terms + noise / length, jnp.finfo(noise.dtype).tiny)
 
 
 def settles(coarse: Any, fine: Any, rounding: Any = 1) -> Any:

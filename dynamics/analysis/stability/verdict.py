@@ -139,7 +139,7 @@ def stability(
             matters for Adam and its relatives, whose step is about learning rate / (s + eps) then; without noise the
             memory of squared gradients vanishes at an equilibrium and the step is learning rate / eps.
         leading: how many leading eigenvalues to compute without the dense Jacobian, or a `Leading` that says more.
-        order: "auto", or "linear": eigenvalues in double precision alone.
+        order: "auto", or "linear": eigenvalues in double precision, and the sides of a jump, alone.
 
     Raises:
         EquilibriumError: the point is no equilibrium (the message shows the residual), or none is known.
