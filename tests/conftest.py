@@ -30,6 +30,7 @@ hypothesis.settings.register_profile(
     database=None,
     max_examples=30,
     print_blob=True,
+    phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain],  # `find` in examples does it
 )
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deterministic"))

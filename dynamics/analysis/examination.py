@@ -140,8 +140,8 @@ def examine(
 
     >>> import dynamics as dy
     >>> game, sgd = dy.games.DiracGAN(penalty=dy.penalties.R1(0.3)), dy.optimisers.sgd(0.2)
-    >>> found = examine(game, dy.updates.Simultaneous(sgd, sgd))
-    >>> print("\\n".join(found.describe().splitlines()[:2]))
+    >>> findings = examine(game, dy.updates.Simultaneous(sgd, sgd))
+    >>> print("\\n".join(findings.describe().splitlines()[:2]))
     stable            radius 0.97467943..., margin 0.0253 (error below ...)
     in the long run   rate -0.0256466 and rotation 0.09802... per step
     """

@@ -42,8 +42,8 @@ def check_update(
 
     >>> from dynamics.optimisers import sgd
     >>> from dynamics.updates import Extragradient
-    >>> found = check_update(lambda rate: Extragradient(sgd(rate), sgd(rate), extrapolation=rate), only=["cost"])
-    >>> found["cost"].value["fields"], found.failed
+    >>> results = check_update(lambda rate: Extragradient(sgd(rate), sgd(rate), extrapolation=rate), only=["cost"])
+    >>> results["cost"].value["fields"], results.failed
     (2.0, ())
     """
     return _all(*_with_like(method, like), only)

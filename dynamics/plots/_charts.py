@@ -77,8 +77,8 @@ def chart(
     >>> def build(rate, weight):
     ...     sgd = dy.optimisers.sgd(rate)
     ...     return dy.games.DiracGAN(penalty=dy.penalties.R1(weight)), dy.updates.Alternating(sgd, sgd), (1.0, 1.0)
-    >>> found = dy.stability_chart(build, {"rate": [0.1, 2.0, 4.5], "weight": [0.3, 1.0, 2.0]})
-    >>> figure = chart(found, x="weight", y="rate")
+    >>> cells = dy.stability_chart(build, {"rate": [0.1, 2.0, 4.5], "weight": [0.3, 1.0, 2.0]})
+    >>> figure = chart(cells, x="weight", y="rate")
     """
     if not all(hasattr(dataset, name) for name in ("data_vars", "coords", "isel", "sizes")):
         raise TypeError(f"the dataset is a {type(dataset).__name__}; expected what dynamics.sweep returns")

@@ -88,8 +88,8 @@ def best(
     >>> def build(step):
     ...     sgd = dy.optimisers.sgd(step)
     ...     return dy.games.Bilinear(1.0), dy.updates.Extragradient(sgd, sgd, extrapolation=step)
-    >>> found = best(build, {"step": (0.0, 1.0)})
-    >>> round(found.parameters["step"], 6), round(found.radius, 6)  # 1 / sqrt 2 and sqrt 3 / 2
+    >>> fastest = best(build, {"step": (0.0, 1.0)})
+    >>> round(fastest.parameters["step"], 6), round(fastest.radius, 6)  # 1 / sqrt 2 and sqrt 3 / 2
     (0.707107, 0.866025)
     """
     population, generations = as_whole("population", population), as_whole("generations", generations)
