@@ -11,7 +11,17 @@
 #include <stdint.h>
 #include <string.h>
 
-#define BYTES 64 /* one register, or two where registers are shorter */
+#ifdef __AVX512F__
+#define BYTES 64 /* one register */
+#define INTRINSIC(name) _mm512_##name
+#define NOT_ALL_ZERO(a) (_mm512_test_epi32_mask((__m512i)(a), (__m512i)(a)) != 0)
+#elif defined __AVX2__
+#define BYTES 32
+#define INTRINSIC(name) _mm256_##name
+#define NOT_ALL_ZERO(a) (!_mm256_testz_si256((__m256i)(a), (__m256i)(a)))
+#else
+#define BYTES 16
+#endif
 #define MAX_THREADS 64
 #define MAX_SEGMENTS 128
 #define MOST_UNITS 4 /* registers per number of a block, at most */
@@ -88,11 +98,10 @@ static void share(void (*work)(const void *, long, long), const void *arguments,
 #define EXPONENTIAL {0.5f, 0.16666577025597988f, 0.04166655466205053f, 0.008363173074513711f, 0.0013926176119935579f}
 #define SINE {-0.166666659632631614f, 0.0083332420809321065f, -0.00019822732180693118f, 2.6347327387187e-6f}
 #define LOGARITHM {0.66666662693f, 0.40000972152f, 0.28498786688f, 0.24279078841f}
-#ifdef __AVX512F__
-#define SMALLER _mm512_min_ps
-#define LARGER _mm512_max_ps
-#define ROOT _mm512_sqrt_ps
-#define REGISTER __m512
+#ifdef INTRINSIC
+#define SMALLER INTRINSIC(min_ps)
+#define LARGER INTRINSIC(max_ps)
+#define ROOT INTRINSIC(sqrt_ps)
 #endif
 #include "kernels.h"
 #include "watch.h"
@@ -120,11 +129,10 @@ static void share(void (*work)(const void *, long, long), const void *arguments,
 #define LOGARITHM                                                                                          \
     {6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01, 2.222219843214978396e-01, \
      1.818357216161805012e-01, 1.531383769920937332e-01, 1.479819860511658591e-01}
-#ifdef __AVX512F__
-#define SMALLER _mm512_min_pd
-#define LARGER _mm512_max_pd
-#define ROOT _mm512_sqrt_pd
-#define REGISTER __m512d
+#ifdef INTRINSIC
+#define SMALLER INTRINSIC(min_pd)
+#define LARGER INTRINSIC(max_pd)
+#define ROOT INTRINSIC(sqrt_pd)
 #endif
 #include "kernels.h"
 #include "watch.h"

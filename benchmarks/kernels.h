@@ -13,10 +13,10 @@ INLINE VECTOR NAME(pick)(WORDS mask, VECTOR yes, VECTOR no) {
 }
 
 #ifdef SMALLER
-INLINE VECTOR NAME(smaller)(VECTOR a, VECTOR b) { return (VECTOR)SMALLER((REGISTER)a, (REGISTER)b); }
-INLINE VECTOR NAME(larger)(VECTOR a, VECTOR b) { return (VECTOR)LARGER((REGISTER)a, (REGISTER)b); }
-INLINE VECTOR NAME(root)(VECTOR a) { return (VECTOR)ROOT((REGISTER)a); }
-INLINE int NAME(any)(WORDS mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
+INLINE VECTOR NAME(smaller)(VECTOR a, VECTOR b) { return SMALLER(a, b); }
+INLINE VECTOR NAME(larger)(VECTOR a, VECTOR b) { return LARGER(a, b); }
+INLINE VECTOR NAME(root)(VECTOR a) { return ROOT(a); }
+INLINE int NAME(any)(WORDS mask) { return NOT_ALL_ZERO(mask); }
 #else
 INLINE VECTOR NAME(smaller)(VECTOR a, VECTOR b) { return NAME(pick)(a < b, a, b); }
 INLINE VECTOR NAME(larger)(VECTOR a, VECTOR b) { return NAME(pick)(a > b, a, b); }

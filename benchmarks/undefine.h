@@ -16,7 +16,6 @@
 #undef SMALLER
 #undef LARGER
 #undef ROOT
-#undef REGISTER
 #undef LANES
 #undef VECTOR
 #undef WORDS
