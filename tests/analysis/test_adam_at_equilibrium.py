@@ -18,7 +18,7 @@ def twice(optimiser):
     return Simultaneous(optimiser, optimiser)
 
 
-@pytest.mark.slow_cases("0.0-1e-08-0.0-49999.0")
+@pytest.mark.slow_cases("0.0-1e-08-0.0-49999.0", "0.0-0.0001-0.0-4.0")
 @pytest.mark.parametrize(
     "b1, eps, eps_root, radius",
     [
@@ -75,6 +75,7 @@ def same_spectrum(found, expected, tolerance=1e-7):
         assert abs(found.pop(nearest) - value) < tolerance * (1 + abs(value))
 
 
+@pytest.mark.slow_cases("0.01-None")
 @pytest.mark.parametrize("eps, noise", [(0.01, None), (0.003, 0.2), (1e-8, 0.05)])
 def test_whole_spectrum_on_an_asymmetric_game(eps, noise):
     """Without noise the step is rate / eps, with noise of standard deviation s about rate / (s + eps)."""

@@ -61,6 +61,7 @@ def test_the_basins_of_a_separable_game_end_at_its_watersheds():
     ]
 
 
+@pytest.mark.slow
 def test_chunks_decide_about_nothing():
     options = dict(points=(24, 30), steps=400)
     whole = basins(TWO, sgd(0.1, 0.2), (-2.0, -1.5), (1.5, 2.0), **options)
@@ -122,6 +123,7 @@ def test_a_plane_through_a_game_of_many_parameters():
 # Published
 
 
+@pytest.mark.slow
 def test_descent_is_caught_by_the_spurious_attractor_from_82_starts_of_196():
     """Adolphs et al. 2019, the authors' grid and tolerance: 114 starts lead to the Nash equilibrium."""
     game = dy.games.SpuriousAttractor()
@@ -144,6 +146,7 @@ def torus_by_hand(tau, starts, rate=0.1, steps=6000):
     return np.stack([x, y], axis=1)
 
 
+@pytest.mark.slow_cases("1.0")
 @pytest.mark.parametrize("tau", [1.0, 2.0, 5.0])
 def test_on_the_torus_runs_end_where_they_do_in_numpy(tau):
     result = basins(dy.games.Torus(), sgd(0.1, 0.1 * tau), **STARTS, steps=6000, period=TURN)
@@ -171,6 +174,7 @@ def test_runs_that_leave_are_diverged():
     assert result.kinds == ("target", "diverged") and result.destinations[1] is None
 
 
+@pytest.mark.slow
 def test_runs_that_go_round_are_cycling_even_through_a_target():
     update = dy.updates.Alternating(optimisers.sgd(0.1), optimisers.sgd(0.1))
     result = basins(dy.games.Bilinear(1.0), update, (-1.0, -1.0), (1.0, 1.0), points=5, steps=1000, tolerance=0.9)
@@ -189,6 +193,7 @@ def test_where_runs_come_to_rest_is_found():
     np.testing.assert_array_equal(np.array(result.names)[result.labels], np.array(known.names)[known.labels])
 
 
+@pytest.mark.slow
 def test_a_start_on_an_unstable_equilibrium_stays_there():
     result = basins(ONE, sgd(0.1), (-0.7,), (1.3,), points=3, steps=300)
     assert [result.names[label] for label in result.labels] == ["(-1)", "(0.3), unstable", "(1)"]
@@ -200,12 +205,14 @@ def test_a_line_of_equilibria_is_one_destination():
     assert result.kinds == ("found",) and result.counts.tolist() == [441]
 
 
+@pytest.mark.slow
 def test_ends_found_on_both_sides_of_the_seam_are_the_same():
     game = dy.Game.from_losses(lambda p, key=None: (jnp.cos(p[0]), p[1] ** 2 / 2))
     result = basins(game, sgd(0.5, 0.5), (-6.0, -1.0), (6.0, 1.0), points=4, steps=200, period=(TURN, None))
     assert result.names == ("(3.142, 0)",) and result.counts.tolist() == [16]
 
 
+@pytest.mark.slow
 def test_too_few_steps_leave_runs_undecided():
     result = basins(ONE, sgd(1e-4), (-2.0,), (2.0,), points=4, steps=100)
     assert result.kinds[-1] == "undecided" and result.counts[-1] == 4

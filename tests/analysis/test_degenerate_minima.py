@@ -192,6 +192,7 @@ def test_a_singular_follower_that_has_no_maximum_is_no_minimax_point():
     assert [one.kind for one in found.minima] == ["strict", "none"]
 
 
+@pytest.mark.slow
 def test_more_flat_directions_than_are_searched():
     game = dy.ZeroSum(lambda x, y: jnp.sum(x**4) + x[0] * y - y**2 / 2)
     found = dy.classify(game, at=(np.zeros(9), 0.0))
@@ -199,6 +200,7 @@ def test_more_flat_directions_than_are_searched():
     assert found.kind == "strict local minimax, Nash undecided" or found.kind.startswith("undecided")
 
 
+@pytest.mark.slow
 def test_three_players_and_trees_in_single_precision():
     def losses(players, key=None):
         x, y, z = players

@@ -379,6 +379,7 @@ def test_three_players_of_any_structure_and_precision(dtype):
     assert len({tuple(row) for row in np.round(points).astype(int)}) == 27
 
 
+@pytest.mark.slow
 def test_a_number_in_the_box_stands_for_all_numbers_of_a_player():
     game = dy.games.Quadratic.zero_sum(np.eye(2), np.array([[1.0], [2.0]]), np.eye(1))
     for box in (((-1, -1), (1, 1)), ((np.array([-1.0, -2.0]), -1), (1, np.array([3.0])))):

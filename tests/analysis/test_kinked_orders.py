@@ -37,6 +37,7 @@ def test_a_filtered_loss(above, below, filter_time, cubic):
     assert coefficients.errors[0, 0] < 1e-3 * (abs(above) + abs(below))
 
 
+@pytest.mark.slow
 def test_a_gap_aware_flow_attracts_what_was_neutral():
     game, time, width = DiracGAN(dy.objectives.Wasserstein()), 4.0, 0.1
     report = dy.stability(game, GapAwareFlow(0.0, time, width_below=width, width_above=width))

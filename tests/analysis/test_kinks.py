@@ -19,7 +19,7 @@ def slopes(right, left):
     return dy.Game.from_losses(lambda p, key=None: (jnp.where(p[0] > 0, right, left) * p[0] ** 2 / 2,), [(0.0,)])
 
 
-@pytest.mark.slow_cases("3.0-1.0-stable", "-1.0-1.0-unstable")
+@pytest.mark.slow_cases("3.0-1.0-stable", "-1.0-1.0-unstable", "1.0-3.0-stable")
 @pytest.mark.parametrize(
     "right, left, verdict",
     [(1.0, 3.0, "stable"), (3.0, 1.0, "stable"), (1.0, -1.0, "unstable"), (-1.0, 1.0, "unstable")],

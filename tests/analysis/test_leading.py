@@ -140,6 +140,7 @@ def quadratic(radius_of_rates, size=30, seed=0):
     return game, dy.updates.Simultaneous(optax.sgd(radius_of_rates), optax.sgd(0.8 * radius_of_rates))
 
 
+@pytest.mark.slow
 def test_stable_needs_the_bound_and_says_its_probability():
     game, update = quadratic(0.5)
     dense = dy.stability(game, update)
@@ -213,7 +214,7 @@ def test_a_flow_that_turns_is_stable_with_the_probability_that_is_said(coupling)
         assert np.linalg.norm(left.conj() @ jacobian - value * left.conj()) < 1e-5
 
 
-@pytest.mark.slow_cases("(0.001+1.95j)")
+@pytest.mark.slow_cases("(0.001+1.95j)", "(0.001+2.6j)")
 @pytest.mark.parametrize("fastest", [1e-3 + 1.95j, 1e-3 + 2.6j, 1e-3 + 0.7j])
 @pytest.mark.slow_cases("(0.001+0.7j)")
 def test_a_flow_with_one_expanding_pair_is_unstable(fastest):
@@ -272,6 +273,7 @@ def test_a_wrong_derivative_gets_no_verdict():
     assert report.smoothness == "inconsistent" and report.verdict == "marginal"
 
 
+@pytest.mark.slow_cases("1.0")
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 def test_flows_with_a_neutral_direction_are_smooth(scale):
     """Along an eigenvector of 0 both the field and its derivative are nothing but rounding."""

@@ -269,6 +269,7 @@ CYCLES = {
 }
 
 
+@pytest.mark.slow_cases("forsaken")
 @pytest.mark.parametrize("name", CYCLES)
 def test_a_limit_cycle_has_the_exponents_zero_and_floquets(name):
     game, field, divergence, start = CYCLES[name]

@@ -52,7 +52,7 @@ def prescribed(rng, reals, pairs, jordan=None):
     return mix @ form @ np.linalg.inv(mix)
 
 
-@pytest.mark.slow_cases("30")
+@pytest.mark.slow_cases("30", "12")
 @pytest.mark.parametrize("size", [2, 5, 12, 30])
 def test_prescribed_spectra(size):
     rng = np.random.default_rng(size)
@@ -73,6 +73,7 @@ def exact_eigenvalues(matrix):
         return np.array([complex(value) for value in values])
 
 
+@pytest.mark.slow_cases("non-normal")
 @pytest.mark.parametrize("kind", ["random", "non-normal", "jordan", "nearly jordan", "integers"])
 def test_the_error_bound_bounds_the_error(kind):
     """Against 60 digits; every eigenvalue has an exact one within its own bound, and bounds are not absurd."""
@@ -95,7 +96,7 @@ def test_the_error_bound_bounds_the_error(kind):
             assert np.max(errors) < 1e-12
 
 
-@pytest.mark.slow_cases("1e-15")
+@pytest.mark.slow_cases("1e-15", "0.0")
 @pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9, 1e-12, 1e-15, 0.0])
 def test_verdicts_at_the_boundary_are_never_wrong(gap):
     rng = np.random.default_rng(0)
@@ -185,7 +186,7 @@ MEMORIES = {
 }
 
 
-@pytest.mark.slow_cases("heavy ball", "optimistic from zero", "gap-aware", "optimistic", "adam")
+@pytest.mark.slow_cases("heavy ball", "optimistic from zero", "gap-aware", "optimistic", "adam", "negative momentum")
 @pytest.mark.parametrize("name", MEMORIES)
 def test_memory_is_part_of_the_state(name):
     """The Jacobian is that of the map on players and memory; the radius is the measured contraction."""
@@ -228,6 +229,7 @@ def test_optimistic_in_closed_form():
     np.testing.assert_allclose(report.radius, 1 / np.sqrt(2), rtol=1e-7)  # a double eigenvalue
 
 
+@pytest.mark.slow
 def test_counters_are_held_at_their_limit():
     """A decaying rate counts with what it decays to; the bias correction of Adam has run its course."""
     decaying = optax.sgd(optax.exponential_decay(0.5, 10, 0.5, end_value=0.01))
@@ -428,7 +430,7 @@ def scalar(rate_of):
 PLAIN = dy.updates.Simultaneous(optimisers.sgd(1.0))
 
 
-@pytest.mark.slow_cases("Neimark-Sacker", "Hopf")
+@pytest.mark.slow_cases("Neimark-Sacker", "Hopf", "end of the interval")
 @pytest.mark.parametrize(
     "build, low, high, value, kind, below, above",
     [

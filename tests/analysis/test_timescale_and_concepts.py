@@ -75,7 +75,7 @@ def unstable(jacobian, sizes, ratio, fast):
 
 
 @pytest.mark.parametrize("fast", [(1,), (0,), (2,), (0, 2)])
-@pytest.mark.slow_cases("fast0")
+@pytest.mark.slow_cases("fast0", "fast1", "fast3")
 def test_all_crossings_of_general_sum_games_of_three_players(fast):
     """Between neighbouring crossings nothing changes, across them something does."""
     sizes, seen = (2, 1, 2), 0
@@ -206,6 +206,7 @@ def test_schur_complement_of_players_of_unequal_sizes():
     assert found.leaderships[1].margin == pytest.approx(np.linalg.eigvalsh(reverse).min())
 
 
+@pytest.mark.slow
 def test_the_reverse_nash_but_unstable():
     """Own Hessians 1 and 1, a coupling that multiplies disturbances: general-sum games have such points."""
     found = dy.classify(dy.games.Quadratic([[1.0, 3.0], [2.0, 1.0]]))

@@ -86,6 +86,7 @@ def test_flat_directions_are_no_manifolds(loss, dtype, verdict):
     assert dy.stability(flat, Flow(), (dtype(0), dtype(0)), order="linear").verdict == "marginal"
 
 
+@pytest.mark.slow_cases("1000000000000.0")
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_what_is_an_equilibrium_does_not_depend_on_the_scale(scale):
     saddle = dy.ZeroSum(lambda x, y: scale * (x**2 / 2 + x * y - y**2 / 2))

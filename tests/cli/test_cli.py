@@ -447,6 +447,7 @@ def test_errors_of_the_study_while_running(capsys, fake):
     assert os.listdir() == []
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away():
     reading, writing = os.pipe()
     os.close(reading)

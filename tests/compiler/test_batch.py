@@ -77,7 +77,9 @@ def test_every_game(name):
     same_as_vmap(partial(trajectory, game, update, point), SHIFTS)
 
 
-@pytest.mark.slow_cases("Simultaneous", "Averaged", "FictitiousPlay", "Alternating", "Rounded", "WithVariables")
+@pytest.mark.slow_cases(
+    "Simultaneous", "Averaged", "FictitiousPlay", "Alternating", "Rounded", "WithVariables", "Lookahead"
+)
 @pytest.mark.parametrize("name", members("updates"))
 def test_every_update(name):
     game, point = make(3), start(3)

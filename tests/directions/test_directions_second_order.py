@@ -137,6 +137,7 @@ def test_both_solvers_agree_with_explicit_inverses(name):
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * (1 + np.max(np.abs(expected))))
 
 
+@pytest.mark.slow_cases("ridge")
 @pytest.mark.parametrize("name", ["competitive-unequal", "ridge"])
 def test_iteration_in_single_precision(name):
     make, by_hand = IMPLICIT[name]
@@ -182,7 +183,7 @@ def test_shaping_of_a_bilinear_game(h, weight, sigma):
         np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(expected), rtol=1e-12)
 
 
-@pytest.mark.slow_cases("30.0")
+@pytest.mark.slow_cases("30.0", "0.01")
 @pytest.mark.parametrize("eta", [0.01, 0.5, 1.0, 30.0])
 def test_competitive_gradient_contracts_every_bilinear_game(eta):
     """1 / sqrt(1 + eta^2 s^2) for every step, as the proximal point method."""

@@ -318,7 +318,7 @@ def studied(tmp_path_factory):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.slow_cases("flipped", "cut")
+@pytest.mark.slow_cases("flipped", "cut", "emptied")
 def test_every_file_of_a_study_damaged(damage, studied, tmp_path):
     original, opened_at, files = studied
     whole, drawn = opened_at(original), opened_at(original).portrait(0)

@@ -85,6 +85,7 @@ def mass_velocity(geometry, logits, slope):
     return q * (np.asarray(velocity) - q @ np.asarray(velocity)), q @ np.asarray(velocity)
 
 
+@pytest.mark.slow_cases("True")
 @pytest.mark.parametrize("plane", [False, True])
 def test_transport_moves_mass_along_edges(plane):
     rng = np.random.default_rng(3)
@@ -169,6 +170,7 @@ def slopes_of_divergences():
     return jax.jit(rates)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(st.floats(-3, 3), min_size=12, max_size=12))
 def test_every_f_divergence_falls_in_every_game_along_fisher_rao_and_transport(numbers):
@@ -236,7 +238,7 @@ CONSTANTS = {
 }
 
 
-@pytest.mark.slow_cases("KL-0.0", "minimax-0.0", "hinge-0.6")
+@pytest.mark.slow_cases("KL-0.0", "minimax-0.0", "hinge-0.6", "Wasserstein-0.6")
 @pytest.mark.parametrize(
     "name, gamma", [("non-saturating", 0.6), ("KL", 0.0), ("Wasserstein", 0.6), ("minimax", 0.0), ("hinge", 0.6)]
 )
@@ -267,7 +269,7 @@ def test_spectra_of_density_games(name, gamma):
         assert len(found) == len(expected) and distance[rows, columns].max() < 2e-7, label
 
 
-@pytest.mark.slow_cases("reverse KL-1.0")
+@pytest.mark.slow_cases("reverse KL-1.0", "non-saturating-0.5")
 @pytest.mark.parametrize("name, weight", [("non-saturating", 0.5), ("KL", 1.0), ("reverse KL", 1.0)])
 def test_spectra_of_nested_games(name, weight):
     game = DensityGAN.on_line(DATA, POINTS, SMOOTH[name])
@@ -362,6 +364,7 @@ def test_the_generator_inside_jumps_and_its_average_is_the_data():
     assert nested.equilibria() == ()
 
 
+@pytest.mark.slow
 def test_random_batches_are_right_on_average_and_follow_the_key():
     game = DensityGAN(DATA, dy.objectives.NonSaturating(), batch_size=8)
     players = jnp.asarray(LOGITS), jnp.asarray(SCORES)

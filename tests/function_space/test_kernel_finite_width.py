@@ -10,6 +10,7 @@ from dynamics.objectives import LeastSquares
 POINTS = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 2.0]])
 
 
+@pytest.mark.slow
 def test_small_widths_come_closer():
     """Eight times the width is about three times closer."""
     result = kernel_width_errors(

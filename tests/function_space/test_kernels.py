@@ -222,7 +222,7 @@ def test_angles_to_all_digits(dtype, accuracy):
         assert float(arc(Shares(*map(dtype, pair)))[0]) == dtype(expected)
 
 
-@pytest.mark.slow_cases("0.72", "0.499999999", "0.3")
+@pytest.mark.slow_cases("0.72", "0.499999999", "0.3", "1e-05")
 @pytest.mark.parametrize("share", [0.3, 0.5 - 1e-9, 0.72, 1e-5])
 def test_rules_of_derivatives_are_those_of_the_values(share):
     """Against plain automatic differentiation of the textbook's formulas, first and second derivatives."""
@@ -299,6 +299,7 @@ def test_empirical_kernels_of_flax():
     np.testing.assert_allclose(kernel.matrix(POINTS), POINTS @ POINTS.T + 1, rtol=1e-12)  # weights and a bias
 
 
+@pytest.mark.slow
 def test_sums_and_sets():
     kernel = Gaussian(0.7) + NeuralTangent(1, Erf())
     expected = Gaussian(0.7).matrix(POINTS, POINTS[:2]) + NeuralTangent(1, Erf()).matrix(POINTS, POINTS[:2])

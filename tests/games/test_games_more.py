@@ -99,6 +99,7 @@ GAMES = {
 }
 
 
+@pytest.mark.slow_cases("biased rock-mixed", "biased rock-logits")
 @pytest.mark.parametrize("strategies", ["mixed", "logits"])
 @pytest.mark.parametrize("name", GAMES)
 def test_named_matrix_games_have_their_matrices_and_nash_equilibria(name, strategies):
@@ -317,6 +318,7 @@ def test_tandem_rests_anywhere_on_its_line():
     assert report.verdict == "stable" and report.manifold_dimension == 1
 
 
+@pytest.mark.slow
 def test_lola_overshoots_the_line_of_tandem():
     sgd = dy.optimisers.sgd(0.1)
     update = dy.updates.Simultaneous(sgd, sgd, direction=dy.directions.LOLA(0.1))
@@ -368,6 +370,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow_cases("consensus")
 @pytest.mark.parametrize("method", METHODS)
 def test_training_goes_round_in_bounds_and_never_settles(method):
     game, make = METHODS[method]

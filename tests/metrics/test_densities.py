@@ -102,6 +102,7 @@ def test_about_as_many_bins_differ_as_the_level_of_significance():
     assert metrics.different_bins(real, 0.5 + random.normal(size=(1500, 2)), KEY, bins=20).share > 0.6
 
 
+@pytest.mark.slow
 def test_bins_are_as_good_as_those_of_scikit_learn():
     cluster = pytest.importorskip("sklearn.cluster")
     from dynamics.metrics.histograms import _bins

@@ -159,6 +159,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow_cases("energy")
 @pytest.mark.parametrize("name", PAIRS)
 def test_many_sets_at_once_are_what_each_is_alone(name):
     function, alone = PAIRS[name]

@@ -59,6 +59,7 @@ def test_best_scores_tell_the_ratio():
     )
 
 
+@pytest.mark.slow
 def test_in_many_dimensions_the_largest_value_is_at_the_origin():
     demonstration = MDGAN(9)
     np.testing.assert_allclose(demonstration.log_largest, demonstration.log_density(np.zeros(9)), 1e-12)

@@ -79,7 +79,7 @@ def test_the_origin_is_an_equilibrium_that_nothing_damps(every):
         np.testing.assert_allclose(jacobian, [[0, push], [pull, 0]], atol=1e-15, err_msg=name)
 
 
-@pytest.mark.slow_cases("all")
+@pytest.mark.slow_cases("all", "few")
 @pytest.mark.parametrize("every", [False, True], ids=["few", "all"])
 def test_away_from_the_origin_the_discriminator_is_damped_by_its_own_curvature(every):
     """At psi = 0 the field's slope along psi is -theta^2 b''(0)."""
