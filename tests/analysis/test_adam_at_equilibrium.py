@@ -75,7 +75,7 @@ def same_spectrum(found, expected, tolerance=1e-7):
         assert abs(found.pop(nearest) - value) < tolerance * (1 + abs(value))
 
 
-@pytest.mark.slow_cases("0.01-None")
+@pytest.mark.slow_cases("0.01-None", "0.003-0.2")
 @pytest.mark.parametrize("eps, noise", [(0.01, None), (0.003, 0.2), (1e-8, 0.05)])
 def test_whole_spectrum_on_an_asymmetric_game(eps, noise):
     """Without noise the step is rate / eps, with noise of standard deviation s about rate / (s + eps)."""

@@ -122,7 +122,7 @@ KINKED = dy.Game.from_losses(
 )
 
 
-@pytest.mark.slow_cases("momentum at a kink")
+@pytest.mark.slow_cases("momentum at a kink", "Adam")
 @pytest.mark.parametrize(
     ("game", "optimiser", "smoothness"),
     [(KINKED, optax.sgd(0.1, momentum=0.5), "kinked"), (dy.games.DiracGAN(), optax.adam(1e-3), "stiff")],

@@ -238,6 +238,7 @@ NAMES = {
 }
 
 
+@pytest.mark.slow_cases("critical")
 @pytest.mark.parametrize("name", NAMES)
 def test_never_a_number_where_there_is_no_equilibrium(name):
     call = NAMES[name]

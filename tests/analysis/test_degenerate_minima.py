@@ -177,6 +177,7 @@ def test_points_that_are_known_up_to_rounding():
             assert dy.classify(game, at=point).minima[0].kind == kind, (power, start)
 
 
+@pytest.mark.slow
 def test_flat_to_all_orders_stays_undecided():
     def value(x, y):
         safe = jnp.where(x == 0, 1.0, x)

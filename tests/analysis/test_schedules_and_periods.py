@@ -163,6 +163,7 @@ def test_hyper_parameters_in_the_state_are_no_coordinates():
     assert (kept.verdict, kept.neutral) == (plain.verdict, plain.neutral) and kept.verdict == "stable"
 
 
+@pytest.mark.slow
 def test_a_second_copy_of_the_players_is_a_coordinate():
     """What moves by itself, as the iterates of an average do, is left out only where no eigenvalue is lost."""
     same_spectrum(dy.stability(GAME, Averaged(twice(optax.sgd(0.1)), 0.9)).eigenvalues, [*product(0.1), 0.9, 0.9, 0.9])

@@ -430,7 +430,7 @@ def scalar(rate_of):
 PLAIN = dy.updates.Simultaneous(optimisers.sgd(1.0))
 
 
-@pytest.mark.slow_cases("Neimark-Sacker", "Hopf", "end of the interval")
+@pytest.mark.slow_cases("Neimark-Sacker", "Hopf", "end of the interval", "plateau")
 @pytest.mark.parametrize(
     "build, low, high, value, kind, below, above",
     [

@@ -87,7 +87,9 @@ def test_every_update(name):
     same_as_vmap(partial(trajectory, game, update, point), SHIFTS)
 
 
-@pytest.mark.slow_cases("Consensus", "HamiltonianDescent", "JacobianRegularisation", "CurvatureExploitation", "LOLA")
+@pytest.mark.slow_cases(
+    "Consensus", "HamiltonianDescent", "JacobianRegularisation", "CurvatureExploitation", "LOLA", "PolicyPrediction"
+)
 @pytest.mark.parametrize("name", members("directions"))
 def test_every_direction(name):
     game, point = make(2), start(2)

@@ -60,6 +60,7 @@ def sgd(step, players):
     return [optimisers.sgd(step * rate) for rate in RATES[:players]]
 
 
+@pytest.mark.slow_cases("symplectic")
 @pytest.mark.parametrize(
     "direction, players",
     [

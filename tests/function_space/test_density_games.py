@@ -192,6 +192,7 @@ def test_with_a_negative_weight_all_divergences_may_rise():
         assert jax.grad(watched.divergence)((logits,))[0] @ uphill > 1e-3
 
 
+@pytest.mark.slow
 def test_along_the_plain_gradient_a_divergence_may_rise():
     """In logits only the descended divergence falls: the non-saturating game can raise Jensen-Shannon's.
 
@@ -238,7 +239,7 @@ CONSTANTS = {
 }
 
 
-@pytest.mark.slow_cases("KL-0.0", "minimax-0.0", "hinge-0.6", "Wasserstein-0.6")
+@pytest.mark.slow_cases("KL-0.0", "minimax-0.0", "hinge-0.6", "Wasserstein-0.6", "non-saturating-0.6")
 @pytest.mark.parametrize(
     "name, gamma", [("non-saturating", 0.6), ("KL", 0.0), ("Wasserstein", 0.6), ("minimax", 0.0), ("hinge", 0.6)]
 )

@@ -104,7 +104,7 @@ def test_without_the_compiler(monkeypatch):
     np.testing.assert_allclose(pairs.matrix(kernel, rows, columns), expected, rtol=1e-14)
 
 
-@pytest.mark.slow_cases("40.0", "0.3")
+@pytest.mark.slow_cases("40.0", "0.3", "100000.0")
 @pytest.mark.parametrize("time", [0.3, 40.0, 1e5])
 def test_integrals_in_krylov_spaces(time):
     """Against all eigenvalues; the largest time is beyond what the spaces reach, and is seen to be."""

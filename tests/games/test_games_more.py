@@ -303,6 +303,7 @@ def test_the_dilemma_says_what_is_wrong():
 # ---------------------------------------------------------------- Tandem
 
 
+@pytest.mark.slow
 def test_tandem_rests_anywhere_on_its_line():
     game = Tandem()
     x, y = 0.3, -1.1
@@ -370,7 +371,7 @@ METHODS = {
 }
 
 
-@pytest.mark.slow_cases("consensus")
+@pytest.mark.slow_cases("consensus", "descent")
 @pytest.mark.parametrize("method", METHODS)
 def test_training_goes_round_in_bounds_and_never_settles(method):
     game, make = METHODS[method]
@@ -381,6 +382,7 @@ def test_training_goes_round_in_bounds_and_never_settles(method):
     assert radius.min() > 0.3 and radius.max() < 2
 
 
+@pytest.mark.slow
 def test_a_game_made_outside_a_traced_function_knows_its_equilibria_within():
     game = dy.games.Quadratic([[1.0, 10.0], [-10.0, 1.0]], offsets=[1.0, -2.0])
     inside = jax.jit(lambda shift: [x + shift for x in game.equilibria()[0]])(0.0)

@@ -189,6 +189,7 @@ def test_scalars_and_modes_of_many_sets():
     np.testing.assert_allclose(np.transpose(often), expected)
 
 
+@pytest.mark.slow
 def test_they_are_measures_of_a_simulation():
     def energy(game, players):
         return batched.energy_distance(*(sample.values for sample in game.samples(players)))

@@ -105,7 +105,7 @@ def static(game, update, start, **options):
     return numbers(eqx.filter_jit(lambda point: dy.simulate(game, update, point, **options))(start))
 
 
-@pytest.mark.slow_cases("97-10", "40-last", "97-None")
+@pytest.mark.slow_cases("97-10", "40-last", "97-None", "150-last", "130-130")
 @pytest.mark.parametrize(
     "steps, save_every", [(2, None), (40, "last"), (150, "last"), (300, "last"), (97, 10), (130, 130), (97, None)]
 )

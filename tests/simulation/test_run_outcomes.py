@@ -116,7 +116,7 @@ def test_chaotic_maps(game):
     assert "exponentially" in run.describe()
 
 
-@pytest.mark.slow_cases("float32-100000.0")
+@pytest.mark.slow_cases("float32-100000.0", "float32-1e-05")
 @pytest.mark.parametrize("scale", [1e5, 1e-5])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_size_of_the_players_does_not_matter(scale, dtype):
@@ -143,6 +143,7 @@ def test_an_invariant_circle_is_no_chaos():
     np.testing.assert_allclose(run.period, 2 * np.pi * 4000 / turned, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_two_frequencies_have_no_period():
     rates = jnp.asarray([1.0, np.sqrt(2)])
     game = dy.Game.from_losses(lambda p, key=None: (jnp.sum(rates * p[0] * p[1]), -jnp.sum(rates * p[0] * p[1])))
@@ -152,6 +153,7 @@ def test_two_frequencies_have_no_period():
     assert "no period" in run.describe()
 
 
+@pytest.mark.slow
 def test_slow_spirals_of_several_frequencies_are_no_cycles():
     """Frequencies that grow or shrink by a tenth or so per quarter of the run, with beats; at constant amplitude."""
     quarter, frequencies = 1000, np.array([0.011, 0.029, 0.047, 0.083])
@@ -182,7 +184,7 @@ def test_slow_spirals_of_several_frequencies_are_no_cycles():
 # Power laws, held apart from what looks like them
 
 
-@pytest.mark.slow_cases("0.1-12800")
+@pytest.mark.slow_cases("0.1-12800", "0.5-3000")
 @pytest.mark.parametrize("rate, steps", [(0.5, 3000), (0.1, 12800)])
 def test_the_alternating_dirac_gan_shrinks_by_the_predicted_power(rate, steps):
     update = sgd(rate, kind=dy.updates.Alternating)

@@ -132,7 +132,7 @@ def test_rates_of_maps(matrix, at):
         np.testing.assert_allclose(run.final, (at, -at), atol=1e-4)
 
 
-@pytest.mark.slow_cases("0.3")
+@pytest.mark.slow_cases("0.3", "-0.2")
 @pytest.mark.parametrize("damping", [0.3, -0.2])
 def test_rates_of_flows(damping):
     game = linear([[-damping, -1.0], [1.0, -damping]])

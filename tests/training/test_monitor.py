@@ -91,6 +91,7 @@ def test_a_reading_without_eigenvalues_takes_the_arithmetic_of_three_steps():
     assert readings[1].products == 0 and readings[1].step == 2
 
 
+@pytest.mark.slow
 def test_a_reading_with_eigenvalues_takes_its_products_and_no_difference_quotients():
     """Those of the method, the scales and the residuals; with half the rate of each player as many again."""
     update = dy.updates.Simultaneous(optax.sgd(0.1), optax.sgd(0.1))

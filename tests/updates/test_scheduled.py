@@ -61,7 +61,7 @@ def matrix(h, gamma, alternating=False, a=0.5):
     return move_psi @ move_theta if alternating else move_theta + move_psi - np.eye(2)
 
 
-@pytest.mark.slow_cases("4-0.46-1.0-False", "4-0.6-1.0-True", "4-0.44-1.0-False", "2-0.3-0.4-True")
+@pytest.mark.slow_cases("4-0.46-1.0-False", "4-0.6-1.0-True", "4-0.44-1.0-False", "2-0.3-0.4-True", "3-0.2-0.01-False")
 @pytest.mark.parametrize(
     "k, h, gamma, alternating",
     [(4, 0.44, 1.0, False), (4, 0.46, 1.0, False), (4, 0.6, 1.0, True), (2, 0.3, 0.4, True), (3, 0.2, 0.01, False)],

@@ -594,6 +594,7 @@ def test_stable_iff_the_condition_of_zhang_and_yu_holds(name, seed, shrink):
     np.testing.assert_array_equal((size < 1)[clear], expected[clear])
 
 
+@pytest.mark.slow_cases("optimism in turns")
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_the_draws_fall_on_both_sides_of_the_conditions(name):
     _, condition, ranges = CONDITIONS[name]

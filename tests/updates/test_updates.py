@@ -434,7 +434,7 @@ def test_conformance(name, players, dtype):
 
 
 @pytest.mark.slow_cases(
-    "Extragradient", "Simultaneous", "Scheduled", "Alternating", "Averaged", "Rounded", "RungeKutta"
+    "Extragradient", "Simultaneous", "Scheduled", "Alternating", "Averaged", "Rounded", "RungeKutta", "FictitiousPlay"
 )
 @pytest.mark.parametrize(
     "name",

@@ -141,6 +141,7 @@ def test_the_bound_of_a_defective_matrix_and_of_a_nilpotent_one():
     assert radius_bound(Matrix(np.diag(np.ones(5), 1)), key=KEY, products=100).value == 0
 
 
+@pytest.mark.slow
 def test_compiled_quickly_it_is_the_same():
     matrix, truth = gaussian_gan(40, 0.3)
     operator = Matrix(jnp.asarray(similar(matrix, 10.0)))
