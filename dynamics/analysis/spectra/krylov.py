@@ -15,6 +15,7 @@ from dynamics._compiling import filter_jit_quickly
 from dynamics.analysis.spectra.operators import Operator, products_with
 
 BLOCK = 16  # rows of a piece of the basis: what is not filled yet costs nothing
+COLUMNS = 1 << 18  # of vectors that are combined at a time on the host
 LARGE = 1_000_000  # numbers beyond which the basis is no larger than it has to be
 LEAST = 8  # vectors beyond the number of wanted ones before residuals are looked at
 Measure = Callable[[np.ndarray], np.ndarray]
@@ -50,10 +51,11 @@ class Eigenpairs:
 
     def verified(self, images: Any, measure: Measure) -> "Eigenpairs":
         """The same from the products of the matrix with the rows of the basis, shape (k, n), once more computed."""
-        images = np.asarray(images, float)
+        images = np.asarray(images)
+        small = sum(self.basis[:, part].astype(float) @ images[:, part].T for part in _columns(self.basis))
         known = dict(norm=self.norm, next=self.next, allowed=self.allowed, seen=self.seen)
         known["products"] = self.products + len(images)
-        return _pairs(self.basis, self.basis.astype(float) @ images.T, measure, images=images, **known)
+        return _pairs(self.basis, np.asarray(small), measure, images=images, **known)
 
 
 def krylov_schur(
@@ -175,14 +177,22 @@ def _pairs(basis: Any, small: np.ndarray, measure: Measure, *, remainder=None, i
     values, inner = np.linalg.eig(small)
     again = np.argsort(-measure(values), kind="stable")
     values, inner = values[again].astype(complex), inner[:, again]
-    if images is None:
-        residuals = np.abs(remainder @ inner)
-    else:
-        combinations = inner.T @ basis
-        residuals = np.linalg.norm(inner.T @ images - values[:, None] * combinations, axis=1)
-    vectors = (inner.T @ basis).astype(np.result_type(basis.dtype, np.complex64))
+    vectors = np.empty((len(values), basis.shape[1]), np.result_type(basis.dtype, np.complex64))
+    squares = np.zeros(len(values))
+    for part in _columns(basis):
+        combinations = inner.T @ basis[:, part]
+        vectors[:, part] = combinations
+        if images is not None:
+            rest = inner.T @ images[:, part].astype(float) - values[:, None] * combinations
+            squares += np.sum(np.abs(rest) ** 2, axis=1)
+    residuals = np.abs(remainder @ inner) if images is None else np.sqrt(squares)
     converged = residuals <= known["allowed"] * known["norm"]
     return Eigenpairs(values=values, vectors=vectors, residuals=residuals, converged=converged, basis=basis, **known)
+
+
+def _columns(rows: np.ndarray) -> list[slice]:
+    """Ranges of columns that are few enough for a copy in double precision."""
+    return [slice(begin, begin + COLUMNS) for begin in range(0, rows.shape[1], COLUMNS)]
 
 
 def _whole_pairs(values: np.ndarray, order: np.ndarray, count: int) -> int:

@@ -715,22 +715,41 @@ def _quotients(
     of a flow, they are relative to a small share of the largest.
     """
     flat, function = operator.function()
-    images = jax.lax.map(operator.product(), jnp.concatenate([basis * scales, directions]))
-    count, epsilon = _trees.size(operator.state.players), float(jnp.finfo(flat.dtype).eps)
-    slopes = images[len(basis) :, :count]
-    steps = distances[:, None, None] * directions
-    points = jnp.concatenate([steps, -steps, jnp.zeros((1, *directions.shape), flat.dtype)]).reshape(-1, flat.size)
-    values = jax.lax.map(lambda step: function(flat + step)[:count], points)
-    ahead, back, value = jnp.split(values.reshape(-1, len(directions), count), [len(distances), 2 * len(distances)])
-    ahead, back = (ahead - value) / distances[:, None, None], (value - back) / distances[:, None, None]
+    product, count = operator.product(), _trees.size(operator.state.players)
+    epsilon, tiny, kept = float(jnp.finfo(flat.dtype).eps), jnp.finfo(flat.dtype).tiny, len(basis)
+
+    def image(index: Array) -> Array:
+        row = basis[jnp.minimum(index, kept - 1)]
+        direction = directions[jnp.maximum(index - kept, 0)]
+        answer = product(jnp.where(index < kept, row * scales, direction))
+        return jnp.where(index < kept, answer / scales - shift * row, answer)
+
+    images = jax.lax.map(image, jnp.arange(kept + len(directions)))
+    slopes = images[kept:, :count]
+    # The value at the point first, and then at two points for every distance and direction: no more than one value at
+    # a time, and the program of the map once.
+    number = len(distances) * len(directions)
+    which = jnp.concatenate([jnp.zeros(1, int), jnp.repeat(jnp.arange(number), 2)])
+    signs = jnp.concatenate([jnp.zeros(1), jnp.tile(jnp.asarray([1.0, -1.0]), number)]).astype(flat.dtype)
+
+    def quotient(carry: tuple[Array, Array], place: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        value, ahead = carry
+        place_of, sign = place
+        distance, slope = distances[place_of // len(directions)], slopes[place_of % len(directions)]
+        new = function(flat + sign * distance * directions[place_of % len(directions)])[:count]
+        back = (value - new) / distance
+        apart, wrong = jnp.linalg.norm(ahead - back), jnp.linalg.norm((ahead + back) / 2 - slope)
+        return (jnp.where(sign == 0, new, value), (new - value) / distance), jnp.stack([apart, wrong])
+
+    nothing = jnp.zeros(count, flat.dtype)
+    (value, _), disagreements = jax.lax.scan(quotient, (nothing, nothing), (which, signs))
+    apart, wrong = disagreements[2::2].T.reshape(2, len(distances), len(directions))
     lengths = jnp.linalg.norm(slopes, axis=1)
     largest = jnp.max(lengths)  # the point is rounded as well, and its derivative tells what that does to the value
-    lengths = jnp.maximum(lengths, SMALL * largest) + jnp.finfo(flat.dtype).tiny
-    rounding = 8 * epsilon * (jnp.linalg.norm(value[0], axis=1) + largest * jnp.linalg.norm(flat[:count]))
+    lengths = jnp.maximum(lengths, SMALL * largest) + tiny
+    rounding = 8 * epsilon * (jnp.linalg.norm(value) + largest * jnp.linalg.norm(flat[:count]))
     noise = rounding / (distances[:, None] * lengths)
-    apart = jnp.linalg.norm(ahead - back, axis=2) / lengths
-    wrong = jnp.linalg.norm((ahead + back) / 2 - slopes, axis=2) / lengths
-    return images[: len(basis)] / scales - shift * basis, apart, wrong, noise
+    return images[:kept], apart / lengths, wrong / lengths, noise
 
 
 def _units(vectors: np.ndarray) -> np.ndarray:
