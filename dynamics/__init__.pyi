@@ -15,6 +15,7 @@ from dynamics import game as game
 from dynamics import games as games
 from dynamics import gan as gan
 from dynamics import metrics as metrics
+from dynamics import micro_batches as micro_batches
 from dynamics import networks as networks
 from dynamics import objectives as objectives
 from dynamics import optimisers as optimisers

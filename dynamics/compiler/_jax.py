@@ -122,6 +122,11 @@ def called(eqn: Any) -> Any:
     return None if parameter is None else eqn.params.get(parameter)
 
 
+def computed_again(eqn: Any) -> bool:
+    """Whether an equation is a `jax.checkpoint`, with no say in what may be kept (0.10.2, 0.11.2, 0.12.0.1)."""
+    return eqn.primitive.name in ("remat2", "checkpoint") and eqn.params.get("policy") is None
+
+
 def called_name(eqn: Any) -> str | None:
     """The name of the function that an equation of `jax.jit` calls (0.10.2, 0.11.2, 0.12.0.1)."""
     return eqn.params.get("name")

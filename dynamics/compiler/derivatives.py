@@ -16,6 +16,7 @@ from dynamics.compiler._jax import (
     bind,
     branches,
     called,
+    computed_again,
     frames,
     function_source,
     is_closed,
@@ -116,10 +117,12 @@ def _branch(program: Any, *values: Any) -> list[Any]:
 
 def through(eqn: Any, values: list[Any], closed: Callable[[Any, Sequence[Any]], list[Any]]) -> list[Any] | None:
     """The results of a call, a loop or a choice whose programs `closed` evaluates; `None` of any other equation."""
-    inner = called(eqn)
+    inner, name = called(eqn), eqn.primitive.name
+    if inner is not None and computed_again(eqn):  # in whoever's derivative, or its memory would grow
+        again = jax.checkpoint(functools.partial(_called_again, closed, inner), prevent_cse=eqn.params["prevent_cse"])
+        return list(again(*values))
     if inner is not None:
         return closed(inner, values)
-    name = eqn.primitive.name
     if name == "scan":
         return scanned(eqn, values, lambda row, *_: closed(Scan.of(eqn).body, row))
     if name == "while":
@@ -128,6 +131,10 @@ def through(eqn: Any, values: list[Any], closed: Callable[[Any, Sequence[Any]], 
         cases = [lambda *given, branch=branch: closed(branch, given) for branch in branches(eqn)]
         return list(jax.lax.switch(values[0], cases, *values[1:]))
     return None
+
+
+def _called_again(closed: Callable[[Any, Sequence[Any]], list[Any]], inner: Any, *values: Any) -> list[Any]:
+    return closed(inner, values)
 
 
 def scanned(eqn: Any, values: list[Any], body: Callable[..., list[Any]], extra: Any = ()) -> list[Any]:
