@@ -21,6 +21,7 @@ from dynamics._text import complex_text
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.spectra.bounds import Bound, abscissa_bound, radius_bound
 from dynamics.analysis.spectra.exponential import Box, rightmost
+from dynamics.analysis.spectra.inverses import DECOMPOSED, decomposed, nearest
 from dynamics.analysis.spectra.krylov import Eigenpairs, Measure, krylov_schur
 from dynamics.analysis.spectra.operators import Operator, Product, Scaled, WrappingOperator, products_with
 from dynamics.analysis.spectra.scaling import copies, memory_scales
@@ -135,7 +136,8 @@ class Leading:
     Attributes:
         count: how many; one more where that would part a conjugate pair.
         target: "outermost" (largest modulus for a map, largest real part for a flow), "rotation" (largest imaginary
-            part), or a complex number: those nearest to it, which takes long inside of the spectrum.
+            part), or a complex number: those nearest to it and to its conjugate. Inside of the spectrum of more than
+            4,000 numbers that takes long, or they do not converge; that no other one is nearer is not proved.
         tolerance: of residuals, relative to the norm of the scaled Jacobian; default 1e-6 in float32, 1e-11 in float64,
             and 1e-7 for flows in which rotation dominates.
         basis: number of vectors kept at most; default from `count`.
@@ -417,16 +419,16 @@ def _prepare(
 class _Solver:
     """How the wanted eigenvalues of a matrix are computed; its transpose has them by the same way.
 
-    The Krylov-Schur method on the matrix itself, but for the rightmost ones of a flow in which rotation dominates: its
-    spectrum is a strip along the imaginary axis, and where few products do not find the wanted ones the method goes on
-    with the exponential.
+    The Krylov-Schur method on the matrix itself. Where few products do not find the wanted ones, the method goes on
+    with shifted systems for those that are nearest to a point. For the rightmost ones of a flow in which rotation
+    dominates, whose spectrum is a strip along the imaginary axis, it goes on with LAPACK where the matrix is small, and
+    else with the exponential.
     """
 
     scaled: Scaled
     leading: Leading
     boundary: Boundary
-    strip: Box | None = None  # that the exponential is taken for, once it is known to be needed
-    norm: float = math.nan
+    known: Eigenpairs | None = None  # what the method on the matrix itself shows, where that is not enough
 
     def measure(self, values: np.ndarray) -> np.ndarray:
         """What is largest for the wanted ones."""
@@ -437,16 +439,21 @@ class _Solver:
         """Whether it is the real part that counts."""
         return not self.boundary.discrete and self.leading.target == "outermost"
 
+    @property
+    def strip(self) -> Box | None:
+        """Where the spectrum lies, if it is one in which the method on the matrix itself does not get far."""
+        return Box.around(self.known.seen) if self.known is not None and self.rightmost else None
+
     def pairs(self, count: int, key: PRNGKeyArray, transposed: bool = False, start: Any = None) -> Eigenpairs:
         """The wanted eigenpairs; residuals may be those that the method itself estimates."""
         operator = self.scaled.transposed() if transposed else self.scaled
         basis, tolerance = self.leading.basis, self.leading.tolerance
         budget = PRODUCTS if self.leading.products is None else self.leading.products
-        spent, known = 0, None
-        if self.strip is None:
+        nearby, spent = not isinstance(self.leading.target, str), 0
+        if self.known is None:
 
             def enough(seen: np.ndarray) -> int:
-                return min(budget, FEW) if self.rightmost and Box.around(seen).upright else budget
+                return min(budget, FEW) if nearby or (self.rightmost and Box.around(seen).upright) else budget
 
             # What left vectors belong to is known, and what they miss shows: their residuals are looked at early.
             options: dict[str, Any] = dict(
@@ -459,18 +466,24 @@ class _Solver:
             )
             known = krylov_schur(operator, count, self.measure, key=key, products=enough, **options)
             spent = known.products
-            if not (self.rightmost and Box.around(known.seen).upright) or np.all(known.converged):
+            if np.all(known.converged) or not (nearby or (self.rightmost and Box.around(known.seen).upright)):
                 return known
-            self.strip, self.norm = Box.around(known.seen), known.norm
+            self.known = known
             start = jnp.sum(jnp.asarray(np.real(known.vectors), operator.dtype), axis=0) if start is None else start
         budget = LONG * budget if self.leading.products is None else budget
+        known = dataclasses.replace(self.known, products=spent)
+        if nearby:
+            target = complex(self.leading.target) - self.boundary.neutral
+            return nearest(operator, count, target, known, key=key, tolerance=tolerance, products=budget)
+        if operator.size <= min(DECOMPOSED, budget - spent):
+            return decomposed(operator, count, self.measure, known, key=key)
         try:
             pairs = rightmost(
-                operator, count, self.strip, self.norm,
+                operator, count, Box.around(known.seen), known.norm,
                 key=key, basis=basis, tolerance=tolerance, products=budget - spent, start=start,
             )  # fmt: skip
         except FloatingPointError:
-            if known is None:
+            if not spent:
                 raise
             return known  # not converged, and says so
         return dataclasses.replace(pairs, products=pairs.products + spent)
@@ -491,7 +504,7 @@ def _solve(
     if known is None:
         start = None if leading.start is None else jnp.asarray(leading.start, dtype) / point.scales
     else:
-        solver.strip, solver.norm = known.solver.strip or Box.around(known.pairs.seen), known.pairs.norm
+        solver.known = known.solver.known or known.pairs
         start = vector + jnp.sum(jnp.asarray(np.real(known.pairs.vectors), dtype), axis=0)
     pairs = solver.pairs(leading.count, solving, start=start)
     norm = pairs.norm + abs(neutral)
