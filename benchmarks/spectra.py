@@ -46,6 +46,7 @@ from dynamics.analysis.stability.rest import above_zero
 from dynamics.updates import State
 
 WIDTHS = {"3,069": 20, "59,664": 97, "600,000": 313, "10,000,000": 1288}
+LARGE_BASIS = 47  # vectors of the largest step, with the start: three pieces of 0.64 GB
 FEW = 500_000  # numbers beyond which training takes fewer steps, and nothing is repeated
 BEGIN, END = "<!-- spectra -->", "<!-- end of spectra -->"
 PARTS = ("steps", "flows", "failures", "monitor")
@@ -123,17 +124,20 @@ def step(width):
     large = operator.size > 2 * FEW
     _, one_step, _ = timed(lambda: jax.block_until_ready(stepping(state)), 3 if large else 20)
     _, one_product, _ = timed(lambda: jax.block_until_ready(operator @ direction), 3 if large else 20)
-    asked = Leading(4 if large else 6, basis=24 if large else None, bound=0, conditions=False)
+    asked = Leading(4 if large else 6, basis=LARGE_BASIS if large else None, bound=0, conditions=False)
     first, again, report = timed(lambda: dy.stability(game, update, state, leading=asked), 1 if large else 3)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # of this process, before any other method
     row = dict(
         size=operator.size,
         step_ms=1e3 * one_step,
         product_in_steps=one_product / one_step,
+        memory_gb=peak,
         ours=dict(
             first_s=first,
             seconds=again,
             products=report.products,
             residual=float(np.max(report.residuals)),
+            relative_residual=float(np.max(report.residuals)) / report.norm,
             converged=bool(np.all(report.converged)),
             leading=[[value.real, value.imag] for value in report.eigenvalues],
         ),
@@ -150,7 +154,6 @@ def step(width):
         truth = reference(operator)
     if truth is not None:
         row["ours"] |= judged(report.eigenvalues[report.converged], truth)
-    row["memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if large:
         return row
     for name, scaled in (("ARPACK, as it is", False), ("ARPACK, scaled", True)):
