@@ -18,7 +18,7 @@ WRITTEN = 4000  # numbers up to which the matrix is written down for the factors
 DECOMPOSED = 1500  # likewise where all of its eigenvalues are computed
 VECTORS = 60  # of the outer Arnoldi method
 INNER = 200  # vectors of GMRES before it begins anew
-STORED = 100_000_000  # numbers in those at most
+STORED = 100_000_000  # numbers in either at most
 STRIDE = 3  # solutions between two looks at the residuals
 SWEEPS = 3  # of inverse iteration
 LEAST = 1e-6  # pivot of a shifted matrix, relative to the norm: with a smaller one all else drowns in rounding
@@ -71,9 +71,9 @@ def nearest(
         solve, more = _by_factors(operator, shift, known.norm)
         spent += more
     else:
-        solve = _by_gmres(operator, shift, LOOSER * max(tolerance, 4 * epsilon), products - spent)
+        solve = _by_gmres(operator, shift, max(LOOSER * tolerance, 16 * epsilon), products - spent)
     dtype = np.result_type(np.float64, type(shift))
-    most = min(VECTORS + 2 * count, operator.size)
+    most = min(max(count + 3, min(VECTORS + 2 * count, STORED // operator.size)), operator.size)
     rows, small = np.zeros((most + 1, operator.size), dtype), np.zeros((most + 1, most), dtype)
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     first = random.standard_normal(operator.size)

@@ -21,7 +21,7 @@ from dynamics._text import complex_text
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.spectra.bounds import Bound, abscissa_bound, radius_bound
 from dynamics.analysis.spectra.exponential import Box, rightmost
-from dynamics.analysis.spectra.inverses import DECOMPOSED, decomposed, nearest
+from dynamics.analysis.spectra.inverses import DECOMPOSED, WRITTEN, decomposed, nearest
 from dynamics.analysis.spectra.krylov import Eigenpairs, Measure, krylov_schur
 from dynamics.analysis.spectra.operators import Operator, Product, Scaled, WrappingOperator, products_with
 from dynamics.analysis.spectra.scaling import copies, memory_scales
@@ -453,7 +453,8 @@ class _Solver:
         if self.known is None:
 
             def enough(seen: np.ndarray) -> int:
-                return min(budget, FEW) if nearby or (self.rightmost and Box.around(seen).upright) else budget
+                soon = operator.size <= WRITTEN if nearby else self.rightmost and Box.around(seen).upright
+                return min(budget, FEW) if soon else budget
 
             # What left vectors belong to is known, and what they miss shows: their residuals are looked at early.
             options: dict[str, Any] = dict(
