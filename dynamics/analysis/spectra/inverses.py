@@ -15,14 +15,12 @@ from dynamics.analysis.spectra.krylov import Eigenpairs, Measure
 from dynamics.analysis.spectra.operators import Operator, products_with
 
 WRITTEN = 4000  # numbers up to which the matrix is written down for the factors of one shifted matrix
-DECOMPOSED = 1500  # likewise where all of its eigenvalues are computed
+DECOMPOSED = 1500  # likewise for all of its eigenvalues
 VECTORS = 60  # of the outer Arnoldi method
 INNER = 200  # vectors of GMRES before it begins anew
 STORED = 100_000_000  # numbers in either at most
 STRIDE = 3  # solutions between two looks at the residuals
-SWEEPS = 3  # of inverse iteration
 LEAST = 1e-6  # pivot of a shifted matrix, relative to the norm: with a smaller one all else drowns in rounding
-SAME = 1e-8  # difference of eigenvalues that count as equal, likewise
 LOOSER = 0.1  # accuracy of a solution, relative to that of the eigenpairs
 
 Solve = Callable[[np.ndarray], tuple[np.ndarray, int, bool]]  # the solution, products, whether it is one
@@ -109,48 +107,20 @@ def nearest(
     return dataclasses.replace(best, products=spent)
 
 
-def decomposed(operator: Operator, count: int, measure: Measure, known: Eigenpairs, *, key: Any) -> Eigenpairs:
-    """The eigenvalues of largest measure of a small matrix: all eigenvalues by LAPACK, the vectors of these by solving.
-
-    That takes as many products as there are rows, and about half of the time of all vectors. Where inverse iteration
-    does not give the vectors, as of eigenvalues that are equal, LAPACK does.
+def decomposed(operator: Operator, count: int, measure: Measure, known: Eigenpairs) -> Eigenpairs:
+    """The eigenvalues of largest measure of a small matrix, by LAPACK: as many products as there are rows.
 
     Args:
-        operator, count, key: as in `nearest`.
+        operator, count: as in `nearest`.
         measure: of eigenvalues, array to array, equal for conjugates; the largest are wanted.
         known: pairs of the same matrix, whose norm and whose allowed residual count.
     """
-    matrix = np.asarray(operator.as_matrix(), float)
-    spent = known.products + operator.size
-    values = scipy.linalg.eigvals(matrix)
-    wanted = values[np.argsort(-measure(values), kind="stable")][:count]
-    random = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
-    least = float(np.finfo(float).eps) * known.norm
-    vectors: list[np.ndarray] = []
-    used: list[complex] = []
-    for value in wanted:
-        if any(abs(value - other.conjugate()) <= 1e-12 * known.norm and value.imag for other in used):
-            continue  # the conjugate of one that is there
-        factors = _factors(matrix, complex(value) if value.imag else float(value.real), least)
-        same = [vector for vector, other in zip(vectors, used, strict=True) if abs(value - other) <= SAME * known.norm]
-        vector = random.standard_normal(len(matrix))
-        for _ in range(SWEEPS):
-            for other in same:
-                vector = vector - np.vdot(other, vector) * other
-            vector = scipy.linalg.lu_solve(factors, vector / np.linalg.norm(vector))
-        vectors.append(vector / np.linalg.norm(vector))
-        used.append(value)
-    for attempt in range(2):
-        basis = _real_basis(vectors, np.array(used), known.norm).astype(operator.dtype)
-        looked = dataclasses.replace(known, basis=basis, products=spent)
-        pairs = looked.verified(products_with(operator, jnp.asarray(basis)), measure)
-        spent = pairs.products
-        if attempt or (len(pairs.values) >= min(count, len(matrix)) and np.all(pairs.converged)):
-            break
-        values, columns = np.linalg.eig(matrix)
-        order = np.argsort(-measure(values), kind="stable")[:count]
-        vectors, used = list(columns[:, order].T), list(values[order])
-    return pairs
+    values, columns = np.linalg.eig(np.asarray(operator.as_matrix(), float))
+    order = np.argsort(-measure(values), kind="stable")[:count]
+    chosen = [place for place in order if values[place].imag >= 0 or values[place].conj() not in values[order]]
+    basis = _real_basis(list(columns[:, chosen].T), values[chosen], known.norm).astype(operator.dtype)
+    looked = dataclasses.replace(known, basis=basis, products=known.products + operator.size)
+    return looked.verified(products_with(operator, jnp.asarray(basis)), measure)
 
 
 def _distance(target: complex) -> Measure:

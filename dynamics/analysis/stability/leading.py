@@ -477,7 +477,7 @@ class _Solver:
             target = complex(self.leading.target) - self.boundary.neutral
             return nearest(operator, count, target, known, key=key, tolerance=tolerance, products=budget)
         if operator.size <= min(DECOMPOSED, budget - spent):
-            return decomposed(operator, count, self.measure, known, key=key)
+            return decomposed(operator, count, self.measure, known)
         try:
             pairs = rightmost(
                 operator, count, Box.around(known.seen), known.norm,
