@@ -49,8 +49,8 @@ def mean_over_pieces(function: Callable[[PyTree], PyTree], pieces: PyTree) -> Py
     r"""The mean $\frac1k\sum_i f(b_i)$ over pieces, one by one, and its derivatives in the memory of one piece.
 
     What a piece needs in between is not kept for derivatives but computed again (`jax.checkpoint`), in gradients, in
-    products with Jacobians of gradients, and in their transposes: that costs one or two more evaluations a product, and
-    memory no longer grows with the number of pieces. For a training step of one's own: the loss is
+    products with Jacobians of gradients, and in their transposes: every product evaluates all pieces anew, and memory no
+    longer grows with their number. In a training step that you write, the loss is
     `mean_over_pieces(lambda piece: loss(parameters, piece), in_pieces(batch, 8))`.
 
     Args:
@@ -242,7 +242,7 @@ def _mixing(gan: GAN, counts: Sequence[int]) -> str | None:
             halves = [[Sample(half) for half in in_pieces(sample.values, 2)] for sample in samples]
             try:
                 whole = losses(*samples)
-            except (TypeError, ValueError):  # it needs a key: then every piece is a batch of its own
+            except (TypeError, ValueError):  # it needs a key: then every piece draws a batch
                 continue
             mean = np.mean([np.asarray(losses(*pair), float) for pair in zip(*halves, strict=True)], axis=0)
             if not np.allclose(mean, np.asarray(whole, float), rtol=1e-4, atol=1e-5):

@@ -117,7 +117,7 @@ def decomposed(operator: Operator, count: int, measure: Measure, known: Eigenpai
     """
     values, columns = np.linalg.eig(np.asarray(operator.as_matrix(), float))
     order = np.argsort(-measure(values), kind="stable")[:count]
-    chosen = [place for place in order if values[place].imag >= 0 or values[place].conj() not in values[order]]
+    chosen = [place for place in order if np.imag(values[place]) >= 0 or np.conj(values[place]) not in values[order]]
     basis = _real_basis(list(columns[:, chosen].T), values[chosen], known.norm).astype(operator.dtype)
     looked = dataclasses.replace(known, basis=basis, products=known.products + operator.size)
     return looked.verified(products_with(operator, jnp.asarray(basis)), measure)
