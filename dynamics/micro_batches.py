@@ -49,8 +49,8 @@ def mean_over_pieces(function: Callable[[PyTree], PyTree], pieces: PyTree) -> Py
     r"""The mean $\frac1k\sum_i f(b_i)$ over pieces, one by one, and its derivatives in the memory of one piece.
 
     What a piece needs in between is not kept for derivatives but computed again (`jax.checkpoint`), in gradients, in
-    products with Jacobians of gradients, and in their transposes: every product evaluates all pieces anew, and memory no
-    longer grows with their number. In a training step that you write, the loss is
+    products with Jacobians of gradients, and in their transposes: every product evaluates all pieces anew, and memory
+    no longer grows with their number. In a training step that you write, the loss is
     `mean_over_pieces(lambda piece: loss(parameters, piece), in_pieces(batch, 8))`.
 
     Args:

@@ -175,11 +175,14 @@ ALLOWED_LOOPS = {
     "analysis/equilibria/search.py": {"optx.root_find"},
     "analysis/spectra/krylov.py": {"jax.lax.fori_loop"},  # over the rows of a basis
     "analysis/spectra/bounds.py": {"jax.lax.fori_loop"},  # over the powers of a matrix
+    "analysis/spectra/inverses.py": {"jax.lax.fori_loop"},  # over the rows of a basis
+    "analysis/stability/leading.py": {"jax.lax.scan"},  # over difference quotients
     "analysis/spectra/exponential.py": {"jax.lax.fori_loop"},  # over the terms of a series
     "directions/unrolled.py": {"jax.lax.scan"},
     "function_space/kernel_flows.py": {"jax.lax.scan"},  # over the vectors of a basis
     "function_space/kernels/pairs.py": {"jax.lax.scan"},  # over the points of a set
     "games/hermite_gan.py": {"jax.lax.scan"},  # the recurrence of polynomials
+    "micro_batches.py": {"jax.lax.scan"},  # over the pieces of a batch
     "objectives/f_divergences.py": {"jax.lax.fori_loop"},  # bisection for the conjugate of anybody's f
     "objectives/_comparisons.py": {"jax.lax.fori_loop"},  # for the best scores
     "training/loop.py": {"jax.lax.while_loop"},

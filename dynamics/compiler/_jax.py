@@ -122,9 +122,11 @@ def called(eqn: Any) -> Any:
     return None if parameter is None else eqn.params.get(parameter)
 
 
-def computed_again(eqn: Any) -> bool:
-    """Whether an equation is a `jax.checkpoint`, with no say in what may be kept (0.10.2, 0.11.2, 0.12.0.1)."""
-    return eqn.primitive.name in ("remat2", "checkpoint") and eqn.params.get("policy") is None
+def checkpoint_options(eqn: Any) -> dict[str, Any] | None:
+    """The options of an equation that is a `jax.checkpoint`, `None` of any other (0.10.2)."""
+    if eqn.primitive.name not in ("remat2", "checkpoint"):
+        return None
+    return {name: eqn.params[name] for name in ("policy", "prevent_cse") if name in eqn.params}
 
 
 def called_name(eqn: Any) -> str | None:

@@ -16,7 +16,7 @@ from dynamics.compiler._jax import (
     bind,
     branches,
     called,
-    computed_again,
+    checkpoint_options,
     frames,
     function_source,
     is_closed,
@@ -118,9 +118,9 @@ def _branch(program: Any, *values: Any) -> list[Any]:
 def through(eqn: Any, values: list[Any], closed: Callable[[Any, Sequence[Any]], list[Any]]) -> list[Any] | None:
     """The results of a call, a loop or a choice whose programs `closed` evaluates; `None` of any other equation."""
     inner, name = called(eqn), eqn.primitive.name
-    if inner is not None and computed_again(eqn):  # in whoever's derivative, or its memory would grow
-        again = jax.checkpoint(functools.partial(_called_again, closed, inner), prevent_cse=eqn.params["prevent_cse"])
-        return list(again(*values))
+    options = checkpoint_options(eqn)
+    if inner is not None and options is not None:  # computed again in derivatives, or their memory would grow
+        return list(jax.checkpoint(functools.partial(_called_again, closed, inner), **options)(*values))
     if inner is not None:
         return closed(inner, values)
     if name == "scan":
