@@ -28,6 +28,7 @@ def moved(game, players):
     return dy.simulate(game, UPDATE, players, steps=3, save_every="last", classify=False).state
 
 
+@pytest.mark.slow
 def test_map_field_and_blocks_are_those_of_the_whole_batch():
     game, players = small_gan(penalty=dy.penalties.R1(0.3))
     pieces, state = GANInPieces(game, 4), moved(game, players)

@@ -108,6 +108,7 @@ def game_of(matrix):
     return dy.games.Quadratic(symmetric)
 
 
+@pytest.mark.slow_cases("flow")
 @pytest.mark.parametrize("method", ["flow", pytest.param("map", marks=pytest.mark.slow)])
 def test_reports_of_the_nearest(method):
     """Of a step and of a flow: the eigenvalues of the dense Jacobian, and no verdict beyond what they say."""
