@@ -6,6 +6,7 @@ The special registers that tell a thread which one it is become variables, which
 import re
 
 import jax
+import jax.numpy as jnp
 from llvmlite import ir
 
 from dynamics.compiler._jax import lower_ffi_call, new_primitive, register_lowering
@@ -95,3 +96,8 @@ def results(function, *given, batch_size):
     closed = jax.make_jaxpr(function)(*given)
     flat = jax.jit(lambda *arrays: run(closed, batch_size, *arrays))(*jax.tree.leaves(given))
     return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(function, *given)), flat)
+
+
+def damped(x, rate):
+    """A program with a loop, for tests."""
+    return jax.lax.fori_loop(0, 20, lambda _, x: x - rate * jnp.tanh(x), x)

@@ -26,6 +26,7 @@ from dynamics.ensembles import CompilerWarning
 from dynamics.games import Bilinear, DiracGAN, Torus
 from tests import asymmetric
 from tests.compiler import kernels_on_host
+from tests.compiler.kernels_on_host import damped
 
 GAMES = 192  # one and a half blocks of threads, and whole vector tiles
 MATRIX = jnp.asarray([[1.0, 0.3, -0.4], [-0.2, 0.7, 0.5]])
@@ -364,10 +365,6 @@ def test_what_a_gpu_has_no_function_for_is_refused():
 # Kernels
 
 
-def damped(x, rate):
-    return jax.lax.fori_loop(0, 20, lambda _, x: x - rate * jnp.tanh(x), x)
-
-
 def test_a_thread_beyond_the_last_game_does_nothing():
     for games in (1, 127, 128, 129, 300):
         x, rate = jnp.asarray(RNG.uniform(0.1, 0.5, size=(2, games)))
@@ -504,10 +501,10 @@ def test_what_a_loop_keeps_of_a_game():
 @pytest.fixture
 def nothing_known():
     """As in a fresh process."""
-    for function in (launching._problem, launching._architecture):
+    for function in (launching._chosen, launching._architecture):
         function.cache_clear()
     yield
-    for function in (launching._problem, launching._architecture):
+    for function in (launching._chosen, launching._architecture):
         function.cache_clear()
 
 
@@ -549,8 +546,8 @@ def test_where_kernels_do_not_work_a_sweep_goes_on_without_them(nothing_known, m
     """Once is looked, while a program is lowered, and every program of the process is left to XLA then."""
     looks = []
 
-    def run(program, batch_size, *arrays):
-        looks.append(batch_size)
+    def run(way, program, batch_size, *arrays):
+        looks.append(way.name)
         return wrong_by(nudged(1, 2.0))(program, batch_size, *arrays)
 
     monkeypatch.setattr(launching, "_devices", jax.devices)
@@ -561,12 +558,12 @@ def test_where_kernels_do_not_work_a_sweep_goes_on_without_them(nothing_known, m
         with pytest.warns(CompilerWarning, match="Unavailable: a kernel on cpu computes other numbers than XLA"):
             text = lowered(in_machine_code(closed, GAMES), x)
         assert "@__gpu" not in text and "stablehlo.while" in text
-    assert looks == [first_use.GAMES]
+    assert looks == ["XLA's call for PTX", "CUDA's driver"]
 
 
 def test_where_kernels_work_they_are_used(nothing_known, monkeypatch):
     monkeypatch.setattr(launching, "_devices", jax.devices)
-    monkeypatch.setattr(launching, "in_kernel", kernels_on_host.run)
+    monkeypatch.setattr(launching, "in_kernel", lambda way, *given: kernels_on_host.run(*given))
     x = jnp.ones(GAMES)
     assert "@__gpu$xla.gpu.ptx" in lowered(in_machine_code(jax.make_jaxpr(damped)(x, x), GAMES), x, x)
 

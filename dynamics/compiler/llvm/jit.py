@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -19,6 +19,7 @@ from dynamics.compiler.llvm import interface, processor, trial
 from dynamics.compiler.llvm.interface import place
 from dynamics.compiler.llvm.processor import Processor
 
+WRONG_LENGTHS = b"the structures of this call are not as long as XLA's header has them"
 SEEN = "length_of_the_frame"  # a variable of the made code
 BYTE, WORD, LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 POINTER = ir.PointerType()
@@ -52,20 +53,19 @@ def has_function(name: str) -> bool:
     return True
 
 
-def compiled(
-    module: Any,
-    arguments: int,
-    results: int,
-    body: Callable[[Any, Sequence[Any], Sequence[Any]], None],
-    loops: bool = True,
-) -> str:
+Body = Callable[[Any, Sequence[Any], Sequence[Any]], Any]
+
+
+def compiled(module: Any, arguments: int, results: int, body: Body, loops: bool = True, platform: str = "cpu") -> str:
     """Write, compile and register a function.
 
     Args:
         module: of llvmlite, in which the function is to be.
         arguments, results: how many arrays it gets and fills.
-        body: writes it, given a builder and pointers to the arguments and to the results.
+        body: writes it, given a builder and pointers to the arguments and to the results. What it returns, if anything,
+            is a pointer to an error of XLA, null where there is none.
         loops: whether the program of a game has loops.
+        platform: on which XLA calls it; it always runs on this machine's processor.
 
     Returns:
         the name under which XLA knows it.
@@ -74,16 +74,10 @@ def compiled(
         Unavailable: this machine or this version of JAX cannot do it.
     """
     trial.demand()
-    return _registered(written(module, arguments, results, body, processor.host()), loops)
+    return _registered(written(module, arguments, results, body, processor.host()), loops, platform)
 
 
-def written(
-    module: Any,
-    arguments: int,
-    results: int,
-    body: Callable[[Any, Sequence[Any], Sequence[Any]], None],
-    target: Processor,
-) -> str:
+def written(module: Any, arguments: int, results: int, body: Body, target: Processor) -> str:
     """The text of a module with a function, `games`, that XLA can call; arguments as of `compiled`.
 
     Args:
@@ -103,15 +97,15 @@ def written(
     # from what it gives, the length of that is kept, to be looked at when the function has been registered.
     seen = ir.GlobalVariable(module, LONG, SEEN)
     seen.initializer = LONG(0)
-    extension = _member(builder, frame, place(interface.FRAME, "extension_start"), POINTER)
+    extension = member_of(builder, frame, place(interface.FRAME, "extension_start"), POINTER)
     extended = function.append_basic_block("extended")
     builder.cbranch(builder.icmp_unsigned("==", extension, NULL), work, extended)
     builder.position_at_end(extended)
-    asked = _member(builder, extension, place(interface.extension(), "type"), WORD)
+    asked = member_of(builder, extension, place(interface.extension(), "type"), WORD)
     builder.cbranch(builder.icmp_unsigned("==", asked, WORD(interface.ASKS_VERSION)), described, work)
     builder.position_at_end(described)
-    builder.store(_member(builder, frame, place(interface.FRAME, "struct_size"), LONG), seen)
-    metadata = _member(builder, extension, place("XLA_FFI_Metadata_Extension", "metadata"), POINTER)
+    builder.store(member_of(builder, frame, place(interface.FRAME, "struct_size"), LONG), seen)
+    metadata = member_of(builder, extension, place("XLA_FFI_Metadata_Extension", "metadata"), POINTER)
     for name, number in zip(("major_version", "minor_version"), interface.version(), strict=True):
         offset = place("XLA_FFI_Metadata", "api_version", name)
         builder.store(WORD(number), builder.gep(metadata, [LONG(offset)], source_etype=BYTE))
@@ -119,14 +113,15 @@ def written(
     builder.position_at_end(work)
     pointers = _arrays(builder, frame, arguments, results)
     before = _flushing(module, builder, target)
-    body(builder, *pointers)
+    failure = body(builder, *pointers)
     if before is not None:
         before()
-    builder.ret(NULL)
+    builder.ret(NULL if failure is None else failure)
     return processor.with_attributes(str(module), target)
 
 
-def _member(builder: Any, pointer: Any, offset: int, kind: Any) -> Any:
+def member_of(builder: Any, pointer: Any, offset: int, kind: Any) -> Any:
+    """What lies so many bytes behind a pointer."""
     return builder.load(builder.gep(pointer, [LONG(offset)], source_etype=BYTE), typ=kind)
 
 
@@ -145,40 +140,66 @@ def _arrays(builder: Any, frame: Any, arguments: int, results: int) -> list[list
     checks = []
     for path, count, name in lists:
         part = place(*path[:2])
-        checks.append((_member(builder, frame, part + place(name, "struct_size"), LONG), interface.static_size(name)))
-        checks.append((_member(builder, frame, part + place(name, "size"), LONG), count))
+        checks.append((member_of(builder, frame, part + place(name, "struct_size"), LONG), interface.static_size(name)))
+        checks.append((member_of(builder, frame, part + place(name, "size"), LONG), count))
     proceed(checks)
     buffers = []
     for path, count, _ in lists:
-        first = _member(builder, frame, place(*path), POINTER)
-        buffers.append([_member(builder, first, 8 * one, POINTER) for one in range(count)])
+        first = member_of(builder, frame, place(*path), POINTER)
+        buffers.append([member_of(builder, first, 8 * one, POINTER) for one in range(count)])
     length, size = place(interface.BUFFER, "struct_size"), interface.static_size(interface.BUFFER)
-    proceed([(_member(builder, buffer, length, LONG), size) for one in buffers for buffer in one])
+    proceed([(member_of(builder, buffer, length, LONG), size) for one in buffers for buffer in one])
     data = place(interface.BUFFER, "data")
-    pointers = [[_member(builder, buffer, data, POINTER) for buffer in one] for one in buffers]
+    pointers = [[member_of(builder, buffer, data, POINTER) for buffer in one] for one in buffers]
     with builder.goto_block(wrong):
-        builder.ret(_error(builder, frame, b"the structures of this call are not as long as XLA's header has them"))
+        builder.ret(error(builder, text(builder, WRONG_LENGTHS)))
     return pointers
 
 
-def _error(builder: Any, frame: Any, message: bytes) -> Any:
-    """An error of XLA with this text, which becomes an exception in Python."""
-    name = "XLA_FFI_Error_Create"
-    text = ir.Constant(ir.ArrayType(BYTE, len(message) + 1), bytearray(message + b"\0"))
-    kept = ir.GlobalVariable(builder.module, text.type, "message")
-    kept.initializer, kept.global_constant, kept.linkage = text, True, "private"
+def text(builder: Any, content: bytes) -> Any:
+    """A pointer to a constant text, which ends with a zero."""
+    constant = ir.Constant(ir.ArrayType(BYTE, len(content) + 1), bytearray(content + b"\0"))
+    name = builder.module.get_unique_name("message")
+    kept = ir.GlobalVariable(builder.module, constant.type, name)
+    kept.initializer, kept.global_constant, kept.linkage = constant, True, "private"
     kept.type = POINTER
-    size = interface.static_size(f"{name}_Args")
+    return kept
+
+
+def scratch(builder: Any, size: int) -> Any:
+    """A pointer to so many bytes on the stack, taken once per call of the function."""
     with builder.goto_entry_block():
-        given = builder.alloca(BYTE, LONG(size))
-        given.align, given.type = 8, POINTER  # opaque: members of several types are stored there
-    values = dict(struct_size=LONG(size), extension_start=NULL, message=kept, errc=WORD(interface.INTERNAL))
-    for member, value in values.items():
+        taken = builder.alloca(BYTE, LONG(size))
+        taken.align, taken.type = 8, POINTER  # opaque: members of several types are stored there
+    return taken
+
+
+def error(builder: Any, message: Any) -> Any:
+    """An error of XLA with this text (a pointer), which becomes an exception in Python."""
+    values = dict(message=message, errc=WORD(interface.INTERNAL))
+    return call_xla(builder, "XLA_FFI_Error_Create", values)[1]
+
+
+def call_xla(builder: Any, name: str, values: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Call a function of XLA, in the function that XLA calls.
+
+    Args:
+        builder: where.
+        name: of the function; its arguments are in a structure whose name ends with `_Args`.
+        values: members of that structure.
+
+    Returns:
+        a pointer to the structure, and what the function returns.
+    """
+    (frame,) = builder.function.args
+    size = interface.static_size(f"{name}_Args")
+    given = scratch(builder, size)
+    for member, value in (dict(struct_size=LONG(size), extension_start=NULL) | dict(values)).items():
         address = builder.gep(given, [LONG(place(f"{name}_Args", member))], source_etype=BYTE)
         builder.store(value, address)
-    api = _member(builder, frame, place(interface.FRAME, "api"), POINTER)
-    create = _member(builder, api, place("XLA_FFI_Api", name), ir.FunctionType(POINTER, [POINTER]).as_pointer())
-    return builder.call(create, [given])
+    api = member_of(builder, frame, place(interface.FRAME, "api"), POINTER)
+    function = member_of(builder, api, place("XLA_FFI_Api", name), ir.FunctionType(POINTER, [POINTER]).as_pointer())
+    return given, builder.call(function, [given])
 
 
 def _flushing(module: Any, builder: Any, target: Processor) -> Callable[[], None] | None:
@@ -214,7 +235,7 @@ def _object_code(text: str, target: Processor, loops: bool = True) -> tuple[byte
     return code, needed
 
 
-def _registered(text: str, loops: bool = True) -> str:
+def _registered(text: str, loops: bool = True, platform: str = "cpu") -> str:
     target = processor.host()
     name = f"games_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
     with _lock:
@@ -228,7 +249,7 @@ def _registered(text: str, loops: bool = True) -> str:
             _kept.append(engine)
             engine.add_object_file(llvm.ObjectFileRef.from_data(code))
             engine.finalize_object()
-            register_ffi_target(name, _capsule(engine.get_function_address("games")), "cpu")
+            register_ffi_target(name, _capsule(engine.get_function_address("games")), platform)
             _engines[name] = engine
         seen = ctypes.c_int64.from_address(_engines[name].get_global_value_address(SEEN)).value
     needed_bytes = interface.static_size(interface.FRAME)
