@@ -29,6 +29,8 @@ def as_leaf(value: Any) -> Any:
 
 def is_concrete(value: Any) -> bool:
     """True when the numbers can be looked at, i.e. outside `jit`, `vmap` and the like."""
+    if isinstance(value, jax.Array):
+        return not isinstance(value, Tracer)
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
 
 
@@ -48,13 +50,14 @@ def check_number(
     """
     value = getattr(owner, name)
     label = f"{type(owner).__name__}.{name}"
+    dtype = value.dtype if isinstance(value, jax.Array) else jnp.result_type(value)
     if jnp.shape(value) != ():
         raise ValueError(
             f"{label} has shape {jnp.shape(value)}; expected one number. "
             "For many values at once use jax.vmap over the constructor."
         )
-    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise ValueError(f"{label} has dtype {jnp.result_type(value)}; expected a real number.")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{label} has dtype {dtype}; expected a real number.")
     if not is_concrete(value):
         return
     number = float(value)
@@ -148,6 +151,10 @@ def check_no_memory(tree: Any, label: str) -> None:
     That is every `equinox.nn.StateIndex` that holds its first value (running means of `BatchNorm`, vectors of
     `SpectralNorm`), an `equinox.nn.State`, and Flax's collections of batch statistics.
     """
+
+    numbers = (int, float, np.generic, np.ndarray, jax.Array)
+    if isinstance(tree, tuple) and all(isinstance(one, numbers) for one in tree):
+        return  # no layers, and looking for them takes a while
 
     def holds_memory(node: Any) -> bool:
         kinds = {base.__name__ for base in type(node).__mro__}

@@ -84,7 +84,11 @@ def cast(tree: PyTree, dtype: Any) -> PyTree:
     'bfloat16'
     """
 
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+
     def cast_leaf(leaf):
+        if isinstance(leaf, jax.Array) and leaf.dtype == dtype and not leaf.weak_type:
+            return leaf
         return jax.lax.convert_element_type(leaf, dtype) if eqx.is_inexact_array(leaf) else leaf
 
     return jax.tree.map(cast_leaf, tree)

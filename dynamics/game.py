@@ -296,23 +296,9 @@ def as_players(players: Any, name: str = "players") -> Players:
     >>> as_players((1, [2.0, 3.0]))[1][0].dtype == jnp.asarray(1.0).dtype
     True
     """
-    if not isinstance(players, (tuple, list)):
-        raise TypeError(f"{name} is {players!r}; expected a tuple with one entry (any pytree) per player")
+    check_numbers(players, name)
 
-    check_no_memory(tuple(players), name)
-
-    def leaf(path, value):
-        if not isinstance(value, (int, float, np.generic, np.ndarray, jax.Array)) or isinstance(value, bool):
-            raise TypeError(
-                f"{name}{jax.tree_util.keystr(path)} is {value!r}, of type {type(value).__name__}; expected an array "
-                "of real numbers. For an equinox module, split off what is no parameter with dynamics.split_module."
-            )
-        if not isinstance(value, Tracer):
-            kind = value.dtype if isinstance(value, (np.generic, np.ndarray, jax.Array)) else np.asarray(value).dtype
-            if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
-                raise TypeError(f"{name}{jax.tree_util.keystr(path)} has dtype {kind}; expected real numbers")
-            if not np.isfinite(np.asarray(value)).all():
-                raise ValueError(f"{name}{jax.tree_util.keystr(path)} is {value}; expected finite numbers")
+    def leaf(value: Any) -> Any:
         if isinstance(value, (int, float)):
             with np.errstate(over="ignore"):  # infinite in single precision
                 return jnp.asarray(np.asarray(value, jax.dtypes.canonicalize_dtype(float)))
@@ -322,7 +308,40 @@ def as_players(players: Any, name: str = "players") -> Players:
             return array
         return jax.lax.convert_element_type(array, kind)  # never weakly typed: a state keeps its dtype
 
-    return tuple(jax.tree_util.tree_map_with_path(leaf, tuple(players)))
+    return tuple(jax.tree.map(leaf, tuple(players)))
+
+
+def check_numbers(players: Any, name: str = "players") -> None:
+    """Raise what `as_players` raises.
+
+    Args:
+        players: what somebody may have meant for players.
+        name: of them, in messages.
+
+    Raises:
+        TypeError: not a tuple or list, a leaf is no real number, or it is memory of a layer (running means).
+        ValueError: a leaf holds NaN or an infinity.
+    """
+    if not isinstance(players, (tuple, list)):
+        raise TypeError(f"{name} is {players!r}; expected a tuple with one entry (any pytree) per player")
+    players = tuple(players)
+    check_no_memory(players, name)
+
+    def label(number: int) -> str:
+        return name + jax.tree_util.keystr(jax.tree_util.tree_leaves_with_path(players)[number][0])
+
+    for number, value in enumerate(jax.tree.leaves(players)):
+        if not isinstance(value, (int, float, np.generic, np.ndarray, jax.Array)) or isinstance(value, bool):
+            raise TypeError(
+                f"{label(number)} is {value!r}, of type {type(value).__name__}; expected an array "
+                "of real numbers. For an equinox module, split off what is no parameter with dynamics.split_module."
+            )
+        if not isinstance(value, Tracer):
+            kind = value.dtype if isinstance(value, (np.generic, np.ndarray, jax.Array)) else np.asarray(value).dtype
+            if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
+                raise TypeError(f"{label(number)} has dtype {kind}; expected real numbers")
+            if not np.isfinite(np.asarray(value)).all():
+                raise ValueError(f"{label(number)} is {value}; expected finite numbers")
 
 
 def advice_on_lists(players: Players) -> str:

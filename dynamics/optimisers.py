@@ -48,10 +48,11 @@ class Optimiser(Printed):
 
     def __check_init__(self):
         rate: Any = self.keywords.get("learning_rate", self.positional[0] if self.positional else None)
-        known = (eqx.is_inexact_array(rate) and is_concrete(rate)) or isinstance(rate, int)
-        if known and not (jnp.all(rate >= 0) and jnp.all(rate < jnp.inf)):
-            raise ValueError(f"{self._label}: the learning rate is {rate}; expected a finite number >= 0")
-        transformation = self.build()
+        if isinstance(rate, int) or (eqx.is_inexact_array(rate) and is_concrete(rate)):
+            numbers = np.asarray(rate)  # an operation of JAX for one number takes longer than all else here
+            if not (numbers >= 0).all() or not (numbers < np.inf).all():
+                raise ValueError(f"{self._label}: the learning rate is {rate}; expected a finite number >= 0")
+        transformation = Optimiser.build(self)  # a bound method of a component is a component, and made at every look
         if not isinstance(transformation, optax.GradientTransformation):
             raise TypeError(
                 f"{self._label} returned {transformation!r}; expected an optax transformation, e.g. from optax.sgd"
@@ -88,7 +89,7 @@ def as_transformation(optimiser: Any) -> Any:
     >>> isinstance(as_transformation(sgd(0.5)), optax.GradientTransformation), as_transformation(0.5)
     (True, 0.5)
     """
-    return optimiser.build() if isinstance(optimiser, Optimiser) else optimiser
+    return type(optimiser).build(optimiser) if isinstance(optimiser, Optimiser) else optimiser
 
 
 def check_optimiser(optimiser: Any) -> None:

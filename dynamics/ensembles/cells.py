@@ -3,7 +3,8 @@
 import dataclasses
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,10 +19,11 @@ from jaxtyping import Array, PRNGKeyArray
 
 from dynamics import _trees
 from dynamics._checks import is_concrete
+from dynamics._compiling import cheap_jit
 from dynamics._keys import key_of
 from dynamics._names import nearest
 from dynamics.analysis.equilibria.newton import Search, ends_along
-from dynamics.analysis.stability.builds import Source, equilibrium_for, parts_of
+from dynamics.analysis.stability.builds import Source, check_parts, equilibrium_for, parts_of
 from dynamics.analysis.stability.linearisation import Closely, Linearisation, linearise, probe_closely
 from dynamics.analysis.stability.rest import FEW_COUNTS, Repeated
 from dynamics.ensembles.fixed_step import FixedStep, tableau_of
@@ -56,7 +58,16 @@ Numbers: TypeAlias = Array | np.ndarray
 Built = tuple[Game, Update | AbstractFlow, Players | None]
 
 
-class Recipe(eqx.Module):
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("build", "until", "key", "thresholds", "measures", "options", "starts", "at"),
+    meta_fields=(
+        *("seeds", "dtype", "steps", "predict", "fixed_steps", "trial", "compiled"),
+        *("source", "period", "period_start", "order"),
+    ),
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe:
     """What all cells have in common: how one is built and run. Numbers are leaves, the rest belongs to the program.
 
     Attributes:
@@ -83,24 +94,24 @@ class Recipe(eqx.Module):
     """
 
     build: Callable[..., Built]
-    seeds: tuple[str, ...] = eqx.field(static=True)
-    dtype: Any = eqx.field(static=True)
-    steps: int | None = eqx.field(static=True)
+    seeds: tuple[str, ...]
+    dtype: Any
+    steps: int | None
     until: Array | None
     key: PRNGKeyArray | None
     thresholds: tuple[Array, Array]
     measures: tuple[tuple[str, Callable], ...]
     options: dict[str, Any]
-    predict: bool = eqx.field(static=True)
+    predict: bool
     starts: PRNGKeyArray | None
-    fixed_steps: int | None = eqx.field(static=True, default=None)
-    trial: int | None = eqx.field(static=True, default=None)
-    compiled: bool = eqx.field(static=True, default=True)
+    fixed_steps: int | None = None
+    trial: int | None = None
+    compiled: bool = True
     at: Any = None
-    source: Source = eqx.field(static=True, default=Source.known)
-    period: int = eqx.field(static=True, default=1)
-    period_start: int = eqx.field(static=True, default=COUNTER_LIMIT)
-    order: str = eqx.field(static=True, default="linear")
+    source: Source = Source.known
+    period: int = 1
+    period_start: int = COUNTER_LIMIT
+    order: str = "linear"
 
     @property
     def duration(self) -> int | float:
@@ -125,12 +136,20 @@ class Recipe(eqx.Module):
 
     def built(self, values: Mapping[str, Any]) -> Built:
         """Game, method and start of one cell; the start is `None` where `build` returns none."""
+        parts = self._read(parts_of, values)
+        return parts if self.dtype is None else _trees.cast(parts, self.dtype)
+
+    def check_built(self, values: Mapping[str, Any]) -> None:
+        """Raise what `built` raises."""
+        self._read(check_parts, values)
+
+    def _read(self, read: Callable[[Any], Any], values: Mapping[str, Any]) -> Any:
+        """What a function makes of what `build` returns."""
         given = self._given(values)
         try:
-            parts = parts_of(self.build(**given))
+            return read(self.build(**given))
         except Exception as error:
             raise _failed(error, given) from error
-        return parts if self.dtype is None else _trees.cast(parts, self.dtype)
 
     def resolved(self, values: Mapping[str, Any]) -> tuple[Game, Update | AbstractFlow, Search]:
         """Game, method (a whole period as one step) and equilibrium of one cell; traceable."""
@@ -207,19 +226,10 @@ def check_arguments(build: Any, names: list[str]) -> None:
     """
     if not callable(build):
         raise TypeError(f"build is {build!r}; expected a function that returns (game, update or flow, start)")
-    try:
-        parameters = inspect.signature(build).parameters.values()
-    except (TypeError, ValueError):  # of no function that is written in Python
+    taken = _arguments_of(build)
+    if taken is None:
         return
-    named = [
-        parameter.name
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    ]
-    needed = [
-        parameter.name for parameter in parameters if parameter.default is parameter.empty and parameter.name in named
-    ]
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    named, needed, takes_all = taken
     for name in names:
         if name not in named and not takes_all:
             if name == "start_key":
@@ -232,6 +242,31 @@ def check_arguments(build: Any, names: list[str]) -> None:
         if name not in names:
             hint = "pass starts=n" if name == "start_key" else "add it to axes, as a number if it is constant"
             raise ValueError(f"build needs {name!r}, and the axes are {', '.join(names) or 'none'}; {hint}")
+
+
+def _arguments_of(build: Any) -> tuple[Sequence[str], Sequence[str], bool] | None:
+    """The arguments that a function takes by name, those that it needs, and whether it takes any; `None`: not known."""
+    if type(build) is types.FunctionType and not {"__wrapped__", "__signature__"} & build.__dict__.keys():
+        # As `inspect.signature` has it, which takes a tenth of a small sweep.
+        code = build.__code__
+        usual, count = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+        named = code.co_varnames[code.co_posonlyargcount : count]
+        with_default = {*code.co_varnames[usual - len(build.__defaults__ or ()) : usual], *(build.__kwdefaults__ or ())}
+        needed = [name for name in named if name not in with_default]
+        return named, needed, bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    try:
+        parameters = inspect.signature(build).parameters.values()
+    except (TypeError, ValueError):  # of no function that is written in Python
+        return None
+    named = [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    needed = [
+        parameter.name for parameter in parameters if parameter.default is parameter.empty and parameter.name in named
+    ]
+    return named, needed, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _failed(error: Exception, given: dict[str, Any], function: str = "build") -> Exception:
@@ -361,9 +396,9 @@ def _run_blocks(
     return shared(numbers, values, indices)
 
 
-_chunk = eqx.filter_jit(_run_blocks)
+_chunk = cheap_jit(_run_blocks)
 # Full registers, where there are long ones: left to itself the compiler takes half of them.
-_chunk_on_processors = eqx.filter_jit(_run_blocks, compiler_options={"xla_cpu_prefer_vector_width": 512})
+_chunk_on_processors = cheap_jit(_run_blocks, compiler_options={"xla_cpu_prefer_vector_width": 512})
 
 
 def _block(recipe: Recipe, machine_code: bool, cells: tuple[Mapping[str, Numbers], Numbers]) -> dict[str, Any]:

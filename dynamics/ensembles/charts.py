@@ -139,7 +139,7 @@ def stability_chart(
         predicted_rate=predictions.rate,
     )
     columns |= {f"predicted_{boundary.bound_name}": predictions.reach, "predicted_rotation": predictions.rotation}
-    described = tables.described(kind, 0.0)
+    described = tables.described(kind)
     if source is Source.search:
         variables = variables_of(example)
         columns |= tables.certificate(chart.searched(), variables)

@@ -17,17 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from dynamics import _trees
 from dynamics._checks import as_whole
-from dynamics._compiling import once_per_kind
 from dynamics._functions import comparable
 from dynamics._keys import for_batches, key_of
 from dynamics._memory import check_memory, counted
 from dynamics._names import nearest
 from dynamics._progress import Progress, Shown
-from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.builds import Source, source_of
-from dynamics.analysis.stability.notes import Note
 from dynamics.compiler import fallback
 from dynamics.compiler.fingerprints import fingerprint, hash_of
 from dynamics.compiler.jaxprs import largest_array
@@ -44,16 +40,15 @@ from dynamics.ensembles.cells import (
 )
 from dynamics.ensembles.designs import CELL_BYTES, FEWER, Cells, Design, resolve
 from dynamics.ensembles.fixed_step import whole_steps
-from dynamics.ensembles.players import Variable, variables_of
+from dynamics.ensembles.kinds import Kind
+from dynamics.ensembles.players import Variable
 from dynamics.ensembles.store import Store, StoreError, check_installed
 from dynamics.ensembles.work import Chunk, Values, Work, as_arguments
 from dynamics.ensembles.workers import Remote, WorkerError, check_executor, workers_of
 from dynamics.flows.base import AbstractFlow
-from dynamics.flows.noisy import NoisyFlow
 from dynamics.game import Game, as_players
-from dynamics.simulation import Measure, start_state
+from dynamics.simulation import Measure
 from dynamics.updates.base import State, Update
-from dynamics.updates.rounded import is_rounded
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -326,48 +321,43 @@ def _planned(
 ) -> Plan:
     """The plan of a sweep, or of the same sweep in another precision, which predicts at the same equilibria."""
     steps, until = recipe.steps, recipe.until
-    extremes = [recipe.built(as_arguments(values, cells, recipe.dtype)) for values in cells.extremes()]
-    parts = extremes[0]
+    first, *others = [as_arguments(values, cells, recipe.dtype) for values in cells.extremes()]
+    parts = recipe.built(first)
+    # The others are built for the checks of the caller's components.
+    rest = [recipe.built(values) if recipe.predict else recipe.check_built(values) for values in others]
     if parts[2] is None:
         raise ValueError(
             "build returned (game, method), and there is no start to simulate from; return (game, method, start)"
         )
-    state = start_state(*parts)
-    is_map = isinstance(parts[1], Update)
-    _check_duration(is_map, steps, until, recipe.key, options, isinstance(parts[1], NoisyFlow))
+    kind = Kind.of(*parts, recipe.key)
+    is_map = kind.boundary == "map"
+    _check_duration(is_map, steps, until, recipe.key, options, kind.is_noisy)
     if like is not None:
         recipe = recipe.changed(predict=like.recipe.predict, source=like.recipe.source)
         prediction = like.attributes["prediction"]
     elif recipe.predict:
-        recipe, prediction = _with_source(recipe, extremes, cells, state)
+        recipe, prediction = _with_source(recipe, [parts, *rest], cells, kind)
     else:
         prediction = "not asked for"
-    if not is_map and not isinstance(parts[1], NoisyFlow):
-        recipe = recipe.changed(fixed_steps=whole_steps(until, recipe.options))
-    fixed = recipe.fixed_steps
+    changes: dict[str, Any] = {}
+    fixed = None
+    if not is_map and not kind.is_noisy:
+        fixed = changes["fixed_steps"] = whole_steps(until, recipe.options)
     if (steps if is_map else fixed or SHORTEST_TRIED) < SHORTEST_TRIED:
-        recipe = recipe.changed(trial=None)
+        changes["trial"] = None
     if in_memory:
-        _check_size(cells, CELL_BYTES + _trees.size(parts[2]) * _trees.float_dtype(parts[2]).itemsize)
+        _check_size(cells, CELL_BYTES + kind.sizes[0] * kind.dtype.itemsize)
     if recipe.compiled and devices[0].platform == "cpu":
-        largest = once_per_kind(_largest_array, *parts[:2], state, recipe.key)
-        recipe = recipe.changed(compiled=largest <= LARGEST_ARRAY)
-    sizes = _trees.size(parts[2]), sum(np.size(leaf) for leaf in jax.tree.leaves(state))
-    lanes = lanes_of(recipe, *sizes, cells.count, devices[0].platform)
-    size = chunk_of(recipe, *sizes, cells.count, lanes, chunk, len(devices))
+        changes["compiled"] = kind.once(_largest_array, *parts[:2], kind.state, recipe.key) <= LARGEST_ARRAY
+    recipe = recipe.changed(**changes)
+    lanes = lanes_of(recipe, *kind.sizes, cells.count, devices[0].platform)
+    size = chunk_of(recipe, *kind.sizes, cells.count, lanes, chunk, len(devices))
     if executor is not None and chunk is None:
         share = -(-cells.count // (CHUNKS_PER_WORKER * (workers_of(executor) or CHUNKS_PER_WORKER)))
-        size = min(size, chunk_of(recipe, *sizes, cells.count, lanes, share, len(devices)))
-    kind = boundary_of(parts[1]).kind
+        size = min(size, chunk_of(recipe, *kind.sizes, cells.count, lanes, share, len(devices)))
     counted = steps if is_map else fixed
     resolution = float(until) / (FLOW_SAMPLES - 1) if counted is None else counted // samples_of(counted)
     resolution = resolution if is_map or fixed is None else resolution * float(until) / fixed
-    players = variables_of(parts[2])
-    described = tables.described(kind, resolution)
-    described |= {variable.name: variable.attributes for variable in players}
-    described |= tables.equilibria_described(players)
-    if is_rounded(parts[1]):
-        described["predicted_verdict"] |= {"comment": Note.rounding.value}
     tolerance, limit = (float(value) for value in thresholds)
     settings = {
         "design": cells.design,
@@ -382,9 +372,10 @@ def _planned(
         **({} if recipe.order == "linear" else {"order": recipe.order}),
         "options": {name: repr(value) for name, value in options.items()},
     }
-    attributes = tables.provenance(settings, _trees.float_dtype(parts[2]), recipe.key)
-    attributes |= {"kind": kind, "prediction": prediction}
-    return Plan(cells, recipe, players, kind, lanes, size, devices, attributes, described)
+    attributes = tables.provenance(settings, kind.dtype, recipe.key)
+    attributes |= {"kind": kind.boundary, "prediction": prediction}
+    described = kind.attributes(resolution)
+    return Plan(cells, recipe, kind.players, kind.boundary, lanes, size, devices, attributes, described)
 
 
 def carry_out(
@@ -660,20 +651,20 @@ def _check_duration(is_map: bool, steps, until, key, options, noisy: bool) -> No
         raise ValueError(f"dt0 is {dt0}; expected a positive time")
 
 
-def _with_source(recipe: Recipe, extremes: list[Built], cells: Cells, state: Any) -> tuple[Recipe, str]:
+def _with_source(recipe: Recipe, extremes: list[Built], cells: Cells, kind: Kind) -> tuple[Recipe, str]:
     """The recipe with where equilibria come from, and that as text; without predictions where there can be none."""
     game, method, _ = parts = extremes[0]
     # Traced once for all sweeps of a kind; what a message says of the numbers is of these.
-    reason = once_per_kind(why_no_prediction, game, method, state) and why_no_prediction(game, method, state)
+    reason = kind.once(why_no_prediction, game, method, kind.state) and why_no_prediction(game, method, kind.state)
     if not reason:
         recipe = recipe.changed(source=source_of([(game, start) for game, _, start in extremes], recipe.at))
-        size = _trees.size(state.players)
+        size = kind.sizes[0]
         if recipe.source is Source.search and size > LARGEST_SEARCH:
             reason = (
                 f"{type(game).__name__} knows none of its equilibria, and {size} numbers of the players, more than "
                 f"{LARGEST_SEARCH}, are too many to look for one in every cell; at= names it"
             )
-        if recipe.source is Source.search and _trees.float_dtype(state.players) not in (np.float32, np.float64):
+        if recipe.source is Source.search and kind.dtype not in (np.float32, np.float64):
             reason = "an equilibrium can be found only in float32 and float64"
     if reason:
         warnings.warn(

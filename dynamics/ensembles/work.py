@@ -109,13 +109,15 @@ class Work:
         are filled up with copies of the last cell.
         """
         size = max(2, -(-self.blocks // len(devices))) * len(devices) * self.lanes
-        filled = np.minimum(np.arange(size), len(chunk.indices) - 1)
-        values = {name: column[filled] for name, column in chunk.values.items()}
+        values, indices = chunk.values, chunk.indices
+        if len(indices) < size:
+            filled = np.minimum(np.arange(size), len(indices) - 1)
+            values, indices = {name: column[filled] for name, column in values.items()}, indices[filled]
         trial = self.recipe.trial is not None
-        results = self._ran(self.recipe.shortened() if trial else self.recipe, values, chunk.indices[filled], devices)
+        results = self._ran(self.recipe.shortened() if trial else self.recipe, values, indices, devices)
         results = jax.tree.map(lambda leaf: leaf[chunk.selection], results)
         if trial:
-            self._run_on(results, np.arange(size)[chunk.selection], values, chunk.indices[filled], devices)
+            self._run_on(results, np.arange(size)[chunk.selection], values, indices, devices)
         return self.variables(results, {name: column[chunk.selection] for name, column in chunk.values.items()})
 
     def _ran(
@@ -135,7 +137,12 @@ class Work:
                 with contextlib.nullcontext() if kind in self.compiled else _locks.tracing:
                     ran = run_chunk(recipe, blocks, indices.reshape(-1, self.lanes), devices, count)
                 self.compiled.add(kind)
-                return jax.device_get(ran)
+                doubt = ran.pop("doubt", None)
+                results = _fetched(ran, devices)
+                # What a second look needs is most of what there is, and mostly nobody is in doubt.
+                if doubt is None or not np.asarray(doubt[0].doubt).any():
+                    return results
+                return results | {"doubt": jax.device_get(doubt)}
 
         results = self._compiled_or_not(computed, recipe)
         results = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
@@ -256,6 +263,13 @@ class Work:
             types[self._bound_name] = float
             rows |= {name: jax.ShapeDtypeStruct(shape, np.dtype(dtype)) for name, dtype in types.items()}
         return rows
+
+
+def _fetched(tree: Any, devices: tuple[jax.Device, ...]) -> Any:
+    """Arrays of JAX as NumPy's; on a CPU they are looked at where they lie."""
+    if devices[0].platform != "cpu":
+        return jax.device_get(tree)  # copies all of them at the same time
+    return jax.tree.map(np.asarray, tree)
 
 
 def judge_cells(recipe: Recipe, cells: LinearisedCells, boundary: Boundary, values: Values, lanes: int) -> Predictions:

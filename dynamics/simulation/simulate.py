@@ -295,14 +295,21 @@ def start_state(game: Game, method: Update | AbstractFlow, players: Any) -> Stat
         once_per_kind(check_memory_of, method, game, players)
         return players
     players = as_players(players)
-    known = once_per_kind(_check_players, game, players)
+    known = once_per_kind(check_players, game, players)
     if not known:  # which may depend on the game's numbers
-        _check_shapes(game, players)
+        check_shapes(game, players)
     return method.init(game, players)
 
 
-def _check_shapes(game: Game, players: Players) -> bool:
-    """Compare with an equilibrium, and tell whether there is one."""
+def check_shapes(game: Game, players: Players) -> bool:
+    """Compare players with an equilibrium of the game, and tell whether there is one.
+
+    Args:
+        game, players: the game and its players.
+
+    Raises:
+        ValueError: the equilibrium has other shapes.
+    """
     for known in game.equilibria()[:1]:
         expected, got = (jax.tree.map(jnp.shape, tree) for tree in (tuple(known), players))
         if expected != got:
@@ -312,9 +319,16 @@ def _check_shapes(game: Game, players: Players) -> bool:
     return False
 
 
-def _check_players(game: Game, players: Players) -> bool:
-    """Compare with an equilibrium and with the losses, and tell whether there is an equilibrium."""
-    known = _check_shapes(game, players)
+def check_players(game: Game, players: Players) -> bool:
+    """Compare players with an equilibrium and with the losses of the game, and tell whether there is an equilibrium.
+
+    Args:
+        game, players: the game and its players.
+
+    Raises:
+        ValueError: they do not fit together.
+    """
+    known = check_shapes(game, players)
     cast = _trees.cast(game, _trees.float_dtype(players))  # as for a step
     try:
         losses = jax.eval_shape(partial(_losses_of, cast), players)

@@ -201,7 +201,7 @@ def test_a_finished_sweep_is_only_opened(tmp_path, whole, monkeypatch):
     path = tmp_path / "run.zarr"
     small(path)
     (path / "commits" / "lock").write_text(json.dumps({"process": 1, "machine": "elsewhere"}))  # is of no interest
-    monkeypatch.setattr(jax, "device_get", None)  # nothing runs
+    monkeypatch.setattr("dynamics.ensembles.work.run_chunk", None)  # nothing runs
     monkeypatch.setattr(store, "write_files", None)
     equal(small(path), whole)
     shutil.copytree(path, tmp_path / "moved.zarr")

@@ -29,7 +29,7 @@ from dynamics.analysis.stability.linearisation import Linearisation, linearise
 from dynamics.analysis.stability.periods import Period
 from dynamics.analysis.stability.rest import FEW_COUNTS, Repeated
 from dynamics.flows.base import AbstractFlow
-from dynamics.game import Game, Players, as_players
+from dynamics.game import Game, Players, as_players, check_numbers
 from dynamics.updates.base import COUNTER_LIMIT, Update
 from dynamics.updates.with_variables import for_game
 
@@ -50,6 +50,27 @@ def parts_of(built: Any) -> tuple[Game, Update | AbstractFlow, Players | None]:
     Raises:
         TypeError: it is something else.
     """
+    game, method, start = _typed(built)
+    return game, for_game(game, method), None if start is None else as_players(start, "the start")
+
+
+def check_parts(built: Any) -> None:
+    """Raise what `parts_of` raises.
+
+    Args:
+        built: what `build` returned.
+
+    Raises:
+        TypeError: it is something else than it should be.
+        ValueError: the start holds NaN or an infinity.
+    """
+    game, method, start = _typed(built)
+    for_game(game, method)
+    if start is not None:
+        check_numbers(start, "the start")
+
+
+def _typed(built: Any) -> tuple[Game, Update | AbstractFlow, Any]:
     if not isinstance(built, tuple) or len(built) not in (2, 3):
         raise TypeError(f"build returned {built!r}; expected (game, method) or (game, method, start)")
     game, method = built[:2]
@@ -60,8 +81,7 @@ def parts_of(built: Any) -> tuple[Game, Update | AbstractFlow, Players | None]:
             f"the second thing build returned is {method!r}; expected an update (dynamics.updates) or a flow "
             "(dynamics.flows)"
         )
-    method = for_game(game, method)
-    return game, method, None if len(built) == 2 or built[2] is None else as_players(built[2], "the start")
+    return game, method, None if len(built) == 2 else built[2]
 
 
 def source_of(built: Iterable[tuple[Game, Players | None]], at: Any) -> Source:
