@@ -7,6 +7,7 @@ is the same for all games is a scalar.
 
 import itertools
 import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -68,6 +69,7 @@ class FunctionContext:
         self.builder: Any = None
         self._operations = itertools.count()
         self._stack = 0
+        self._constants: dict[Any, Any] = {}  # llvmlite writes each of them once
 
     # Types and shapes
 
@@ -108,10 +110,13 @@ class FunctionContext:
     def constant(self, number: Any, dtype: Any, batched: bool = False) -> Any:
         """A known number as a scalar or vector."""
         dtype = np.dtype(dtype)
-        kind = self.type_of(dtype, False)
         number = float(number) if dtype in FLOATS else int(number)
-        made = ir.Constant(kind, number)
-        return self.splat(made) if batched else made
+        bits = struct.pack("d", number) if isinstance(number, float) else number  # 0.0 is not -0.0
+        key = dtype, batched, bits
+        if key not in self._constants:
+            made = ir.Constant(self.type_of(dtype, False), number)
+            self._constants[key] = self.splat(made) if batched else made
+        return self._constants[key]
 
     def constant_like(self, number: Any, other: Any, dtype: Any) -> Any:
         """A known number, a vector where the other value is one."""

@@ -50,6 +50,7 @@ def elementwise(*names: str) -> Callable[[Callable], Callable]:
     return register
 
 
+@functools.cache  # asked for of every operation
 def dtype_of(dtype: Any) -> np.dtype:
     """The dtype as NumPy has it.
 
@@ -309,7 +310,10 @@ def lower_scalar_jaxpr(ctx: Any, jaxpr: Any, inputs: list[tuple[Any, np.dtype]])
             result = [ELEMENTWISE[name](ctx, name, eqn.params, [dtype for _, dtype in given], *numbers)]
         return [(number, dtype_of(v.aval.dtype)) for v, number in zip(eqn.outvars, result, strict=True)]
 
-    return [number for number, _ in interpret(jaxpr, inputs, evaluate, literal, needed_eqns(jaxpr))]
+    return [number for number, _ in interpret(jaxpr, inputs, evaluate, literal, _needed_of_scalars(jaxpr))]
+
+
+_needed_of_scalars = functools.lru_cache(maxsize=256)(needed_eqns)  # elementary functions are few, and used often
 
 
 @elementwise(*[name for name in LIBRARY if name not in FUNCTIONS and name != "rem"])
