@@ -1,4 +1,4 @@
-"""What the cells of a sweep have in common but for their numbers: found once for all sweeps of a kind."""
+"""What the cells of a sweep have in common but for their numbers: looked at once for all sweeps of a kind."""
 
 from collections.abc import Callable
 from typing import Any

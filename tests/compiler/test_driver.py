@@ -198,7 +198,7 @@ def test_where_neither_works_all_is_left_to_xla(looked):
 
 
 def test_the_function_for_a_kernel_is_well_formed(standing_in, launched):
-    """LLVM's own look at it."""
+    """As LLVM sees it."""
     made, _, _ = launched
     texts = []
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The second way to launch a kernel: a foreign function of our own, which asks CUDA's driver to do it.
+"""The second way to launch a kernel: a foreign function that asks CUDA's driver to do it.
 
 XLA has a custom call for PTX (`_jax.lower_ptx_call`), which nothing promises. Where it does not work, XLA calls this
 instead, by the interface that it promises (`jax.ffi`). For every kernel there is a function, written in LLVM: no
@@ -10,7 +10,7 @@ package of CUDA, no compiler and no Python per call.
     cuLaunchKernel(kernel, blocks, threads, stream, pointers to the inputs and the outputs)
 
 What the driver refuses becomes an error of XLA, with the driver's name of it. Which kernel belongs to which context is
-kept in a table of the function's own. Two threads may call at once: a row is claimed by an atomic exchange, filled, and
+kept in a table of that function. Two threads may call at once: a row is claimed by an atomic exchange, filled, and
 then published; whoever does not see it yet loads the PTX once more, which costs memory and nothing else.
 """
 
