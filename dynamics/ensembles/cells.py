@@ -58,14 +58,6 @@ Numbers: TypeAlias = Array | np.ndarray
 Built = tuple[Game, Update | AbstractFlow, Players | None]
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("build", "until", "key", "thresholds", "measures", "options", "starts", "at"),
-    meta_fields=(
-        *("seeds", "dtype", "steps", "predict", "fixed_steps", "trial", "compiled"),
-        *("source", "period", "period_start", "order"),
-    ),
-)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recipe:
     """What all cells have in common: how one is built and run. Numbers are leaves, the rest belongs to the program.
@@ -210,6 +202,16 @@ class Recipe:
             return method
         length = jnp.asarray(self.options["dt0"], self.until.dtype)
         return FixedStep(method, tableau_of(self.options.get("solver", diffrax.Tsit5())), length)
+
+
+jax.tree_util.register_dataclass(
+    Recipe,
+    data_fields=["build", "until", "key", "thresholds", "measures", "options", "starts", "at"],
+    meta_fields=[
+        *("seeds", "dtype", "steps", "predict", "fixed_steps", "trial", "compiled"),
+        *("source", "period", "period_start", "order"),
+    ],
+)
 
 
 def _part(steps: int, parts: int) -> int:

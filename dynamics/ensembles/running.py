@@ -322,21 +322,25 @@ def _planned(
     """The plan of a sweep, or of the same sweep in another precision, which predicts at the same equilibria."""
     steps, until = recipe.steps, recipe.until
     first, *others = [as_arguments(values, cells, recipe.dtype) for values in cells.extremes()]
-    parts = recipe.built(first)
-    # The others are built for the checks of the caller's components.
-    rest = [recipe.built(values) if recipe.predict else recipe.check_built(values) for values in others]
-    if parts[2] is None:
+    extremes = [recipe.built(first)]
+    for values in others:  # for the checks of the caller's components
+        if recipe.predict:
+            extremes.append(recipe.built(values))
+        else:
+            recipe.check_built(values)
+    game, method, start = extremes[0]
+    if start is None:
         raise ValueError(
             "build returned (game, method), and there is no start to simulate from; return (game, method, start)"
         )
-    kind = Kind.of(*parts, recipe.key)
+    kind = Kind.of(game, method, start, recipe.key)
     is_map = kind.boundary == "map"
     _check_duration(is_map, steps, until, recipe.key, options, kind.is_noisy)
     if like is not None:
         recipe = recipe.changed(predict=like.recipe.predict, source=like.recipe.source)
         prediction = like.attributes["prediction"]
     elif recipe.predict:
-        recipe, prediction = _with_source(recipe, [parts, *rest], cells, kind)
+        recipe, prediction = _with_source(recipe, extremes, cells, kind)
     else:
         prediction = "not asked for"
     changes: dict[str, Any] = {}
@@ -348,7 +352,7 @@ def _planned(
     if in_memory:
         _check_size(cells, CELL_BYTES + kind.sizes[0] * kind.dtype.itemsize)
     if recipe.compiled and devices[0].platform == "cpu":
-        changes["compiled"] = kind.once(_largest_array, *parts[:2], kind.state, recipe.key) <= LARGEST_ARRAY
+        changes["compiled"] = kind.once(_largest_array, game, method, kind.state, recipe.key) <= LARGEST_ARRAY
     recipe = recipe.changed(**changes)
     lanes = lanes_of(recipe, *kind.sizes, cells.count, devices[0].platform)
     size = chunk_of(recipe, *kind.sizes, cells.count, lanes, chunk, len(devices))
