@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import logging
-import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -248,14 +247,6 @@ def check_arguments(build: Any, names: list[str]) -> None:
 
 def _arguments_of(build: Any) -> tuple[Sequence[str], Sequence[str], bool] | None:
     """The arguments that a function takes by name, those that it needs, and whether it takes any; `None`: not known."""
-    if type(build) is types.FunctionType and not {"__wrapped__", "__signature__"} & build.__dict__.keys():
-        # As `inspect.signature` has it, which takes a tenth of a small sweep.
-        code = build.__code__
-        usual, count = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
-        named = code.co_varnames[code.co_posonlyargcount : count]
-        with_default = {*code.co_varnames[usual - len(build.__defaults__ or ()) : usual], *(build.__kwdefaults__ or ())}
-        needed = [name for name in named if name not in with_default]
-        return named, needed, bool(code.co_flags & inspect.CO_VARKEYWORDS)
     try:
         parameters = inspect.signature(build).parameters.values()
     except (TypeError, ValueError):  # of no function that is written in Python

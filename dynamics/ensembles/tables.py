@@ -62,6 +62,8 @@ class Table:
 
     def dataset(self, attributes: dict[str, Any]) -> "xr.Dataset":
         """All of it, named."""
+        import xarray as xr
+
         columns = self.columns or {"outcome": np.full(self.cells.count, NOT_DONE, np.int8)}
         variables = {}
         for name, values in columns.items():
@@ -76,30 +78,6 @@ class Table:
         }
         if self.cells.starts is not None:
             coordinates["start"] = ("start", np.arange(self.cells.starts), {"long_name": "number of the start"})
-        return assembled(variables, coordinates, attributes)
-
-
-def assembled(variables: dict[str, Any], coordinates: dict[str, Any], attributes: dict[str, Any]) -> "xr.Dataset":
-    """`xarray.Dataset(variables, coordinates, attributes)` of parts that fit together.
-
-    xarray looks whether they do, which takes as long as a small sweep. Its shortcut is not public: where it is another
-    one, or fails, the usual way serves.
-
-    Args:
-        variables, coordinates: dimensions, values and attributes by name; no name is twice there.
-        attributes: of the whole.
-    """
-    import xarray as xr
-
-    if any(name in parts[0] for parts in variables.values() for name in variables):
-        return xr.Dataset(variables, coordinates, attributes)  # which makes a coordinate of that variable
-    try:
-        construct = xr.Dataset._construct_direct  # pyright: ignore[reportPrivateUsage]
-        named = xr.Coordinates(coordinates)
-        plain = {name: xr.Variable(*parts) for name, parts in variables.items()}
-        everything = plain | {name: named.variables[name] for name in coordinates}
-        return construct(everything, set(coordinates), attrs=dict(attributes), indexes=dict(named.xindexes))
-    except (AttributeError, TypeError):
         return xr.Dataset(variables, coordinates, attributes)
 
 

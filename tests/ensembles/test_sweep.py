@@ -1,6 +1,5 @@
 """Sweeps against plain loops, their designs, keys and chunks, what they refuse, and how they stop."""
 
-import functools
 import json
 import os
 import subprocess
@@ -21,7 +20,7 @@ from dynamics import optimisers
 from dynamics.analysis import Linearisation
 from dynamics.analysis.stability.boundary import boundary_of
 from dynamics.analysis.stability.eigenvalues import assess
-from dynamics.ensembles import Predicted, Smoothness, cells, log_uniform, running, seeds, tables, uniform
+from dynamics.ensembles import Predicted, Smoothness, log_uniform, running, seeds, uniform
 from dynamics.ensembles.designs import resolve
 from dynamics.ensembles.prediction import judge
 
@@ -698,53 +697,3 @@ def test_attributes_of_one_result_are_not_those_of_another():
     charts = [dy.sweep(dirac, {"rate": [0.1, 0.2], "weight": 0.3}, steps=8, predict=False) for _ in range(2)]
     charts[0].outcome.attrs["flag_values"][0] = 77
     assert charts[1].outcome.attrs["flag_values"][0] == 0
-
-
-PARTS = {
-    "a table": (("cell",), "cell", {"rate": (("cell",), np.linspace(0, 1, 3), {"units": "1"}), "c": ((), 0.5, {})}),
-    "a grid": (("x", "y"), "x", {"x": (("x",), np.arange(3.0), {"units": "1"}), "y": (("y",), np.arange(2.0), {})}),
-}
-
-
-@pytest.mark.parametrize("inner", ["entry", "b"])  # the name of a dimension, or that of a variable as well
-@pytest.mark.parametrize("name", PARTS)
-def test_a_dataset_is_what_xarray_makes_of_its_parts(name, inner, monkeypatch):
-    dims, first, coordinates = PARTS[name]
-    shape = (3, 2)[: len(dims)]
-    variables = {"a": (dims, np.zeros(shape), {"long_name": "a"}), "b": ((*dims, inner), np.ones((*shape, 4)), {})}
-    usual, ours = (
-        xr.Dataset(variables, coordinates, {"kind": "map"}),
-        tables.assembled(variables, coordinates, {"kind": "map"}),
-    )
-    for one in (ours, ours.isel({first: [0, 2]}), ours.copy(deep=True)):
-        assert type(one) is xr.Dataset
-    assert ours.identical(usual) and repr(ours) == repr(usual)
-    assert ours.isel({first: [0, 2]}).identical(usual.isel({first: [0, 2]}))
-    for of in (
-        lambda d: list(d.variables),
-        lambda d: list(d.coords),
-        lambda d: dict(d.sizes),
-        lambda d: list(d.xindexes),
-    ):
-        assert of(ours) == of(usual)
-    monkeypatch.setattr(xr, "Coordinates", None)  # as in a version in which this is another thing
-    assert tables.assembled(variables, coordinates, {"kind": "map"}).identical(usual)
-
-
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda a, b: 0,
-        lambda a, b=1: 0,
-        lambda a, /, b, *, c, d=2: 0,
-        lambda a=1, /, b=2, *rest, c, **more: 0,
-        lambda **more: 0,
-        lambda: 0,
-    ],
-)
-def test_the_arguments_of_a_function_are_those_of_its_signature(build):
-    usual = functools.partial(build)  # whose signature is read as such
-    ours, read = cells._arguments_of(build), cells._arguments_of(usual)
-    assert [*map(list, ours[:2]), ours[2]] == [*map(list, read[:2]), read[2]]
-    wrapped = functools.wraps(build)(lambda *given, **named: 0)
-    assert cells._arguments_of(wrapped) == read
