@@ -246,8 +246,7 @@ def toml() -> str:
         'A path leads to a number of a game or method: `"method.*.update.optimisers.0.learning_rate"`, where `*` '
         "stands for every entry of a list. Its value is a list of numbers, or a table:",
         _table(("key", "meaning"), schema.AXIS_KEYS.items()),
-        "## `[[portrait]]`",
-        _table(("key", "meaning"), schema.PORTRAIT_KEYS.items()),
+        *_figures(schema),
         "## Limits",
         f"A file has at most {schema.LARGEST_FILE >> 20} MiB, a text {schema.LONGEST_TEXT} letters, and tables are "
         f"nested at most {schema.DEEPEST} levels deep. Whole numbers have at most 64 bits, others are finite. "
@@ -276,6 +275,28 @@ def toml() -> str:
         "that it calls."
     )
     return _page("Studies as TOML", about, blocks)
+
+
+def _figures(schema: Any) -> list[str]:
+    """The tables of pictures, each with an example."""
+    blocks = [
+        "## Pictures",
+        "Every table is a picture of the report, of one game and its first objective and penalty if it does not say "
+        "which; with numeric axes at their first values. Runs are as long as those of the study.",
+    ]
+    for name, keys in schema.FIGURE_KEYS.items():
+        rows = [(key, "required" if entry.required else "", entry.meaning) for key, entry in keys.items()]
+        blocks += [f"### `[[{name}]]`", f"```toml\n{_EXAMPLES[name]}\n```", _table(("key", "", "meaning"), rows)]
+    return blocks
+
+
+_EXAMPLES = {
+    "portrait": '[[portrait]]\ngame = "Dirac-GAN"\nmethods = ["simultaneous", "alternating"]',
+    "series": '[[series]]\ngame = "toy"\nmethods = ["one rate", "two rates"]\nseed = 0',
+    "basins": '[[basins]]\ngame = "torus"\nmethod = "two rates"\nlow = -3.1416\nhigh = 3.1416\nperiod = 6.2832',
+    "eigenvalues": '[[eigenvalues]]\ngame = "Dirac-GAN"\npenalty = "R1"\nmethod = "simultaneous"\n'
+    'over = "game.0.each.penalty.1.weight"\nlow = 0.0\nhigh = 2.0',
+}
 
 
 def _class(name: str, documented: str, factory: Any, building: Any) -> str:

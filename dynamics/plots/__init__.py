@@ -15,6 +15,7 @@ from dynamics.plots._particles import particles
 from dynamics.plots._portrait import portrait
 from dynamics.plots._portraits import phase_portrait, phase_portraits
 from dynamics.plots._rates import rates
+from dynamics.plots._series import series
 from dynamics.plots._spectra import spectra, spectrum
 from dynamics.plots._spectral_study import eigenvalue_clouds, failures
 from dynamics.plots._style import save
@@ -44,6 +45,7 @@ __all__ = [
     "rates",
     "samples",
     "save",
+    "series",
     "spectra",
     "spectrum",
     "survey_divergences",

@@ -111,7 +111,9 @@ def transient(growth: Any) -> Figure:
     return figure
 
 
-def eigenvalue_path(parameters: Any, eigenvalues: Any, kind: str, name: str = "parameter") -> Figure:
+def eigenvalue_path(
+    parameters: Any, eigenvalues: Any, kind: str, name: str = "parameter", *, title: str | None = None
+) -> Figure:
     """The paths of eigenvalues over a parameter, coloured by it, against the stability boundary.
 
     Args:
@@ -119,6 +121,7 @@ def eigenvalue_path(parameters: Any, eigenvalues: Any, kind: str, name: str = "p
         eigenvalues: one row per sample, a column per eigenvalue, as `dynamics.analysis.spectrum_path` has them.
         kind: "map" or "flow".
         name: of the parameter.
+        title: of the picture; by default it says what is seen.
 
     Raises:
         ValueError: the shapes do not fit, or the kind is neither.
@@ -168,7 +171,7 @@ def eigenvalue_path(parameters: Any, eigenvalues: Any, kind: str, name: str = "p
         bar.ax.tick_params(labelsize=style.TICK, labelcolor=style.INK)
     style.heading(
         figure,
-        f"Eigenvalues of the {kind} over {name}",
+        f"Eigenvalues of the {kind} over {name}" if title is None else title,
         f"{eigenvalues.shape[1]} eigenvalues, {name} from {parameters[0]:.4g} to {parameters[-1]:.4g}",
     )
     handles += [style.line(boundary.name, style.INK), plane.stable_side_entry()]

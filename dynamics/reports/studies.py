@@ -14,7 +14,7 @@ from typing import Any
 
 from dynamics._files import aside, put_in_place
 from dynamics._text import printable
-from dynamics.studies.results import Cell, Results
+from dynamics.studies.results import BasinsOfCell, Cell, EigenvaluesOfCell, Results, Series
 
 PICTURES = {
     "outcomes": "What became of every cell",
@@ -22,7 +22,15 @@ PICTURES = {
     "spectra": "Eigenvalues",
     "rates": "Predicted against measured rates",
 }
+# Of tables of a study, each with a picture of its own: `basins.png`, `basins-2.png`, ...
+FIGURES = {
+    "series": "Players over time",
+    "basins": "Basins of attraction",
+    "eigenvalues": "Eigenvalues over a number",
+}
 FILES = ("report.md", "results.json", "results.nc", "study.toml", *(f"{name}.png" for name in PICTURES))
+
+_NUMBERED = re.compile(rf"({'|'.join(FIGURES)})(-\d+)?\.png")
 
 MOST_COLUMNS = 12  # methods beside each other in a table; more of them are its rows
 MOST_LISTED = 200  # cells of one explanation that the report lists one by one
@@ -144,7 +152,7 @@ def markdown(results: Results, command: str | None = None, pictures: Sequence[st
         f"# {_escaped(results.title or results.name)}",
         _summary(results),
         _asked(results),
-        _pictures(_drawn(results) if pictures is None else pictures),
+        _pictures(results, _drawn(results) if pictures is None else pictures),
         _tables(results, numbers),
         _numbered("Untested", untested, numbers) if untested else "",
         _numbered("Disagreements that are explained", explained, numbers),
@@ -207,15 +215,23 @@ def _is_rounded(data: Any) -> bool:
     return isinstance(data, (list, tuple)) and any(map(_is_rounded, data))
 
 
-def _pictures(drawn: Sequence[str]) -> str:
+def _pictures(results: Results, drawn: Sequence[str]) -> str:
+    """The pictures, and below those that have numbers of their own what these are."""
     if not drawn:
         return ""
-    return "## Pictures\n\n" + "\n\n".join(f"![{PICTURES[name]}]({name}.png)" for name in drawn)
+    blocks = [f"![{PICTURES[name]}]({name}.png)" for name in drawn if name in PICTURES]
+    for name, figure in results.figures().items():
+        if name in drawn:
+            title, *lines = figure.describe().splitlines()
+            about = [f"### {FIGURES[figure.file]}", _escaped(title), f"![{FIGURES[figure.file]}]({name}.png)"]
+            blocks += ["\n\n".join(about), "\n".join(f"- {_escaped(line)}" for line in lines)]
+    return "## Pictures\n\n" + "\n\n".join(blocks)
 
 
 def _drawn(results: Results) -> list[str]:
     """The pictures that are asked for and for which there is something to draw."""
-    return [name for name in PICTURES if name in results.draw and (results.portraits or name != "portraits")]
+    cells = [name for name in PICTURES if name in results.draw and (results.portraits or name != "portraits")]
+    return [*cells, *results.figures()]
 
 
 def _tables(results: Results, numbers: dict[tuple[str, str], int]) -> str:
@@ -393,8 +409,20 @@ def _draw(results: Results, name: str, path: Path) -> None:
         "spectra": plots.spectra,
         "rates": plots.rates,
     }
+    figure = results.figures().get(name)
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # of letters that the font has not got
-        plots.save(draw[name](results), path)
+        plots.save(draw[name](results) if figure is None else _figure(figure), path)
+
+
+def _figure(figure: Series | BasinsOfCell | EigenvaluesOfCell) -> Any:
+    from dynamics import plots
+
+    if isinstance(figure, Series):
+        return plots.series(figure)
+    if isinstance(figure, BasinsOfCell):
+        return plots.basins(figure.basins, f"Basins of attraction: {figure.title}")
+    path = figure.path
+    return plots.eigenvalue_path(path.parameters, path.eigenvalues, path.kind, figure.name, title=figure.title)
 
 
 def _put_numbers(texts: dict[str, str], directory: Path) -> list[Path]:
@@ -417,7 +445,8 @@ def _put_numbers(texts: dict[str, str], directory: Path) -> list[Path]:
                 path.rmdir()
         raise
     if ours:
-        for name in FILES:
+        numbered = [path.name for path in directory.iterdir() if _NUMBERED.fullmatch(path.name)]
+        for name in (*FILES, *numbered):
             if name not in texts:
                 (directory / name).unlink(missing_ok=True)
     return [directory / name for name in texts]

@@ -1,7 +1,7 @@
 """A study's results on disk, batch by batch, so that a run that was killed is gone on with.
 
 folder/study.json    what the run is: the study, versions, precision
-folder/12.json       the cells of a batch, or a portrait, of which run and which one; arrays as their bytes
+folder/12.json       the cells of a batch, or what a picture shows, of which run and which one; arrays as their bytes
 folder/lock          process and machine that write
 
 No file is believed without its checksum: a batch that is missing or damaged is computed again, and a `study.json` that
@@ -9,6 +9,7 @@ somebody has changed is reported and left alone.
 """
 
 import base64
+import dataclasses
 import hashlib
 import importlib
 import inspect
@@ -24,8 +25,9 @@ import numpy as np
 
 import dynamics
 from dynamics._files import write_files
+from dynamics.analysis import Basins, SpectrumPath
 from dynamics.ensembles.store import Lock, StoreError, read_record, record_of
-from dynamics.studies.results import Cell, Portrait
+from dynamics.studies.results import BasinsOfCell, Cell, EigenvaluesOfCell, Portrait, Series
 from dynamics.studies.schema import Study, StudyError
 
 WHAT = "study.json"
@@ -39,7 +41,7 @@ class Kept:
         path: of the folder.
         study: whose results.
         batches: the numbers of the cells of every batch.
-        portraits: number of portraits.
+        figures: number of pictures that are computed, besides the cells.
         plugins: modules that the study needs.
         resume: whether unfinished work may be gone on with.
 
@@ -53,11 +55,11 @@ class Kept:
         path: str | pathlib.Path,
         study: Study,
         batches: Sequence[Sequence[int]],
-        portraits: int,
+        figures: int,
         plugins: Sequence[str],
         resume: bool,
     ):
-        self.path, self.batches, self.total = pathlib.Path(path), batches, len(batches) + portraits
+        self.path, self.batches, self.total = pathlib.Path(path), batches, len(batches) + figures
         self.records: dict[int, Any] = {}
         self.identity = json.loads(json.dumps(_identity(study, plugins), default=_plain))
         self.digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
@@ -104,24 +106,23 @@ class Kept:
         record = self.records.get(number)
         return None if record is None else [Cell(**_decoded(cell)) for cell in record]
 
-    def portrait(self, number: int) -> Portrait | None:
-        """A portrait, if it is there."""
+    def figure(self, number: int) -> Any:
+        """What a picture shows, if it is there."""
         record = self.records.get(len(self.batches) + number)
         if record is None:
             return None
-        fields = _decoded(record)
-        fields["trajectories"] = tuple((label, points) for label, points in fields["trajectories"])
-        return Portrait(**fields | {"names": tuple(fields["names"])})
+        decoded = _tuples(_decoded(record))
+        return _FIGURES[decoded["kind"]](**decoded["fields"])
 
     def add_cells(self, number: int, cells: Sequence[Cell]) -> list[Cell]:
         """Keep the cells of a batch; the same as they will be read."""
         self._add(number, [vars(cell) for cell in cells])
         return self.cells(number)
 
-    def add_portrait(self, number: int, portrait: Portrait) -> Portrait:
-        """Keep a portrait; the same as it will be read."""
-        self._add(len(self.batches) + number, vars(portrait))
-        return self.portrait(number)
+    def add_figure(self, number: int, figure: Any) -> Any:
+        """Keep what a picture shows; the same as it will be read."""
+        self._add(len(self.batches) + number, {"kind": type(figure).__name__, "fields": _fields(figure)})
+        return self.figure(number)
 
     def _add(self, number: int, content: Any) -> None:
         content = json.loads(json.dumps(content, default=_plain))
@@ -193,6 +194,34 @@ class Kept:
         if isinstance(error, StoreError):
             return StudyError(str(error).replace("store=", "--store ", 1))
         return StudyError(f"--store {str(self.path)!r} could not be {what}: {error.strerror or error}")
+
+
+def _basins_of_cell(title: str, basins: dict[str, Any]) -> BasinsOfCell:
+    return BasinsOfCell(title, Basins(**basins))
+
+
+def _eigenvalues_of_cell(title: str, name: str, path: dict[str, Any]) -> EigenvaluesOfCell:
+    return EigenvaluesOfCell(title, name, SpectrumPath(**path))
+
+
+_FIGURES = {
+    "Portrait": Portrait,
+    "Series": Series,
+    "BasinsOfCell": _basins_of_cell,
+    "EigenvaluesOfCell": _eigenvalues_of_cell,
+}
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass, and of those among them, as dictionaries."""
+    return {name: _fields(value) if dataclasses.is_dataclass(value) else value for name, value in vars(record).items()}
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as the tuples that they were."""
+    if isinstance(value, dict):
+        return {key: _tuples(part) for key, part in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _identity(study: Study, plugins: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dynamics.analysis.stability.boundary import KINDS, Boundary, boundary_of
 if TYPE_CHECKING:
     import xarray as xr
 
-    from dynamics.analysis import Stability
+    from dynamics.analysis import Basins, SpectrumPath, Stability
     from dynamics.flows import AbstractFlow
     from dynamics.game import Game
     from dynamics.studies.schema import CellSpecification
@@ -148,6 +148,128 @@ class Portrait:
     names: tuple[str, str] = ("player 0", "player 1")
 
 
+@dataclasses.dataclass(frozen=True)
+class Series(Described):
+    """Players over time, of several methods from one start, with noise or without.
+
+    Attributes:
+        title: what it shows.
+        methods: labels, one per run.
+        kinds: "map" or "flow", likewise.
+        names: of the coordinates that are drawn.
+        left_out: number of those that are not.
+        times: steps or times of every run, shapes (saved,).
+        values: the coordinates of every run, shapes (saved, coordinates).
+        equilibrium: the coordinates of the equilibrium.
+        seed: of the random key of the runs; `None` for exact expectations.
+    """
+
+    title: str
+    methods: tuple[str, ...]
+    kinds: tuple[str, ...]
+    names: tuple[str, ...]
+    left_out: int
+    times: tuple[np.ndarray, ...]
+    values: tuple[np.ndarray, ...]
+    equilibrium: np.ndarray
+    seed: int | None
+
+    @property
+    def file(self) -> str:
+        """How its pictures are called."""
+        return "series"
+
+    def spreads(self) -> np.ndarray:
+        """Standard deviations over the second half of every run, shape (runs, coordinates)."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.stack([np.std(values[len(values) // 2 :], axis=0) for values in self.values])
+
+    def describe(self) -> str:
+        """How far every coordinate still moves in the second half of every run."""
+        names = [f"{method} ({kind})" for method, kind in zip(self.methods, self.kinds, strict=True)]
+        rows = [
+            f"{name}: {', '.join(f'{one} {spread:.3g}' for one, spread in zip(self.names, spreads, strict=True))}"
+            for name, spreads in zip(names, self.spreads(), strict=True)
+        ]
+        noise = "without noise" if self.seed is None else f"with noise, seed {self.seed}"
+        return "\n".join([f"{self.title}, {noise}; standard deviations over the second half of the run", *rows])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Labels and standard deviations as plain Python data, ready for JSON, without the runs themselves."""
+        data = {name: getattr(self, name) for name in ("title", "methods", "kinds", "names", "seed")}
+        return plain({**data, "standard_deviations": self.spreads()})
+
+
+@dataclasses.dataclass(frozen=True)
+class BasinsOfCell(Described):
+    """Where runs of a cell end, by their start.
+
+    Attributes:
+        title: the cell.
+        basins: a `dynamics.analysis.Basins`, without the ends of the single runs.
+    """
+
+    title: str
+    basins: "Basins"
+
+    @property
+    def file(self) -> str:
+        """How its pictures are called."""
+        return "basins"
+
+    def describe(self) -> str:
+        """The share of every destination."""
+        return f"{self.title}\n{self.basins.describe()}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The shares as plain Python data, ready for JSON, without the destination of every single start."""
+        data = {name: getattr(self.basins, name) for name in ("names", "kinds", "counts", "fractions")}
+        return plain({"title": self.title, **data})
+
+
+@dataclasses.dataclass(frozen=True)
+class EigenvaluesOfCell(Described):
+    """The eigenvalues of a cell over one of its numbers.
+
+    Attributes:
+        title: the cell.
+        name: what the number is called, or its path in the study.
+        path: a `dynamics.analysis.SpectrumPath`.
+    """
+
+    title: str
+    name: str
+    path: "SpectrumPath"
+
+    @property
+    def file(self) -> str:
+        """How its pictures are called."""
+        return "eigenvalues"
+
+    def crossings(self) -> list[float]:
+        """Where radius or abscissa crosses the boundary of stability, by linear interpolation."""
+        boundary = boundary_of(self.path.kind)
+        # What rounding leaves of a reach on the boundary is no side of it.
+        gap = np.asarray(self.path.reach, float) - boundary.neutral
+        gap = np.where(np.abs(gap) < 1e-9, 0.0, gap)
+        sides = np.sign(gap)
+        places = np.flatnonzero(sides[:-1] * sides[1:] < 0)
+        x = self.path.parameters
+        return [float(x[i] - gap[i] * (x[i + 1] - x[i]) / (gap[i + 1] - gap[i])) for i in places]
+
+    def describe(self) -> str:
+        """From where to where, and where the boundary of stability is crossed."""
+        crossings = ", ".join(f"{value:.4g}" for value in self.crossings())
+        name = boundary_of(self.path.kind).bound_name
+        crossed = f"the {name} crosses the boundary at {crossings}" if crossings else f"the {name} crosses no boundary"
+        return f"{self.title}, over {self.name}\n{self.path.describe()}; {crossed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Samples, reach, eigenvalues and crossings as plain Python data; complex numbers are pairs."""
+        data = {name: getattr(self.path, name) for name in ("kind", "parameters", "reach", "eigenvalues")}
+        return plain({"title": self.title, "name": self.name, **data, "crossings": self.crossings()})
+
+
 # What players of two numbers are called in pictures, by the class of the game.
 PLAYER_NAMES = {"GAN": ("generator", "discriminator"), "DiracGAN": ("theta, generator", "psi, discriminator")}
 
@@ -168,6 +290,7 @@ class Results(Described):
         settings: the resolved study, plain data.
         provenance: version, dtype, seed, platform, time taken: plain data.
         draw: the pictures asked for.
+        series, basins, eigenvalues: what further pictures show, in the order of the study.
     """
 
     name: str
@@ -177,6 +300,17 @@ class Results(Described):
     settings: dict[str, Any]
     provenance: dict[str, Any]
     draw: tuple[str, ...]
+    series: tuple[Series, ...] = ()
+    basins: tuple[BasinsOfCell, ...] = ()
+    eigenvalues: tuple[EigenvaluesOfCell, ...] = ()
+
+    def figures(self) -> dict[str, Series | BasinsOfCell | EigenvaluesOfCell]:
+        """What further pictures show, by the names of their files: `basins`, `basins-2`, ..."""
+        named = {}
+        for several in (self.series, self.basins, self.eigenvalues):
+            for number, one in enumerate(several, 1):
+                named[one.file if number == 1 else f"{one.file}-{number}"] = one
+        return named
 
     def boundaries(self) -> list[Boundary]:
         """The boundaries of stability of the kinds of methods among the cells, that of maps first."""
@@ -203,6 +337,9 @@ class Results(Described):
     def to_dict(self) -> dict[str, Any]:
         """Cells, settings and provenance as plain Python data, ready for JSON; what is not finite is `None`."""
         results = {"name": self.name, "title": self.title, "counts": self.counts(), "cells": self.cells}
+        results |= {
+            name: [one.to_dict() for one in getattr(self, name)] for name in ("series", "basins", "eigenvalues")
+        }
         return plain({**results, "settings": self.settings, "provenance": self.provenance})
 
     def to_xarray(self) -> "xr.Dataset":

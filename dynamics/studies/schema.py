@@ -49,6 +49,11 @@ KEYS: dict[str, Key] = {
         [],
         "pictures of the plane, of cells of one game; without any, of each planar one",
     ),
+    "series": Key(
+        (dict, list), "a table, or a list of tables", [], "pictures of players over time, with noise if asked"
+    ),
+    "basins": Key((dict, list), "a table, or a list of tables", [], "pictures of where runs end, by their start"),
+    "eigenvalues": Key((dict, list), "a table, or a list of tables", [], "pictures of eigenvalues over a number"),
 }
 
 
@@ -316,8 +321,12 @@ def _check(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[CellSpecificatio
             if key in game:
                 _check_choice(f"{where}.{key}", game[key])
     methods = _tables(resolved, "method", (), {"label", "update", "flow"})
-    for where, portrait in _tables(resolved, "portrait", ("game", "methods"), set()):
-        _check_portrait(where, portrait)
+    for figure, keys in FIGURE_KEYS.items():
+        required = [name for name, key in keys.items() if key.required]
+        for where, table in _tables(resolved, figure, required, set()):
+            _check_figure(where, table, keys)
+            if figure == "eigenvalues":
+                _check_over(resolved, where, table)
     for where, method in methods:
         _check_texts(where, method, ("label",))
         for key in method:
@@ -370,28 +379,179 @@ def _is_numeric(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-PORTRAIT_KEYS = {
-    "game": "label of the game",
-    "methods": "labels of the methods whose paths are drawn",
-    "objective": "label of the objective, where the game has several",
-    "penalty": "label of the penalty, likewise",
-    "kind": "`map` or `flow`, where a method is both",
-    "half_width": "of the window around the equilibrium",
+class FigureKey(NamedTuple):
+    """A key of the table of a picture: what it may be, and what it is for."""
+
+    fits: Callable[[Any], bool]
+    expected: str
+    meaning: str
+    required: bool = False
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_numeric(value) and not isinstance(value, list)
+
+
+def _is_whole(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_period(value: Any) -> bool:
+    entries = value if isinstance(value, list) else [value]
+    return bool(entries) and all(
+        (_is_number(entry) and entry > 0) or (isinstance(value, list) and entry == "none") for entry in entries
+    )
+
+
+MOST_SERIES, MOST_STARTS, MOST_SAMPLES = 6, 1001, 10_001
+_GAME = FigureKey(_is_text, "a label", "label of the game", required=True)
+_METHOD = FigureKey(_is_text, "a label", "label of the method", required=True)
+_CELL = {
+    "objective": FigureKey(_is_text, "a label", "label of the objective, where the game has several"),
+    "penalty": FigureKey(_is_text, "a label", "label of the penalty, likewise"),
+    "kind": FigureKey(_is_text, "a label", "`map` or `flow`, where a method is both"),
 }
 
 
-def _check_portrait(where: str, portrait: dict[str, Any]) -> None:
-    for key, value in portrait.items():
-        if key not in PORTRAIT_KEYS:
-            raise StudyError(f"{where}.{key}: no such key{nearest(key, PORTRAIT_KEYS)}")
-        if key == "methods":
-            if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
-                raise StudyError(f"{where}.methods: got {shown(value)}; expected a list of labels of methods")
-        elif key == "half_width":
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise StudyError(f"{where}.half_width: got {shown(value)}; expected a positive number")
-        elif not isinstance(value, str):
-            raise StudyError(f"{where}.{key}: got {shown(value)}; expected a label")
+def _methods(most: int, meaning: str) -> FigureKey:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and 0 < len(value) <= most and all(isinstance(name, str) for name in value)
+
+    return FigureKey(
+        fits, f"a list of labels of methods{f', {most} at most' if most < 100 else ''}", meaning, required=True
+    )
+
+
+PORTRAIT_KEYS = {
+    "game": _GAME,
+    "methods": _methods(100, "labels of the methods whose paths are drawn"),
+    **_CELL,
+    "half_width": FigureKey(
+        lambda value: _is_number(value) and 0 < value < math.inf,
+        "a positive number",
+        "of the window around the equilibrium",
+    ),
+}
+SERIES_KEYS = {
+    "game": _GAME,
+    "methods": _methods(MOST_SERIES, "labels of the methods, a column for each"),
+    **_CELL,
+    "seed": FigureKey(
+        _is_whole(0, 2**63 - 1),
+        "a whole number >= 0",
+        "of the random key of the runs: games and updates then draw their noise; without it expectations are exact",
+    ),
+}
+BASINS_KEYS = {
+    "game": _GAME,
+    "method": _METHOD,
+    **_CELL,
+    "low": FigureKey(
+        _is_numeric, "a number, or one for each player", "the lowest start: a number, or one for each player", True
+    ),
+    "high": FigureKey(_is_numeric, "a number, or one for each player", "the highest start, likewise", True),
+    "points": FigureKey(
+        _is_whole(2, MOST_STARTS),
+        f"a whole number from 2 to {MOST_STARTS}",
+        "starts along each side of the box, both ends included; default 101",
+    ),
+    "period": FigureKey(
+        _is_period,
+        "a positive number, or one for each player, `none` for a player without period",
+        "of players that are angles: a number, or one for each player, `none` for a player without period",
+    ),
+}
+EIGENVALUES_KEYS = {
+    "game": _GAME,
+    "method": _METHOD,
+    **_CELL,
+    "over": FigureKey(
+        _is_text, "the path of a number", "path of the number that varies, as under `axes`", required=True
+    ),
+    "label": FigureKey(_is_text, "a text", "what the number is called in the picture; default its path"),
+    "low": FigureKey(_is_number, "a number", "its first value", required=True),
+    "high": FigureKey(_is_number, "a number", "its last value", required=True),
+    "count": FigureKey(
+        _is_whole(2, MOST_SAMPLES), f"a whole number from 2 to {MOST_SAMPLES:,}", "how many values; default 201"
+    ),
+    "scale": FigureKey(
+        lambda value: value in ("linear", "log"), "'linear' or 'log'", "`linear` or `log`; default linear"
+    ),
+}
+FIGURE_KEYS = {
+    "portrait": PORTRAIT_KEYS,
+    "series": SERIES_KEYS,
+    "basins": BASINS_KEYS,
+    "eigenvalues": EIGENVALUES_KEYS,
+}
+
+
+def _check_figure(where: str, table: dict[str, Any], keys: dict[str, FigureKey]) -> None:
+    """The table of a picture: known keys, and values of the right types."""
+    for key, value in table.items():
+        if key not in keys:
+            raise StudyError(f"{where}.{key}: no such key{nearest(key, keys)}")
+        if not keys[key].fits(value):
+            raise StudyError(f"{where}.{key}: got {shown(value)}; expected {keys[key].expected}")
+
+
+def _check_over(data: dict[str, Any], where: str, table: dict[str, Any]) -> None:
+    """The path of a picture of eigenvalues leads to a number, and its values go up."""
+    path = table["over"]
+    if path.split(".")[0] not in ("game", "method"):
+        raise StudyError(
+            f"{where}.over: got {shown(path)}; expected a path that begins with game or method, such as "
+            '"method.0.update.optimisers.0.learning_rate"'
+        )
+    for place, key in _slots(data, path):
+        if not _is_numeric(place[key]):
+            raise StudyError(f"{where}.over: {path} leads to {shown(place[key])}; expected the path of a number")
+    if not table["low"] < table["high"]:
+        raise StudyError(f"{where}: got low {table['low']} and high {table['high']}; expected low < high")
+    values_along(where, table)
+
+
+def values_along(where: str, table: dict[str, Any]) -> list[float]:
+    """The values of the number that a picture of eigenvalues is over.
+
+    Args:
+        where: path of the table, for messages.
+        table: the picture's.
+
+    Raises:
+        StudyError: the values are too far apart, or on a log scale not positive.
+    """
+    spread = {"count": 201, **{key: value for key, value in table.items() if key in AXIS_KEYS}}
+    fractions, at = _axis(where, spread, where)
+    return [at(fraction) for fraction in fractions]
+
+
+def varied(study: Study, cell: CellSpecification, where: str, path: str, value: float) -> CellSpecification:
+    """A cell of a study with another value of one number.
+
+    Args:
+        study: the checked study.
+        cell: one of its cells.
+        where: of the picture, for messages.
+        path: leads to the number.
+        value: the other value.
+
+    Raises:
+        StudyError: with that number there is no such cell.
+    """
+    point = copy.deepcopy(study.data)
+    for axis, known in cell.axes.items():
+        put(point, axis, known)
+    put(point, path, value)
+    method = cell.where[1].rpartition(".")[0]
+    for recipe in _recipes(point, [(cell.where[0], _at(point, cell.where[0]))], [(method, _at(point, method))], {}):
+        if (recipe.kind, recipe.alternative) == (cell.kind, cell.alternative):
+            return dataclasses.replace(recipe, game=cell.game, method=cell.method)
+    raise StudyError(f"{where}.over: with {path} = {value:.6g} there is no such cell")
 
 
 def _tables(
@@ -406,30 +566,45 @@ def _tables(
         for name in required:
             if name not in table:
                 strange = set(table) - known - {*required}
-                meaning = {"game": GAME_KEYS, "portrait": PORTRAIT_KEYS}[key][name]
+                meaning = GAME_KEYS[name] if key == "game" else FIGURE_KEYS[key][name].meaning
                 raise StudyError(f"{where}.{name}: missing{nearest(name, strange) if strange else f'; {meaning}'}")
-    if not tables and key != "portrait":
+    if not tables and key not in FIGURE_KEYS:
         raise StudyError(f"{key}: expected at least one")
     return tables
 
 
 def _check_each(games: Any) -> None:
     """What varies under `each` is the objective and the penalty."""
-    several = enumerate(games) if isinstance(games, list) else [("", games)]
-    for number, game in several:
+    several = [(f"game.{i}", game) for i, game in enumerate(games)] if isinstance(games, list) else [("game", games)]
+    for where, game in several:
         each = game.get("each", {}) if isinstance(game, dict) else {}
         for key in each if isinstance(each, dict) else ():
             if key not in ("objective", "penalty"):
-                where = f"game.{number}.each".replace("..", ".")
-                raise StudyError(
-                    f"{where}.{key}: only objective and penalty vary there; other values are other tables [[game]], or "
-                    f'numbers of an axis, such as "game.0.{shown(key)[1:-1]}.0" under [axes]'
-                )
+                instead = _instead(where, game, key)
+                raise StudyError(f"{where}.each.{key}: only objective and penalty vary there; {instead}")
 
 
-def _axis(path: str, value: Any) -> tuple[Sequence[Any], Callable[[Any], float]]:
+def _instead(where: str, game: dict[str, Any], key: str) -> str:
+    """What to write where something else than objective or penalty varies under `each`."""
+    if key == "start":
+        fix = "for other starts write further tables [[game]] with the same name"
+        path = _path_of_a_number(f"{where}.start", game.get("start"))
+        return f'{fix}, or let a number of it be an axis: "{path}" under [axes]' if path else fix
+    if path := _path_of_a_number(f"{where}.{key}", game.get(key)):
+        return f'other values of a number are an axis: "{path}" under [axes]'
+    return f"move it to [[game]], or write further tables [[game]]{nearest(key, ('objective', 'penalty'))}"
+
+
+def _path_of_a_number(path: str, value: Any) -> str:
+    """The path of the first number in a value; empty where there is none."""
+    while isinstance(value, list) and value:
+        path, value = f"{path}.0", value[0]
+    return path if _is_number(value) else ""
+
+
+def _axis(path: str, value: Any, where: str = "") -> tuple[Sequence[Any], Callable[[Any], float]]:
     """What an axis is made from, an entry per value, and the value of an entry; nothing as long as the axis is made."""
-    where = f"axes.{path}"
+    where = where or f"axes.{path}"
     if isinstance(value, list):
         if not value or not all(_is_numeric(v) and not isinstance(v, list) for v in value):
             raise StudyError(f"{where}: got {shown(value)}; expected a list of numbers")

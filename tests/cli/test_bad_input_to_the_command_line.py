@@ -25,7 +25,7 @@ import dynamics as dy
 from dynamics import _locks, _memory, catalogue, cli, ensembles, studies
 from dynamics._text import is_plain
 from dynamics.reports import studies as report
-from dynamics.studies import engine, schema
+from dynamics.studies import engine, figures, schema
 
 STUDY = """
 title = "A study"
@@ -96,7 +96,6 @@ def made_up(monkeypatch):
 
     def execute(study, progress=None, **options):
         jobs = engine.prepare(study)
-        engine._portrait_requests(study, jobs)
         fields = ("game", "objective", "penalty", "method", "kind", "axes")
         sample = {name: value for name, value in vars(study_samples.cell()).items() if name not in fields}
         cells = [type(study_samples.cell())(**{n: getattr(j.recipe, n) for n in fields}, **sample) for j in jobs]
@@ -666,12 +665,12 @@ def test_a_study_that_does_not_say_which_has_portraits_of_every_planar_game(fold
     pathlib.Path("study.toml").write_text(STUDY.split("[[portrait]]")[0])
     study = schema.read("study.toml")
     jobs = engine.prepare(study)
-    requests = engine._portrait_requests(study, jobs)
-    assert requests and len({title for title, _, _ in requests}) == len(requests)
-    for title, chosen, half_width in requests:
-        assert half_width == 0 and len({job.recipe.method for job in chosen}) == len(chosen) <= engine.MOST_PATHS
-        assert all(str(job.recipe.game) in title for job in chosen)
-    assert {job.recipe.game for _, chosen, _ in requests for job in chosen} == {"Dirac"}  # the other one is in space
+    requests = figures.requests(study, jobs)
+    assert requests and len({request.title for request in requests}) == len(requests)
+    for request in requests:
+        assert len({job.recipe.method for job in request.jobs}) == len(request.jobs) <= figures.MOST_PATHS
+        assert request.table == {} and all(str(job.recipe.game) in request.title for job in request.jobs)
+    assert {job.recipe.game for request in requests for job in request.jobs} == {"Dirac"}  # the other one is in space
 
 
 def test_long_runs_have_portraits_of_so_many_points(folder):
@@ -682,7 +681,7 @@ def test_long_runs_have_portraits_of_so_many_points(folder):
     )
     pathlib.Path("study.toml").write_text(text)
     study = schema.read("study.toml")
-    [(title, jobs, half_width)] = engine._portrait_requests(study, engine.prepare(study)[:1])
+    [request] = figures.requests(study, engine.prepare(study)[:1])
     with _locks.tracing:
-        portrait = engine._portrait(study, title, jobs, half_width)
+        portrait = figures.figure(study, request)
     assert [len(points) for _, points in portrait.trajectories] == [10_001]

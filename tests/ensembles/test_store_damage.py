@@ -313,15 +313,15 @@ def studied(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "Kept", Watched)
         studies.execute(study, store=folder / "kept")
-    ((path, study, batches, portraits, plugins, _),) = calls
-    return path, lambda path, resume=True: kept.Kept(path, study, batches, portraits, plugins, resume), contents(path)
+    ((path, study, batches, pictures, plugins, _),) = calls
+    return path, lambda path, resume=True: kept.Kept(path, study, batches, pictures, plugins, resume), contents(path)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.slow_cases("flipped", "cut", "emptied")
 def test_every_file_of_a_study_damaged(damage, studied, tmp_path):
     original, opened_at, files = studied
-    whole, drawn = opened_at(original), opened_at(original).portrait(0)
+    whole, drawn = opened_at(original), opened_at(original).figure(0)
     assert set(files) == {"study.json", "lock", *(f"{number}.json" for number in range(whole.total))}
     path, chance = tmp_path / "kept", np.random.default_rng(1)
     shutil.copytree(original, path)
@@ -344,7 +344,7 @@ def test_every_file_of_a_study_damaged(damage, studied, tmp_path):
             if lost is not None:
                 opened._add(lost, whole.records[lost])
         again = opened_at(path, resume=False)
-        np.testing.assert_array_equal(again.portrait(0).trajectories[0][1], drawn.trajectories[0][1])
+        np.testing.assert_array_equal(again.figure(0).trajectories[0][1], drawn.trajectories[0][1])
         assert {key: value for key, value in contents(path).items() if key != "lock"} == {
             key: value for key, value in files.items() if key != "lock"
         }

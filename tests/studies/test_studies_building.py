@@ -17,7 +17,7 @@ from dynamics.analysis import Stability
 from dynamics.analysis.normal_forms.invariants import Invariant
 from dynamics.analysis.stability.higher_orders import Decay, NormalForm
 from dynamics.reports import studies as report
-from dynamics.studies import StudyError, building, engine, prediction, results
+from dynamics.studies import StudyError, building, engine, figures, prediction, results
 from dynamics.studies.agreement import CellEvidence, judge
 from dynamics.studies.building import build
 
@@ -584,7 +584,7 @@ def test_an_old_name_of_a_direction_works_for_one_release(load):
 def test_the_window_of_a_portrait_holds_what_stays():
     centre = np.array([1.0, -1.0])
     start, above = centre + [1.0, 0.5], centre + [0.0, 1.9]
-    assert engine._reach([np.array([start, centre])], centre) == pytest.approx(1.6)
-    assert engine._reach([np.array([start, above, centre])], centre) == pytest.approx(1.06 * 1.9)
+    assert figures._window([np.array([start, centre])], centre) == pytest.approx(1.6)
+    assert figures._window([np.array([start, above, centre])], centre) == pytest.approx(1.06 * 1.9)
     away = centre + np.array([[1.0, 0.5], [30.0, -40.0]])
-    assert engine._reach([np.array([start, centre]), away], centre) == pytest.approx(1.6)
+    assert figures._window([np.array([start, centre]), away], centre) == pytest.approx(1.6)
