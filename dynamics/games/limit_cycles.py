@@ -41,8 +41,8 @@ class AlmostBilinear(Game):
     $f = xy + \epsilon(\frac{y^2}2 - \frac{y^4}4)$: player 0 minimises f, player 1 maximises it; two
     scalars. Field: $(-y,\ x + \epsilon(y - y^3))$. For $\epsilon > 0$ the equilibrium (0, 0) is unstable
     and a cycle of radius close to $\sqrt{4/3}$ attracts everything else.
-    Source: Hsieh, Mertikopoulos, Cevher, The Limits of Min-Max Optimization Algorithms, 2021. The formula
-    is as remembered from that paper, not read in it; the cycle was verified numerically.
+    Source: Hsieh, Mertikopoulos, Cevher, The Limits of Min-Max Optimization Algorithms, 2021. That paper
+    was not read, so its formula may differ; the cycle was verified numerically.
 
     Args:
         epsilon: size of the perturbation.

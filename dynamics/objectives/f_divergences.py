@@ -25,8 +25,8 @@ class FDivergence(TwoSided):
     is that of another divergence, with $\tilde f'' = f''(u)/u$.
     Source: Nowozin, Cseke, Tomioka, f-GAN, 2016; Shannon, Properties of f-Divergences and f-GAN Training, 2020 (the
     gradient). The rows for reverse KL, Pearson, squared Hellinger and Jensen-Shannon are often printed with errors;
-    those here are checked by quadrature. The activations are remembered from the paper and not read there; that they
-    are valid ones is checked.
+    those here are checked by quadrature. The first paper was not read: the activations are those that code of others
+    has under its name, and that they are valid ones is checked.
     """
 
     @abstractmethod

@@ -134,8 +134,9 @@ class RationalQuadraticMMD(RadialMMD):
     Source: Binkowski, Sutherland, Arbel, Gretton, Demystifying MMD GANs, 2018, with the authors' code.
 
     Args:
-        exponents: alpha, one or several, > 0. The default is remembered from the paper and not read there; the code has
-        0.1, 1, 10. unbiased: leave out the pairs of a point with itself.
+        exponents: alpha, one or several, > 0. The paper was not read: the default is that of mixtures of this kernel in
+            code of others; the authors' has 0.1, 1, 10.
+        unbiased: leave out the pairs of a point with itself.
 
     Raises:
         ValueError: an exponent is not positive or not finite.

@@ -1,6 +1,8 @@
 """What there is, room by room, and the definition of each: for `dynamics list` and `dynamics show`."""
 
+import ast
 import contextlib
+import functools
 import gc
 import importlib
 import importlib.resources
@@ -8,11 +10,10 @@ import inspect
 import pathlib
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dynamics._text import readable
-from dynamics.compiler import disk_cache
 
 ABOUT = {
     "games": "losses with known equilibria",
@@ -68,32 +69,14 @@ def summaries(room: str) -> dict[str, str]:
 def overview() -> str:
     """All rooms in one screen: how many members each has, what they are, and the first names.
 
-    To count the members is to import all of them, JAX as well, which takes seconds. So the text is kept on disk, where
-    compiled programs are, for as long as no file of the package changes.
+    To import the members is to import JAX, which takes seconds: names are read from the files that make the catalogues.
+    Where modules have been added the catalogues themselves are asked.
     """
     catalogue = sys.modules.get("dynamics.catalogue")
-    if catalogue is not None and catalogue.added():
-        return _overview()
-    name = disk_cache.name_of("overview", *_files())
-    kept = disk_cache.read(name)
-    if kept is not None:
-        return kept.decode()
-    text = _overview()
-    disk_cache.write(name, text.encode())
-    return text
-
-
-def _files() -> list[str]:
-    """The files of the package, with their sizes and when they were written."""
-    root = pathlib.Path(__file__).parents[1]
-    files = sorted(path for pattern in ("*.py", "*.toml") for path in root.rglob(pattern))
-    return [f"{path} {status.st_size} {status.st_mtime_ns}" for path in files for status in [path.stat()]]
-
-
-def _overview() -> str:
+    names_of = written if catalogue is None or not catalogue.added() else lambda room: list(members(room))
     lines = []
     for room, about in ABOUT.items():
-        names = list(members(room))
+        names = names_of(room)
         lines.append(f"{room:12} {len(names):4}  {about}")
         shortened = textwrap.shorten(", ".join(names), WIDTH - 19, placeholder=" ...", break_on_hyphens=False)
         lines.append(f"{'':19}{shortened}")
@@ -102,6 +85,103 @@ def _overview() -> str:
         "dynamics list ROOM: a line about each.  dynamics list all: everything.  dynamics show NAME: a definition.",
     ]
     return "\n".join(lines)
+
+
+_PACKAGE = pathlib.Path(__file__).parents[1]
+
+
+def written(room: str) -> list[str]:
+    """The names of a room's members as its files have them, without importing any.
+
+    Args:
+        room: one of `ABOUT`.
+    """
+    if room == "studies":
+        return list(importlib.import_module("dynamics.studies.schema").builtin())
+    if room == "experiments":
+        return _experiments_written()
+    if room == "optimisers":
+        return _optimisers_written()
+    if room == "claims":
+        return _claims_written()
+    # Classes are abstract or final: what is a base of another is no member, nor what has an abstract method.
+    imported = [(module, name) for module, name in _imported(f"{room}/__init__.py") if not module.endswith(".base")]
+    bases = {base for module, _ in imported for cls in _classes(module) for base in _names_in(cls.bases)}
+    return [
+        name
+        for module, name in imported
+        for cls in _classes(module)
+        if cls.name == name and name not in bases and "abstractmethod" not in _names_in(cls.body)
+    ]
+
+
+@functools.cache
+def _tree(file: str) -> ast.Module:
+    return ast.parse((_PACKAGE / file).read_text(encoding="utf-8"))
+
+
+def _imported(file: str) -> list[tuple[str, str]]:
+    """Module and name of every import of the form `from module import name as name`."""
+    imports = [node for node in _tree(file).body if isinstance(node, ast.ImportFrom) and node.module]
+    return [(str(node.module), alias.name) for node in imports for alias in node.names if alias.asname == alias.name]
+
+
+def _classes(module: str) -> list[ast.ClassDef]:
+    file = module.removeprefix("dynamics.").replace(".", "/")
+    return [node for node in _tree(f"{file}.py").body if isinstance(node, ast.ClassDef)]
+
+
+def _names_in(nodes: Iterable[ast.AST]) -> set[str]:
+    return {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _assignments(file: str) -> dict[str, ast.expr]:
+    """The values of annotated names of a module."""
+    nodes = [node for node in _tree(file).body if isinstance(node, ast.AnnAssign) and node.value is not None]
+    return {node.target.id: node.value for node in nodes if isinstance(node.target, ast.Name)}  # type: ignore[misc]
+
+
+def _experiments_written() -> list[str]:
+    """The keys of the tables of which `RUNNABLE` is made."""
+    tables = _assignments("experiments/__init__.py")
+    parts = [node.id for node in ast.walk(tables["RUNNABLE"]) if isinstance(node, ast.Name) and node.id in tables]
+    keys = [key for part in parts for node in ast.walk(tables[part]) if isinstance(node, ast.Dict) for key in node.keys]
+    return [str(key.value) for key in keys if isinstance(key, ast.Constant)]
+
+
+def _optimisers_written() -> list[str]:
+    """The functions of which `CATALOGUE` is made."""
+    listed = next(node for node in ast.walk(_assignments("optimisers.py")["CATALOGUE"]) if isinstance(node, ast.Tuple))
+    return [node.id for node in listed.elts if isinstance(node, ast.Name)]
+
+
+def _claims_written(file: str = "claims/__init__.py") -> list[str]:
+    """The identifiers of claims, and of their twins, file by file."""
+    identifiers: dict[str, str] = {}  # by the function that is the check
+    written: list[str] = []
+    for node in _tree(file).body:
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("dynamics.claims.library"):
+            folder = str(node.module).removeprefix("dynamics.").replace(".", "/")
+            for alias in node.names:
+                if alias.asname == alias.name:
+                    package = _PACKAGE / folder / alias.name / "__init__.py"
+                    name = f"{folder}/{alias.name}"
+                    written += _claims_written(f"{name}/__init__.py" if package.exists() else f"{name}.py")
+        for part in getattr(node, "decorator_list", []):
+            if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "claim":
+                identifiers[node.name] = _text(part)  # type: ignore[attr-defined]
+                written.append(identifiers[node.name])  # type: ignore[attr-defined]
+        call = getattr(node, "value", None)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "without":
+            if isinstance(call.func.value, ast.Name):
+                written.append(f"{identifiers[call.func.value.id]}/{_text(call)}")
+    return written
+
+
+def _text(call: ast.Call) -> str:
+    """The first argument of a call, a text."""
+    first = call.args[0]
+    return str(first.value) if isinstance(first, ast.Constant) else ""
 
 
 def rooms_of(name: str) -> list[str]:

@@ -232,8 +232,8 @@ def decrease_two_thirds(own, coupling, other, step, start):
     "competitive/decrease-remembered",
     rf"Competitive gradient descent is robust to strong coupling: {RULE} but for $h(\lambda) = \min(\lambda, "
     r"3\lambda)/2$, and with $\theta = 1$.",
-    source=f"a form in which the theorem of {SCHAEFER} is remembered, without its terms for the change of the mixed "
-    "derivatives, 0 on a quadratic; the printed text was not at hand",
+    source=f"a form of the theorem of {SCHAEFER} (not read), without its terms for the change of the mixed "
+    "derivatives, 0 on a quadratic",
     kind="refuted",
     domain=dict(
         own=definite_matrices(-1, 1, 1),

@@ -24,7 +24,7 @@ HSIEH = (
     "Hsieh, Mertikopoulos, Cevher, The Limits of Min-Max Optimization Algorithms: Convergence to Spurious "
     "Non-Critical Sets, 2021"
 )
-AVERAGING = "averaging by hand; the game as remembered from " + HSIEH
+AVERAGING = "averaging by hand; the game after " + HSIEH + " (not read: its formula may differ)"
 AWAY = numbers(0.5, 2)  # radius of the start
 TURN = numbers(0, 6)  # its angle
 STRENGTH = numbers(0.1, 0.2)

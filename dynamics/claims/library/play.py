@@ -50,7 +50,7 @@ def like_root(payoffs, factor):
     r"In a zero-sum game with m and n actions the duality gap after t plays is at most "
     r"$2^{m+n}\max|A|\,t^{-1/(m+n-2)}$.",
     source="Robinson, An Iterative Method of Solving a Game, 1951; the rate by Shapiro, Note on a Computation Method "
-    "in the Theory of Games, 1958, with the constant as remembered",
+    "in the Theory of Games, 1958 (not read; the constant is of others' accounts)",
     kind="theorem",
     domain=dict(payoffs=ZERO_SUM),
     because="Either a game with one action less has been solved on the way, or every action has been a best answer.",

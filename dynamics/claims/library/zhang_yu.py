@@ -52,7 +52,7 @@ def optimists(alpha, first, second, ratio):
 
 
 def three_conditions(matrix, alpha, first, second):
-    """The smallest margin of the three conditions for optimism in turns, as they are remembered."""
+    """The smallest margin of the three conditions for optimism in turns; whether the paper has more was not read."""
     square = squares(matrix)
     turned = (alpha * first * square + 1) * (alpha * second * square + 1) - (1 + first * second * square) ** 2
     return least((alpha - first) * (alpha - second), 4 - (alpha + first) * (alpha + second) * square, turned)
@@ -194,7 +194,7 @@ def optimistic_gauss_seidel(matrix, ratio, alpha, first, second):
     r"Optimistic gradient descent in turns converges on a bilinear game of full rank if and only if, for every "
     r"$\sigma$, $(\alpha - \beta_1)(\alpha - \beta_2) > 0$, $(\alpha + \beta_1)(\alpha + \beta_2)\sigma^2 < 4$ and "
     r"$(\alpha\beta_1\sigma^2 + 1)(\alpha\beta_2\sigma^2 + 1) > (1 + \beta_1\beta_2\sigma^2)^2$.",
-    source=f"{ZHANG_YU}, as often remembered; the printed statement was not at hand",
+    source=f"after {ZHANG_YU} (not read: the printed statement may have more conditions)",
     kind="refuted",
     domain=dict(**OPPOSITE, ratio=numbers(0.5, 2), first=numbers(-2.25, -0.5), second=numbers(-2.25, -0.5)),
     because="With both betas of the other sign the product of the roots, beta_1 beta_2 sigma^2, may exceed 1.",

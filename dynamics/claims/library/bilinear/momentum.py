@@ -133,7 +133,7 @@ def heavy_ball_symmetry(matrix, first, second, coefficients):
     "bilinear/negative-momentum",
     r"With momentum -1/2 for one player and none for the other, in turns, the squared radius is at most "
     r"$\max\{1/2,\ 1 - h^2\sigma_{min}^2/16\}$ as long as $h\sigma_{max} \le 1$ ($h^2 = h_1 h_2$ for unequal rates).",
-    source=f"{NEGATIVE}, its theorem on alternating updates (as remembered, with one momentum of 0)",
+    source=f"{NEGATIVE}, its theorem on alternating updates (not read; taken with one momentum of 0)",
     kind="theorem",
     hypotheses="only one player has momentum; h sigma_max <= 1",
     domain=dict(
@@ -154,7 +154,7 @@ def negative_momentum(matrix, product, ratio, coefficients):
 negative_momentum.without(
     "both-players",
     "only one player has momentum",
-    because="With -1/2 for both the eigenvalue -1 is reached at s = 1; this is how the theorem is often remembered.",
+    because="With -1/2 for both the eigenvalue -1 is reached at s = 1; this is how the theorem is often repeated.",
     coefficients=st.just(np.array([-0.5, -0.5])),
 )
 negative_momentum.without(
