@@ -137,6 +137,9 @@ def optimiser_step(
         gradient, memory, player: what every optimiser gets.
         loss: gives the player's loss, which an optimiser gets that takes an argument `value`.
 
+    Returns:
+        the change, a tree like the parameters, and the memory.
+
     Raises:
         TypeError: it needs more than these.
     """

@@ -66,6 +66,9 @@ def search_all(
         examples, seed: as in `search`.
         workers: processes; by default one for each core that may be used, and never more than claims.
         plugins: modules with claims of the caller's own, which every process imports.
+
+    Returns:
+        an iterator of results, each with its claim.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(cores if workers is None else as_whole("workers", workers), len(identifiers))

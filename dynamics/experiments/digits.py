@@ -42,6 +42,9 @@ def digits(
         batch_size: images in a batch.
         residual: whether the networks are made of residual blocks.
 
+    Returns:
+        the experiment; its `train()` runs it.
+
     Raises:
         ImportError: scikit-learn is not installed.
         ValueError: a number is out of bounds.

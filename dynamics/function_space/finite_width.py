@@ -78,6 +78,9 @@ def kernel_width_errors(
         key: random key.
         chunk: gradients at so many points at a time; a network of 3 layers of 4,096 units has 34 million parameters.
 
+    Returns:
+        errors, shape (widths, seeds), their slope over the width on logarithmic scales, and its standard error.
+
     Raises:
         ValueError: fewer than two widths, or a number is no positive whole number.
     """
@@ -119,6 +122,9 @@ def discriminator_width_errors(
         time: how long it is trained.
         seeds: networks of each width.
         key: random key.
+
+    Returns:
+        errors, shape (widths, seeds), their slope over the width on logarithmic scales, and its standard error.
 
     Raises:
         ValueError: fewer than two widths, or a number is no positive whole number.

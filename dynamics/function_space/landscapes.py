@@ -53,6 +53,9 @@ def landscape(game: RetrainedKernelGAN, players: Players, *, count: int = 41, ro
         count: places along each axis.
         room: how much is left free around, in shares of the square.
 
+    Returns:
+        scores and velocities on the grid, shapes (k, k) and (k, k, 2), for `dynamics.plots.particles`.
+
     Raises:
         ValueError: points that are not of the plane, or fewer than two places.
     """

@@ -87,6 +87,9 @@ def kernel_distance(real: ArrayLike, fake: ArrayLike, degree: int = 3, scale: An
         degree: of the kernel.
         scale: what inner products are divided by; `None`: d.
         offset: what is added.
+
+    Returns:
+        the squared distance, a scalar; unbiased, so that it may be negative.
     """
     degree = as_whole("degree", degree)
 

@@ -29,6 +29,9 @@ def basins(result: Any, title: str = "Basins of attraction") -> Figure:
     Args:
         result: a `dynamics.analysis.Basins`.
         title: of the picture.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     colours = _colours(result.kinds)
     length = f"{result.steps:,} steps" if isinstance(result.steps, int) else f"time {result.steps:g}"

@@ -22,6 +22,9 @@ def counterexample(result: "Result") -> Figure:
     Args:
         result: what `dynamics.claims.search` returned.
 
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
+
     Raises:
         ValueError: the result has no slices; they come from `search(claim, slices=True)` of a refuted claim.
     """

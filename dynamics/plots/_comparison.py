@@ -40,6 +40,9 @@ def comparison(
         title, subtitle: above the picture.
         published: values from the literature, by measure and variant.
 
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
+
     Raises:
         ValueError: the means are not over such a setting.
     """

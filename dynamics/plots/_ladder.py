@@ -32,6 +32,9 @@ def ladder_divergences(
         dataset: what `dynamics.experiments.Ladder.run` returned.
         flows: how many floors, from the top, are followed in time.
         title, subtitle: above the picture.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     figure = Picture(9.6, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
@@ -59,6 +62,9 @@ def ladder_spectra(dataset: Any, *, title: str = "Spectra, floor by floor", subt
     Args:
         dataset: what `dynamics.experiments.Ladder.run` returned.
         title, subtitle: above the picture.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     names = [str(name) for name in dataset["floor"].values]
     down, across = grid_of_panels(len(names), 4)
@@ -88,6 +94,9 @@ def ladder_densities(dataset: Any, *, title: str = "Model and data at the end", 
     Args:
         dataset: what `dynamics.experiments.Ladder.run` returned.
         title, subtitle: above the picture.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     names, points = [str(name) for name in dataset["floor"].values], dataset["point"].values
     down, across = grid_of_panels(len(names), 4)

@@ -24,6 +24,9 @@ def pseudospectra(result: Any) -> Figure:
 
     Args:
         result: a `dynamics.analysis.Pseudospectrum`.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     figure = style.Picture(7.0, 6.2)
     axes = figure.add_subplot()
@@ -70,6 +73,9 @@ def transient(growth: Any) -> Figure:
 
     Args:
         growth: a `dynamics.analysis.Growth`.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
 
     Raises:
         ValueError: the growth has no bound, so that there is nothing to draw.

@@ -34,6 +34,9 @@ def outcome_chart(results: Results) -> Figure:
 
     Args:
         results: what `dynamics.studies.execute` returned.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     axes = style.unique(name for cell in results.cells for name in cell.axes)
     if not axes:

@@ -29,6 +29,9 @@ def particles(
         times: shape (times,), for numbers; `None`: how many were saved before.
         title, subtitle: above the picture.
 
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
+
     Raises:
         ValueError: points that are neither numbers nor of the plane.
     """

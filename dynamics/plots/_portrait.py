@@ -27,6 +27,7 @@ def portrait(
     names: tuple[str, str] | None = None,
     title: str = "",
     key: PRNGKeyArray | None = None,
+    axes: Axes | None = None,
 ) -> Figure:
     """The paths of runs: over the field, nullclines and equilibria of a game of two numbers, else projected.
 
@@ -41,6 +42,11 @@ def portrait(
         names: of the axes; default the players.
         title: of the picture; default the class of the game.
         key: for a game that can only be sampled.
+        axes: of a figure of your own to draw into, a panel of several; title and legend are then yours.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file. With `axes` the one that these
+        are of.
 
     Raises:
         ValueError: there is no run, a run is a batch or has saved its end only, or a window for a larger game.
@@ -50,8 +56,9 @@ def portrait(
     if not runs:
         raise ValueError("runs is empty; expected runs by the name of their method, e.g. {'alternating': run}")
     paths = {name: _path(name, run) for name, run in runs.items()}
-    figure = style.Picture(6.2, 6.6)
-    axes = figure.add_subplot()
+    figure = style.Picture(6.2, 6.6) if axes is None else None
+    axes = figure.add_subplot() if figure is not None else axes
+    assert axes is not None
     handles: list[Any] = []
     if next(iter(paths.values())).shape[1] == 2:
         window = window or _window(list(paths.values()), _settled(runs, paths))
@@ -72,6 +79,8 @@ def portrait(
     style.dress(axes, "", *labels, grid=False)
     if 0.5 < np.ptp(axes.get_xlim()) / np.ptp(axes.get_ylim()) < 2:
         axes.set_aspect("equal")
+    if figure is None:
+        return axes.get_figure(root=True)
     style.heading(figure, title or type(game).__name__, subtitle)
     ends = [style.mark("start", "o", style.INK, filled=False, size=5), style.mark("end", "o", size=5)]
     style.legend_below(figure, [*handles, *ends], columns=3)

@@ -20,6 +20,9 @@ def phase_portraits(results: Results) -> Figure:
     Args:
         results: what `dynamics.studies.execute` returned.
 
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
+
     Raises:
         ValueError: the study has no portraits.
     """
@@ -48,6 +51,9 @@ def phase_portrait(portrait: Portrait) -> Figure:
 
     Args:
         portrait: one of `Results.portraits`.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     figure = style.Picture(6.0, 6.2)
     colours = _colours((portrait,))

@@ -18,6 +18,9 @@ def rates(results: Results) -> Figure:
 
     Args:
         results: what `dynamics.studies.execute` returned.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     boundaries = results.boundaries()
     figure = style.Picture(max(4.9 * len(boundaries), 6.0), 6.0)

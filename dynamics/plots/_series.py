@@ -20,6 +20,9 @@ def series(result: Any) -> Figure:
 
     Args:
         result: a `dynamics.studies.results.Series`, one of `Results.series`.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     rows, columns = len(result.names), len(result.methods)
     figure = style.Picture(max(_WIDTH * columns + 0.7, 5.0), _HEIGHT * rows + 1.1)

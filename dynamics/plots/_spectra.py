@@ -30,6 +30,9 @@ def spectra(results: Results) -> Figure:
 
     Args:
         results: what `dynamics.studies.execute` returned.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     games = style.unique(cell.game for cell in results.cells)
     methods = style.unique(cell.method for cell in results.cells)
@@ -68,6 +71,9 @@ def spectrum(report: Any) -> Figure:
 
     Args:
         report: a `dynamics.analysis.Stability`.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     figure = style.Picture(6.0, 6.0)
     axes = figure.add_subplot()

@@ -21,6 +21,9 @@ def eigenvalue_clouds(dataset: Any, *, title: str = "Eigenvalues along training"
     Args:
         dataset: with `eigenvalues` over `variant`, `step`, `seed` and `eigenvalue`, and the share `outside`.
         title, subtitle: above the picture.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     values = dataset["eigenvalues"].transpose("variant", "step", "seed", "eigenvalue").values - 1
     names, steps = [str(name) for name in dataset["variant"].values], dataset["step"].values
@@ -67,6 +70,9 @@ def failures(dataset: Any, *, title: str = "Failures of training", subtitle: str
     Args:
         dataset: with such variables over `weight`, `rate` and `seed`, and `predicted` over `weight` and `seed`.
         title, subtitle: above the picture.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     names = [str(name) for name in dataset.data_vars if str(name).startswith("failed_")]
     weights, rates = dataset["weight"].values, dataset["rate"].values

@@ -37,6 +37,9 @@ def survey_weights(dataset: Any, *, title: str = "Weight of the generator's grad
     Args:
         dataset: what `dynamics.experiments.Survey.run` returned.
         title, subtitle: above the picture.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     weight = dataset["weight"].transpose("objective", "ratio").values
     shown = np.isfinite(weight).all(axis=1) & (weight != 0).any(axis=1)
@@ -68,6 +71,9 @@ def survey_divergences(dataset: Any, *, title: str = "Divergence along training"
     Args:
         dataset: what `dynamics.experiments.Survey.run` returned.
         title, subtitle: above the picture.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     families = unique(dataset["family"].values)
     mixture = dataset["mixture_jensen_shannon"].sel(rate="fixed").mean("seed")
@@ -102,6 +108,9 @@ def survey_rates(dataset: Any, *, title: str = "Gap-aware and fixed rates", subt
     Args:
         dataset: what `dynamics.experiments.Survey.run` returned.
         title, subtitle: above the picture.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     ends = dataset["mixture_jensen_shannon"].isel(mixture_step=-1).transpose("objective", "rate", "seed").values
     names = [str(name) for name in dataset["objective"].values]

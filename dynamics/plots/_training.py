@@ -37,6 +37,9 @@ def samples(
         rows: of a grid of images, which has as many columns.
         title, subtitle: above the picture.
 
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
+
     Raises:
         ValueError: samples of another shape.
     """
@@ -104,6 +107,9 @@ def training(result: Any, *, title: str = "Training", subtitle: str = "") -> Fig
     Args:
         result: what `dynamics.train` returned.
         title, subtitle: above the picture.
+
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
     """
     panels = 1 + len(result.metrics)
     down, across = grid_of_panels(panels, 4)

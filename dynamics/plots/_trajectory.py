@@ -20,6 +20,9 @@ def trajectory(run: Any) -> Figure:
     Args:
         run: a `dynamics.Run` of one game, saved along the way.
 
+    Returns:
+        the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file.
+
     Raises:
         ValueError: this is a batch of runs, or nothing but the end was saved.
     """

@@ -97,6 +97,9 @@ def resolved_toml(study: Study) -> str:
 
     Args:
         study: what `load` returned.
+
+    Returns:
+        the text, for a file that ends in .toml.
     """
     import tomli_w
 

@@ -154,6 +154,9 @@ def new(path: str | pathlib.Path) -> pathlib.Path:
     Args:
         path: of the file, which ends in .toml and does not exist.
 
+    Returns:
+        the path.
+
     Raises:
         StudyError: the path is of another kind, or there is something.
     """

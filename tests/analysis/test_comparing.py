@@ -8,6 +8,7 @@ import pytest
 import dynamics as dy
 from dynamics.games import Bilinear, DiracGAN, SpuriousAttractor
 from dynamics.penalties import R1
+from dynamics.plots._style import Picture
 
 GAME = Bilinear(2.0)
 START = (jnp.asarray(1.0), jnp.asarray(-0.5))
@@ -123,3 +124,11 @@ def test_larger_games_are_projected():
 def test_the_players_of_a_gan_name_the_axes():
     run = dy.simulate(DiracGAN(penalty=R1(0.3)), dy.updates.Simultaneous(*rates(0.1, 0.1)), (1.0, 1.0), steps=20)
     assert dy.plots.portrait(DiracGAN(), {"simultaneous": run}).axes[0].get_ylabel() == "psi, discriminator"
+
+
+def test_a_portrait_in_a_panel_of_ones_own(comparison):
+    panels = Picture(6, 3).subplots(1, 2)
+    run = {"flow": comparison.runs["flow"]}
+    figure = dy.plots.portrait(GAME, run, window=((-2, 2), (-1, 1)), axes=panels[1])
+    assert figure is panels[0].figure and panels[1].get_xlim() == (-2, 2) and not figure.legends
+    assert not panels[0].lines and panels[1].lines

@@ -104,6 +104,15 @@ def test_every_argument_of_a_public_function_is_documented():
             )
 
 
+def test_every_public_function_says_what_it_returns():
+    """In a section of its own or by an example; a single value of no argument, or a flag, in its first line."""
+    for name, function in objects.by_full_name().items():
+        if objects.kind_of(function) == "function":
+            signature, text = inspect.signature(function), inspect.getdoc(function) or ""
+            plain = signature.return_annotation in (None, bool) or not signature.parameters
+            assert plain or "\nReturns:\n" in text or ">>> " in text, f"{name} does not say what it returns"
+
+
 @pytest.mark.parametrize("room", ["games", "objectives", "penalties", "directions", "updates", "flows"])
 def test_catalogues_have_every_member(generated, room):
     text = (generated / "catalogue" / f"{room}.md").read_text()

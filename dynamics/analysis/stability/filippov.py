@@ -62,6 +62,9 @@ def find_pseudo_equilibrium(game: Game, flow: AbstractFlow, start: Any) -> Playe
         flow: a flow without memory.
         start: a tuple of players.
 
+    Returns:
+        the players there, of the shapes of the start.
+
     Raises:
         EquilibriumError: Newton's method does not settle, or the field does not slide at the end.
         TypeError: the method is no flow.

@@ -127,6 +127,9 @@ def linearise(
         directed: probe along axes and to the sides of switches at the point, too, as a closer look would.
         rest: of the method, where it is known.
         counts: as in `dynamics.analysis.stability.rest.rest_state`.
+
+    Returns:
+        Jacobian, defect and what probes saw; of the state's n numbers, in the order of `ravel_pytree`.
     """
     point = _Point(game, method, players, key, gradient_noise, limit, rest, counts)
     flat, directions = point.flat, jnp.asarray(probe_directions(point.is_player), point.flat.dtype)
