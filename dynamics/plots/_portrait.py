@@ -42,7 +42,7 @@ def portrait(
         names: of the axes; default the players.
         title: of the picture; default the class of the game.
         key: for a game that can only be sampled.
-        axes: of a figure of your own to draw into, a panel of several; title and legend are then yours.
+        axes: those to draw into, one of several panels of a figure; without title and legend.
 
     Returns:
         the figure; a notebook shows it, and `dynamics.plots.save` writes it to a file. With `axes` the one that these
@@ -80,7 +80,9 @@ def portrait(
     if 0.5 < np.ptp(axes.get_xlim()) / np.ptp(axes.get_ylim()) < 2:
         axes.set_aspect("equal")
     if figure is None:
-        return axes.get_figure(root=True)
+        whole = axes.get_figure(root=True)
+        assert whole is not None
+        return whole
     style.heading(figure, title or type(game).__name__, subtitle)
     ends = [style.mark("start", "o", style.INK, filled=False, size=5), style.mark("end", "o", size=5)]
     style.legend_below(figure, [*handles, *ends], columns=3)

@@ -123,11 +123,13 @@ def training(result: Any, *, title: str = "Training", subtitle: str = "") -> Fig
         handles.append(line(f"loss of player {player}", colour))
     for place, (name, series) in enumerate(result.metrics.items()):
         axes = figure.add_subplot(down, across, place + 2)
-        dress(axes, name, "step")
+        dress(axes, name.replace(".", ": ").replace("_", " "), "step")
         axes.plot(result.steps, series, color=INK, linewidth=1.2)
         known = series[np.isfinite(series)]
         if known.size and known.min() > 0 and known.max() > 50 * known.min():
             axes.set_yscale("log")
+        elif known.size and not known.any():
+            axes.set_ylim(0, 1)  # around 0 there would be a scale of negative shares and counts
     legend_below(figure, handles)
     heading(figure, title, subtitle)
     return figure

@@ -137,8 +137,11 @@ def _names_in(nodes: Iterable[ast.AST]) -> set[str]:
 
 def _assignments(file: str) -> dict[str, ast.expr]:
     """The values of annotated names of a module."""
-    nodes = [node for node in _tree(file).body if isinstance(node, ast.AnnAssign) and node.value is not None]
-    return {node.target.id: node.value for node in nodes if isinstance(node.target, ast.Name)}  # type: ignore[misc]
+    named: dict[str, ast.expr] = {}
+    for node in _tree(file).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            named[node.target.id] = node.value
+    return named
 
 
 def _experiments_written() -> list[str]:
@@ -167,15 +170,19 @@ def _claims_written(file: str = "claims/__init__.py") -> list[str]:
                     package = _PACKAGE / folder / alias.name / "__init__.py"
                     name = f"{folder}/{alias.name}"
                     written += _claims_written(f"{name}/__init__.py" if package.exists() else f"{name}.py")
-        for part in getattr(node, "decorator_list", []):
-            if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "claim":
-                identifiers[node.name] = _text(part)  # type: ignore[attr-defined]
-                written.append(identifiers[node.name])  # type: ignore[attr-defined]
+        for part in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+            if isinstance(node, ast.FunctionDef) and isinstance(part, ast.Call) and _called(part) == "claim":
+                identifiers[node.name] = _text(part)
+                written.append(identifiers[node.name])
         call = getattr(node, "value", None)
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "without":
             if isinstance(call.func.value, ast.Name):
                 written.append(f"{identifiers[call.func.value.id]}/{_text(call)}")
     return written
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 def _text(call: ast.Call) -> str:

@@ -22,7 +22,7 @@ PICTURES = {
     "spectra": "Eigenvalues",
     "rates": "Predicted against measured rates",
 }
-# Of tables of a study, each with a picture of its own: `basins.png`, `basins-2.png`, ...
+# Of tables of a study, each with a picture: `basins.png`, `basins-2.png`, ...
 FIGURES = {
     "series": "Players over time",
     "basins": "Basins of attraction",
@@ -216,7 +216,7 @@ def _is_rounded(data: Any) -> bool:
 
 
 def _pictures(results: Results, drawn: Sequence[str]) -> str:
-    """The pictures, and below those that have numbers of their own what these are."""
+    """The pictures, and below those that have numbers what these are."""
     if not drawn:
         return ""
     blocks = [f"![{PICTURES[name]}]({name}.png)" for name in drawn if name in PICTURES]

@@ -202,8 +202,10 @@ def _series(study: Study, request: Request) -> Series:
             length = length_of(job.method, study.data)
             if seed is not None and (isinstance(job.method, Update) or "key" in length):
                 length["key"] = jax.random.key(seed)
-            size = length.get("steps", length.get("until"))
-            length["save_every"] = -(-size // SERIES_POINTS) if "steps" in length else size / SERIES_POINTS
+            if "steps" in length:
+                length["save_every"] = -(-length["steps"] // SERIES_POINTS)
+            else:
+                length["save_every"] = length["until"] / SERIES_POINTS
             run = simulate(job.game, job.method, start, classify=False, **length)
             flat = jax.vmap(lambda players: ravel_pytree(players)[0][:MOST_COORDINATES])(run.players)
             return run.steps, flat
@@ -321,7 +323,8 @@ def _eigenvalues(study: Study, request: Request) -> EigenvaluesOfCell:
     arrays, rest = eqx.partition(tuple(both), eqx.is_array)
 
     def linearised(arrays: Any, equilibrium: Players) -> Any:
-        linear = linearise(*eqx.combine(arrays, rest), equilibrium, counts=FEW_COUNTS)
+        game, method = eqx.combine(arrays, rest)
+        linear = linearise(game, method, equilibrium, counts=FEW_COUNTS)
         return linear._replace(kinks=None, errors=None, rounding=None, switching=None)
 
     with blamed(request.where):

@@ -105,7 +105,7 @@ def test_every_argument_of_a_public_function_is_documented():
 
 
 def test_every_public_function_says_what_it_returns():
-    """In a section of its own or by an example; a single value of no argument, or a flag, in its first line."""
+    """In a section, or by an example; a single value of no argument, or a flag, in its first line."""
     for name, function in objects.by_full_name().items():
         if objects.kind_of(function) == "function":
             signature, text = inspect.signature(function), inspect.getdoc(function) or ""
