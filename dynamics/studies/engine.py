@@ -57,14 +57,12 @@ MIXED = 16  # cells up to which different games share a program: each game is th
 
 
 def prepare(study: Study) -> list[Job]:
-    """Build every cell of a study, and see that its pictures can be drawn; all bad input shows here.
+    """Build every cell of a study; all bad input shows here, before anything runs.
 
     Raises:
-        StudyError: a cell cannot be built, its start does not fit its game, or a picture is of none of the cells.
+        StudyError: a cell cannot be built, or its start does not fit its game.
     """
-    jobs = jobs_of(study.recipes)
-    figures.requests(study, jobs)
-    return jobs
+    return jobs_of(study.recipes)
 
 
 def execute(

@@ -96,6 +96,7 @@ def made_up(monkeypatch):
 
     def execute(study, progress=None, **options):
         jobs = engine.prepare(study)
+        figures.requests(study, jobs)
         fields = ("game", "objective", "penalty", "method", "kind", "axes")
         sample = {name: value for name, value in vars(study_samples.cell()).items() if name not in fields}
         cells = [type(study_samples.cell())(**{n: getattr(j.recipe, n) for n in fields}, **sample) for j in jobs]

@@ -161,7 +161,8 @@ BAD = [
 @pytest.mark.parametrize(("setting", "parts"), BAD, ids=lambda value: value[:40] if isinstance(value, str) else "")
 def test_tables_that_cannot_be_drawn(setting, parts, loaded):
     with pytest.raises(studies.StudyError) as error:
-        engine.prepare(loaded(setting))
+        study = loaded(setting)
+        figures.requests(study, engine.prepare(study))
     for part in parts:
         assert part in str(error.value)
 
