@@ -78,8 +78,9 @@ def test_what_the_user_says_counts(tmp_path):
 
 
 @pytest.mark.parametrize("room", definitions.ABOUT)
-def test_the_overview_has_the_names_of_the_catalogue(room):
+def test_the_overview_has_the_names_of_the_catalogue(room, monkeypatch):
     """They are read from files, in the order of the catalogue but for claims, whose files import each other."""
+    monkeypatch.setattr(catalogue, "_ADDED", [])  # what other tests have added
     names, known = definitions.written(room), list(definitions.members(room))
     assert names == known or room == "claims" and sorted(names) == sorted(known)
 
@@ -93,6 +94,7 @@ def test_the_overview_does_not_wait_for_jax(tmp_path):
 def test_what_a_module_adds_is_in_the_overview(monkeypatch):
     added = types.ModuleType("mine")
     added.Mine = type("Mine", (Simultaneous,), {"__module__": "mine"})
+    monkeypatch.setattr(catalogue, "_ADDED", [])
     before = [line for line in definitions.overview().splitlines() if line.startswith("updates")]
     monkeypatch.setattr(catalogue, "_ADDED", [added])
     after = [line for line in definitions.overview().splitlines() if line.startswith("updates")]
