@@ -169,7 +169,7 @@ template <typename T, int GAME> BOTH void watched(const Work<T> &a, long game) {
         }
         const T q3 = widths[2][i], q4 = widths[3][i], d3 = fabs(ends[1][i] - ends[0][i]), d4 = fabs(z[i] - ends[1][i]);
         const bool rests = q4 <= low, shrunk = q4 <= a.tolerance * reach && q4 < T(0.9) * q3;
-        const bool creeping = !rests && d4 >= T(0.9) * q4 && f[3] <= T(0.95) * f[2] &&
+        const bool creeping = !rests && d4 >= T(0.9) * q4 && q4 >= T(0.3) * q3 && f[3] <= T(0.95) * f[2] &&
                               (f[3] * d4) * (f[1] - f[2]) >= T(0.98) * (f[2] * d3) * (f[2] - f[3]);
         settled = settled && (rests || shrunk);
         converged = converged && (rests || shrunk) && f[3] <= 4 * change && !creeping;

@@ -204,7 +204,7 @@ static void NAME(decide)(const NAME(Watch) * w, const NAME(Found) * found, const
         VECTOR d3 = NAME(distance)(w->ends[1] + p * own, w->ends[0] + p * own, own);
         VECTOR d4 = NAME(distance)(z, w->ends[1] + p * own, own);
         WORDS rests = q4 <= low, shrunk = (q4 <= found->tolerance * reach) & (q4 < (REAL)0.9 * q3);
-        WORDS creeping = ~rests & (d4 >= (REAL)0.9 * q4) & (norms[3] <= (REAL)0.95 * norms[2]);
+        WORDS creeping = ~rests & (d4 >= (REAL)0.9 * q4) & (q4 >= (REAL)0.3 * q3) & (norms[3] <= (REAL)0.95 * norms[2]);
         creeping &= (norms[3] * d4) * (norms[1] - norms[2]) >= (REAL)0.98 * (norms[2] * d3) * (norms[2] - norms[3]);
         VECTOR difference = q4 - q3, width = (REAL)0.05 * q3;
         resting &= rests | shrunk, numbers &= norms[3] - norms[3] == (REAL)0;

@@ -29,6 +29,7 @@ _MODULES = (
     "function_space",
     "games",
     "metrics",
+    "micro_batches",
     "networks",
     "objectives",
     "optimisers",
@@ -43,7 +44,7 @@ _MODULES = (
     "updates",
 )
 # Modules that most need no name for: what they hold has one in `dynamics`, or comes back as a result.
-_FURTHER = ("game", "gan", "micro_batches", "outcomes", "reports", "training_step")
+_FURTHER = ("game", "gan", "outcomes", "reports", "training_step")
 _NAMES = {
     "GAN": "dynamics.gan",
     "Game": "dynamics.game",

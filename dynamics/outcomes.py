@@ -115,6 +115,7 @@ FAR = 0.25  # of the amplitude, from where it would go
 SHRINKING = 0.97  # of the amplitude a quarter before: three times in a row no attractor shows by chance
 FEWEST_CROSSINGS = 3  # in the last quarter, to count turns
 STEPS_IN_TURN = 10  # below which a point of crossing, between two steps, is not known as well as that
+LEAST_OF_CREEPING = 0.3  # of what was covered in the quarter before
 WINDOWS = (8, 12, 16, 24, 32, 48, 64)  # sixty-fourths of a run: three octaves in which a power law has to hold
 ORIGINS = (-0.5, 0.0, 1.0, 2.0, 4.0)  # sixty-fourths of a run: how long before the run the law may have begun
 STRAIGHT = 0.02  # of the fall of the logarithm: its distance from a line, root mean square
@@ -265,10 +266,12 @@ def _creeping(evidence: Evidence) -> Array:
     """Players that move one way while the distance to rest, as field and curvature have it, does not get shorter.
 
     With fields F and distances d between the ends of the last three quarters, the secant puts rest at
-    F d / (F_before - F) from the end of a quarter.
+    F d / (F_before - F) from the end of a quarter. What covers much less in the last quarter than in the one before, a
+    spiral whose field happens to be small at the end of one, does not go far: log t covers 0.7 times as much.
     """
     (_, before, middle, end), (early, late) = evidence.fields, evidence.moved
-    one_way = (late >= 0.9 * evidence.quarters[3]) & (end <= 0.95 * middle)
+    third, fourth = evidence.quarters[2:]
+    one_way = (late >= 0.9 * fourth) & (fourth >= LEAST_OF_CREEPING * third) & (end <= 0.95 * middle)
     return one_way & ((end * late) * (before - middle) >= 0.98 * (middle * early) * (middle - end))
 
 

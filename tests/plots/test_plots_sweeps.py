@@ -31,7 +31,7 @@ def made_up(x, y=None, kind="map", more=None, design="grid"):
         "predicted_verdict": np.where(field < 0, 0, 1).astype(np.int8),
         "predicted_radius" if kind == "map" else "predicted_abscissa": np.exp(field) if kind == "map" else field,
     }
-    described = tables.described(kind, 1.0)
+    described = tables.described(kind)
     variables = {name: (dims, values, described[name]) for name, values in columns.items()}
     variables["energy"] = ((*dims, "energy_axis_0"), np.stack([field, -(field**2)], axis=-1))
     coordinates = {name: (("cell",) if design == "zip" else (name,), values) for name, values in sides.items()}
