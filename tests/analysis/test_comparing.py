@@ -126,6 +126,7 @@ def test_the_players_of_a_gan_name_the_axes():
     assert dy.plots.portrait(DiracGAN(), {"simultaneous": run}).axes[0].get_ylabel() == "psi, discriminator"
 
 
+@pytest.mark.slow
 def test_a_portrait_in_a_panel_of_ones_own(comparison):
     panels = Picture(6, 3).subplots(1, 2)
     run = {"flow": comparison.runs["flow"]}

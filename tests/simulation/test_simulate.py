@@ -141,6 +141,7 @@ def test_rates_of_flows(damping):
     np.testing.assert_allclose(run.rate, -damping, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_overflow_and_growth_are_divergence_and_have_a_rate():
     for steps, h in ((60, 0.5), (500, 0.5), (3000, 0.8)):  # still small, past the limit, not finite
         run = simulate(BILINEAR, sgd(h), (1.0, 1.0), steps=steps, save_every=min(steps, 500))

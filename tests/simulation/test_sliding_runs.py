@@ -148,6 +148,7 @@ def test_sliding_field_is_utkins(seed):
     np.testing.assert_allclose(run.final[0], scipy.linalg.expm(projected) @ start, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_smoothed_relays_come_close():
     rng = np.random.default_rng(5)
     matrix, row, start = rng.normal(size=(3, 3)), rng.normal(size=3), rng.normal(size=3)
