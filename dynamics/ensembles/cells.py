@@ -57,8 +57,7 @@ Numbers: TypeAlias = Array | np.ndarray
 Built = tuple[Game, Update | AbstractFlow, Players | None]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Recipe:
+class Recipe(eqx.Module):
     """What all cells have in common: how one is built and run. Numbers are leaves, the rest belongs to the program.
 
     Attributes:
@@ -85,24 +84,24 @@ class Recipe:
     """
 
     build: Callable[..., Built]
-    seeds: tuple[str, ...]
-    dtype: Any
-    steps: int | None
+    seeds: tuple[str, ...] = eqx.field(static=True)
+    dtype: Any = eqx.field(static=True)
+    steps: int | None = eqx.field(static=True)
     until: Array | None
     key: PRNGKeyArray | None
     thresholds: tuple[Array, Array]
     measures: tuple[tuple[str, Callable], ...]
     options: dict[str, Any]
-    predict: bool
+    predict: bool = eqx.field(static=True)
     starts: PRNGKeyArray | None
-    fixed_steps: int | None = None
-    trial: int | None = None
-    compiled: bool = True
+    fixed_steps: int | None = eqx.field(static=True, default=None)
+    trial: int | None = eqx.field(static=True, default=None)
+    compiled: bool = eqx.field(static=True, default=True)
     at: Any = None
-    source: Source = Source.known
-    period: int = 1
-    period_start: int = COUNTER_LIMIT
-    order: str = "linear"
+    source: Source = eqx.field(static=True, default=Source.known)
+    period: int = eqx.field(static=True, default=1)
+    period_start: int = eqx.field(static=True, default=COUNTER_LIMIT)
+    order: str = eqx.field(static=True, default="linear")
 
     @property
     def duration(self) -> int | float:
@@ -201,16 +200,6 @@ class Recipe:
             return method
         length = jnp.asarray(self.options["dt0"], self.until.dtype)
         return FixedStep(method, tableau_of(self.options.get("solver", diffrax.Tsit5())), length)
-
-
-jax.tree_util.register_dataclass(
-    Recipe,
-    data_fields=["build", "until", "key", "thresholds", "measures", "options", "starts", "at"],
-    meta_fields=[
-        *("seeds", "dtype", "steps", "predict", "fixed_steps", "trial", "compiled"),
-        *("source", "period", "period_start", "order"),
-    ],
-)
 
 
 def _part(steps: int, parts: int) -> int:
