@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -216,10 +216,19 @@ def check_arguments(build: Any, names: list[str]) -> None:
     """
     if not callable(build):
         raise TypeError(f"build is {build!r}; expected a function that returns (game, update or flow, start)")
-    taken = _arguments_of(build)
-    if taken is None:
+    try:
+        parameters = inspect.signature(build).parameters.values()
+    except (TypeError, ValueError):  # of no function that is written in Python
         return
-    named, needed, takes_all = taken
+    named = [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    needed = [
+        parameter.name for parameter in parameters if parameter.default is parameter.empty and parameter.name in named
+    ]
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for name in names:
         if name not in named and not takes_all:
             if name == "start_key":
@@ -232,23 +241,6 @@ def check_arguments(build: Any, names: list[str]) -> None:
         if name not in names:
             hint = "pass starts=n" if name == "start_key" else "add it to axes, as a number if it is constant"
             raise ValueError(f"build needs {name!r}, and the axes are {', '.join(names) or 'none'}; {hint}")
-
-
-def _arguments_of(build: Any) -> tuple[Sequence[str], Sequence[str], bool] | None:
-    """The arguments that a function takes by name, those that it needs, and whether it takes any; `None`: not known."""
-    try:
-        parameters = inspect.signature(build).parameters.values()
-    except (TypeError, ValueError):  # of no function that is written in Python
-        return None
-    named = [
-        parameter.name
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    ]
-    needed = [
-        parameter.name for parameter in parameters if parameter.default is parameter.empty and parameter.name in named
-    ]
-    return named, needed, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _failed(error: Exception, given: dict[str, Any], function: str = "build") -> Exception:

@@ -82,5 +82,5 @@ def _registers_per_number(jaxpr: Any, batch_size: int) -> int:
 def tile_width(jaxpr: Any, batch_size: int) -> int:
     """How many games go through a program side by side: full registers, and some of them per number."""
     sizes = [v.aval.dtype.itemsize for v in (*jaxpr.invars, *jaxpr.outvars) if v.aval.dtype in FLOATS]
-    lanes = jit.register_bytes() // max(sizes, default=8)
-    return math.gcd(batch_size, lanes * _registers_per_number(jaxpr, batch_size))
+    per_register = jit.register_bytes() // max(sizes, default=8)
+    return math.gcd(batch_size, per_register * _registers_per_number(jaxpr, batch_size))
