@@ -76,7 +76,7 @@ def nearest(
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     first = random.standard_normal(operator.size)
     rows[0] = first / np.linalg.norm(first)
-    best, measure = known, _distance(target)
+    best, measure = known, nearness(target)
     for place in range(most):
         solution, more, solved = solve(rows[place])
         spent += more
@@ -123,7 +123,8 @@ def decomposed(operator: Operator, count: int, measure: Measure, known: Eigenpai
     return looked.verified(products_with(operator, jnp.asarray(basis)), measure)
 
 
-def _distance(target: complex) -> Measure:
+def nearness(target: complex) -> Measure:
+    """What is largest, 0, for eigenvalues at a point or its conjugate: less their distance to the nearer of the two."""
     return lambda values: -np.minimum(np.abs(values - target), np.abs(values.conj() - target))
 
 

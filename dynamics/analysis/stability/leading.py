@@ -21,7 +21,7 @@ from dynamics._text import complex_text
 from dynamics.analysis.equilibria.newton import EquilibriumError
 from dynamics.analysis.spectra.bounds import Bound, abscissa_bound, radius_bound
 from dynamics.analysis.spectra.exponential import Box, rightmost
-from dynamics.analysis.spectra.inverses import DECOMPOSED, WRITTEN, decomposed, nearest
+from dynamics.analysis.spectra.inverses import DECOMPOSED, WRITTEN, decomposed, nearest, nearness
 from dynamics.analysis.spectra.krylov import Eigenpairs, Measure, krylov_schur
 from dynamics.analysis.spectra.operators import Operator, Product, Scaled, WrappingOperator, products_with
 from dynamics.analysis.spectra.scaling import copies, memory_scales
@@ -186,8 +186,7 @@ class Leading:
             return boundary.rotation
         if self.target == "outermost":
             return boundary.outward
-        point = complex(self.target)
-        return lambda values: -np.minimum(np.abs(values - point), np.abs(values.conj() - point))
+        return nearness(complex(self.target))
 
 
 @dataclasses.dataclass(frozen=True)
